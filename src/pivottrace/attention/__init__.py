@@ -1,0 +1,1 @@
+"""(model, tokens) to small per-token signals, never a layers x heads x T x T tensor."""

@@ -1,0 +1,1 @@
+"""Pure functions: arrays in, arrays out, no I/O, no configuration objects, no globals."""

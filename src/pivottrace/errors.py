@@ -1,0 +1,49 @@
+"""Every error that PivotTrace raises on purpose. Each message says what to do next.
+
+A class inherits the standard type that it refines, so that `except ValueError` still works, and
+`PivotTraceError`, so that the command line can print one line in place of a traceback.
+"""
+
+
+class PivotTraceError(Exception):
+    """Base of every error raised on purpose; `exit_code` is what the command line ends with."""
+
+    exit_code = 1
+
+
+class ConfigError(PivotTraceError, ValueError):
+    """A configuration value or key is wrong, or changed since the run directory was made."""
+
+    exit_code = 2
+
+
+class DataError(PivotTraceError, ValueError):
+    """Input data is wrong; the message names file, row and column where there is one."""
+
+    exit_code = 2
+
+
+class ModelError(PivotTraceError, ValueError):
+    """The model or its tokenizer cannot be loaded or cannot be traced."""
+
+    exit_code = 2
+
+
+class BudgetError(PivotTraceError, ValueError):
+    """A label budget is impossible, or a label beyond it was asked for."""
+
+    exit_code = 2
+
+
+class RunDirError(PivotTraceError, RuntimeError):
+    """A run directory lacks a stage's output, belongs to another run, or cannot be written."""
+
+
+class OutOfDiskError(RunDirError):
+    """The disk filled up while a part was written; nothing that was complete is lost."""
+
+
+class LabelsNeeded(PivotTraceError):
+    """Not a failure: the run waits for human labels. Has an exit code of its own."""
+
+    exit_code = 3
