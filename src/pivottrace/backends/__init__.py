@@ -1,0 +1,1 @@
+"""Libraries that sample and train; each is imported only when it is used."""

@@ -140,9 +140,7 @@ def _walk(
     return tuple(facts)
 
 
-def _tell(
-    rng: random.Random, family: Family, facts: tuple[Fact, ...], expression: str
-) -> Problem:
+def _tell(rng: random.Random, family: Family, facts: tuple[Fact, ...], expression: str) -> Problem:
     people = rng.sample(NAMES, len(facts) + 1)
     words = {noun: rng.choice(options) for noun, options in family.nouns.items()}
     who = people[0]
@@ -229,12 +227,12 @@ def demonstrate(problem: Problem, rng: random.Random) -> str:
 
 def _fact_at(value: int, fact: Fact) -> Fact:
     """The step taken from a number that the graph may not have: rounded and kept in range."""
-    known = [f for f in _graph().get(value, []) if (f.operator, f.right) == (fact.operator, fact.right)]
+    known = [
+        f for f in _graph().get(value, []) if (f.operator, f.right) == (fact.operator, fact.right)
+    ]
     if known:
         return known[0]
     exact = {"+": value + fact.right, "-": value - fact.right, "*": value * fact.right,
              "/": value // fact.right}[fact.operator]  # fmt: skip
     result = min(199, max(1, exact))
     return Fact(value, fact.operator, fact.right, result, "solid", 1.0, ((result, 1.0),), 0.02, 0.0)
-
-

@@ -1,0 +1,1 @@
+"""Stages: each reads tables of the run directory, calls the core, and writes tables."""

@@ -1,0 +1,239 @@
+"""The label store: every answer that was paid for, in one SQLite file, never beyond the budget.
+
+Each call opens its own connection, so that a store may be shared by threads, inherited by a fork
+and opened by several processes at once (the web page and a run, say), with nothing to close.
+"""
+
+import errno
+import os
+import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Literal, get_args
+
+from pivottrace.errors import BudgetError, DataError, OutOfDiskError, RunDirError
+
+Source = Literal["column", "file", "oracle", "page"]
+Purpose = Literal["probe", "annotation"]
+Row = tuple[str, str, Source, Purpose]
+"""What is given to be stored: question id, answer, source, purpose; see `Label`."""
+
+SCHEMA_VERSION = 1
+LOCK_WAIT_S = 30.0
+"""A writer holds the lock for milliseconds; half a minute means that its process is stopped."""
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS labels (
+    question_id TEXT PRIMARY KEY CHECK (question_id <> ''),
+    answer      TEXT NOT NULL CHECK (answer <> ''),
+    source      TEXT NOT NULL CHECK (source IN ('column', 'file', 'oracle', 'page')),
+    purpose     TEXT NOT NULL CHECK (purpose IN ('probe', 'annotation')),
+    created_at  TEXT NOT NULL
+)
+"""
+
+
+@dataclass(frozen=True)
+class Label:
+    """One true answer.
+
+    Attributes:
+        question_id: The question that it answers.
+        answer: The answer, stripped, not empty.
+        source: Where it came from: a pool "column", an imported "file", the embedded world's
+            "oracle", or the annotation "page".
+        purpose: What it was bought for: a calibration "probe", or "annotation" for training.
+        created_at: When it was first stored, UTC, ISO 8601 in seconds. Not part of any result.
+    """
+
+    question_id: str
+    answer: str
+    source: Source
+    purpose: Purpose
+    created_at: str
+
+
+class LabelStore:
+    """True answers by question id, at most `allowed` of them, whoever writes.
+
+    Attributes:
+        path: The SQLite file; made when missing.
+        allowed: The budget: distinct questions that may carry a label.
+    """
+
+    def __init__(self, path: Path, allowed: int) -> None:
+        """Open or make the store.
+
+        Raises:
+            BudgetError: If `allowed` is negative, or the file already holds more labels than that.
+            DataError: If the file is not a label store, or one of another version.
+            OutOfDiskError: If the disk is full.
+            RunDirError: If the file cannot be read or written.
+        """
+        if allowed < 0:
+            raise BudgetError(f"label budget {allowed} is negative; give 0 or more labels")
+        self.path = path
+        self.allowed = allowed
+        with self._connection() as connection:
+            connection.execute("PRAGMA journal_mode = WAL")
+            connection.execute("BEGIN IMMEDIATE")
+            self._make_or_check_schema(connection)
+            used = _count(connection)
+            connection.execute("COMMIT")
+        if used > allowed:
+            raise BudgetError(
+                f"{path} already holds {used} labels, more than the budget of {allowed}; "
+                f"raise the budget to {used} or more, or begin a new run directory"
+            )
+
+    def add(self, question_id: str, answer: str, source: Source, purpose: Purpose) -> bool:
+        """Store one label; see `add_many`. True if it is new."""
+        return self.add_many([(question_id, answer, source, purpose)]) == 1
+
+    def add_many(self, rows: Sequence[Row]) -> int:
+        """Store labels, all or none, in one transaction.
+
+        The same answer for a known question changes nothing: its first source, purpose and time
+        stay. The budget is checked inside the transaction that writes, so that writers who run at
+        the same time cannot pass it together.
+
+        Args:
+            rows: (question id, answer, source, purpose); answers are stripped.
+
+        Returns:
+            How many were new: 0 … len(rows).
+
+        Raises:
+            BudgetError: If the store would hold more than `allowed` labels; nothing is written.
+            DataError: If an id or answer is empty, a source or purpose unknown, or a question
+                already has a different answer; nothing is written.
+            OutOfDiskError: If the disk is full.
+            RunDirError: If the file cannot be written.
+        """
+        cleaned = [_cleaned(row, index) for index, row in enumerate(rows)]
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        added = 0
+        with self._connection() as connection:
+            connection.execute("BEGIN IMMEDIATE")  # the write lock now: what we count stays true
+            used = _count(connection)
+            for question_id, answer, source, purpose in cleaned:
+                known = connection.execute(
+                    "SELECT answer, source FROM labels WHERE question_id = ?", (question_id,)
+                ).fetchone()
+                if known is None:
+                    connection.execute(
+                        "INSERT INTO labels VALUES (?, ?, ?, ?, ?)",
+                        (question_id, answer, source, purpose, now),
+                    )
+                    added += 1
+                elif known[0] != answer:
+                    raise DataError(
+                        f"{self.path}: question {question_id!r} already has the answer "
+                        f"{known[0]!r} (source: {known[1]}), and is now given {answer!r} "
+                        f"(source: {source}); nothing was stored. Settle which is right and give "
+                        "that one; to change a stored answer, begin a new run directory"
+                    )
+            if used + added > self.allowed:
+                raise BudgetError(
+                    f"{self.path}: {added} new labels on top of {used} pass the budget of "
+                    f"{self.allowed}; nothing was stored. Give at most {self.allowed - used}, "
+                    "or raise the label budget"
+                )
+            connection.execute("COMMIT")
+        return added
+
+    def labels(self) -> dict[str, Label]:
+        """All labels by question id, in the order of the ids."""
+        with self._connection() as connection:
+            rows = connection.execute(
+                "SELECT question_id, answer, source, purpose, created_at FROM labels "
+                "ORDER BY question_id"
+            ).fetchall()
+        return {row[0]: Label(*row) for row in rows}
+
+    @property
+    def used(self) -> int:
+        """Labels stored: 0 … `allowed`."""
+        with self._connection() as connection:
+            return _count(connection)
+
+    @property
+    def remaining(self) -> int:
+        """Labels that may still be stored; never negative."""
+        return max(0, self.allowed - self.used)
+
+    @contextmanager
+    def _connection(self) -> Iterator[sqlite3.Connection]:
+        """A connection in manual transaction mode; leaving without COMMIT rolls back."""
+        try:
+            # isolation_level None: transactions are ours, so that each is IMMEDIATE and visible.
+            opened = sqlite3.connect(self.path, timeout=LOCK_WAIT_S, isolation_level=None)
+            with closing(opened) as connection:
+                yield connection
+        except sqlite3.Error as error:
+            raise _explained(self.path, error) from error
+
+    def _make_or_check_schema(self, connection: sqlite3.Connection) -> None:
+        version = connection.execute("PRAGMA user_version").fetchone()[0]
+        is_new = not connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+        if is_new:
+            connection.execute(_SCHEMA)
+            connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+        elif version != SCHEMA_VERSION:
+            raise DataError(
+                f"{self.path} is a SQLite file of version {version}, not a label store of version "
+                f"{SCHEMA_VERSION}; move it away, or use the PivotTrace version that made it"
+            )
+
+
+def _count(connection: sqlite3.Connection) -> int:
+    return int(connection.execute("SELECT count(*) FROM labels").fetchone()[0])
+
+
+def _cleaned(row: Row, index: int) -> Row:
+    """The row with its answer stripped.
+
+    Raises:
+        DataError: If a field is empty, not text, or unknown.
+    """
+    question_id, answer, source, purpose = row
+    for name, text in (("question_id", question_id), ("answer", answer)):
+        if not isinstance(text, str) or not text.strip():
+            raise DataError(
+                f"label {index} (question {question_id!r}): {name} is {text!r}; "
+                "give text that is not empty, or leave the label out"
+            )
+    for name, value, known in (
+        ("source", source, get_args(Source)),
+        ("purpose", purpose, get_args(Purpose)),
+    ):
+        if value not in known:
+            raise DataError(
+                f"label {index} (question {question_id!r}): {name} {value!r} is unknown; "
+                f"use one of {', '.join(known)}"
+            )
+    return question_id, answer.strip(), source, purpose
+
+
+def _explained(path: Path, error: sqlite3.Error) -> Exception:
+    """SQLite's own error as ours, with what to do."""
+    code = getattr(error, "sqlite_errorcode", None)
+    primary = code & 0xFF if code is not None else None  # extended codes keep the cause on top
+    if primary == sqlite3.SQLITE_FULL:
+        return OutOfDiskError(
+            f"{path}: {os.strerror(errno.ENOSPC)}; the label was not stored and no earlier one is "
+            "lost. Free some space and run again"
+        )
+    if primary in (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT):
+        return DataError(f"{path} is not a label store ({error}); move it away or restore a copy")
+    if primary in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+        return RunDirError(
+            f"{path}: another process has held it for {LOCK_WAIT_S:.0f} s; end that one and retry"
+        )
+    return RunDirError(
+        f"{path}: label store cannot be read or written ({error}); check that its folder exists "
+        "and that you may write there"
+    )

@@ -1,0 +1,266 @@
+"""Hugging Face transformers: load a model, render prompts, generate."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GenerationConfig
+
+from pivottrace.config import EMBEDDED_MODEL, ModelConfig, PoolConfig
+from pivottrace.errors import ModelError
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Generated:
+    """One response.
+
+    Attributes:
+        tokens: response token ids, without the end-of-sequence token.
+        text: the tokens decoded, special tokens left out, cut before a stop string.
+        finish: `stop` (end of sequence or stop string) or `length` (cut at the limit).
+    """
+
+    tokens: list[int]
+    text: str
+    finish: str
+
+
+def resolve_path(path: str) -> str:
+    """The folder or Hub id behind a configured model path."""
+    return str(files("pivottrace.lab") / "reasoner") if path == EMBEDDED_MODEL else path
+
+
+def choose_device(wanted: str) -> torch.device:
+    """`auto`: CUDA, then Apple's MPS, then the CPU."""
+    if wanted != "auto":
+        return torch.device(wanted)
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+
+
+def load_model(config: ModelConfig) -> tuple[Any, Any]:
+    """Load (model in eval mode, tokenizer); weights from safetensors, no remote code.
+
+    `dtype = "auto"` is float32 on the CPU and the checkpoint's own on an accelerator.
+
+    Raises:
+        ModelError: no such folder or Hub id, no tokenizer, no safetensors weights, not a causal
+            language model.
+    """
+    tokenizer = load_tokenizer(config)
+    path = resolve_path(config.path)
+    device = choose_device(config.device)
+    dtype = config.dtype
+    if dtype == "auto" and device.type == "cpu":
+        dtype = "float32"
+    try:
+        model = AutoModelForCausalLM.from_pretrained(
+            path,
+            revision=config.revision,
+            dtype=dtype,
+            use_safetensors=True,
+            trust_remote_code=False,
+        )
+    except (OSError, ValueError) as error:
+        raise ModelError(
+            f"{config.path}: the model cannot be loaded: {_first_line(error)}"
+        ) from error
+    return model.to(device).eval(), tokenizer
+
+
+def load_tokenizer(config: ModelConfig) -> Any:
+    """Load the tokenizer alone, padded on the left. Raises ModelError, naming what is missing."""
+    path = resolve_path(config.path)
+    if _looks_local(path) and not Path(path).is_dir():
+        raise ModelError(
+            f"{config.path}: no such model folder. Give a folder with config.json, safetensors and "
+            f"tokenizer files, or a Hub id such as Qwen/Qwen3-0.6B."
+        )
+    try:
+        AutoConfig.from_pretrained(path, revision=config.revision, trust_remote_code=False)
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{config.path}: no usable config.json: {_first_line(error)}") from error
+    folder = Path(path)
+    if folder.is_dir() and not any(
+        (folder / name).is_file() for name in ("tokenizer.json", "tokenizer.model", "vocab.json")
+    ):
+        raise ModelError(
+            f"{config.path}: the model folder has no tokenizer (tokenizer.json, tokenizer.model or "
+            f"vocab.json). Save one into it with tokenizer.save_pretrained."
+        )
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(
+            path, revision=config.revision, trust_remote_code=False
+        )
+    except (OSError, ValueError) as error:
+        raise ModelError(
+            f"{config.path}: the tokenizer cannot be loaded: {_first_line(error)}"
+        ) from error
+    tokenizer.padding_side = "left"
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
+
+
+def _looks_local(path: str) -> bool:
+    return path.startswith((".", "/", "~")) or path.count("/") != 1
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+
+
+def render_prompt(tokenizer: Any, messages: list[dict[str, str]], pool: PoolConfig) -> list[int]:
+    """Token ids of one prompt: the chat template where there is one, plain text otherwise.
+
+    Raises:
+        ModelError: the chat template refuses the messages or the arguments.
+    """
+    if tokenizer.chat_template is None:
+        text = "\n\n".join(message["content"] for message in messages) + "\n"
+        return tokenizer(text)["input_ids"]
+    try:
+        text = tokenizer.apply_chat_template(
+            messages, add_generation_prompt=True, tokenize=False, **pool.chat_template_args
+        )
+    except (TypeError, ValueError) as error:
+        raise ModelError(f"the chat template refuses a prompt: {_first_line(error)}") from error
+    return tokenizer(text, add_special_tokens=False)["input_ids"]
+
+
+def max_positions(model: Any) -> int | None:
+    """The longest sequence that the model takes, where its configuration says."""
+    return getattr(model.config.get_text_config(), "max_position_embeddings", None)
+
+
+def stop_token_ids(model: Any, tokenizer: Any) -> list[int]:
+    """Every token that ends a response: the tokenizer's and the model's own."""
+    own = model.generation_config.eos_token_id
+    own = own if isinstance(own, list) else [own]
+    return sorted({token for token in (*own, tokenizer.eos_token_id) if token is not None})
+
+
+def generate(
+    model: Any,
+    tokenizer: Any,
+    prompts: Sequence[Sequence[int]],
+    *,
+    num_samples: int,
+    temperature: float | None,
+    top_p: float = 1.0,
+    max_new_tokens: int,
+    stop: Sequence[str] = (),
+    batch_size: int = 64,
+    seed: int = 0,
+) -> list[list[Generated]]:
+    """Generate `num_samples` responses a prompt, batched by prompt length.
+
+    Args:
+        model: a causal language model.
+        tokenizer: its tokenizer, padding on the left.
+        prompts: token ids, one list a prompt.
+        num_samples: responses a prompt.
+        temperature: None decodes greedily.
+        top_p: nucleus; 1 keeps every token (no top-k, no penalties: the model's own generation
+            defaults are not taken over).
+        max_new_tokens: limit of a response.
+        stop: strings that end a response; they are cut from its text.
+        batch_size: sequences at once; halved, down to 1, when memory runs out.
+        seed: the same seed, prompts and batch size give the same samples.
+
+    Returns:
+        For each prompt, its responses.
+
+    Raises:
+        ModelError: memory runs out with a single sequence.
+    """
+    order = sorted(range(len(prompts)), key=lambda i: (len(prompts[i]), i))
+    rows = [index for index in order for _ in range(num_samples)]
+    results: list[list[Generated]] = [[] for _ in prompts]
+    torch.manual_seed(seed)
+    start = 0
+    while start < len(rows):
+        batch = rows[start : start + batch_size]
+        try:
+            responses = _generate_batch(
+                model, tokenizer, [prompts[i] for i in batch], temperature, top_p,
+                max_new_tokens, stop,
+            )  # fmt: skip
+        except torch.OutOfMemoryError:
+            if batch_size == 1:
+                raise ModelError(
+                    "memory ran out with one sequence at a time: lower rollouts.max_new_tokens, "
+                    "use a smaller model or dtype = 'bfloat16'"
+                ) from None
+            batch_size = max(1, batch_size // 2)
+            logger.warning("out of memory: going on with %d sequences at once", batch_size)
+            torch.cuda.empty_cache()
+            continue
+        for index, response in zip(batch, responses, strict=True):
+            results[index].append(response)
+        start += len(batch)
+    return results
+
+
+@torch.inference_mode()
+def _generate_batch(
+    model: Any,
+    tokenizer: Any,
+    prompts: Sequence[Sequence[int]],
+    temperature: float | None,
+    top_p: float,
+    max_new_tokens: int,
+    stop: Sequence[str],
+) -> list[Generated]:
+    ends = stop_token_ids(model, tokenizer)
+    pad = tokenizer.pad_token_id
+    width = max(len(prompt) for prompt in prompts)
+    input_ids = torch.full((len(prompts), width), pad)
+    attention_mask = torch.zeros_like(input_ids)
+    for row, prompt in enumerate(prompts):
+        input_ids[row, width - len(prompt) :] = torch.tensor(list(prompt))
+        attention_mask[row, width - len(prompt) :] = 1
+    sampling: dict[str, Any] = {"do_sample": False}
+    if temperature is not None:
+        sampling = {"do_sample": True, "temperature": temperature, "top_p": top_p, "top_k": 0}
+    config = GenerationConfig(
+        max_new_tokens=max_new_tokens,
+        eos_token_id=ends or None,
+        pad_token_id=pad,
+        stop_strings=list(stop) or None,
+        # NaN logits become a recorded failure of that question when it is traced, not a crash.
+        remove_invalid_values=True,
+        **sampling,
+    )
+    output = model.generate(
+        input_ids=input_ids.to(model.device),
+        attention_mask=attention_mask.to(model.device),
+        generation_config=config,
+        tokenizer=tokenizer if stop else None,
+    )[:, width:].tolist()  # (B, T)
+    return [_cut(tokenizer, row, set(ends), pad, max_new_tokens, stop) for row in output]
+
+
+def _cut(
+    tokenizer: Any,
+    row: list[int],
+    ends: set[int],
+    pad: int,
+    max_new_tokens: int,
+    stop: Sequence[str],
+) -> Generated:
+    """Cut a generated row at its end-of-sequence token, padding or stop string."""
+    length = next((i for i, token in enumerate(row) if token in ends or token == pad), len(row))
+    text = tokenizer.decode(row[:length], skip_special_tokens=True)
+    stops = [position for s in stop if (position := text.find(s)) >= 0]
+    finish = "length" if length == max_new_tokens and not stops else "stop"
+    return Generated(row[:length], text[: min(stops)] if stops else text, finish)

@@ -1,0 +1,195 @@
+"""What a training run leaves on disk: whole checkpoints, its settings, and lines of metrics.
+
+A checkpoint counts only with its marker, which is written after everything else and names every file
+with its size: one torn by a kill is deleted, and the one before it is taken. Lines of metrics beyond
+the checkpoint are cut, so that a resumed run has each step once.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import TrainerCallback
+
+from pivottrace.errors import ConfigError, ModelError
+
+MARKER = "whole.json"
+SETTINGS = "settings.json"
+METRICS = "metrics.jsonl"
+LEARNING_CURVE = "learning_curve.jsonl"
+# Seconds differ from run to run, and repeats of `reward` say nothing.
+NOT_METRICS = ("step_time", "rewards/", "total_flos", "train_")
+
+OnLog = Callable[[int, dict[str, float | None]], None]
+Evaluate = Callable[[Any], Mapping[str, float]]
+
+
+# Checkpoints ----------------------------------------------------------------------------------
+
+
+def mark_whole(checkpoint: Path) -> None:
+    """Vouch for a checkpoint whose files are all written; the marker itself appears atomically."""
+    sizes = {path.name: path.stat().st_size for path in checkpoint.iterdir() if path.is_file()}
+    for name in sizes:
+        with (checkpoint / name).open("rb") as file:
+            os.fsync(file.fileno())
+    replace_text(checkpoint / MARKER, json.dumps(sizes, indent=2, sort_keys=True))
+
+
+def is_whole(checkpoint: Path) -> bool:
+    """Whether a checkpoint has its marker and every file in it at its size."""
+    try:
+        sizes = json.loads((checkpoint / MARKER).read_text())
+    except (FileNotFoundError, json.JSONDecodeError):
+        return False
+    return all(
+        (checkpoint / name).is_file() and (checkpoint / name).stat().st_size == size
+        for name, size in sizes.items()
+    )
+
+
+def latest_checkpoint(folder: Path) -> tuple[Path | None, int]:
+    """The newest whole checkpoint and its step, (None, 0) without one; torn ones are deleted."""
+    found = sorted(folder.glob("checkpoint-*"), key=checkpoint_step)
+    for checkpoint in reversed(found):
+        if is_whole(checkpoint):
+            return checkpoint, checkpoint_step(checkpoint)
+        shutil.rmtree(checkpoint)
+    return None, 0
+
+
+def checkpoint_step(checkpoint: Path) -> int:
+    """The optimizer step in a checkpoint folder's name."""
+    return int(checkpoint.name.rpartition("-")[2])
+
+
+def refuse_changed_settings(folder: Path, settings: dict[str, Any]) -> None:
+    """Write what a run trains with, or compare it with what an unfinished one there trained with.
+
+    Raises:
+        ConfigError: A setting differs; the keys are named.
+    """
+    path = folder / SETTINGS
+    now = json.loads(json.dumps(settings))
+    if not path.is_file():
+        replace_text(path, json.dumps(now, indent=2, sort_keys=True) + "\n")
+        return
+    was = json.loads(path.read_text())
+    changed = [
+        f"{key}: was {was.get(key)!r}, now {now.get(key)!r}"
+        for key in sorted(was.keys() | now.keys())
+        if was.get(key) != now.get(key)
+    ]
+    if changed:
+        raise ConfigError(
+            f"{folder} holds an unfinished training run with other settings:\n  "
+            + "\n  ".join(changed)
+            + f"\nPut them back to go on with it, or delete {folder} to train anew."
+        )
+
+
+# Lines of metrics -----------------------------------------------------------------------------
+
+
+def append_line(path: Path, row: Mapping[str, Any]) -> None:
+    """Append one JSON object in a single write; NaN and infinity become null."""
+    clean = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in row.items()}
+    with path.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(clean, allow_nan=False) + "\n")
+
+
+def cut_lines_after(path: Path, step: int) -> None:
+    """Keep the whole lines up to `step`; later ones belong to steps that will be done again."""
+    if not path.is_file():
+        return
+    kept = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            row = json.loads(line)
+        except json.JSONDecodeError:
+            break  # torn by a kill: nothing can follow it
+        if row["step"] <= step:
+            kept.append(line + "\n")
+    replace_text(path, "".join(kept))
+
+
+def replace_text(path: Path, text: str) -> None:
+    """Write a small file atomically."""
+    beside = path.with_name(f".{path.name}.tmp")
+    with beside.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    beside.replace(path)
+
+
+# Callbacks ------------------------------------------------------------------------------------
+
+
+class MetricsWriter(TrainerCallback):
+    """Write one line a step, tell `on_log`, vouch for checkpoints, and stop where a step broke."""
+
+    def __init__(self, folder: Path, on_log: OnLog) -> None:
+        self._folder = folder
+        self._on_log = on_log
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
+        """Write the line. Raises ModelError where loss or gradient are not finite."""
+        if "loss" not in logs:
+            return  # the summary at the end
+        broken = [k for k in ("loss", "grad_norm") if not math.isfinite(logs.get(k, 0.0))]
+        if broken:
+            raise ModelError(
+                f"training step {state.global_step}: {broken[0]} is {logs[broken[0]]}. The weights are "
+                f"unusable from here; lower train.learning_rate, or use dtype = 'float32', and train "
+                f"again."
+            )
+        row = {k: v for k, v in logs.items() if not k.startswith(NOT_METRICS)}
+        append_line(self._folder / METRICS, {"step": state.global_step, **row})
+        self._on_log(state.global_step, dict(logs))
+
+    def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Vouch for the checkpoint that has just been written."""
+        mark_whole(Path(args.output_dir) / f"checkpoint-{state.global_step}")
+
+
+class LearningCurve(TrainerCallback):
+    """Evaluate before the first step, every `every` steps and after the last one.
+
+    The model is put into eval mode (with gradient checkpointing it would otherwise generate without
+    a cache), and the training's random numbers are left as they were, so that watching changes
+    nothing.
+    """
+
+    def __init__(self, path: Path, evaluate: Evaluate, every: int) -> None:
+        self._path = path
+        self._evaluate = evaluate
+        self._every = every
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Evaluate the starting model, unless this is a resumed run."""
+        if state.global_step == 0:
+            self._add_point(0, kwargs["model"])
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Evaluate when it is due: before the step's checkpoint, so that a resumed run has the point."""
+        if state.global_step % self._every == 0 or state.global_step == state.max_steps:
+            self._add_point(state.global_step, kwargs["model"])
+
+    def _add_point(self, step: int, model: Any) -> None:
+        was_training = model.training
+        devices = [model.device] if model.device.type == "cuda" else []
+        model.eval()
+        try:
+            with torch.random.fork_rng(devices=devices):
+                point = self._evaluate(model)
+        finally:
+            model.train(was_training)
+        append_line(self._path, {"step": step, **point})

@@ -1,0 +1,309 @@
+"""One typed configuration tree, read from TOML, written back resolved.
+
+Flags override the file, the file overrides the preset. The resolved file re-runs the run.
+"""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from pathlib import Path
+from typing import Any, Literal
+
+import tomli_w
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from pivottrace.errors import ConfigError
+
+EMBEDDED_MODEL = "embedded"
+
+
+class Section(BaseModel):
+    """A part of the tree; unknown keys are refused."""
+
+    model_config = ConfigDict(
+        extra="forbid", protected_namespaces=(), use_attribute_docstrings=True
+    )
+
+
+class PoolConfig(Section):
+    """Where questions come from and how they are put to the model."""
+
+    questions: str = "world:default"
+    """JSONL, CSV or parquet file, `datasets` folder, Hub id, or `world:PRESET` for the embedded world."""
+    evaluation: str | None = None
+    """Held-out questions with answers, in the same forms; none is fine."""
+    split: str | None = None
+    """Split of a `datasets` folder or Hub id."""
+    map: dict[str, str] = Field(default_factory=dict)
+    """Which source column is which: `prompt`, `answer`, `id`."""
+    limit: int | None = Field(None, ge=1)
+    """Use the first so many questions."""
+    evaluation_limit: int | None = Field(None, ge=1)
+    system_prompt: str | None = None
+    prompt_suffix: str = ""
+    """Appended to the last user message, such as "Put the answer in \\boxed{}."."""
+    chat_template_args: dict[str, Any] = Field(default_factory=dict)
+    """Passed to the chat template, such as `enable_thinking = false`."""
+    on_overlap: Literal["report", "drop", "refuse"] = "report"
+    """What to do with pool questions that are also evaluation questions."""
+
+
+class ModelConfig(Section):
+    """The model that reasons and is trained."""
+
+    path: str = EMBEDDED_MODEL
+    """A local folder, a Hub id, or `embedded` for the tiny reasoner in the package."""
+    revision: str | None = None
+    device: str = "auto"
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+
+
+class AnswersConfig(Section):
+    """How answers are read from a response and compared."""
+
+    pattern: str | None = None
+    """Regular expression; its first group is the answer. By default `\\boxed{}`, `####`, "the answer is"."""
+    verifier: str = "math"
+    """`math`, `exact`, `choice`, or your own `package.module:function(a, b) -> bool`."""
+    timeout_s: float = Field(5.0, gt=0)
+
+
+class RolloutsConfig(Section):
+    """One greedy trace a question, and sampled rollouts for probes, votes and consistency."""
+
+    num_samples: int = Field(16, ge=2)
+    temperature: float = Field(1.0, gt=0)
+    top_p: float = Field(1.0, gt=0, le=1)
+    max_new_tokens: int = Field(1024, ge=1)
+    stop: list[str] = Field(default_factory=list)
+    batch_size: int = Field(256, ge=1)
+    """Sequences generated at once; halved when memory runs out."""
+    part_size: int = Field(128, ge=1)
+    """Questions a part file; finished parts are never repeated."""
+
+
+class TraceConfig(Section):
+    """The attention signal."""
+
+    window: int = Field(10, ge=1)
+    """Tokens that count as near (the paper's Δ)."""
+    num_sinks: int = Field(1, ge=0)
+    heads: Literal["all", "long_range"] = "long_range"
+    head_percentile: float = Field(50.0, ge=0, lt=100)
+    """Long-range heads: mean far mass over the reference traces above this percentile."""
+    batch_size: int = Field(32, ge=1)
+
+
+class PivotsConfig(Section):
+    """What counts as a pivot."""
+
+    reading: Literal["onset", "peak"] = "onset"
+    statistic: Literal["density", "count"] = "density"
+    percentile: float = Field(85.0, gt=0, lt=100)
+    """Percentile of the reference signal that an onset must reach (the paper's ζ)."""
+    amplitude: float = Field(0.05, ge=0, le=1)
+    """Least rise above the window before, in attention mass (the paper's ψ)."""
+    window: int = Field(10, ge=1)
+    """Look-back of the rise, and the distance within which pivots are one (the paper's Δ)."""
+    reference_size: int = Field(512, ge=1)
+
+
+class ScoreConfig(Section):
+    """Which estimator ranks the pool."""
+
+    estimator: str = "pivots"
+    """`pivots` (the reading and statistic of `[pivots]`), or any estimator's name."""
+
+
+class LabelsConfig(Section):
+    """What may be spent on true answers."""
+
+    budget: float = Field(0.293, ge=0)
+    """At most 1: a share of the pool. Above 1: a number of labels. Probes are included."""
+    source: Literal["column", "oracle", "file"] = "column"
+    """`column`: the pool's own answers, read only for questions chosen; `oracle`: the embedded
+    world; `file`: stop and wait for `pivottrace label import`."""
+    partial: bool = False
+    """Go on with the labels that are there; questions still without one are left out."""
+
+
+class CalibrateConfig(Section):
+    """Probe labels and the curves along the ranking."""
+
+    num_probes: int | None = Field(None, ge=1)
+    """By default max(64, 5 % of the pool), at most 256, within the budget."""
+    window: int | None = Field(None, ge=2)
+    """Probes in a sliding window; by default set from their number."""
+    level: float = Field(0.9, gt=0, lt=1)
+
+
+class TriageConfig(Section):
+    """How questions are routed."""
+
+    mode: Literal["calibrated", "fixed"] = "calibrated"
+    """`fixed`: the paper's fractions by rank."""
+    annotate_fraction: float = Field(0.293, ge=0, le=1)
+    discard_fraction: float = Field(0.421, ge=0, le=1)
+    mastered_floor: float = Field(0.95, gt=0, le=1)
+    """Mean correctness along the ranking from which questions are mastered."""
+    hopeless_ceiling: float = Field(0.05, ge=0, lt=1)
+    """Mean correctness along the ranking up to which questions are hopeless."""
+    vote_floor: float = Field(0.8, gt=0, lt=1)
+    """Share of right votes that the whole weak route must hold."""
+    vote_alpha: float = Field(0.1, gt=0, lt=1)
+    """Chance, at most, that it does not."""
+    hopeless: Literal["drop", "annotate"] = "drop"
+
+
+class TrainConfig(Section):
+    """GRPO on both routes at once."""
+
+    enabled: bool = True
+    steps: int = Field(200, ge=1)
+    questions_per_step: int = Field(8, ge=1)
+    num_generations: int = Field(8, ge=2)
+    learning_rate: float = Field(1e-6, gt=0)
+    temperature: float = Field(1.0, gt=0)
+    max_new_tokens: int = Field(1024, ge=1)
+    beta: float = Field(0.0, ge=0)
+    """Weight of the KL term to the starting model."""
+    loss_type: Literal["grpo", "dapo", "bnpo", "dr_grpo"] = "grpo"
+    """How token losses are averaged; `grpo`: over a response's tokens, then over responses."""
+    warmup_steps: int = Field(5, ge=0)
+    """The learning rate rises to its value over so many steps, then stays."""
+    max_grad_norm: float = Field(1.0, gt=0)
+    micro_batch_size: int | None = Field(None, ge=1)
+    """Rollouts a forward pass; by default all of a step's. Lower it when memory runs out."""
+    gradient_checkpointing: bool = False
+    """Less memory, slower; for models too large otherwise."""
+    save_steps: int = Field(50, ge=1)
+    evaluate_steps: int = Field(0, ge=0)
+    """Evaluate on held-out questions every so many steps, 0: only before and after."""
+    evaluate_limit: int | None = Field(None, ge=1)
+    """Held-out questions for those, the first so many; before and after always take all."""
+
+
+class EvaluateConfig(Section):
+    """Held-out accuracy, avg@k as the paper reports it."""
+
+    num_samples: int = Field(4, ge=1)
+    temperature: float = Field(0.6, gt=0)
+    top_p: float = Field(1.0, gt=0, le=1)
+    max_new_tokens: int | None = Field(None, ge=1)
+    """By default the rollouts' limit."""
+
+
+class Config(Section):
+    """The whole tree."""
+
+    output: Path = Path("runs/default")
+    seed: int = 0
+    preset: Literal["default", "paper"] = "default"
+    """`paper`: pivots with the paper's ζ = 95, ψ = 5 %, Δ = 10."""
+    pool: PoolConfig = Field(default_factory=PoolConfig)
+    model: ModelConfig = Field(default_factory=ModelConfig)
+    answers: AnswersConfig = Field(default_factory=AnswersConfig)
+    rollouts: RolloutsConfig = Field(default_factory=RolloutsConfig)
+    trace: TraceConfig = Field(default_factory=TraceConfig)
+    pivots: PivotsConfig = Field(default_factory=PivotsConfig)
+    score: ScoreConfig = Field(default_factory=ScoreConfig)
+    labels: LabelsConfig = Field(default_factory=LabelsConfig)
+    calibrate: CalibrateConfig = Field(default_factory=CalibrateConfig)
+    triage: TriageConfig = Field(default_factory=TriageConfig)
+    train: TrainConfig = Field(default_factory=TrainConfig)
+    evaluate: EvaluateConfig = Field(default_factory=EvaluateConfig)
+
+
+PRESETS: dict[str, dict[str, Any]] = {
+    "default": {},
+    "paper": {"pivots": {"percentile": 95.0, "amplitude": 0.05, "window": 10}},
+}
+
+
+def load_config(path: Path) -> Config:
+    """Read a TOML file over its preset.
+
+    Raises:
+        ConfigError: the file is missing, is not TOML, or holds an unknown key or a wrong value; the
+            message names the file, the key and the nearest valid one.
+    """
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: no such file. Write one with: pivottrace init {path}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: not valid TOML: {error}") from None
+    return parse_config(values, where=str(path))
+
+
+def parse_config(values: dict[str, Any], where: str) -> Config:
+    """Validate a nested dict over its preset; `where` names it in errors. Raises ConfigError."""
+    preset = values.get("preset", "default")
+    if preset not in PRESETS:
+        raise ConfigError(f"{where}: preset = {preset!r} is not one of {', '.join(PRESETS)}")
+    merged = {**values}
+    for section, defaults in PRESETS[preset].items():
+        merged[section] = {**defaults, **values.get(section, {})}
+    try:
+        return Config.model_validate(merged)
+    except ValidationError as error:
+        raise ConfigError(explain(where, error)) from None
+
+
+def explain(where: str, error: ValidationError) -> str:
+    """One line for each thing that is wrong, naming the key and the cure."""
+    return "\n".join(_explain(where, e) for e in error.errors())
+
+
+def _explain(where: str, error: Any) -> str:
+    key = ".".join(str(part) for part in error["loc"])
+    if error["type"] != "extra_forbidden":
+        return f"{where}: {key} = {error['input']!r}: {error['msg']}"
+    near = difflib.get_close_matches(key, valid_keys(), n=1, cutoff=0.0)
+    return f"{where}: {key} is not a setting. The nearest one is {near[0]}."
+
+
+def valid_keys(section: type[Section] = Config, prefix: str = "") -> list[str]:
+    """Every dotted key of the tree."""
+    keys = []
+    for name, field in section.model_fields.items():
+        keys.append(prefix + name)
+        if isinstance(field.annotation, type) and issubclass(field.annotation, Section):
+            keys += valid_keys(field.annotation, f"{prefix}{name}.")
+    return keys
+
+
+def dump_config(config: Config) -> str:
+    """The resolved tree as TOML text."""
+    return tomli_w.dumps(config.model_dump(mode="json", exclude_none=True))
+
+
+def template(config: Config) -> str:
+    """A configuration file with every setting, its meaning as a comment, unset ones commented out."""
+    lines = ["# PivotTrace configuration. Run it with: pivottrace run THIS_FILE", ""]
+    tops = [n for n in Config.model_fields if not isinstance(getattr(config, n), Section)]
+    lines += _template_fields(config, tops)
+    for name in Config.model_fields:
+        section = getattr(config, name)
+        if isinstance(section, Section):
+            lines += ["", f"[{name}]", f"# {(type(section).__doc__ or '').strip()}"]
+            lines += _template_fields(section, list(type(section).model_fields))
+    return "\n".join(lines) + "\n"
+
+
+def _template_fields(section: Section, names: list[str]) -> list[str]:
+    values = section.model_dump(mode="json")
+    lines = []
+    for name in names:
+        description = type(section).model_fields[name].description
+        lines += [f"# {line.strip()}" for line in (description or "").splitlines() if line.strip()]
+        value = values[name]
+        if value is None:
+            lines.append(f"# {name} = ")
+        elif isinstance(value, dict):
+            pairs = ", ".join(tomli_w.dumps({k: v}).strip() for k, v in value.items())
+            lines.append(f"{name} = {{{pairs}}}")
+        else:
+            lines.append(tomli_w.dumps({name: value}).strip())
+    return lines

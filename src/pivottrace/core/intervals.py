@@ -1,0 +1,104 @@
+"""Intervals for shares that stay honest when everything is right or everything is wrong.
+
+Nothing here is the paper's: its fragments give no interval at all.
+"""
+
+import numpy as np
+import numpy.typing as npt
+from scipy.special import betaincinv
+
+from pivottrace.errors import ConfigError, DataError
+
+FloatArray = npt.NDArray[np.float64]
+
+
+def share_interval(
+    successes: npt.ArrayLike, trials: npt.ArrayLike, level: float = 0.9
+) -> tuple[FloatArray, FloatArray]:
+    """Return the two-sided Clopper-Pearson interval of a share, element by element.
+
+    Exact for whole successes. Fractional ones are allowed: a sum of n independent values in
+    [0, 1] (each a question's own correctness) is at most as spread as n coin flips with its
+    mean, so counting a question as one coin flip, however many rollouts it has, gives an interval
+    for the mean that errs on the wide side and never calls 9 of 9 certain.
+
+    Args:
+        successes: right ones, 0 to `trials`; any shape.
+        trials: how many, same shape; 0 gives [0, 1].
+        level: chance that the interval holds the truth, in (0, 1).
+
+    Returns:
+        (low, high), each in [0, 1].
+
+    Raises:
+        ConfigError: `level` outside (0, 1).
+        DataError: successes below 0 or above trials.
+
+    Source: Clopper and Pearson (1934); the convex-order argument is Hoeffding's (1963).
+    """
+    tail = (1.0 - _checked_level(level)) / 2.0
+    right, total = _checked_counts(successes, trials)
+    return _lower(right, total, tail), 1.0 - _lower(total - right, total, tail)
+
+
+def share_lower_bound(
+    successes: npt.ArrayLike, trials: npt.ArrayLike, alpha: float = 0.1
+) -> FloatArray:
+    """Return the exact one-sided lower bound of a share at confidence 1 - alpha.
+
+    Valid for independent trials of unequal chances too, as a bound on their mean chance
+    (Hoeffding 1956: the binomial's upper tail is the heaviest once it is a trial above the mean).
+
+    Args:
+        successes: right ones, 0 to `trials`; any shape.
+        trials: how many, same shape; 0 gives 0.
+        alpha: chance that the bound is above the truth, in (0, 1).
+
+    Raises:
+        ConfigError: `alpha` outside (0, 1).
+        DataError: successes below 0 or above trials.
+
+    Source: Clopper and Pearson (1934).
+    """
+    _checked_level(1.0 - alpha)
+    right, total = _checked_counts(successes, trials)
+    return _lower(right, total, alpha)
+
+
+def fewest_trials(floor: float, alpha: float) -> int:
+    """Return the fewest trials that, all right, put the lower bound at `floor` or above.
+
+    Raises:
+        ConfigError: `floor` or `alpha` outside (0, 1).
+    """
+    if not 0.0 < floor < 1.0:
+        raise ConfigError(f"floor is {floor}; give a share above 0 and below 1")
+    _checked_level(1.0 - alpha)
+    fewest = int(np.ceil(np.log(alpha) / np.log(floor)))
+    # The logarithms' last digit may be off by one step either way.
+    while fewest > 1 and floor ** (fewest - 1) <= alpha:
+        fewest -= 1
+    return fewest
+
+
+def _lower(right: FloatArray, total: FloatArray, tail: float) -> FloatArray:
+    some = right > 0
+    bound = betaincinv(np.where(some, right, 1.0), np.where(some, total - right + 1.0, 1.0), tail)
+    return np.where(some, bound, 0.0)
+
+
+def _checked_counts(
+    successes: npt.ArrayLike, trials: npt.ArrayLike
+) -> tuple[FloatArray, FloatArray]:
+    total = np.asarray(trials, dtype=np.float64)
+    right = np.asarray(successes, dtype=np.float64)
+    # Sums of fractions may overshoot by rounding; anything more is a caller's mistake.
+    if not bool(np.all((right >= -1e-9) & (right <= total + 1e-9))):
+        raise DataError("successes must lie between 0 and trials; check how they were counted")
+    return np.clip(right, 0.0, total), total
+
+
+def _checked_level(level: float) -> float:
+    if not 0.0 < level < 1.0:
+        raise ConfigError(f"confidence {level} is not above 0 and below 1; 0.9 is the default")
+    return level

@@ -1,0 +1,117 @@
+"""Where a question stands in the ranking, and which questions are drawn as probes.
+
+The paper's (DE-Venus): rank the pool by uncertainty, draw a small probe set across the ranking.
+Ours: systematic sampling, the probe numbers, tied scores share one rank.
+"""
+
+import math
+
+import numpy as np
+import numpy.typing as npt
+
+from pivottrace.errors import BudgetError, ConfigError, DataError
+
+FloatArray = npt.NDArray[np.float64]
+IntArray = npt.NDArray[np.int64]
+
+MIN_PROBES = 64
+MAX_PROBES = 256
+PROBE_SHARE = 0.05  # DESIGN, "Calibration and triage"
+
+
+def rank_order(scores: npt.ArrayLike) -> IntArray:
+    """Return the indices of all scored questions, least uncertain first, ties by index.
+
+    Args:
+        scores: (Q,) uncertainty, higher is less certain; NaN (no score) is left out.
+
+    Returns:
+        (Q',) int64, Q' <= Q.
+
+    Raises:
+        DataError: `scores` is not one-dimensional.
+    """
+    values = _scores(scores)
+    scored = np.flatnonzero(~np.isnan(values))
+    return scored[np.argsort(values[scored], kind="stable")].astype(np.int64)
+
+
+def rank_fractions(scores: npt.ArrayLike) -> FloatArray:
+    """Return each question's place in the ranking, u in (0, 1): low is certain, high is not.
+
+    Tied scores share the middle of their places, so that nothing read off the ranking tells apart
+    questions that the score cannot, and input order does not matter. (Many traces have no pivot
+    at all: a large tie at the certain end is the rule.)
+
+    Args:
+        scores: (Q,) uncertainty, higher is less certain; NaN gives NaN.
+
+    Raises:
+        DataError: `scores` is not one-dimensional.
+    """
+    values = _scores(scores)
+    order = rank_order(values)
+    fractions = np.full(values.size, np.nan)
+    if order.size == 0:
+        return fractions
+    ranked = values[order]
+    first = np.flatnonzero(np.concatenate([[True], ranked[1:] != ranked[:-1]]))
+    sizes = np.diff(np.append(first, ranked.size))
+    fractions[order] = np.repeat((first + sizes / 2.0) / ranked.size, sizes)
+    return fractions
+
+
+def default_num_probes(pool_size: int, budget: int) -> int:
+    """Return how many probes to draw: 5 % of the pool, 64 to 256, within budget and pool.
+
+    Raises:
+        BudgetError: a negative budget.
+        DataError: a negative pool size.
+
+    Source: DESIGN, "Calibration and triage" (ours; the paper says only "small").
+    """
+    if budget < 0:
+        raise BudgetError(f"the label budget is {budget}; give 0 or more")
+    if pool_size < 0:
+        raise DataError(f"the pool has {pool_size} questions; give 0 or more")
+    wanted = min(MAX_PROBES, max(MIN_PROBES, math.ceil(PROBE_SHARE * pool_size)))
+    return min(wanted, budget, pool_size)
+
+
+def draw_probes(scores: npt.ArrayLike, num_probes: int, seed: int) -> IntArray:
+    """Draw probes evenly over the ranking: systematic sampling from a seeded start.
+
+    The ranking is cut into `num_probes` equal stretches and the same place is taken in each, so
+    each scored question is drawn with the same chance. Ties stand in input order.
+
+    Args:
+        scores: (Q,) uncertainty; NaN (no score) is never drawn.
+        num_probes: how many; all scored questions where there are fewer.
+        seed: of the start, the only randomness.
+
+    Returns:
+        Indices into `scores`, distinct, in ranking order.
+
+    Raises:
+        ConfigError: a negative `num_probes`.
+        DataError: `scores` is not one-dimensional.
+
+    Source: DE-Venus ("across the ranking"); the sampling scheme is ours.
+    """
+    if num_probes < 0:
+        raise ConfigError(f"num_probes is {num_probes}; give 0 or more")
+    order = rank_order(scores)
+    if num_probes >= order.size:
+        return order
+    step = order.size / max(num_probes, 1)
+    start = np.random.default_rng(seed).random() * step
+    # step > 1, so neighbouring places never fall on the same question.
+    places = np.floor(start + step * np.arange(num_probes)).astype(np.int64)
+    return order[np.minimum(places, order.size - 1)]
+
+
+def _scores(scores: npt.ArrayLike) -> FloatArray:
+    values = np.asarray(scores, dtype=np.float64)
+    if values.ndim != 1:
+        raise DataError(f"scores have shape {values.shape}; give one number a question, (Q,)")
+    return values

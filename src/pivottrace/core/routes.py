@@ -1,0 +1,145 @@
+"""The triage's vocabulary: routes, reasons, options and the result that holds them.
+
+The paper's (DE-Venus): the routes discard, weak and annotate, and `PAPER_FRACTIONS`. Ours: defer,
+every reason code, and the thresholds' values.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from pivottrace.errors import ConfigError
+
+FloatArray = npt.NDArray[np.float64]
+IntArray = npt.NDArray[np.int64]
+
+PAPER_FRACTIONS = (0.293, 0.421)  # annotated, discarded: DE-Venus section 4.3
+
+
+class Route(StrEnum):
+    """What is done with a question; a result holds positions in this order."""
+
+    DISCARD = "discard"
+    WEAK = "weak"
+    ANNOTATE = "annotate"
+    DEFER = "defer"
+
+
+class Reason(StrEnum):
+    """Why; a result holds positions in this order, failures' own codes come after them."""
+
+    MASTERED = "mastered"
+    HOPELESS = "hopeless"
+    NOTHING_TO_LEARN = "nothing_to_learn"
+    PROBE_MASTERED = "probe_mastered"
+    PROBE_HOPELESS = "probe_hopeless"
+    FRACTION_LOWEST = "fraction_lowest"
+    WEAK_VOTE_RELIABLE = "weak_vote_reliable"
+    WEAK_FRACTION_MIDDLE = "weak_fraction_middle"
+    ANNOTATE_GAIN = "annotate_gain"
+    ANNOTATE_HOPELESS = "annotate_hopeless"
+    ANNOTATE_FRACTION_HIGHEST = "annotate_fraction_highest"
+    ANNOTATE_PROBE = "annotate_probe"
+    DEFER_BUDGET = "defer_budget"
+    DEFER_VOTE_UNRELIABLE = "defer_vote_unreliable"
+    DEFER_VOTE_HARMFUL = "defer_vote_harmful"
+    DEFER_NO_VOTE = "defer_no_vote"
+    DEFER_NO_CURVE = "defer_no_curve"
+    FAILED_NO_SCORE = "failed_no_score"
+
+
+ROUTES = tuple(route.value for route in Route)
+REASONS = tuple(reason.value for reason in Reason)
+ROUTE_CODE = {route: code for code, route in enumerate(Route)}
+REASON_CODE = {reason: code for code, reason in enumerate(Reason)}
+
+
+@dataclass(frozen=True)
+class TriageOptions:
+    """Thresholds of the triage.
+
+    Attributes:
+        mastered_floor: window-mean correctness from which a question is mastered.
+        hopeless_ceiling: window-mean correctness up to which a question is hopeless.
+        vote_floor: mean vote reliability that the weak route must hold, by a lower bound. A
+            pseudo-label is expected to teach from about 0.5 upwards; 0.7 leaves a margin, and is
+            provable with 64 probes for most pools whose weak rows' votes are 0.87 to 0.9 right
+            (0.8 only for a quarter to a third of such pools, 0.9 for almost none).
+        vote_alpha: chance at most that the weak route is below its floor.
+        hopeless: drop hopeless questions, or let labels left over go to them.
+        fractions: (annotate, discard) shares by rank in place of calibration; None to calibrate.
+        defer_trains: give deferred questions that may have a vote a weak row's weight.
+
+    Raises:
+        ConfigError: a value is outside its range.
+    """
+
+    mastered_floor: float = 0.95
+    hopeless_ceiling: float = 0.05
+    vote_floor: float = 0.7
+    vote_alpha: float = 0.1
+    hopeless: Literal["drop", "annotate"] = "drop"
+    fractions: tuple[float, float] | None = None
+    defer_trains: bool = False
+
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.hopeless_ceiling < self.mastered_floor <= 1.0:
+            raise ConfigError(
+                f"hopeless_ceiling {self.hopeless_ceiling} and mastered_floor "
+                f"{self.mastered_floor} must satisfy 0 <= ceiling < floor <= 1"
+            )
+        for name in ("vote_floor", "vote_alpha"):
+            if not 0.0 < getattr(self, name) < 1.0:
+                raise ConfigError(f"{name} is {getattr(self, name)}; give a share above 0, below 1")
+        if self.hopeless not in ("drop", "annotate"):
+            raise ConfigError(f"hopeless is {self.hopeless!r}; give 'drop' or 'annotate'")
+        if self.fractions is not None and not (
+            min(self.fractions) >= 0.0 and sum(self.fractions) <= 1.0
+        ):
+            raise ConfigError(
+                f"fractions (annotate, discard) are {self.fractions}; "
+                "give two shares from 0 that add up to at most 1"
+            )
+
+
+@dataclass(frozen=True)
+class TriageResult:
+    """A decision for each of Q questions, with the numbers behind it.
+
+    Attributes:
+        route: (Q,) int8, position in `ROUTES`.
+        reason: (Q,) int16, position in `reason_names`.
+        reason_names: `REASONS`, then one "failed_<name>" for each of the evidence's failures.
+        weight: (Q,) in [0, 1], reliability of the training signal: 1 for a verified answer, the
+            lower bound of the local vote reliability for a weak row (1, the paper's unweighted
+            row, where there is no curve), 0 for what is not trained on.
+        label_gain: (Q,) expected learning from the true answer, in [0, ~0.7]; NaN if unknown.
+        pseudo_gain: (Q,) expected learning from the majority vote; negative when it unteaches.
+        priority: (Q,) label_gain over the best alternative without a label, at least 0.
+        annotate_queue: indices of the questions to buy a label for, most valuable first; probes
+            that are labelled already are not in it. Never longer than the budget.
+    """
+
+    route: npt.NDArray[np.int8]
+    reason: npt.NDArray[np.int16]
+    reason_names: tuple[str, ...]
+    weight: FloatArray
+    label_gain: FloatArray
+    pseudo_gain: FloatArray
+    priority: FloatArray
+    annotate_queue: IntArray
+
+    def routes(self) -> list[str]:
+        """Return every question's route by name."""
+        return [ROUTES[code] for code in self.route.tolist()]
+
+    def reasons(self) -> list[str]:
+        """Return every question's reason by name."""
+        return [self.reason_names[code] for code in self.reason.tolist()]
+
+    def counts(self) -> dict[str, int]:
+        """Return how many questions took each route, every route named."""
+        return {name: int(np.sum(self.route == code)) for code, name in enumerate(ROUTES)}

@@ -1,0 +1,16 @@
+"""Disagreement of sampled answers: needs G inferences where a pivot needs one."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from pivottrace.estimators.evidence import TraceEvidence
+
+
+def consistency(evidence: TraceEvidence) -> float:
+    """One minus the largest equivalence class' share of all samples, in [0, 1]; 1 where none answers."""
+    if not evidence.answer_classes:
+        return float("nan")
+    answered = Counter(c for c in evidence.answer_classes if c >= 0)
+    largest = max(answered.values(), default=0)
+    return 1.0 - largest / len(evidence.answer_classes)

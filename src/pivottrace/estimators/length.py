@@ -1,0 +1,10 @@
+"""Length of the greedy response: a control that any estimator must beat."""
+
+from __future__ import annotations
+
+from pivottrace.estimators.evidence import TraceEvidence
+
+
+def length(evidence: TraceEvidence) -> float:
+    """Response tokens, 0 or more."""
+    return float(evidence.num_tokens)

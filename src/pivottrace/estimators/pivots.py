@@ -1,0 +1,36 @@
+"""Metacognitive pivots: moments of the greedy trace where attention reaches far back.
+
+Source: the paper's abstract (density), DE-Venus (number). How a pivot is found is our reconstruction, in
+two readings: `core.pivots`.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from pivottrace.core.pivots import count, density
+from pivottrace.estimators.evidence import TraceEvidence
+
+
+def onset_density(evidence: TraceEvidence) -> float:
+    """Onsets a response token, in [0, 1]; NaN for an empty response."""
+    return _density(evidence.onsets, evidence.num_tokens)
+
+
+def onset_count(evidence: TraceEvidence) -> float:
+    """Number of onsets, 0 or more."""
+    return float(count(evidence.onsets))
+
+
+def peak_density(evidence: TraceEvidence) -> float:
+    """Peaks a response token, in [0, 1]; NaN for an empty response."""
+    return _density(evidence.peaks, evidence.num_tokens)
+
+
+def peak_count(evidence: TraceEvidence) -> float:
+    """Number of peaks, 0 or more."""
+    return float(count(evidence.peaks))
+
+
+def _density(positions: np.ndarray, num_tokens: int) -> float:
+    return float(density(positions, num_tokens))

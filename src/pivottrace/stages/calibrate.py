@@ -1,0 +1,111 @@
+"""Calibration: draw probes over the ranking, get their labels, read the curves off them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from pivottrace import tables
+from pivottrace.annotate import sources
+from pivottrace.core.calibrate import CurveValues, ProbeEvidence, calibrate
+from pivottrace.core.probes import default_num_probes, draw_probes, rank_fractions
+from pivottrace.errors import BudgetError
+from pivottrace.rundir import RunDir
+from pivottrace.types import CALIBRATION, EVIDENCE, PROBES
+from pivottrace.verifier import Verifier
+
+
+def run(run: RunDir) -> None:
+    """Write `probes`, `evidence` and `calibration`.
+
+    Raises:
+        LabelsNeeded: the probes' labels must come from people.
+    """
+    if run.is_done("calibrate"):
+        return
+    ids, scores = tables.driving_scores(run)
+    if not run.table_path("probes").is_file():
+        run.write_table("probes", _draw(run, ids, scores))
+    probes = run.read_table("probes", made_by="calibrate").to_pylist()
+    truths = sources.obtain(run, [row["question_id"] for row in probes], "probe")
+    rows = _evidence(run, [row for row in probes if row["question_id"] in truths], truths)
+    run.write_table("evidence", pa.Table.from_pylist(rows, schema=EVIDENCE))
+    if rows:
+        run.write_table("calibration", _curve_table(run, tables.probe_evidence(rows)))
+    else:
+        run.write_table("calibration", CALIBRATION.empty_table())
+    run.mark_done(
+        "calibrate",
+        num_probes=len(rows),
+        labels_used=sources.store(run).used,
+        labels_allowed=sources.allowed_labels(run),
+        mean_correctness=_mean(rows, lambda r: r["num_correct"] / r["num_samples"]),
+        greedy_accuracy=_mean(rows, lambda r: r["greedy_right"]),
+        vote_accuracy=_mean(rows, lambda r: r["vote_right"]),
+    )
+
+
+def _draw(run: RunDir, ids: list[str], scores: np.ndarray) -> pa.Table:
+    allowed = sources.allowed_labels(run)
+    wanted = run.config.calibrate.num_probes
+    if wanted is not None and wanted > allowed:
+        raise BudgetError(
+            f"calibrate.num_probes = {wanted} is more than the {allowed} labels of labels.budget"
+        )
+    num = default_num_probes(len(ids), allowed) if wanted is None else wanted
+    chosen = draw_probes(scores, num, run.config.seed)
+    ranks = rank_fractions(scores)
+    return pa.table(
+        {
+            "question_id": [ids[i] for i in chosen],
+            "rank": ranks[chosen],
+            "score": scores[chosen],
+        },
+        schema=PROBES,
+    )
+
+
+def _evidence(
+    run: RunDir, probes: list[dict[str, Any]], truths: dict[str, str]
+) -> list[dict[str, Any]]:
+    answers = tables.sampled_answers(run)
+    greedy = run.read_parts("rollouts_greedy", "rollout", ["question_id", "answer"])
+    greedy_answers = dict(zip(*(c.to_pylist() for c in greedy.columns), strict=True))
+    votes = run.read_table("scores", made_by="score").select(
+        ["question_id", "vote_answer", "vote_share", "vote_reason"]
+    )
+    vote_of = {row["question_id"]: row for row in votes.to_pylist()}
+    rows = []
+    with Verifier(run.config.answers.verifier, run.config.answers.timeout_s) as verifier:
+        for probe in probes:
+            question_id = probe["question_id"]
+            vote, truth = vote_of[question_id], truths[question_id]
+            given = [*answers[question_id], vote["vote_answer"], greedy_answers[question_id]]
+            *samples, vote_right, greedy_right = verifier.check_many(given, [truth] * len(given))
+            abstained = vote["vote_reason"] != "ok"
+            rows.append(
+                probe
+                | {
+                    "num_correct": sum(samples),
+                    "num_samples": len(samples),
+                    "vote_right": vote_right and not abstained,
+                    "vote_abstained": abstained,
+                    "vote_share": None if abstained else vote["vote_share"],
+                    "greedy_right": greedy_right,
+                }
+            )
+    return rows
+
+
+def _curve_table(run: RunDir, evidence: ProbeEvidence) -> pa.Table:
+    settings = run.config.calibrate
+    curve = calibrate(evidence, settings.window, settings.level)
+    values: CurveValues = curve.values
+    columns = {"rank": curve.ranks, "window_size": curve.window_sizes, **vars(values)}
+    return pa.table({name: columns[name] for name in CALIBRATION.names}, schema=CALIBRATION)
+
+
+def _mean(rows: list[dict[str, Any]], value: Any) -> float | None:
+    return float(np.mean([value(row) for row in rows])) if rows else None

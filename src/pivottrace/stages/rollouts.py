@@ -1,0 +1,160 @@
+"""Rollouts: one greedy trace and G sampled responses a question, part by part.
+
+A part is a run of `part_size` questions in pool order. Its samples are seeded by (run seed, part index),
+so that a part made again after a kill is the same.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import pyarrow as pa
+
+from pivottrace.core.answers import extract_answer
+from pivottrace.ingest import format_prompt
+from pivottrace.progress import progress
+from pivottrace.rundir import RunDir, run_parts
+from pivottrace.types import ROLLOUTS
+
+
+def run(run: RunDir) -> None:
+    """Write the parts of `rollouts_greedy` and `rollouts_sampled`; finished ones are kept."""
+    if run.is_done("rollout"):
+        return
+    # Loading takes seconds and the question table is at hand, so look at it first.
+    questions = run.read_table("pool", made_by="run").select(["id", "prompt"]).to_pylist()
+
+    from pivottrace.backends import hf
+
+    model, tokenizer = hf.load_model(run.config.model)
+    settings, pool = run.config.rollouts, run.config.pool
+    prompts = [
+        hf.render_prompt(
+            tokenizer, format_prompt(q["prompt"], pool.system_prompt, pool.prompt_suffix), pool
+        )
+        for q in questions
+    ]
+    limit = hf.max_positions(model)
+    starts = range(0, len(questions), settings.part_size)
+    failures: dict[str, int] = {}
+
+    for kind, num_samples in (("greedy", 1), ("sampled", settings.num_samples)):
+
+        def make(index: int, kind: str = kind, num_samples: int = num_samples) -> pa.Table:
+            chosen = range(starts[index], min(starts[index] + settings.part_size, len(questions)))
+            fits = [i for i in chosen if _fits(prompts[i], settings.max_new_tokens, limit)]
+            responses = hf.generate(
+                model,
+                tokenizer,
+                [prompts[i] for i in fits],
+                num_samples=num_samples,
+                temperature=None if kind == "greedy" else settings.temperature,
+                top_p=settings.top_p,
+                max_new_tokens=settings.max_new_tokens,
+                stop=settings.stop,
+                batch_size=settings.batch_size,
+                seed=part_seed(run.config.seed, kind, index),
+            )
+            by_question = dict(zip(fits, responses, strict=True))
+            rows = [
+                row
+                for i in chosen
+                for row in _rows(
+                    questions[i]["id"],
+                    prompts[i] if kind == "greedy" else None,
+                    by_question.get(i),
+                    run.config.answers.pattern,
+                )
+            ]
+            return pa.Table.from_pylist(rows, schema=ROLLOUTS)
+
+        with progress(kind, len(questions)) as update:
+            run_parts(
+                run,
+                f"rollouts_{kind}",
+                len(starts),
+                make,
+                lambda index: update(min(starts[index] + settings.part_size, len(questions))),
+            )
+    failures = _count_failures(run, len(starts))
+    run.mark_done(
+        "rollout",
+        num_questions=len(questions),
+        failures=failures,
+        model_digest=model_digest(model),
+        tokenizer_digest=tokenizer_digest(tokenizer),
+        chat_template=tokenizer.chat_template is not None,
+        dtype=str(model.dtype).removeprefix("torch."),
+    )
+
+
+def part_seed(seed: int, kind: str, index: int) -> int:
+    """A seed for one part: different for every (run seed, kind, part), the same on every machine."""
+    digest = hashlib.sha256(f"{seed}/{kind}/{index}".encode()).digest()
+    return int.from_bytes(digest[:4], "big")
+
+
+def model_digest(model: Any) -> str:
+    """SHA-256 over names, shapes and a checksum of every weight: tells models apart, cheaply."""
+    digest = hashlib.sha256()
+    for name, weight in sorted(model.state_dict().items()):
+        total = weight.double().sum().item()
+        squares = weight.double().pow(2).sum().item()
+        digest.update(f"{name}{tuple(weight.shape)}{total:.6e}{squares:.6e}".encode())
+    return digest.hexdigest()
+
+
+def tokenizer_digest(tokenizer: Any) -> str:
+    """SHA-256 of vocabulary, special tokens and chat template."""
+    parts = [tokenizer.get_vocab(), tokenizer.special_tokens_map, tokenizer.chat_template]
+    return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def _fits(prompt: Sequence[int], max_new_tokens: int, limit: int | None) -> bool:
+    return bool(prompt) and (limit is None or len(prompt) + max_new_tokens <= limit)
+
+
+def _rows(
+    question_id: str, prompt: list[int] | None, responses: Any, pattern: str | None
+) -> list[dict[str, Any]]:
+    if responses is None:
+        reason = "prompt_too_long_for_the_model"
+        return [_row(question_id, 0, prompt, [], "", None, "failed", reason)]
+    return [
+        _row(
+            question_id, sample, prompt, r.tokens, r.text, extract_answer(r.text, pattern),
+            r.finish, None if r.tokens else "empty_response",
+        )
+        for sample, r in enumerate(responses)
+    ]  # fmt: skip
+
+
+def _row(question_id: str, sample: int, prompt: Any, tokens: Any, text: str, answer: str | None,
+         finish: str, failure: str | None) -> dict[str, Any]:  # fmt: skip
+    return {
+        "question_id": question_id, "sample": sample, "prompt_tokens": prompt, "tokens": tokens,
+        "text": text, "answer": answer, "finish": finish, "failure": failure,
+    }  # fmt: skip
+
+
+def _count_failures(run: RunDir, num_parts: int) -> dict[str, int]:
+    """How many greedy traces have no answer, and why; the report lists them."""
+    import pyarrow.parquet as pq
+
+    counts: dict[str, int] = {}
+    for index in range(num_parts):
+        part = pq.read_table(
+            run.part_path("rollouts_greedy", index), columns=["answer", "finish", "failure"]
+        )
+        for row in part.to_pylist():
+            reason = row["failure"] or (None if row["answer"] is not None else _missing(row))
+            if reason:
+                counts[reason] = counts.get(reason, 0) + 1
+    return counts
+
+
+def _missing(row: dict[str, Any]) -> str:
+    return "truncated" if row["finish"] == "length" else "no_answer"

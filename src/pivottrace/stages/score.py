@@ -1,0 +1,124 @@
+"""Scoring: signals to pivots, and every estimator's number a question; votes of the sampled answers.
+
+The threshold of the first reading is a percentile over the reference traces. It is stored in
+`reference.json` by the first round and frozen for later ones.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from pivottrace import tables
+from pivottrace.config import PivotsConfig
+from pivottrace.core.answers import group_equivalent, majority_vote
+from pivottrace.core.pivots import find_onsets, find_peaks, reference_threshold
+from pivottrace.estimators import ESTIMATORS
+from pivottrace.estimators.evidence import TraceEvidence
+from pivottrace.rundir import RunDir, write_text
+from pivottrace.types import SCORES
+from pivottrace.verifier import Verifier
+
+
+def run(run: RunDir) -> None:
+    """Write `scores`: every estimator, the pivots and the vote of each question."""
+    if run.is_done("score"):
+        return
+    estimator = tables.driving_estimator(run.config)
+    signals = run.read_parts("signals", "trace").to_pylist()
+    greedy = run.read_parts("rollouts_greedy", "rollout", ["question_id", "answer", "finish"])
+    answers = tables.sampled_answers(run)
+    threshold = _threshold(run, signals)
+
+    rows = []
+    with Verifier(run.config.answers.verifier, run.config.answers.timeout_s) as verifier:
+        for signal, trace in zip(signals, greedy.to_pylist(), strict=True):
+            classes = group_equivalent(answers[signal["question_id"]], verifier.equal)
+            rows.append(_score(run, signal, trace, answers, classes, threshold))
+        timeouts = verifier.timeouts
+    run.write_table("scores", pa.Table.from_pylist(rows, schema=SCORES))
+    run.mark_done(
+        "score",
+        threshold=threshold,
+        estimator=estimator,
+        num_unscored=sum(row["failure"] is not None for row in rows),
+        verifier_timeouts=timeouts,
+        smallest_top2_margin=_smallest([s["top2_margin"] for s in signals]),
+    )
+
+
+def _threshold(run: RunDir, signals: list[dict[str, Any]]) -> float | None:
+    path = run.path / "reference.json"
+    reference = json.loads(path.read_text())
+    if "threshold" not in reference:
+        chosen = set(reference["question_ids"])
+        traces = [
+            np.asarray(s["far_mass"], np.float32)
+            for s in signals
+            if s["failure"] is None and s["question_id"] in chosen
+        ]
+        percentile = run.config.pivots.percentile
+        reference["threshold"] = reference_threshold(traces, percentile) if traces else None
+        write_text(path, json.dumps(reference, indent=2) + "\n")
+    return reference["threshold"]
+
+
+def find_pivots(
+    signal: np.ndarray, threshold: float, settings: PivotsConfig
+) -> tuple[np.ndarray, np.ndarray]:
+    """Positions of the pivots of one signal (T,), by both readings."""
+    onsets = find_onsets(signal, threshold, settings.amplitude, settings.window)
+    peaks = find_peaks(signal, settings.amplitude, settings.window)
+    return onsets, peaks
+
+
+def _score(
+    run: RunDir,
+    signal: dict[str, Any],
+    trace: dict[str, Any],
+    answers: dict[str, list[str | None]],
+    classes: list[int],
+    threshold: float | None,
+) -> dict[str, Any]:
+    question_id = signal["question_id"]
+    vote = majority_vote(classes)
+    row: dict[str, Any] = dict.fromkeys(SCORES.names) | {
+        "question_id": question_id,
+        "vote_answer": None
+        if vote.winner is None
+        else answers[question_id][classes.index(vote.winner)],
+        "vote_share": vote.share,
+        "vote_reason": vote.reason,
+        "num_samples": len(classes),
+        "failure": signal["failure"] or _unanswered(trace, classes),
+    }
+    if signal["failure"] is not None or threshold is None:
+        return row
+    far_mass = np.asarray(signal["far_mass"], np.float32)
+    onsets, peaks = find_pivots(far_mass, threshold, run.config.pivots)
+    evidence = TraceEvidence(
+        question_id=question_id,
+        num_tokens=far_mass.size,
+        onsets=onsets,
+        peaks=peaks,
+        entropy=np.asarray(signal["entropy"], np.float32),
+        answer_classes=classes,
+        seed=run.config.seed,
+    )
+    row |= {name: estimate(evidence) for name, estimate in ESTIMATORS.items()}
+    return row | {"onsets": onsets, "peaks": peaks}
+
+
+def _unanswered(trace: dict[str, Any], classes: list[int]) -> str | None:
+    """A question to which neither the greedy trace nor any sample gives an answer."""
+    if trace["answer"] is not None or any(c >= 0 for c in classes):
+        return None
+    return "truncated" if trace["finish"] == "length" else "no_answer"
+
+
+def _smallest(margins: list[float | None]) -> float | None:
+    finite = [m for m in margins if m is not None and np.isfinite(m)]
+    return min(finite, default=None)

@@ -1,0 +1,120 @@
+"""Tracing: the attention signals of every greedy trace, by one teacher-forced pass.
+
+First a seeded reference sample is traced to choose the long-range heads; they are stored in the run
+directory (`reference.json`) and kept for every later round, so that scores stay comparable.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pivottrace.progress import progress
+from pivottrace.rundir import RunDir, run_parts, write_text
+from pivottrace.types import SIGNALS
+
+SIGNAL_COLUMNS = ("far_mass", "far_mass_all", "waad", "entropy", "log_prob")
+
+
+def run(run: RunDir) -> None:
+    """Write the parts of `signals`, one for each part of the greedy rollouts."""
+    if run.is_done("trace"):
+        return
+    rollouts = run.read_parts(
+        "rollouts_greedy", "rollout", ["question_id", "prompt_tokens", "tokens", "failure"]
+    )
+
+    from pivottrace.backends import hf
+
+    model, tokenizer = hf.load_model(run.config.model)
+    tracer = _Tracer(run, model, tokenizer.pad_token_id)
+    heads = _reference_heads(run, rollouts.to_pylist(), tracer)
+
+    part_size = run.config.rollouts.part_size
+    num_parts = -(-len(rollouts) // part_size)
+    with progress("trace", len(rollouts)) as update:
+        run_parts(
+            run,
+            "signals",
+            num_parts,
+            lambda index: _trace_part(run.part_path("rollouts_greedy", index), tracer, heads),
+            lambda index: update(min((index + 1) * part_size, len(rollouts))),
+        )
+    run.mark_done("trace", num_heads=None if heads is None else sum(map(len, heads.values())))
+
+
+class _Tracer:
+    """Traces rows in batches of similar length."""
+
+    def __init__(self, run: RunDir, model: Any, pad: int):
+        self.settings, self.model, self.pad = run.config.trace, model, pad
+
+    def __call__(self, rows: Sequence[dict[str, Any]], heads: Any) -> list[Any]:
+        """One `TokenSignals` a row, None for a row without a response."""
+        from pivottrace.attention.trace import trace
+
+        results: list[Any] = [None] * len(rows)
+        usable = [i for i, row in enumerate(rows) if row["failure"] is None]
+        usable.sort(key=lambda i: len(rows[i]["prompt_tokens"]) + len(rows[i]["tokens"]))
+        for start in range(0, len(usable), self.settings.batch_size):
+            batch = usable[start : start + self.settings.batch_size]
+            signals = trace(
+                self.model,
+                [(rows[i]["prompt_tokens"], rows[i]["tokens"]) for i in batch],
+                window=self.settings.window,
+                num_sinks=self.settings.num_sinks,
+                heads=heads,
+                pad_token_id=self.pad,
+            )
+            for i, signal in zip(batch, signals, strict=True):
+                results[i] = signal
+        return results
+
+
+def _reference_heads(run: RunDir, rows: list[dict[str, Any]], tracer: _Tracer) -> Any:
+    """The reference traces' long-range heads, from `reference.json` where it is there already."""
+    path = run.path / "reference.json"
+    if not path.is_file():
+        usable = [row for row in rows if row["failure"] is None]
+        size = min(run.config.pivots.reference_size, len(usable))
+        sample = random.Random(run.config.seed).sample(usable, size)
+        write_text(path, json.dumps(_profile(run, sample, tracer), indent=2) + "\n")
+    heads = json.loads(path.read_text())["heads"]
+    return None if heads is None else {int(layer): chosen for layer, chosen in heads.items()}
+
+
+def _profile(run: RunDir, sample: list[dict[str, Any]], tracer: _Tracer) -> dict[str, Any]:
+    from pivottrace.attention.trace import profile_heads
+
+    heads = None
+    if run.config.trace.heads == "long_range":
+        means = [s.head_far_mass for s in tracer(sample, None)]
+        finite = [m for m in means if np.isfinite(m).any()]
+        if finite:
+            heads = profile_heads(np.stack(finite), run.config.trace.head_percentile)
+    return {"question_ids": [row["question_id"] for row in sample], "heads": heads}
+
+
+def _trace_part(path: Path, tracer: _Tracer, heads: Any) -> pa.Table:
+    rows = pq.read_table(path).to_pylist()
+    return pa.Table.from_pylist(
+        [_signal_row(row, signal) for row, signal in zip(rows, tracer(rows, heads), strict=True)],
+        schema=SIGNALS,
+    )
+
+
+def _signal_row(row: dict[str, Any], signal: Any) -> dict[str, Any]:
+    record = {"question_id": row["question_id"], "failure": row["failure"]}
+    if signal is None:
+        return record | dict.fromkeys((*SIGNAL_COLUMNS, "top2_margin"))
+    if not all(np.isfinite(getattr(signal, name)).all() for name in SIGNAL_COLUMNS):
+        record["failure"] = "nan_logits"
+    record |= {name: getattr(signal, name) for name in SIGNAL_COLUMNS}
+    return record | {"top2_margin": float(signal.top2_margin)}

@@ -1,0 +1,59 @@
+"""Readings of the run directory's tables that more than one stage needs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from pivottrace.config import Config
+from pivottrace.core.calibrate import ProbeEvidence
+from pivottrace.errors import ConfigError
+from pivottrace.rundir import RunDir
+from pivottrace.types import ESTIMATORS
+
+
+def driving_estimator(config: Config) -> str:
+    """The estimator that ranks the pool. Raises ConfigError where there is no such one."""
+    name = config.score.estimator
+    if name == "pivots":
+        return f"{config.pivots.reading}_{config.pivots.statistic}"
+    if name not in ESTIMATORS:
+        raise ConfigError(
+            f"score.estimator = {name!r} is not one of: pivots, {', '.join(ESTIMATORS)}"
+        )
+    return name
+
+
+def driving_scores(run: RunDir) -> tuple[list[str], np.ndarray]:
+    """Question ids and the driving estimator's scores (Q,); NaN for a question that failed."""
+    table = run.read_table("scores", made_by="score")
+    scores = table[driving_estimator(run.config)].to_numpy(zero_copy_only=False)
+    failed = np.array([f is not None for f in table["failure"].to_pylist()], dtype=bool)
+    return table["question_id"].to_pylist(), np.where(failed, np.nan, scores.astype(np.float64))
+
+
+def sampled_answers(run: RunDir) -> dict[str, list[str | None]]:
+    """The sampled answers of each question, in sample order."""
+    table = run.read_parts("rollouts_sampled", "rollout", ["question_id", "answer"])
+    answers: dict[str, list[str | None]] = {}
+    for question_id, answer in zip(*(column.to_pylist() for column in table.columns), strict=True):
+        answers.setdefault(question_id, []).append(answer)
+    return answers
+
+
+def probe_evidence(rows: list[dict[str, Any]]) -> ProbeEvidence:
+    """Rows of `evidence` as the core's arrays."""
+
+    def column(name: str, dtype: Any) -> np.ndarray:
+        return np.array([row[name] for row in rows], dtype=dtype)
+
+    return ProbeEvidence(
+        ranks=column("rank", np.float64),
+        num_correct=column("num_correct", np.int64),
+        num_samples=column("num_samples", np.int64),
+        vote_right=column("vote_right", bool),
+        vote_abstained=column("vote_abstained", bool),
+        vote_share=column("vote_share", np.float64),
+        greedy_correct=column("greedy_right", bool),
+    )

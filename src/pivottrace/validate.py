@@ -1,0 +1,36 @@
+"""Check a configuration against its data and its model, without writing anything."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from pivottrace.config import Config
+
+
+def validate(config: Config) -> Iterator[str]:
+    """One line for each thing that was checked.
+
+    Raises:
+        PivotTraceError: the first thing that is wrong, with its cure.
+    """
+    from pivottrace import tables
+    from pivottrace.annotate.sources import budget_labels
+    from pivottrace.backends import hf
+    from pivottrace.ingest import find_overlap, format_prompt, read_pool
+
+    pool, evaluation = read_pool(config)
+    answered = len(pool) - pool["answer"].null_count
+    yield f"pool: {len(pool)} questions, {answered} with an answer"
+    if evaluation is not None:
+        overlap = find_overlap(pool, evaluation)
+        yield f"evaluation: {len(evaluation)} questions, {len(overlap)} of them also in the pool"
+    yield f"labels: {budget_labels(config.labels.budget, len(pool))} allowed, from {config.labels.source}"
+    yield f"ranking: {tables.driving_estimator(config)}"
+    tokenizer = hf.load_tokenizer(config.model)
+    messages = format_prompt(
+        pool["prompt"][0].as_py(), config.pool.system_prompt, config.pool.prompt_suffix
+    )
+    prompt = hf.render_prompt(tokenizer, messages, config.pool)
+    template = "chat template" if tokenizer.chat_template else "no chat template: plain text"
+    yield f"model: {config.model.path}, {template}; the first prompt has {len(prompt)} tokens:"
+    yield tokenizer.decode(prompt)
