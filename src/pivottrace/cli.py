@@ -24,7 +24,7 @@ the main job
   demo      run everything on the embedded world: a laptop, a few minutes, a report
   init      write a commented configuration file              init my.toml
   validate  check a configuration, its data and its model     validate my.toml
-  run       run or resume every stage                         run my.toml [--until STAGE] [--KEY VALUE]
+  run       run or resume every stage                         run my.toml [--until STAGE]
   status    say what is done and what comes next              status runs/my
   report    write the report of what there is                 report runs/my
 
@@ -283,8 +283,10 @@ def _long_form(flag: str) -> str:
 
 def _print_summary(run: RunDir) -> None:
     from pivottrace.report import summary
-    from pivottrace.status import summary_lines
+    from pivottrace.status import notes, summary_lines
 
+    for note in notes(run):
+        print(f"note: {note}")
     for line in summary_lines(summary(run)):
         print(line)
 

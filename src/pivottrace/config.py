@@ -30,7 +30,7 @@ class PoolConfig(Section):
     """Where questions come from and how they are put to the model."""
 
     questions: str = "world:default"
-    """JSONL, CSV or parquet file, `datasets` folder, Hub id, or `world:PRESET` for the embedded world."""
+    """JSONL, CSV or parquet file, `datasets` folder, Hub id, or `world:PRESET` (embedded world)."""
     evaluation: str | None = None
     """Held-out questions with answers, in the same forms; none is fine."""
     split: str | None = None
@@ -63,7 +63,7 @@ class AnswersConfig(Section):
     """How answers are read from a response and compared."""
 
     pattern: str | None = None
-    """Regular expression; its first group is the answer. By default `\\boxed{}`, `####`, "the answer is"."""
+    """Regular expression whose first group is the answer; by default `\\boxed{}`, `####` and so on."""
     verifier: str = "math"
     """`math`, `exact`, `choice`, or your own `package.module:function(a, b) -> bool`."""
     timeout_s: float = Field(5.0, gt=0)
@@ -149,7 +149,7 @@ class TriageConfig(Section):
     """Mean correctness along the ranking from which questions are mastered."""
     hopeless_ceiling: float = Field(0.05, ge=0, lt=1)
     """Mean correctness along the ranking up to which questions are hopeless."""
-    vote_floor: float = Field(0.8, gt=0, lt=1)
+    vote_floor: float = Field(0.7, gt=0, lt=1)
     """Share of right votes that the whole weak route must hold."""
     vote_alpha: float = Field(0.1, gt=0, lt=1)
     """Chance, at most, that it does not."""
@@ -280,7 +280,7 @@ def dump_config(config: Config) -> str:
 
 
 def template(config: Config) -> str:
-    """A configuration file with every setting, its meaning as a comment, unset ones commented out."""
+    """A configuration file with every setting, its meaning as a comment; unset ones are commented."""
     lines = ["# PivotTrace configuration. Run it with: pivottrace run THIS_FILE", ""]
     tops = [n for n in Config.model_fields if not isinstance(getattr(config, n), Section)]
     lines += _template_fields(config, tops)

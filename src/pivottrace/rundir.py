@@ -8,9 +8,9 @@
     rounds/00/           one pass of rollouts, signals, scores, triage and training
     report.html
 
-A table is written beside its place and renamed into it, so it is either whole or absent. Long tables are
-written part by part; a finished part is never repeated. A torn part (a file that parquet cannot read) is
-deleted and made again.
+A table is written beside its place and renamed into it, so it is either whole or absent. Long
+tables are written part by part; a finished part is never repeated. A torn part (a file that parquet
+cannot read) is deleted and made again.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -54,11 +55,11 @@ STAGE_SETTINGS: dict[str, tuple[str, ...]] = {
 }
 # Settings that change how fast, never what.
 FREE_SETTINGS = {"trace.batch_size", "model.device"}
-STAGES = tuple(STAGE_SETTINGS)
+RECORDED_VERSIONS = ("pivottrace", "torch", "transformers", "trl", "pyarrow", "math-verify")
 
 
 class RunDir:
-    """One run on disk. Use `RunDir.create` for a new or resumed run, `RunDir.open` for a made one."""
+    """One run on disk: `RunDir.create` for a new or resumed run, `RunDir.open` for a made one."""
 
     def __init__(self, path: Path, config: Config, round_index: int = 0):
         self.path = path
@@ -78,6 +79,8 @@ class RunDir:
             run.round_path.mkdir(parents=True, exist_ok=True)
             run._refuse_changed_settings()
             _replace(run.path / "config.toml", dump_config(config).encode())
+        if "versions" not in run.manifest:
+            run.update_manifest(versions={name: version(name) for name in RECORDED_VERSIONS})
         return run
 
     @classmethod
@@ -255,6 +258,12 @@ def run_parts(
         if not run.has_part(name, index):
             run.write_part(name, index, make(index))
         on_part(index)
+
+
+def part_seed(seed: int, kind: str, index: int) -> int:
+    """A seed for one part: differs for every (run seed, kind, part), the same on any machine."""
+    digest = hashlib.sha256(f"{seed}/{kind}/{index}".encode()).digest()
+    return int.from_bytes(digest[:4], "big")
 
 
 def write_parquet(path: Path, table: pa.Table) -> None:

@@ -35,6 +35,29 @@ def describe(run: RunDir) -> Iterator[str]:
     yield f"next: pivottrace {f'run {run.path}' if upcoming else f'report {run.path}'}"
 
 
+def notes(run: RunDir) -> Iterator[str]:
+    """What a user should know of the result before trusting it, in plain words."""
+    rollout, calibrate = run.stage_facts("rollout"), run.stage_facts("calibrate")
+    failures = rollout.get("failures") or {}
+    if failures:
+        reasons = ", ".join(f"{reason} {count}" for reason, count in sorted(failures.items()))
+        total = rollout["num_questions"]
+        yield f"{sum(failures.values())} of {total} greedy traces gave no answer: {reasons}"
+    unscored = run.stage_facts("score").get("num_unscored", 0)
+    if unscored and unscored == rollout.get("num_questions"):
+        yield (
+            "the model answers nothing: no question could be scored, so no label was asked for. "
+            "Look at the responses in the report; raise rollouts.max_new_tokens if they are cut"
+        )
+    elif calibrate.get("num_probes") and calibrate.get("mean_correctness") == 0:
+        yield "the model answers nothing right: none of its samples on the probes is correct"
+    for stage in ("train", "evaluate"):
+        facts = run.stage_facts(stage)
+        reason = facts.get("reason") or facts.get("skipped")
+        if reason:
+            yield f"{stage}: {reason}"
+
+
 def summary_lines(summary: dict[str, Any]) -> Iterator[str]:
     """The closing lines of a run: counts, labels, accuracy, seconds, the report's path."""
     yield ""

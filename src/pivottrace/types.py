@@ -1,9 +1,9 @@
 """Table schemas and the axis glossary: what the stages hand to each other.
 
-Axes, as suffixes or in comments: B batch, T token (of the response unless said), S position (prompt and
-response), L layer, H head, G rollout of one question, Q question.
+Axes, as suffixes or in comments: B batch, T token (of the response unless said), S position (prompt
+and response), L layer, H head, G rollout of one question, Q question.
 
-Every table is keyed by `question_id`. Texts written by a model are data, never instructions or markup.
+Every table is keyed by `question_id`. Texts written by a model are data, never markup.
 """
 
 from __future__ import annotations

@@ -16,15 +16,17 @@ def validate(config: Config) -> Iterator[str]:
     from pivottrace import tables
     from pivottrace.annotate.sources import budget_labels
     from pivottrace.backends import hf
-    from pivottrace.ingest import find_overlap, format_prompt, read_pool
+    from pivottrace.ingest import find_overlap, format_prompt
+    from pivottrace.stages.pool import read_sources
 
-    pool, evaluation = read_pool(config)
+    pool, evaluation = read_sources(config)
     answered = len(pool) - pool["answer"].null_count
     yield f"pool: {len(pool)} questions, {answered} with an answer"
     if evaluation is not None:
         overlap = find_overlap(pool, evaluation)
         yield f"evaluation: {len(evaluation)} questions, {len(overlap)} of them also in the pool"
-    yield f"labels: {budget_labels(config.labels.budget, len(pool))} allowed, from {config.labels.source}"
+    allowed = budget_labels(config.labels.budget, len(pool))
+    yield f"labels: {allowed} allowed, from {config.labels.source}"
     yield f"ranking: {tables.driving_estimator(config)}"
     tokenizer = hf.load_tokenizer(config.model)
     messages = format_prompt(

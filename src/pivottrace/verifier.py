@@ -96,7 +96,8 @@ class Verifier:
 
     def equal(self, a: str, b: str) -> bool:
         """Whether two answers are the same; an empty one equals nothing. See `equal_many`."""
-        return self.equal_many([(a, b)])[0]
+        verdict, _ = self._decide_here(a, b)
+        return self.equal_many([(a, b)])[0] if verdict is None else verdict
 
     def equal_many(self, pairs: Sequence[tuple[str, str]]) -> list[bool]:
         """Compare pairs of answers.

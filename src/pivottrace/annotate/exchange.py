@@ -168,8 +168,8 @@ def _already_asks(path: Path, ids: set[str]) -> bool:
         ) from error
     if filled and not ids <= existing:
         raise DataError(
-            f"{path} has {filled} answers filled in and lacks {len(ids - existing)} of the questions "
-            f"to ask; it is left as it is. Import it (pivottrace label import) and move it away, "
+            f"{path} has {filled} answers filled in and lacks {len(ids - existing)} questions that "
+            "need one; it is left as it is. Import it (pivottrace label import) and move it away, "
             "or export to another place"
         )
     return filled > 0

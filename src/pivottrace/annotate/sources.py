@@ -13,8 +13,9 @@ import pyarrow.compute as pc
 
 from pivottrace.annotate.exchange import Request, export_requests, read_answers
 from pivottrace.annotate.store import LabelStore
-from pivottrace.errors import BudgetError, DataError, LabelsNeeded, RunDirError
-from pivottrace.ingest import world_answers
+from pivottrace.errors import BudgetError, ConfigError, DataError, LabelsNeeded, RunDirError
+from pivottrace.ingest import read_questions
+from pivottrace.ingest.sources import WORLD_PREFIX
 from pivottrace.lab.oracle import Oracle
 from pivottrace.rundir import RunDir
 
@@ -80,10 +81,14 @@ def export(run: RunDir, path: Path | None = None) -> Path:
     Raises:
         RunDirError: no question waits for a label.
     """
-    for purpose, table in (("probe", "probes"), ("annotation", "triage")):
+    requests: tuple[tuple[Purpose, str, str], ...] = (
+        ("probe", "probes", "calibrate"),
+        ("annotation", "triage", "triage"),
+    )
+    for purpose, table, stage in requests:
         if not run.table_path(table).is_file():
             continue
-        rows = run.read_table(table, made_by=table)
+        rows = run.read_table(table, made_by=stage)
         if table == "triage":
             rows = rows.filter(pc.field("route") == "annotate")
         known = store(run).labels()
@@ -99,7 +104,7 @@ def import_file(run: RunDir, path: Path) -> tuple[int, int]:
     """Take in a filled file; returns (labels added, rows left blank).
 
     Raises:
-        DataError: an unknown id, a question that was not chosen, or a conflict; nothing is taken in.
+        DataError: an unknown id, a question not chosen, or a conflict; nothing is taken in.
         BudgetError: more labels than allowed; nothing is taken in.
     """
     purposes = _requested(run)
@@ -108,8 +113,8 @@ def import_file(run: RunDir, path: Path) -> tuple[int, int]:
     unasked = [i for i, _ in result.answers if i not in purposes]
     if unasked:
         raise DataError(
-            f"{path}: question {unasked[0]!r} was not chosen for a label ({len(unasked)} such rows). "
-            f"Fill in only the file that the run wrote."
+            f"{path}: question {unasked[0]!r} was not chosen for a label ({len(unasked)} such "
+            f"rows). Fill in only the file that the run wrote."
         )
     labels = store(run)
     before = labels.used
@@ -138,9 +143,9 @@ def _column(run: RunDir) -> Callable[[str], str]:
         found = answers[question_id]
         if found is None:
             raise DataError(
-                f"{run.config.pool.questions}: question {question_id!r} was chosen for a label and has "
-                f"no answer in its answer column. Fill it in, name the column with --map answer=…, or "
-                f"set labels.source = 'file'."
+                f"{run.config.pool.questions}: question {question_id!r} was chosen for a label "
+                f"and has no answer in its answer column. Fill it in, name the column with "
+                f"--map answer=COLUMN, or set labels.source = 'file'."
             )
         return found
 
@@ -148,7 +153,14 @@ def _column(run: RunDir) -> Callable[[str], str]:
 
 
 def _oracle(run: RunDir) -> Oracle:
-    return Oracle(world_answers(run.config.pool.questions))
+    source = run.config.pool.questions
+    if not source.startswith(WORLD_PREFIX):
+        raise ConfigError(
+            f"labels.source = 'oracle' knows the answers of the embedded world only, and "
+            f"pool.questions is {source!r}. Set labels.source = 'column' or 'file'."
+        )
+    world = read_questions(source, column_map={}, split=run.config.pool.split, limit=None)
+    return Oracle(dict(zip(world["id"].to_pylist(), world["answer"].to_pylist(), strict=True)))
 
 
 def _ask_people(

@@ -4,8 +4,8 @@ Axes: B batch, H query heads, K key heads (H = K * groups), T tokens, W window w
 head width. `A[t, s]` is the share of its attention that row t gives to key s; distances in tokens.
 
 Every fused kernel knows each row's log-sum-exp, and `A[t, s] = exp(q_t . k_s * scaling - LSE_t)`,
-so the mass within W tokens of the diagonal costs O(T * W). It is computed in blocks: 64 queries against
-their 64 + W - 1 keys are one small matrix product, whose diagonal band is a strided view.
+so the mass within W tokens of the diagonal costs O(T * W). It is computed in blocks: 64 queries
+against their 64 + W - 1 keys are one small product, whose diagonal band is a strided view.
 """
 
 from dataclasses import dataclass

@@ -1,8 +1,8 @@
 """What a training run leaves on disk: whole checkpoints, its settings, and lines of metrics.
 
-A checkpoint counts only with its marker, which is written after everything else and names every file
-with its size: one torn by a kill is deleted, and the one before it is taken. Lines of metrics beyond
-the checkpoint are cut, so that a resumed run has each step once.
+A checkpoint counts only with its marker, which is written after everything else and names every
+file with its size: one torn by a kill is deleted, and the one before it is taken. Lines of metrics
+beyond the checkpoint are cut, so that a resumed run has each step once.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ MARKER = "whole.json"
 SETTINGS = "settings.json"
 METRICS = "metrics.jsonl"
 LEARNING_CURVE = "learning_curve.jsonl"
-# Seconds differ from run to run, and repeats of `reward` say nothing.
-NOT_METRICS = ("step_time", "rewards/", "total_flos", "train_")
+# Seconds differ from run to run; the others repeat `reward` and `step`.
+NOT_METRICS = ("step_time", "rewards/", "epoch")
 
 OnLog = Callable[[int, dict[str, float | None]], None]
 Evaluate = Callable[[Any], Mapping[str, float]]
@@ -100,7 +100,9 @@ def refuse_changed_settings(folder: Path, settings: dict[str, Any]) -> None:
 
 def append_line(path: Path, row: Mapping[str, Any]) -> None:
     """Append one JSON object in a single write; NaN and infinity become null."""
-    clean = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in row.items()}
+    clean = {
+        k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in row.items()
+    }
     with path.open("a", encoding="utf-8") as file:
         file.write(json.dumps(clean, allow_nan=False) + "\n")
 
@@ -147,9 +149,9 @@ class MetricsWriter(TrainerCallback):
         broken = [k for k in ("loss", "grad_norm") if not math.isfinite(logs.get(k, 0.0))]
         if broken:
             raise ModelError(
-                f"training step {state.global_step}: {broken[0]} is {logs[broken[0]]}. The weights are "
-                f"unusable from here; lower train.learning_rate, or use dtype = 'float32', and train "
-                f"again."
+                f"training step {state.global_step}: {broken[0]} is {logs[broken[0]]}. The "
+                f"weights are unusable from here: lower train.learning_rate, or set "
+                f"model.dtype = 'float32', and train again."
             )
         row = {k: v for k, v in logs.items() if not k.startswith(NOT_METRICS)}
         append_line(self._folder / METRICS, {"step": state.global_step, **row})
@@ -179,7 +181,7 @@ class LearningCurve(TrainerCallback):
             self._add_point(0, kwargs["model"])
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Evaluate when it is due: before the step's checkpoint, so that a resumed run has the point."""
+        """Evaluate when it is due: before the checkpoint, so that a resumed run has the point."""
         if state.global_step % self._every == 0 or state.global_step == state.max_steps:
             self._add_point(state.global_step, kwargs["model"])
 

@@ -22,7 +22,8 @@ class WeightedGRPOTrainer(GRPOTrainer):
     A row of weight 0 gives no policy gradient; with `beta` > 0 its KL term stays.
 
     Args:
-        stop: Strings that end a response. Tokens after the first one are cut before rewards and loss,
+        stop: Strings that end a response. Tokens after the first one are cut before rewards and
+        loss,
             because TRL gives the model's `generate` no tokenizer to find them with.
         *args: As TRL's.
         **kwargs: As TRL's.
@@ -63,7 +64,7 @@ class WeightedGRPOTrainer(GRPOTrainer):
 
 
 def cut_at_stop(tokenizer: Any, tokens: list[int], stop: tuple[str, ...]) -> list[int]:
-    """The shortest prefix of `tokens` whose text holds a stop string; all of them where none does."""
+    """The shortest prefix of `tokens` whose text holds a stop string; all where none does."""
 
     def stopped(length: int) -> bool:
         text = tokenizer.decode(tokens[:length], skip_special_tokens=True)

@@ -58,14 +58,16 @@ def count_by_question(question_ids: Sequence[str], correct: Sequence[bool]) -> Q
         DataError: The lengths differ, or there is no sample.
     """
     if len(question_ids) != len(correct):
-        raise DataError(f"{len(question_ids)} question ids for {len(correct)} verdicts; give one each")
+        raise DataError(
+            f"{len(question_ids)} question ids for {len(correct)} verdicts; give one each"
+        )
     if not question_ids:
         raise DataError("there is no sample to evaluate; check that the evaluation has questions")
     place = {question_id: i for i, question_id in enumerate(dict.fromkeys(question_ids))}
     rows = np.array([place[question_id] for question_id in question_ids])
     right = np.bincount(rows, weights=np.asarray(correct, dtype=np.float64), minlength=len(place))
     samples = np.bincount(rows, minlength=len(place)).astype(np.float64)
-    return QuestionCounts(tuple(place), right, samples)
+    return QuestionCounts(tuple(place), right.astype(np.float64), samples)
 
 
 def average_accuracy(counts: QuestionCounts, level: float = LEVEL) -> Interval:
@@ -75,7 +77,8 @@ def average_accuracy(counts: QuestionCounts, level: float = LEVEL) -> Interval:
     vary like the questions' shares do, p(1 - p) / SE^2, with SE the standard error clustered by
     question. It lies between Q (a question is all right or all wrong) and the number of samples
     (they are independent). Where all samples are right, or all wrong, nothing is known of how alike
-    they are, so a question counts as one trial: 50 of 50 questions right is [0.93, 1], never [1, 1].
+    they are, so a question counts as one trial: 50 of 50 questions right is [0.93, 1], never [1,
+    1].
 
     Args:
         counts: Right samples of each question; questions weigh the same.
@@ -108,12 +111,12 @@ def average_accuracy(counts: QuestionCounts, level: float = LEVEL) -> Interval:
 def paired_difference(
     before: QuestionCounts, after: QuestionCounts, level: float = LEVEL
 ) -> Interval:
-    """Return how much accuracy changed on the same questions, with an interval clustered by question.
+    """Return how much accuracy changed on the same questions, with a clustered interval.
 
     Student's t over the questions' differences. Where every question changed by the same amount d,
-    their variance is 0 and says too much: then at most a share u of questions changes otherwise, with
-    u the exact upper bound of 0 in Q, and each such question by at most the whole range, which gives
-    [d - u(1 + d), d + u(1 - d)]. 50 unchanged questions are 0 within [-0.071, 0.071].
+    their variance is 0 and says too much: then at most a share u of questions changes otherwise,
+    with u the exact upper bound of 0 in Q, and each such question by at most the whole range, which
+    gives [d - u(1 + d), d + u(1 - d)]. 50 unchanged questions are 0 within [-0.071, 0.071].
 
     Args:
         before: Counts before training.
@@ -121,8 +124,8 @@ def paired_difference(
         level: Chance that the interval holds the truth, in (0, 1).
 
     Returns:
-        Mean of after - before over questions, in [-1, 1], above 0 is better after, with its interval
-        within [-1, 1].
+        Mean of after - before over questions, in [-1, 1], above 0 is better after, with its
+        interval within [-1, 1].
 
     Raises:
         ConfigError: `level` outside (0, 1).

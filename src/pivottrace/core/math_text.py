@@ -8,14 +8,18 @@ ambiguous (words, times of day) is compared as text.
 """
 
 import re
-from decimal import Decimal
+from fractions import Fraction
+from functools import lru_cache
 
 from pivottrace.core.answers import MAX_ANSWER_CHARS, normalise_exact
 
-SURELY_DIFFERENT = Decimal("1e-5")
-"""Plain decimals further apart differ in math-verify too, which rounds to 6 decimals."""
+SURELY_DIFFERENT = Fraction(1, 100_000)
+"""Plain numbers further apart differ in math-verify too, which rounds to 6 decimals."""
 
 _PLAIN_NUMBER = re.compile(r"[+-]?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?|[+-]?\.\d+")
+_PLAIN_FRACTION = re.compile(
+    r"(?P<sign>[+-]?)(?:(?P<over>\d+)/(?P<under>\d+)|\\[dt]?frac\{(?P<top>-?\d+)\}\{(?P<bottom>\d+)\})"
+)
 _DELIMITERS = (("$$", "$$"), ("$", "$"), (r"\(", r"\)"), (r"\[", r"\]"), ("**", "**"))
 _WHOLE_TEXT = re.compile(r"\\(?:text|textbf|textit|mathrm|mathbf|mbox|boxed)\s*\{([^{}]*)\}")
 _TRAILING_TEXT = re.compile(r"(?<=[\d}])\s*\\(?:text|mathrm|mbox)\s*\{([^{}]*)\}(?:\^\{?\d\}?)?$")
@@ -62,7 +66,7 @@ def normalise_math(answer: str) -> str:
     `MAX_ANSWER_CHARS` is only normalised as exact text, which bounds the time.
     """
     exact = normalise_exact(answer)
-    if len(exact) > MAX_ANSWER_CHARS:
+    if len(exact) > MAX_ANSWER_CHARS or _PLAIN_NUMBER.fullmatch(exact):
         return exact
     text = _unwrap(exact).replace("−", "-").replace("**", "^").replace("°", "")
     text = _PLAIN_SQRT.sub(r"\\sqrt{\1}", _PLAIN_PI.sub(r"\\pi ", text)).strip()
@@ -130,11 +134,22 @@ def is_prose(text: str) -> bool:
     return any(word.lower() not in _MATH_WORDS for word in _WORD.findall(bare))
 
 
-def plain_number(text: str) -> Decimal | None:
-    """Exact value of an integer or decimal ("007", "1,234.50", "+5"); None for anything else."""
-    if _PLAIN_NUMBER.fullmatch(text) is None:
+@lru_cache(maxsize=65_536)
+def plain_number(text: str) -> Fraction | None:
+    r"""Exact value of an integer, decimal or simple fraction; None for anything else.
+
+    "007", "1,234.50", "+5", "-3/4", "\frac{3}{4}"; a zero denominator is left to the parser.
+    """
+    if _PLAIN_NUMBER.fullmatch(text):
+        return Fraction(text.replace(",", ""))
+    match = _PLAIN_FRACTION.fullmatch(text)
+    if match is None:
         return None
-    return Decimal(text.replace(",", ""))
+    over = int(match["over"] or match["top"])
+    under = int(match["under"] or match["bottom"])
+    if not under:
+        return None
+    return Fraction(-over if match["sign"] == "-" else over, under)
 
 
 def quick_verdict(a: str, b: str) -> bool | None:

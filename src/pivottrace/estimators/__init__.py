@@ -1,6 +1,6 @@
 """Uncertainty estimators, one file each. For every one, higher is more uncertain.
 
-An estimator takes `TraceEvidence` and returns one number for the question, or NaN where it cannot say.
+An estimator takes `TraceEvidence` and returns one number for the question, NaN where it cannot.
 `ESTIMATORS` is the dictionary that the score stage goes through.
 """
 

@@ -1,7 +1,7 @@
 """Metacognitive pivots: moments of the greedy trace where attention reaches far back.
 
-Source: the paper's abstract (density), DE-Venus (number). How a pivot is found is our reconstruction, in
-two readings: `core.pivots`.
+Source: the paper's abstract (density), DE-Venus (number). How a pivot is found is our
+reconstruction, in two readings: `core.pivots`.
 """
 
 from __future__ import annotations
@@ -33,4 +33,4 @@ def peak_count(evidence: TraceEvidence) -> float:
 
 
 def _density(positions: np.ndarray, num_tokens: int) -> float:
-    return float(density(positions, num_tokens))
+    return density(count(positions), num_tokens)

@@ -1,14 +1,15 @@
-"""The facts of the embedded world: a graph of small sums that demonstrations know more or less well.
+"""The facts of the embedded world: a graph of small sums that demonstrations know more or less.
 
-A fact is one step of arithmetic, `left op right = result`. Facts chain (the result of one is the left
-side of the next), so a word problem is a walk through the graph. *Solid* facts are demonstrated without
-a slip. *Unfamiliar* facts have a familiarity in [0, 1] that sets three things at once, as it does in a
-person: how often the fact is seen, how often a demonstration slips on it, and how often it goes back
-to the question to re-check. The less familiar a fact, the likelier it is *misled* (the slip is always
-the same wrong result, so a majority vote is confidently wrong) or *lost* (never demonstrated right).
+A fact is one step of arithmetic, `left op right = result`. Facts chain (the result of one is the
+left side of the next), so a word problem is a walk through the graph. *Solid* facts are
+demonstrated without a slip. *Unfamiliar* facts have a familiarity in [0, 1] that sets three things
+at once, as it does in a person: how often the fact is seen, how often a demonstration slips on it,
+and how often it goes back to the question to re-check. The less familiar a fact, the likelier it is
+*misled* (the slip is always the same wrong result, so a majority vote is confidently wrong) or
+*lost* (never demonstrated right).
 
-This is our own construction (no source describes such a world). It was shaped to be a fair miniature
-of a reasoning model, before any estimator was evaluated on it.
+This is our own construction (no source describes such a world). It was shaped to be a fair
+miniature of a reasoning model, before any estimator was evaluated on it.
 """
 
 from __future__ import annotations

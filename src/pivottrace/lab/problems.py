@@ -181,8 +181,8 @@ def write_expression(start: int, steps: Sequence[tuple[str, int]]) -> str:
     return text
 
 
-# The wording of solutions. Fillers and local checks say nothing about familiarity: they keep a trace's
-# length, its entropy and the word "check" from giving a question's difficulty away.
+# The wording of solutions. Fillers and local checks say nothing about familiarity: they keep a
+# trace's length, its entropy and the word "check" from giving a question's difficulty away.
 LEADS = ("We need", "So we take", "Let us compute", "In short,", "Step by step,", "This is")
 FILLERS = (
     "This looks fine.", "Let us go slowly.", "One step at a time.", "Nothing special here.",

@@ -10,8 +10,8 @@ def majority_rewards(
 ) -> tuple[list[float], Vote]:
     """Reward each answer of one question by whether it agrees with the group's majority.
 
-    A tie, or a group without an answer, is an abstention: 0.0 for every row, hence no advantage and no
-    gradient under group normalisation. An empty answer never wins.
+    A tie, or a group without an answer, is an abstention: 0.0 for every row, hence no advantage and
+    no gradient under group normalisation. An empty answer never wins.
 
     Args:
         answers: (G,) extracted answers; None where a completion gave none.
@@ -20,8 +20,8 @@ def majority_rewards(
     Returns:
         (G,) 1.0 for an answer in the winning class, else 0.0, and the vote.
 
-    Source: TTRL (arXiv 2504.16084), which the paper uses on weak rows. TTRL breaks ties by order; we
-    abstain.
+    Source: TTRL (arXiv 2504.16084), which the paper uses on weak rows. TTRL breaks ties by order;
+    we abstain.
     """
     classes = group_equivalent(answers, equal)
     vote = majority_vote(classes)

@@ -1,8 +1,9 @@
 """The mix: a row's route decides its reward, in one function under TRL's reward contract.
 
-TRL repeats every dataset row G times in a row and hands the reward function each column as a list. A
-majority vote is right only if a whole group is in that list, next to each other: `check_group_layout`
-refuses a batch layout where it is not, and the reward function looks at the ids that it is given.
+TRL repeats every dataset row G times in a row and hands the reward function each column as a list.
+A majority vote is right only if a whole group is in that list, next to each other:
+`check_group_layout` refuses a batch layout where it is not, and the reward function looks at the
+ids that it is given.
 """
 
 from collections import defaultdict
@@ -44,10 +45,10 @@ def mixed_reward(
 ) -> MixedReward:
     """Make the reward function: `annotate` rows are verified, `weak` rows vote.
 
-    It logs, through TRL's `log_metric`, means over the rows (or groups) of a batch: `reward/annotate`
-    and `reward/weak` in [0, 1]; `vote_share`, the winning class's share of its group; `vote_abstained`,
-    the share of weak groups without a winner; `answered`, the share of completions with an answer. A
-    route that is not in a batch logs nothing.
+    It logs, through TRL's `log_metric`, means over the rows (or groups) of a batch:
+    `reward/annotate` and `reward/weak` in [0, 1]; `vote_share`, the winning class's share of its
+    group; `vote_abstained`, the share of weak groups without a winner; `answered`, the share of
+    completions with an answer. A route that is not in a batch logs nothing.
 
     Args:
         extract: Reads the answer off a completion.
@@ -56,9 +57,9 @@ def mixed_reward(
         num_generations: G.
 
     Returns:
-        A function that gives every completion a float; it raises DataError where a group is not whole
-        (the ids in it differ), where a route is neither of the two, where an `annotate` row has no
-        label, and where a `weak` row has one.
+        A function that gives every completion a float; it raises DataError where a group is not
+        whole (the ids in it differ), where a route is neither of the two, where an `annotate` row
+        has no label, and where a `weak` row has one.
     """
 
     def mix(
@@ -84,8 +85,8 @@ def mixed_reward(
                 metrics["vote_abstained"].append(float(vote.winner is None))
             else:
                 raise DataError(
-                    f"training row {question_id[start]!r}: route is {route[start]!r}; only annotate "
-                    f"and weak rows are trained on"
+                    f"training row {question_id[start]!r}: route is {route[start]!r}; only "
+                    f"annotate and weak rows are trained on"
                 )
             rewards += group_rewards
             metrics[f"reward/{route[start]}"] += group_rewards
@@ -122,8 +123,8 @@ def group_starts(question_ids: Sequence[str], num_generations: int) -> range:
         if len(ids) > 1:
             raise DataError(
                 f"completions {start} to {start + num_generations - 1} belong to several questions "
-                f"({', '.join(sorted(ids))}): a group's {num_generations} completions must be next to "
-                f"each other, so leave the trainer's own sampler in place"
+                f"({', '.join(sorted(ids))}): a group's {num_generations} completions must be next "
+                f"to each other, so leave the trainer's own sampler in place"
             )
     return starts
 
@@ -142,9 +143,9 @@ def check_group_layout(
     if local % num_generations:
         raise ConfigError(
             f"each process generates {local} completions at once (per_device_train_batch_size "
-            f"{per_device_train_batch_size} x steps_per_generation {steps_per_generation}), which is "
-            f"not a multiple of train.num_generations = {num_generations}, so votes would see parts "
-            f"of groups. Make train.questions_per_step a multiple of the number of processes."
+            f"{per_device_train_batch_size} x steps_per_generation {steps_per_generation}), which "
+            f"is not a multiple of train.num_generations = {num_generations}, so votes would see "
+            f"parts of groups. Make train.questions_per_step a multiple of the number of processes."
         )
 
 

@@ -1,7 +1,7 @@
 """Rollouts: one greedy trace and G sampled responses a question, part by part.
 
-A part is a run of `part_size` questions in pool order. Its samples are seeded by (run seed, part index),
-so that a part made again after a kill is the same.
+A part is a run of `part_size` questions in pool order. Its samples are seeded by (run seed, part
+index), so that a part made again after a kill is the same.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import pyarrow as pa
 from pivottrace.core.answers import extract_answer
 from pivottrace.ingest import format_prompt
 from pivottrace.progress import progress
-from pivottrace.rundir import RunDir, run_parts
+from pivottrace.rundir import RunDir, part_seed, run_parts
 from pivottrace.types import ROLLOUTS
 
 
@@ -89,12 +89,6 @@ def run(run: RunDir) -> None:
         chat_template=tokenizer.chat_template is not None,
         dtype=str(model.dtype).removeprefix("torch."),
     )
-
-
-def part_seed(seed: int, kind: str, index: int) -> int:
-    """A seed for one part: different for every (run seed, kind, part), the same on every machine."""
-    digest = hashlib.sha256(f"{seed}/{kind}/{index}".encode()).digest()
-    return int.from_bytes(digest[:4], "big")
 
 
 def model_digest(model: Any) -> str:

@@ -1,4 +1,4 @@
-"""Scoring: signals to pivots, and every estimator's number a question; votes of the sampled answers.
+"""Scoring: signals to pivots, every estimator's number a question, and votes of sampled answers.
 
 The threshold of the first reading is a percentile over the reference traces. It is stored in
 `reference.json` by the first round and frozen for later ones.

@@ -1,0 +1,94 @@
+"""Rows of a `datasets` folder or of a dataset on the Hugging Face Hub."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from pivottrace.errors import ConfigError, DataError
+from pivottrace.ingest.files import PARQUET_BATCH_ROWS, arrow_rows
+from pivottrace.ingest.sources import Row, Source
+
+
+def open_folder(name: str, path: Path, split: str | None, column_map: dict[str, str]) -> Source:
+    """Open a folder written by `Dataset.save_to_disk` or `DatasetDict.save_to_disk`.
+
+    Raises:
+        ConfigError: the split is not there, or there are several and none is named.
+        DataError: the folder is something else, or is broken.
+    """
+    if not any((path / f).is_file() for f in ("dataset_dict.json", "state.json")):
+        raise DataError(
+            f"{name}: a folder without dataset_dict.json or state.json was not written by "
+            "save_to_disk. Name one file in it, or write the folder with dataset.save_to_disk"
+        )
+    import datasets
+    import pyarrow as pa
+
+    try:
+        loaded = datasets.load_from_disk(str(path))
+    except (OSError, ValueError, KeyError, TypeError, pa.ArrowException) as error:
+        raise DataError(
+            f"{name}: the `datasets` folder is broken ({_first_line(error)}). Write it again with "
+            "save_to_disk"
+        ) from None
+    return _open_dataset(name, loaded, split, column_map)
+
+
+def open_hub(name: str, base: str, split: str | None, column_map: dict[str, str]) -> Source:
+    """Open `user/dataset` or `user/dataset:configuration` through the `datasets` cache or the Hub.
+
+    Raises:
+        ConfigError: the split is not there, or there are several and none is named.
+        DataError: the dataset is neither a path here nor to be had from the Hub.
+    """
+    import datasets
+    from datasets.exceptions import DatasetsError
+    from huggingface_hub.errors import HfHubHTTPError
+
+    hub_id, _, configuration = base.partition(":")
+    try:
+        loaded = datasets.load_dataset(hub_id, configuration or None)
+    except (DatasetsError, HfHubHTTPError, OSError, ValueError) as error:
+        raise DataError(
+            f"{name}: no such file or folder here, and as a Hub dataset it could not be loaded "
+            f"({type(error).__name__}: {_first_line(error)}). Check the spelling and the network, "
+            "name a configuration as in user/dataset:configuration, or give a local file"
+        ) from None
+    return _open_dataset(name, loaded, split, column_map)
+
+
+def _open_dataset(name: str, loaded: Any, split: str | None, column_map: dict[str, str]) -> Source:
+    import datasets
+
+    if isinstance(loaded, datasets.DatasetDict):
+        loaded = _choose_split(name, loaded, split)
+    elif split is not None and str(loaded.split) != split:
+        raise ConfigError(
+            f"{name}: split = {split!r}, but the folder holds one dataset without that split. "
+            "Leave split out"
+        )
+
+    def rows() -> Iterator[Row]:
+        # Arrow format: images and audio stay undecoded, so their libraries are not needed.
+        yield from arrow_rows(name, loaded.with_format("arrow").iter(PARQUET_BATCH_ROWS))
+
+    return Source(name, tuple(loaded.column_names), rows, "row", column_map)
+
+
+def _choose_split(name: str, loaded: Any, split: str | None) -> Any:
+    if split is None and len(loaded) == 1:
+        return next(iter(loaded.values()))
+    if split not in loaded:
+        there = ", ".join(loaded)
+        problem = "has several splits" if split is None else f"has no split {split!r}"
+        raise ConfigError(
+            f"{name}: {problem}; there are {there}. Name one: set pool.split, or write "
+            f"{name.partition('?')[0]}?split={next(iter(loaded), 'train')}"
+        )
+    return loaded[split]
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [""])[0]

@@ -1,0 +1,157 @@
+"""Sources: what a source string means, and a uniform view of rows whatever the format.
+
+    questions.jsonl  .json  .csv  .parquet          a file
+    my_dataset/                                     a folder written by `datasets`' save_to_disk
+    openai/gsm8k  openai/gsm8k:main                 a Hub id, with the name of its configuration
+    world:default  world:hard                       the embedded world
+
+Options follow a question mark: `openai/gsm8k:main?split=test`, `test.csv?prompt=task&answer=gold`,
+`world:default?num=200&seed=1&split=evaluation`. They belong to this one source and win over
+`--map` and `split`, which a pool and its evaluation questions may need differently.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qsl
+
+from pivottrace.errors import ConfigError, DataError
+from pivottrace.rundir import digest_file
+
+Row = tuple[int, dict[str, Any]]
+"""(number for messages, counted from 1; column → value)."""
+
+WORLD_PREFIX = "world:"
+FILE_SUFFIXES = (".jsonl", ".json", ".csv", ".parquet")
+COLUMN_OPTIONS = ("prompt", "answer", "id")
+_HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?(:[\w.-]+)?")
+# "gsm8k-v1.1" is a Hub name, "pool.txt" is a file.
+_SUFFIX = re.compile(r"\.[a-z]\w*", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Source:
+    """An opened source.
+
+    Attributes:
+        name: what the user wrote, for messages and the `source` column.
+        columns: every column that occurs in any row that is read.
+        rows: starts a fresh pass over the rows; nothing is skipped but blank lines of a JSONL file.
+        unit: what a row's number counts, "row" or "line".
+        column_map: the source string's own column options.
+        fixed_columns: the columns have known meanings, so that a column map does not apply.
+    """
+
+    name: str
+    columns: tuple[str, ...]
+    rows: Callable[[], Iterator[Row]]
+    unit: str = "row"
+    column_map: dict[str, str] = field(default_factory=dict)
+    fixed_columns: bool = False
+
+
+def open_source(text: str, split: str | None = None, limit: int | None = None) -> Source:
+    """Open a source string, without reading more rows than `limit`.
+
+    Raises:
+        ConfigError: an unknown option, preset or suffix, or a split where there are none.
+        DataError: the file is missing, empty or broken, or the dataset cannot be had.
+    """
+    base, options = split_options(text)
+    split = options.pop("split", split)
+    column_map = {name: options.pop(name) for name in COLUMN_OPTIONS if name in options}
+    if base.startswith(WORLD_PREFIX):
+        from pivottrace.ingest.world import open_world
+
+        if column_map:
+            raise ConfigError(f"{text}: the embedded world has no columns to map; leave them out")
+        return open_world(text, base.removeprefix(WORLD_PREFIX), options, split)
+    if options:
+        known = ", ".join(("split", *COLUMN_OPTIONS))
+        raise ConfigError(f"{text}: {next(iter(options))!r} is not an option; there are {known}")
+    path = Path(base).expanduser()
+    if path.is_dir():
+        from pivottrace.ingest.hub import open_folder
+
+        return open_folder(text, path, split, column_map)
+    if path.exists() or _names_a_file(base):
+        if split is not None:
+            raise ConfigError(
+                f"{text}: split = {split!r}, but a single file has no splits. Leave split out, or "
+                "give the split's own file"
+            )
+        return _open_file(text, path, column_map, limit)
+    from pivottrace.ingest.hub import open_hub
+
+    return open_hub(text, base, split, column_map)
+
+
+def split_options(text: str) -> tuple[str, dict[str, str]]:
+    """Part a source string into what it names and its options; an existing path is taken whole.
+
+    Raises:
+        ConfigError: the options are not `key=value&key=value`.
+    """
+    base, mark, query = text.partition("?")
+    if not mark or Path(text).exists():
+        return text, {}
+    try:
+        return base, dict(parse_qsl(query, keep_blank_values=True, strict_parsing=True))
+    except ValueError:
+        raise ConfigError(
+            f"{text}: what follows '?' must be options such as split=test&answer=gold"
+        ) from None
+
+
+def source_digest(text: str) -> str | None:
+    """SHA-256, in hex, of the bytes that a source string names.
+
+    A folder's covers the names and contents of all its files. None for the Hub and the embedded
+    world, which name no bytes on this machine, and for a path that is no longer there.
+    """
+    base, _ = split_options(text)
+    path = Path(base).expanduser()
+    if base.startswith(WORLD_PREFIX) or not path.exists():
+        return None
+    if path.is_file():
+        return digest_file(path)
+    digest = hashlib.sha256()
+    for file in sorted(p for p in path.rglob("*") if p.is_file()):
+        digest.update(f"{file.relative_to(path).as_posix()}\0{digest_file(file)}\n".encode())
+    return digest.hexdigest()
+
+
+def _names_a_file(base: str) -> bool:
+    """Whether a path that does not exist was meant as a path, not as a Hub id."""
+    return bool(_SUFFIX.fullmatch(Path(base).suffix)) or not _HUB_ID.fullmatch(base)
+
+
+def _open_file(name: str, path: Path, column_map: dict[str, str], limit: int | None) -> Source:
+    from pivottrace.ingest import files
+
+    if not path.exists():
+        raise DataError(f"{name}: no such file. Check the path (it is relative to where you are)")
+    readers = {
+        ".jsonl": files.read_jsonl,
+        ".json": files.read_json,
+        ".csv": files.read_csv,
+        ".parquet": files.read_parquet,
+    }
+    if path.suffix.lower() not in readers:
+        raise DataError(
+            f"{name}: files ending in {path.suffix or 'nothing'!r} are not read; "
+            f"write the questions as one of {', '.join(FILE_SUFFIXES)}"
+        )
+    try:
+        path.open("rb").close()
+    except PermissionError:
+        raise DataError(f"{name}: no permission to read it. Change that, or copy it") from None
+    if path.stat().st_size == 0:
+        raise DataError(f"{name}: the file is empty. Give one with at least one question")
+    columns, rows, unit = readers[path.suffix.lower()](name, path, limit)
+    return Source(name, columns, rows, unit, column_map)

@@ -1,0 +1,191 @@
+"""From what a source holds to what a question is: messages, answer text, id text, extra JSON.
+
+Each function returns the value or raises a `DataError` that says what is wrong and the cure; the
+caller, who knows them, puts file, row and column in front.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import math
+import re
+from collections.abc import Mapping
+from datetime import date, datetime, time
+from decimal import Decimal
+from typing import Any
+
+from pivottrace.core.answers import extract_answer
+from pivottrace.errors import DataError
+from pivottrace.ingest.prompts import ROLES
+
+_THOUSANDS = re.compile(r"[-+]?\d{1,3}(,\d{3})+(\.\d+)?")
+# Above it not every whole number is a float, so printing one as an integer would invent digits.
+_EXACT_FLOAT = 2**53
+
+
+def kind_of(value: Any) -> str:
+    """The name of a value's type, for columns that must not mix types."""
+    if isinstance(value, bool):
+        return "true or false"
+    if isinstance(value, (int, float, Decimal)):
+        return "number"
+    names: dict[type, str] = {str: "text", list: "list", dict: "object", bytes: "bytes"}
+    return names.get(type(value), type(value).__name__)
+
+
+def is_missing(value: Any) -> bool:
+    """Null, or the NaN by which dataframes say it."""
+    return value is None or (isinstance(value, float) and math.isnan(value))
+
+
+def to_messages(value: Any) -> list[dict[str, str]]:
+    """A prompt as chat messages: a text becomes one user message, a list is checked and kept."""
+    if isinstance(value, str):
+        if not value.strip():
+            raise DataError("is empty. Write the question, or take the row out")
+        return [{"role": "user", "content": valid_text(value)}]
+    if not isinstance(value, list):
+        raise DataError(
+            f"is {kind_of(value)}, but a prompt is a text or a list of messages with role and "
+            "content. Convert it"
+        )
+    messages = [_to_message(number, item) for number, item in enumerate(value, 1)]
+    if not any(m["role"] == "user" and m["content"].strip() for m in messages):
+        raise DataError("is empty: no user message has text. Write the question there")
+    if messages[-1]["role"] == "assistant":
+        raise DataError(
+            "ends with an assistant message, which would give the answer away. Take it out, so "
+            "that the user's question comes last"
+        )
+    return messages
+
+
+def _to_message(number: int, item: Any) -> dict[str, str]:
+    if not isinstance(item, Mapping) or item.get("role") is None or item.get("content") is None:
+        raise DataError(
+            f"message {number} has no role and content. Write it as "
+            '{"role": "user", "content": "..."}'
+        )
+    role, content = item["role"], item["content"]
+    if role not in ROLES:
+        raise DataError(f"message {number} has the unknown role {role!r}. Use {', '.join(ROLES)}")
+    if not isinstance(content, str):
+        raise DataError(f"message {number}: content is {kind_of(content)}. Only text is supported")
+    # A parquet struct has every key in every message: null ones say nothing.
+    more = [key for key, v in item.items() if key not in ("role", "content") and v is not None]
+    if more:
+        raise DataError(
+            f"message {number} has {more[0]!r} beside role and content, which would be lost. "
+            "Take it out, or move it to a column of its own"
+        )
+    return {"role": role, "content": valid_text(content)}
+
+
+def to_answer(value: Any, pattern: str | None = None) -> str | None:
+    r"""An answer as text; None where it is missing or blank.
+
+    A text in which `extract_answer` finds a final answer (by `pattern` if there is one, and where
+    that finds nothing by `\boxed{}`, `####`, "the answer is") gives that one; any other is kept as
+    it is. 18 and 18.0 give "18", "1,200" gives "1200" (so a list of numbers needs spaces: "100,
+    200" stays), true gives "true", and a list of one value gives that value.
+    """
+    if isinstance(value, list) and len(value) == 1:
+        value = value[0]
+    if is_missing(value):
+        return None
+    if isinstance(value, bool):
+        return json.dumps(value)
+    if isinstance(value, (int, float, Decimal)):
+        return number_text(value)
+    if not isinstance(value, str):
+        raise DataError(
+            f"is {kind_of(value)}, but an answer is a text or a number. Map answer to another "
+            "column, or write it as text"
+        )
+    found = extract_answer(value, pattern) if pattern else None
+    text = valid_text(found or extract_answer(value) or value.strip())
+    if _THOUSANDS.fullmatch(text):
+        text = text.replace(",", "")
+    return text or None
+
+
+def to_id(value: Any) -> str:
+    """An id as text, as it is: 7 and 7.0 (a dataframe's 7) give "7", " 7" stays " 7"."""
+    if is_missing(value) or value == "" or (isinstance(value, str) and value.isspace()):
+        raise DataError(
+            "is empty. Give every row an id, or map id to nothing (--map id=) to have ids made "
+            "from the prompts"
+        )
+    if isinstance(value, bool) or not isinstance(value, (str, int, float, Decimal)):
+        raise DataError(f"is {kind_of(value)}, but an id is a text or a number. Map id elsewhere")
+    return valid_text(value) if isinstance(value, str) else number_text(value)
+
+
+def number_text(value: int | float | Decimal) -> str:
+    """The shortest text of a number that reads back the same; whole numbers have no ".0"."""
+    if isinstance(value, Decimal):
+        if not value.is_finite():
+            raise DataError(f"is {value}, which is not a finite number. Correct it")
+        text = f"{value:f}"
+        return text.rstrip("0").rstrip(".") if "." in text else text
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            raise DataError(f"is {value}, which is not a finite number. Correct it")
+        if value.is_integer() and abs(value) <= _EXACT_FLOAT:
+            return str(int(value))
+        return repr(value)
+    return str(value)
+
+
+def valid_text(text: str) -> str:
+    r"""The text, unless it holds half a surrogate pair ("\ud83d" alone), which is not Unicode."""
+    if not text.isascii():
+        try:
+            text.encode("utf-8")
+        except UnicodeEncodeError as error:
+            raise DataError(
+                f"character {error.start + 1} is half a surrogate pair, not Unicode text. Take "
+                "it out, or write the whole character"
+            ) from None
+    return text
+
+
+def to_json(row: Mapping[str, Any]) -> str:
+    """One JSON object of whatever a source holds.
+
+    Dates and times are ISO 8601, decimals and other types text, bytes UTF-8 or else base64; NaN is
+    null and an infinity "Infinity" or "-Infinity", since JSON has neither.
+    """
+    try:
+        text = _ENCODER.encode(row)
+    except ValueError:  # NaN or infinity somewhere: rare, so it alone pays for the walk
+        text = _ENCODER.encode(_finite(row))
+    return valid_text(text)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, (datetime, date, time)):
+        return value.isoformat()
+    if isinstance(value, bytes):
+        try:
+            return value.decode("utf-8")
+        except UnicodeDecodeError:
+            return base64.b64encode(value).decode("ascii")
+    if hasattr(value, "tolist"):  # NumPy arrays and scalars
+        return _finite(value.tolist())
+    return str(value)
+
+
+# Made once: json.dumps with options makes an encoder for every call.
+_ENCODER = json.JSONEncoder(ensure_ascii=False, allow_nan=False, default=_plain)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        return None if math.isnan(value) else f"{'-' if value < 0 else ''}Infinity"
+    if isinstance(value, Mapping):
+        return {str(key): _finite(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(item) for item in value]
+    return value

@@ -1,0 +1,108 @@
+"""Measure the pool presets on the tiny reasoner, for its model card.
+
+    python -m pivottrace.lab.figures [--model embedded] [--num 600] [--seeds 0 1 2]
+
+By 16 samples a question: mastered (all right), hopeless (none right), majority right, majority
+confidently wrong (a wrong answer holds at least half of the samples).
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections import Counter
+from collections.abc import Sequence
+
+import numpy as np
+
+from pivottrace.backends import hf
+from pivottrace.config import ModelConfig, PoolConfig
+from pivottrace.core.answers import extract_answer
+from pivottrace.lab.problems import PRESETS, Problem, generate, held_out_family
+
+NUM_SAMPLES, MAX_NEW_TOKENS, BATCH = 16, 128, 512
+CONFIDENT = 0.5
+COLUMNS = (
+    "greedy right", "mean correctness", "mastered", "hopeless", "majority right",
+    "confidently wrong",
+)  # fmt: skip
+
+
+def measure(
+    model: object, tokenizer: object, problems: Sequence[Problem], seed: int
+) -> dict[str, float]:
+    """The figures of one pool, each a share in [0, 1]."""
+    prompts = [
+        hf.render_prompt(tokenizer, [{"role": "user", "content": p.question}], PoolConfig())
+        for p in problems
+    ]
+    truths = [p.answer for p in problems]
+    greedy = _answers(model, tokenizer, prompts, 1, None, seed)
+    samples = _answers(model, tokenizer, prompts, NUM_SAMPLES, 1.0, seed)
+    right = np.array([[a == t for a in s] for s, t in zip(samples, truths, strict=True)])
+    votes = [_majority(s) for s in samples]
+    vote_right = np.array([v == t for (v, _), t in zip(votes, truths, strict=True)])
+    share = np.array([s for _, s in votes])
+    return {
+        "greedy right": float(np.mean([g[0] == t for g, t in zip(greedy, truths, strict=True)])),
+        "mean correctness": float(right.mean()),
+        "mastered": float(right.all(axis=1).mean()),
+        "hopeless": float((~right.any(axis=1)).mean()),
+        "majority right": float(vote_right.mean()),
+        "confidently wrong": float((~vote_right & (share >= CONFIDENT)).mean()),
+    }
+
+
+def _answers(
+    model: object, tokenizer: object, prompts: Sequence[Sequence[int]], num_samples: int,
+    temperature: float | None, seed: int,
+) -> list[list[str | None]]:  # fmt: skip
+    responses = hf.generate(
+        model, tokenizer, prompts, num_samples=num_samples, temperature=temperature,
+        max_new_tokens=MAX_NEW_TOKENS, batch_size=BATCH, seed=seed,
+    )  # fmt: skip
+    return [[extract_answer(r.text) for r in row] for row in responses]
+
+
+def _majority(answers: Sequence[str | None]) -> tuple[str | None, float]:
+    """The most frequent answer and its share of all samples; no winner on a tie."""
+    ranked = Counter(a for a in answers if a is not None).most_common(2)
+    if not ranked or (len(ranked) == 2 and ranked[0][1] == ranked[1][1]):
+        return None, 0.0
+    return ranked[0][0], ranked[0][1] / len(answers)
+
+
+def main() -> None:
+    """Print a Markdown table: each preset's mean over seeds, with the lowest and highest seed."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--model", default="embedded")
+    parser.add_argument("--num", type=int, default=600)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--presets", nargs="+", default=list(PRESETS))
+    arguments = parser.parse_args()
+    model, tokenizer = hf.load_model(ModelConfig(path=arguments.model))
+    print("| pool | " + " | ".join(COLUMNS) + " |")
+    print("|---|" + "---|" * len(COLUMNS))
+    pools = {preset: ("pool", preset) for preset in arguments.presets}
+    for name, (split, preset) in pools.items():
+        rows = [
+            measure(model, tokenizer, generate(split, arguments.num, seed, preset), seed)  # type: ignore[arg-type]
+            for seed in arguments.seeds
+        ]
+        print(_row(name, rows), flush=True)
+    rows = [
+        measure(model, tokenizer, held_out_family(arguments.num, seed), seed)
+        for seed in arguments.seeds
+    ]
+    print(_row("held-out family", rows))
+
+
+def _row(name: str, rows: list[dict[str, float]]) -> str:
+    cells = []
+    for column in COLUMNS:
+        values = [100 * row[column] for row in rows]
+        cells.append(f"{np.mean(values):.1f} % ({min(values):.1f}–{max(values):.1f})")
+    return f"| {name} | " + " | ".join(cells) + " |"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,273 @@
+"""What the report shows, read from a run directory at any stage. Nothing here is markup.
+
+True answers are read from the label store only: an answer that was not paid for never gets here.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pivottrace.annotate import sources
+from pivottrace.annotate.store import Label
+from pivottrace.config import Config
+from pivottrace.errors import RunDirError
+from pivottrace.rundir import RunDir
+
+VERSIONED = ("pivottrace", "torch", "transformers", "trl", "numpy", "pyarrow", "math-verify")
+
+
+@dataclass(frozen=True)
+class Spending:
+    """Labels of the budget: how many may be bought, were bought for what, and are still planned."""
+
+    allowed: int
+    probes: int
+    annotation: int
+    planned: int
+
+    @property
+    def used(self) -> int:
+        """Labels bought so far."""
+        return self.probes + self.annotation
+
+    @property
+    def unspent(self) -> int:
+        """Labels neither bought nor planned."""
+        return max(0, self.allowed - self.used - self.planned)
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A setting whose value is not the default."""
+
+    key: str
+    value: Any
+    default: Any
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Questions that one step could not use, for one reason."""
+
+    step: str
+    reason: str
+    count: int
+    first_ids: list[str]
+
+
+@dataclass(frozen=True)
+class Training:
+    """Lines of the training's logs; empty where there are none."""
+
+    metrics: list[dict[str, Any]]
+    curve: list[dict[str, Any]]
+
+
+def headline(run: RunDir) -> dict[str, Any]:
+    """The figures of `pivottrace.report.summary`."""
+    pool, evaluate = run.stage_facts("pool"), run.stage_facts("evaluate")
+    spent = spending(run)
+    return {
+        "questions": pool.get("num_questions"),
+        "probes": num_probes(run),
+        "routes": run.stage_facts("triage").get("counts"),
+        "labels_used": spent.used if spent else None,
+        "labels_allowed": spent.allowed if spent else None,
+        "accuracy_before": evaluate.get("before"),
+        "accuracy_after": evaluate.get("after"),
+        "difference": evaluate.get("difference"),
+        "seconds": stage_seconds(run),
+        "report": str(report_path(run)),
+    }
+
+
+def report_path(run: RunDir) -> Path:
+    """Where the report lies."""
+    return run.path / "report.html"
+
+
+def stage_seconds(run: RunDir) -> dict[str, float]:
+    """Seconds a stage, without the report's own: it would change with every report."""
+    return {name: took for name, took in run.seconds().items() if name != "report"}
+
+
+def table(run: RunDir, name: str) -> pa.Table | None:
+    """A whole table of the run, or None where it is not there.
+
+    Raises:
+        RunDirError: The file is torn.
+    """
+    path = run.table_path(name)
+    return _read(path) if path.is_file() else None
+
+
+def part_rows(
+    run: RunDir, name: str, columns: list[str], ids: list[str] | None = None
+) -> list[dict[str, Any]]:
+    """Rows of a table in parts: all, or those of some questions; finished parts only.
+
+    Raises:
+        RunDirError: A part is torn.
+    """
+    chosen = None if ids is None else [("question_id", "in", ids)]
+    paths = sorted((run.round_path / name).glob("part-*.parquet"))
+    if ids is not None and not ids:
+        return []
+    return [row for path in paths for row in _read(path, columns, chosen).to_pylist()]
+
+
+def num_probes(run: RunDir) -> int | None:
+    """Probes that were labelled or, before that, drawn."""
+    known = run.stage_facts("calibrate").get("num_probes")
+    if known is not None:
+        return int(known)
+    drawn = table(run, "probes")
+    return None if drawn is None else len(drawn)
+
+
+def labels(run: RunDir) -> dict[str, Label]:
+    """The labels that were paid for, by question id."""
+    if not (run.path / "labels.sqlite").is_file() or not run.is_done("pool"):
+        return {}
+    return sources.store(run).labels()
+
+
+def spending(run: RunDir) -> Spending | None:
+    """Labels bought and planned; None before the pool is there."""
+    if not run.is_done("pool"):
+        return None
+    allowed = sources.allowed_labels(run)
+    bought = Counter(label.purpose for label in labels(run).values())
+    planned = run.stage_facts("triage").get("labels_planned", num_probes(run) or 0)
+    used = sum(bought.values())
+    return Spending(allowed, bought["probe"], used - bought["probe"], max(0, planned - used))
+
+
+def waiting_for(run: RunDir) -> Path | None:
+    """The file that people have to fill in before the run can go on, if it waits for one."""
+    if run.config.labels.source != "file":
+        return None
+    if run.table_path("probes").is_file() and not run.is_done("calibrate"):
+        return run.path / sources.FILES["probe"]
+    if run.is_done("triage") and not run.is_done("label"):
+        return run.path / sources.FILES["annotation"]
+    return None
+
+
+def changed_settings(config: Config) -> list[Setting]:
+    """Settings that differ from the default, in the configuration's order, without `output`."""
+    defaults = dict(_flat(Config().model_dump(mode="json")))
+    return [
+        Setting(key, value, defaults.get(key))
+        for key, value in _flat(config.model_dump(mode="json"))
+        if key != "output" and value != defaults.get(key)
+    ]
+
+
+def training(run: RunDir) -> Training:
+    """The lines that training logged so far."""
+    folder = run.round_path / "train"
+    return Training(
+        _json_lines(folder / "metrics.jsonl"), _json_lines(folder / "learning_curve.jsonl")
+    )
+
+
+def failures(run: RunDir, num_ids: int = 5) -> list[Failure]:
+    """What went wrong with single questions, by step and reason; the first few ids in order."""
+    found: dict[tuple[str, str], list[str]] = {}
+    told: set[tuple[str, str]] = set()
+    for step, question_id, reason in _failed_rows(run):
+        # What went wrong in one step is passed on by the next ones: it is told once.
+        if (question_id, reason) not in told:
+            told.add((question_id, reason))
+            found.setdefault((step, reason), []).append(question_id)
+    return [Failure(*key, len(ids), ids[:num_ids]) for key, ids in found.items()]
+
+
+def _failed_rows(run: RunDir) -> Iterator[tuple[str, str, str]]:
+    """(step, question, reason) of every row that says why it is no use, in the steps' order."""
+    for row in part_rows(run, "rollouts_greedy", ["question_id", "answer", "finish", "failure"]):
+        reason = row["failure"]
+        if reason is None and row["answer"] is None:
+            reason = "truncated" if row["finish"] == "length" else "no_answer"
+        if reason is not None:
+            yield "greedy response", row["question_id"], reason
+    for row in part_rows(run, "signals", ["question_id", "failure"]):
+        if row["failure"] is not None:
+            yield "attention signal", row["question_id"], row["failure"]
+    scores = table(run, "scores")
+    for row in [] if scores is None else scores.select(["question_id", "failure"]).to_pylist():
+        if row["failure"] is not None:
+            yield "score", row["question_id"], row["failure"]
+
+
+def digests(run: RunDir) -> dict[str, str]:
+    """Every digest that the stages recorded, by "stage: name"."""
+    found: dict[str, str] = {}
+    for stage in ("pool", "rollout", "train"):
+        for name, value in sorted(run.stage_facts(stage).items()):
+            if "digest" in name:
+                values = value if isinstance(value, dict) else {"": value}
+                found |= {
+                    f"{stage}: {name.replace('_', ' ')} {key}".rstrip(): str(digest)
+                    for key, digest in values.items()
+                }
+    return found
+
+
+def versions(run: RunDir) -> dict[str, str]:
+    """Versions that the manifest recorded, else those of this installation."""
+    recorded = run.manifest.get("versions")
+    if isinstance(recorded, dict):
+        return {str(name): str(value) for name, value in recorded.items()}
+    return dict(_installed())
+
+
+def _installed() -> Iterator[tuple[str, str]]:
+    for name in VERSIONED:
+        try:
+            yield name, version(name)
+        except PackageNotFoundError:
+            yield name, "not installed"
+
+
+def _flat(tree: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in tree.items():
+        if isinstance(value, dict) and value:
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield prefix + key, value
+
+
+def _json_lines(path: Path) -> list[dict[str, Any]]:
+    """Objects of a JSONL file; a last line that a kill cut short is left out."""
+    if not path.is_file():
+        return []
+    *whole, last = path.read_text(encoding="utf-8").split("\n")
+    return [json.loads(line) for line in whole if line.strip()] + _last_line(last)
+
+
+def _last_line(line: str) -> list[dict[str, Any]]:
+    try:
+        return [json.loads(line)] if line.strip() else []
+    except json.JSONDecodeError:
+        return []
+
+
+def _read(path: Path, columns: list[str] | None = None, filters: Any = None) -> pa.Table:
+    try:
+        return pq.read_table(path, columns=columns, filters=filters)
+    except pa.ArrowInvalid as error:
+        raise RunDirError(
+            f"{path} is torn ({str(error).splitlines()[0]}). It was whole when it was written: put "
+            f"it back from a copy, or start again in another directory (--output)."
+        ) from error

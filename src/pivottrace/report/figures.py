@@ -1,0 +1,304 @@
+"""The report's figures: arrays in, one inline SVG out. No model-written text goes into a figure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator, PercentFormatter
+
+from pivottrace.report.statistics import RankCorrelation, route_mix
+from pivottrace.report.svg import COLOURS, drawing, new_figure, to_svg
+from pivottrace.report.wording import ESTIMATOR_NAMES, ROUTE_ORDER, SHARES_ROLLOUTS
+
+FloatArray = npt.NDArray[np.float64]
+
+WIDTH = 9.4
+NUM_BINS = 100
+# Figures along the ranking share their edges, so that one stands exactly below the other.
+RANK_EDGES = {"left": 0.065, "right": 0.885}
+_PERCENT = PercentFormatter(1.0, decimals=0)
+
+
+def routes_figure(ranks: npt.ArrayLike, routes: Sequence[str]) -> str:
+    """The routes' shares along the ranking, stacked; ties are spread evenly over their places.
+
+    Args:
+        ranks: (Q,) NaN where not scored (left out).
+        routes: (Q,).
+    """
+    mix = route_mix(ranks, routes, ROUTE_ORDER, NUM_BINS)
+    with drawing():
+        figure = new_figure(WIDTH, 2.2, layout=None)
+        axes = figure.subplots(gridspec_kw={**RANK_EDGES, "top": 0.96, "bottom": 0.22})
+        edges = np.linspace(0, 1, NUM_BINS + 1)
+        base = np.zeros(NUM_BINS)
+        for route, share in zip(ROUTE_ORDER, mix.T, strict=True):
+            axes.stairs(base + share, edges, baseline=base, fill=True, color=COLOURS[route], lw=0)
+            base = base + share
+        axes.set(ylim=(0, 1), yticks=[0, 0.5, 1])
+        axes.yaxis.set_major_formatter(_PERCENT)
+        axes.grid(False)
+        _rank_axis(axes)
+        return to_svg(figure, "routes", "share of each route along the ranking")
+
+
+def calibration_figure(
+    curve: Mapping[str, FloatArray],
+    probes: Mapping[str, FloatArray],
+    *,
+    mastered_floor: float,
+    hopeless_ceiling: float,
+    vote_floor: float,
+    weak_end: float | None,
+) -> str:
+    """Correctness and vote reliability along the ranking, with intervals, floors and probes.
+
+    Args:
+        curve: columns of CALIBRATION, each (K,).
+        probes: `rank`, `correct` (share of right rollouts), `vote_right` (0 or 1), each (n,).
+        mastered_floor: correctness from which questions are mastered.
+        hopeless_ceiling: correctness up to which they are hopeless.
+        vote_floor: reliability that the weak route holds.
+        weak_end: rank up to which it is proven; None for nowhere.
+    """
+    with drawing():
+        figure = new_figure(WIDTH, 4.1, layout=None)
+        axes = figure.subplots(gridspec_kw={**RANK_EDGES, "top": 0.91, "bottom": 0.12})
+        for name, label, style in (("mu", "correctness μ", "-"), ("vote", "vote right", "--")):
+            colour = COLOURS[name]
+            axes.fill_between(
+                curve["rank"], curve[f"{name}_low"], curve[f"{name}_high"],
+                color=colour, alpha=0.14, lw=0,
+            )  # fmt: skip
+            axes.plot(curve["rank"], curve[name], style, color=colour, lw=2.2, label=label)
+        _bubbles(axes, probes["rank"], probes["correct"])
+        _vote_rug(axes, probes)
+        _floor(axes, mastered_floor, "mastered from", "mu")
+        _floor(axes, hopeless_ceiling, "hopeless up to", "mu")
+        _floor(axes, vote_floor, "vote floor", "vote")
+        if weak_end is not None:
+            _weak_end(axes, weak_end)
+        axes.set(ylim=(-0.11, 1.11), yticks=np.linspace(0, 1, 6))
+        axes.yaxis.set_major_formatter(_PERCENT)
+        axes.legend(loc="upper center", bbox_to_anchor=(0.5, 1.13), ncols=4)
+        _rank_axis(axes)
+        return to_svg(figure, "calibration", "correctness and vote reliability along the ranking")
+
+
+def ranking_figure(
+    scores: FloatArray, correct: FloatArray, driving: str, correlations: Sequence[RankCorrelation]
+) -> str:
+    """Probes' correctness against the driving score, and every estimator's rank correlation.
+
+    Args:
+        scores: (n,) driving estimator's scores of the probes.
+        correct: (n,) share of right rollouts.
+        driving: name of that estimator.
+        correlations: best first.
+    """
+    with drawing():
+        figure = new_figure(WIDTH, 3.5)
+        left, right = figure.subplots(1, 2, width_ratios=[1, 1.25])
+        _bubbles(left, scores, correct)
+        _binned_means(left, scores, correct)
+        left.set(
+            title="The score against correctness", xlabel=ESTIMATOR_NAMES.get(driving, driving),
+            ylabel="share of right rollouts", ylim=(-0.05, 1.05),
+        )  # fmt: skip
+        left.yaxis.set_major_formatter(_PERCENT)
+        places = np.arange(len(correlations))[::-1]
+        for place, found in zip(places, correlations, strict=True):
+            colour = COLOURS["annotate"] if found.name == driving else COLOURS["ink"]
+            colour = COLOURS["discard"] if found.name in SHARES_ROLLOUTS else colour
+            right.plot([found.low, found.high], [place, place], color=colour, lw=2)
+            right.plot([found.rho], [place], "o", color=colour, ms=6)
+        right.axvline(0, color=COLOURS["soft"], lw=0.9)
+        right.set_yticks(places, [ESTIMATOR_NAMES.get(c.name, c.name) for c in correlations])
+        right.set(
+            title="Every estimator on the probes",
+            xlabel="Spearman correlation with correctness     ←  better",
+        )
+        right.grid(axis="y", visible=False)
+        right.margins(y=0.08)
+        return to_svg(figure, "ranking", "scores against correctness on the probes")
+
+
+def training_figure(
+    metrics: Sequence[Mapping[str, Any]],
+    curve: Sequence[Mapping[str, float]],
+    ends: Sequence[tuple[float, Mapping[str, float]]],
+) -> str | None:
+    """Rewards by route, held-out accuracy, and the training's vital signs, as far as logged.
+
+    Args:
+        metrics: one mapping a logged step; any key may be missing.
+        curve: `step`, `accuracy`, `low`, `high` while training.
+        ends: (step, {accuracy, low, high}) of the evaluations before and after.
+
+    Returns:
+        The figure, or None where there is nothing to draw.
+    """
+    panels: list[Any] = []
+    if any("reward/annotate" in m or "reward/weak" in m or "reward" in m for m in metrics):
+        panels.append(lambda axes: _rewards(axes, metrics))
+    if len(curve) + len(ends) > 1:
+        panels.append(lambda axes: _held_out(axes, curve, ends))
+    vital = [(k, label) for k, label in _VITAL if any(_is_number(m.get(k)) for m in metrics)]
+    if not panels and not vital:
+        return None
+    with drawing():
+        figure = new_figure(WIDTH, (2.9 if panels else 0) + (1.7 if vital else 0))
+        both = bool(panels and vital)
+        rows: Any = figure.subfigures(2, 1, height_ratios=[2.9, 1.7]) if both else [figure] * 2
+        for draw, axes in zip(panels, _row(rows[0], len(panels)), strict=True):
+            draw(axes)
+        for (key, label), axes in zip(vital, _row(rows[1], len(vital)), strict=True):
+            steps, values = _series(metrics, key)
+            axes.plot(steps, values, color=COLOURS["soft"], lw=1.2)
+            axes.set_title(label, fontsize=8.5, fontweight="normal")
+            axes.xaxis.set_major_locator(MaxNLocator(4, integer=True))
+            axes.yaxis.set_major_locator(MaxNLocator(3))
+        return to_svg(figure, "training", "learning curves")
+
+
+_VITAL = (
+    ("entropy", "entropy, nats"),
+    ("completions/mean_length", "response, tokens"),
+    ("vote_share", "vote share"),
+    ("kl", "KL to the start"),
+)
+
+
+def smoothed(values: npt.ArrayLike, width: int) -> FloatArray:
+    """Centred running mean over `width` values, over fewer at the ends; NaN is left out."""
+    series = np.asarray(values, np.float64)
+    half = width // 2
+    windows = [series[max(0, i - half) : i + half + 1] for i in range(series.size)]
+    return np.array([np.nanmean(w) if not np.isnan(w).all() else np.nan for w in windows])
+
+
+def _row(figure: Any, count: int) -> list[Axes]:
+    return list(figure.subplots(1, count, squeeze=False)[0]) if count else []
+
+
+def _rewards(axes: Axes, metrics: Sequence[Mapping[str, Any]]) -> None:
+    drawn = [("reward/annotate", "annotate (verified)", "annotate"),
+             ("reward/weak", "weak (majority)", "weak")]  # fmt: skip
+    if not any(key in m for m in metrics for key, _, _ in drawn):
+        drawn = [("reward", "all rows", "ink")]
+    for key, label, colour in drawn:
+        steps, values = _series(metrics, key)
+        if not len(steps):
+            continue
+        axes.plot(steps, values, color=COLOURS[colour], lw=0.8, alpha=0.3)
+        width = max(3, len(steps) // 12)
+        axes.plot(steps, smoothed(values, width), color=COLOURS[colour], lw=2.2, label=label)
+    axes.set(title="Reward by route", xlabel="step", ylim=(-0.03, 1.03))
+    axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+    axes.yaxis.set_major_formatter(_PERCENT)
+    axes.legend(loc="lower right")
+
+
+def _held_out(
+    axes: Axes,
+    curve: Sequence[Mapping[str, float]],
+    ends: Sequence[tuple[float, Mapping[str, float]]],
+) -> None:
+    rows = sorted([(float(row["step"]), row) for row in curve] + list(ends), key=lambda r: r[0])
+    steps = np.array([step for step, _ in rows])
+    mean, low, high = (
+        np.array([float(row[key]) for _, row in rows]) for key in ("accuracy", "low", "high")
+    )
+    axes.errorbar(
+        steps, mean, yerr=[mean - low, high - mean], color=COLOURS["mu"], lw=1.8, marker="o",
+        ms=5, elinewidth=1.4, capsize=3,
+    )  # fmt: skip
+    # Room for an interval: a span of less than ten points would make noise look like a trend.
+    middle, half = (low.min() + high.max()) / 2, max(0.05, 0.6 * (high.max() - low.min()))
+    axes.set(title="Held-out accuracy, 95 % interval", xlabel="step")
+    axes.set_ylim(max(0.0, middle - half), min(1.0, middle + half))
+    axes.margins(x=0.08)
+    axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+    axes.yaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
+    axes.yaxis.set_major_formatter(PercentFormatter(1.0))
+
+
+def _series(metrics: Sequence[Mapping[str, Any]], key: str) -> tuple[FloatArray, FloatArray]:
+    found = [
+        (float(m.get("step", i + 1)), float(m[key]))
+        for i, m in enumerate(metrics)
+        if _is_number(m.get(key))
+    ]
+    pairs = np.array(found, dtype=np.float64).reshape(-1, 2)
+    return pairs[:, 0], pairs[:, 1]
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and bool(np.isfinite(value))
+
+
+def _rank_axis(axes: Axes) -> None:
+    axes.set(xlim=(0, 1), xlabel="place in the ranking", xticks=np.linspace(0, 1, 6))
+    axes.xaxis.set_major_formatter(_PERCENT)
+    axes.grid(axis="x", visible=False)
+    for place, text, side in ((0, "← certain", "left"), (1, "uncertain →", "right")):
+        axes.annotate(
+            text, (place, 0), xycoords="axes fraction", xytext=(0, -16), ha=side, va="top",
+            textcoords="offset points", color=COLOURS["soft"],
+        )  # fmt: skip
+
+
+def _bubbles(axes: Axes, places: FloatArray, correct: FloatArray) -> None:
+    """One dot for all probes at the same spot, its area their number: ties hide each other."""
+    known = ~np.isnan(places)
+    spots, counts = np.unique(
+        np.stack([places[known], correct[known]], axis=1), axis=0, return_counts=True
+    )
+    axes.scatter(
+        spots[:, 0], spots[:, 1], s=15.0 * counts, color=COLOURS["mu"], alpha=0.7, linewidths=0,
+        label="right rollouts of a probe (larger: of several)",
+    )  # fmt: skip
+
+
+def _vote_rug(axes: Axes, probes: Mapping[str, FloatArray]) -> None:
+    """Ticks above for probes whose vote is right, below for the others."""
+    right = probes["vote_right"] > 0
+    for chosen, height in ((right, 1.06), (~right, -0.06)):
+        axes.plot(
+            probes["rank"][chosen], np.full(int(chosen.sum()), height), "|", ms=6, mew=1.1,
+            color=COLOURS["vote"], label="vote right (above), not (below)" if height > 1 else None,
+        )  # fmt: skip
+
+
+def _floor(axes: Axes, height: float, label: str, colour: str) -> None:
+    """A dashed line across, named beside the axes, where nothing is drawn over."""
+    axes.axhline(height, color=COLOURS[colour], lw=1, ls=(0, (2, 3)))
+    axes.annotate(
+        f"{label} {height:.0%}", (1, height), xytext=(4, 0), textcoords="offset points",
+        fontsize=7.5, color=COLOURS[colour], ha="left", va="center", annotation_clip=False,
+    )  # fmt: skip
+
+
+def _weak_end(axes: Axes, rank: float) -> None:
+    axes.axvline(rank, color=COLOURS["vote"], lw=1.2, ls=":")
+    left_half = rank < 0.5
+    axes.annotate(
+        "← vote floor proven" if not left_half else "vote floor proven ←", (rank, 0.2),
+        xytext=(5 if left_half else -5, 0), textcoords="offset points", fontsize=8,
+        color=COLOURS["vote"], ha="left" if left_half else "right", va="center",
+    )  # fmt: skip
+
+
+def _binned_means(axes: Axes, scores: FloatArray, correct: FloatArray, num_bins: int = 5) -> None:
+    """Mean correctness of equal groups by score, as a line through the cloud."""
+    known = ~np.isnan(scores)
+    if known.sum() < 2 * num_bins:
+        return
+    groups = np.array_split(np.argsort(scores[known], kind="stable"), num_bins)
+    means = [(scores[known][g].mean(), correct[known][g].mean()) for g in groups]
+    xs, ys = zip(*means, strict=True)
+    axes.plot(xs, ys, "-", color=COLOURS["ink"], lw=1.6)

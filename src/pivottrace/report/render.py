@@ -1,0 +1,287 @@
+"""Run directory to report.html: what was collected and drawn, through one escaping template."""
+
+from __future__ import annotations
+
+import shlex
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from pivottrace import tables
+from pivottrace.config import EMBEDDED_MODEL, dump_config
+from pivottrace.report import collect, wording
+from pivottrace.report.examples import examples
+from pivottrace.report.figures import (
+    calibration_figure,
+    ranking_figure,
+    routes_figure,
+    training_figure,
+)
+from pivottrace.report.statistics import RankCorrelation, rank_correlations
+from pivottrace.report.texts import MAX_CONFIG_CHARS, Decode, clean, cut, field
+from pivottrace.rundir import RunDir, write_text
+from pivottrace.types import ESTIMATORS
+
+# Fewer probes than this and an estimator's place among the others says next to nothing.
+FEW_PROBES = 128
+# Best in this share of resamples is called clear.
+CLEARLY = 0.95
+
+
+def render_report(run: RunDir, decode: Decode | None = None) -> Path:
+    """Write the report; see `pivottrace.report.build_report`."""
+    path = collect.report_path(run)
+    template = _environment().get_template("report.html")
+    write_text(path, template.render(_context(run, decode)))
+    return path
+
+
+def _environment() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("pivottrace.report"),
+        autoescape=True,  # for every name, not only .html: there is no text that needs none
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "field": field,
+        "percent": lambda share: f"{100 * share:.1f} %",
+        "whole": lambda number: f"{number:,}",
+        "signed": _signed,
+        "points": lambda share: _signed(100 * share, 1),
+        "route_note": wording.ROUTE_MEANING.__getitem__,
+        "reason_note": wording.reason_meaning,
+        "failure_note": lambda code: wording.FAILURE_MEANING.get(code, ""),
+        "estimator": lambda name: wording.ESTIMATOR_NAMES.get(name, name),
+    }
+    return environment
+
+
+def _context(run: RunDir, decode: Decode | None) -> dict[str, Any]:
+    """Everything that the template names; a section without its tables is None."""
+    head, waiting = collect.headline(run), collect.waiting_for(run)
+    return {
+        "name": run.path.name,
+        "path": _argument(run.path),
+        "round": run.round_index,
+        "head": head,
+        "waiting": None if waiting is None else _argument(waiting),
+        "unfinished": _unfinished(run),
+        "hopeless_model": _answers_nothing(run),
+        "asked": _asked(run),
+        "routes": _routes(run),
+        "calibration": _calibration(run),
+        "ranking": _ranking(run),
+        "spent": collect.spending(run),
+        "training": _training(run),
+        "evaluate": run.stage_facts("evaluate"),
+        "examples": examples(run, decode),
+        "route_order": wording.ROUTE_ORDER,
+        "seconds": head["seconds"],
+        "failures": collect.failures(run),
+        "has_rollouts": bool(list((run.round_path / "rollouts_greedy").glob("part-*.parquet"))),
+        "versions": collect.versions(run),
+        "digests": collect.digests(run),
+        "config": cut(dump_config(run.config), MAX_CONFIG_CHARS),
+        "paper": wording.PAPER,
+        "ours": wording.OURS,
+        "embedded": wording.EMBEDDED_NOTE if run.config.model.path == EMBEDDED_MODEL else None,
+    }
+
+
+def _argument(path: Path) -> str:
+    """A path as an argument of a command: whole, and quoted where a shell would split it."""
+    return clean(shlex.quote(str(path)))
+
+
+def _unfinished(run: RunDir) -> list[str]:
+    """Stages still to come, in order, so that the page says what it cannot show yet."""
+    stages = ["pool", "rollout", "trace", "score", "calibrate", "triage", "label"]
+    stages += ["train", "evaluate"] if run.config.train.enabled else ["evaluate"]
+    facts = run.stage_facts("evaluate")
+    # `evaluate` is marked when the evaluation before training is there.
+    half = run.is_done("train") and not {"after", "skipped"} & facts.keys()
+    return [s for s in stages if not run.is_done(s) or (s == "evaluate" and half)]
+
+
+def _answers_nothing(run: RunDir) -> bool:
+    facts = run.stage_facts("calibrate")
+    return bool(facts.get("num_probes")) and facts.get("mean_correctness") == 0
+
+
+def _asked(run: RunDir) -> dict[str, Any]:
+    config, rollout = run.config, run.stage_facts("rollout")
+    pool = run.stage_facts("pool")
+    facts = {
+        "model": config.model.path,
+        "revision": config.model.revision,
+        "number format": rollout.get("dtype"),
+        "pool": config.pool.questions,
+        "questions": pool.get("num_questions"),
+        "with an answer column filled": pool.get("num_with_answer"),
+        "held-out questions": config.pool.evaluation or "none given",
+        "in both pool and held-out": pool.get("num_overlap"),
+        "ranked by": tables.driving_estimator(config),
+        "label budget": _budget(config.labels.budget),
+        "labels from": config.labels.source,
+        "seed": config.seed,
+        "preset": config.preset,
+    }
+    return {
+        "facts": {name: value for name, value in facts.items() if value is not None},
+        "settings": collect.changed_settings(config),
+    }
+
+
+def _budget(budget: float) -> str:
+    return f"{100 * budget:.1f} % of the pool" if budget <= 1 else f"{budget:,.0f} labels"
+
+
+def _routes(run: RunDir) -> dict[str, Any] | None:
+    triage = collect.table(run, "triage")
+    if triage is None:
+        return None
+    routes = triage["route"].to_pylist()
+    counts = Counter(routes)
+    reasons = Counter(zip(routes, triage["reason"].to_pylist(), strict=True))
+    ranks = _floats(triage, "rank")
+    return {
+        "figure": Markup(routes_figure(ranks, routes)),
+        "total": len(routes),
+        "unranked": int(np.isnan(ranks).sum()),
+        "counts": {route: counts[route] for route in wording.ROUTE_ORDER},
+        "reasons": {
+            route: [(r[1], n) for r, n in reasons.most_common() if r[0] == route]
+            for route in wording.ROUTE_ORDER
+        },
+    }
+
+
+def _calibration(run: RunDir) -> dict[str, Any] | None:
+    curve, evidence = collect.table(run, "calibration"), collect.table(run, "evidence")
+    if curve is None or evidence is None:
+        return None
+    facts, options = run.stage_facts("calibrate"), run.config.triage
+    floor = run.stage_facts("triage").get("weak_floor") or {}
+    figure = None
+    if len(curve):
+        figure = calibration_figure(
+            {name: _floats(curve, name) for name in curve.column_names},
+            {
+                "rank": _floats(evidence, "rank"),
+                "correct": _correctness(evidence),
+                "vote_right": _floats(evidence, "vote_right"),
+            },
+            mastered_floor=options.mastered_floor,
+            hopeless_ceiling=options.hopeless_ceiling,
+            vote_floor=options.vote_floor,
+            weak_end=floor.get("end"),
+        )
+    return {
+        "figure": None if figure is None else Markup(figure),
+        "facts": facts,
+        "floor": floor,
+        "options": options,
+        "level": run.config.calibrate.level,
+        "num_probes": len(evidence),
+        "window": int(np.median(_floats(curve, "window_size"))) if len(curve) else 0,
+        "triaged": run.is_done("triage"),
+    }
+
+
+def _ranking(run: RunDir) -> dict[str, Any] | None:
+    evidence, scores = collect.table(run, "evidence"), collect.table(run, "scores")
+    if evidence is None or scores is None:
+        return None
+    correct = _correctness(evidence)
+    place = {question_id: i for i, question_id in enumerate(scores["question_id"].to_pylist())}
+    rows = scores.take([place[i] for i in evidence["question_id"].to_pylist()])
+    columns = {name: _floats(rows, name) for name in ESTIMATORS if name in rows.column_names}
+    competing = [n for n in columns if n not in (*wording.SHARES_ROLLOUTS, "random")]
+    correlations = rank_correlations(columns, correct, competing)
+    driving = tables.driving_estimator(run.config)
+    if not correlations:
+        return {"figure": None, "num_probes": len(evidence)}
+    return {
+        "figure": Markup(ranking_figure(columns[driving], correct, driving, correlations)),
+        "num_probes": len(evidence),
+        "few": len(evidence) < FEW_PROBES,
+        "correlations": correlations,
+        "driving": driving,
+        "verdict": _verdict(correlations, driving),
+    }
+
+
+def _verdict(correlations: list[RankCorrelation], driving: str) -> str:
+    """What the probes say about the choice of estimator, in a sentence that does not overstate."""
+    by_name = {c.name: c for c in correlations}
+    rivals = [c for c in correlations if not np.isnan(c.best_share)]
+    own = by_name.get(driving)
+    if own is None:
+        return "The driving score is the same for all probes, so it ranks nothing."
+    name = wording.ESTIMATOR_NAMES[driving]
+    if own.low <= 0 <= own.high:
+        start = f"These probes do not show that {name} ranks by correctness at all"
+    else:
+        start = f"{name[0].upper()}{name[1:]} ranks by correctness (ρ = {_signed(own.rho)})"
+    if not rivals or rivals[0].name == driving:
+        return f"{start}; no other estimator does better on these probes."
+    best = rivals[0]
+    sure = "clearly" if best.best_share >= CLEARLY else "but not surely"
+    return (
+        f"{start}; {wording.ESTIMATOR_NAMES[best.name]} does better, {sure} the best "
+        f"(ρ = {_signed(best.rho)}, lowest in {best.best_share:.0%} of resamples)."
+    )
+
+
+def _training(run: RunDir) -> dict[str, Any] | None:
+    logs, evaluate = collect.training(run), run.stage_facts("evaluate")
+    steps = [float(m["step"]) for m in logs.metrics if "step" in m]
+    ends = [(0.0, evaluate["before"])] if evaluate.get("before") else []
+    if evaluate.get("after"):
+        ends.append((max(steps, default=float(run.config.train.steps)), evaluate["after"]))
+    done = {step for step, _ in ends}
+    curve = [row for row in logs.curve if float(row["step"]) not in done]
+    figure = training_figure(logs.metrics, curve, ends)
+    facts = {
+        name.removeprefix("num_").replace("_", " "): _plain(value)
+        for name, value in sorted(run.stage_facts("train").items())
+        if name != "settings"
+    }
+    if figure is None and not facts:
+        return None
+    return {"figure": None if figure is None else Markup(figure), "facts": facts}
+
+
+def _signed(number: float, digits: int = 2) -> str:
+    return f"{number:+.{digits}f}".replace("-", "−")
+
+
+def _plain(value: Any) -> str:
+    """A fact of the manifest as words: {"annotate": 3, "weak": 4} is "annotate 3, weak 4"."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {_plain(item)}" for key, item in value.items()) or "none"
+    if isinstance(value, list):
+        return ", ".join(map(_plain, value)) or "none"
+    return f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def _correctness(evidence: pa.Table) -> np.ndarray:
+    share: np.ndarray = _floats(evidence, "num_correct") / _floats(evidence, "num_samples")
+    return share
+
+
+def _floats(table: pa.Table, name: str) -> np.ndarray:
+    """A column as float64, null as NaN."""
+    values: np.ndarray = (
+        table[name].cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False).astype(np.float64)
+    )
+    return values

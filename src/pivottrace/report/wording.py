@@ -1,0 +1,83 @@
+"""The report's fixed sentences: what routes, reasons and estimators mean, whose idea is whose."""
+
+from __future__ import annotations
+
+# Along the ranking, certain to uncertain; the order of every legend and stack.
+ROUTE_ORDER = ("discard", "weak", "annotate", "defer")
+
+ROUTE_MEANING = {
+    "annotate": "Buy the true answer and train on a verified reward.",
+    "weak": "Train without a label, rewarded by the majority of the model's own answers.",
+    "discard": "Leave out of training: mastered already, or nothing to gain.",
+    "defer": "Not trained on: worth a label that the budget does not cover, or it failed.",
+}
+
+REASON_MEANING = {
+    "mastered": "at this rank the model is right nearly always",
+    "hopeless": "at this rank the model is right almost never, so a label buys no gradient",
+    "nothing_to_learn": "the sampled answers agree so far that no label could teach",
+    "probe_mastered": "a probe that all rollouts got right",
+    "probe_hopeless": "a probe that no rollout got right",
+    "fraction_lowest": "in the lowest fraction of the ranking",
+    "weak_vote_reliable": "the majority vote is proven reliable this far up the ranking",
+    "weak_fraction_middle": "in the middle fraction of the ranking",
+    "annotate_gain": "a true answer teaches more here than elsewhere",
+    "annotate_hopeless": "labels were left over for questions that are almost never right",
+    "annotate_fraction_highest": "in the highest fraction of the ranking",
+    "annotate_probe": "a probe with right and wrong rollouts; its label is paid for",
+    "defer_budget": "worth a label, but the budget is spent",
+    "defer_vote_unreliable": "the vote is not proven reliable at this rank, and no label is left",
+    "defer_vote_harmful": "the vote would be expected to unteach more than it teaches",
+    "defer_no_vote": "no answer won the vote, and no label is left",
+    "defer_no_curve": "no probe was labelled, so nothing is known of this rank",
+    "failed_no_score": "the question has no score",
+}
+
+ESTIMATOR_NAMES = {
+    "onset_density": "pivot density (onset)",
+    "onset_count": "pivot count (onset)",
+    "peak_density": "pivot density (peak)",
+    "peak_count": "pivot count (peak)",
+    "entropy_mean": "mean entropy",
+    "entropy_sum": "summed entropy",
+    "consistency": "consistency of samples *",
+    "length": "length",
+    "random": "random",
+}
+# Judged by the same rollouts that it is made of.
+SHARES_ROLLOUTS = ("consistency",)
+
+FAILURE_MEANING = {
+    "prompt_too_long_for_the_model": "prompt and response do not fit the model's context",
+    "empty_response": "the model ended at once",
+    "truncated": "cut at the token limit before an answer",
+    "no_answer": "no answer could be read from the response",
+    "nan_logits": "the model's numbers were not finite",
+}
+
+PAPER = (
+    "an unlabelled pool is sorted by one inference a question",
+    "uncertainty is read off metacognitive pivots, pivotal changes of long-range attention "
+    "along the trace (their density, or their number)",
+    "percentile ζ, amplitude ψ and window Δ of a pivot (95, 5 %, 10 tokens)",
+    "a few probes spread over the ranking, and thresholds from sliding-window correctness",
+    "three routes: discard, weak, annotate; training on both kinds of reward at once",
+)
+OURS = (
+    "the signal itself (far mass of chosen heads) and what exactly counts as a pivot",
+    "every interval, the curve of vote reliability, and the floor held over the whole weak route",
+    "the expected gain of a label against a pseudo-label, reasons and weights",
+    "the route defer, and discarding hopeless questions",
+    "default settings other than the preset “paper”",
+)
+EMBEDDED_NOTE = (
+    "This run is in the embedded world. Re-checking was built into this world: its demonstrations "
+    "go back to the question more often where a fact is unfamiliar, so that pivots carry "
+    "information here by construction. What holds here is no evidence about other models."
+)
+
+
+def reason_meaning(reason: str) -> str:
+    """What a reason code says, in a phrase; a failure's own code is explained as a failure."""
+    failure = reason.removeprefix("failed_")
+    return REASON_MEANING.get(reason) or FAILURE_MEANING.get(failure, failure.replace("_", " "))

@@ -1,0 +1,125 @@
+"""Evaluation: held-out accuracy (avg@k) before and after training, and the paired difference."""
+
+from __future__ import annotations
+
+import shutil
+from typing import Any, Literal
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pivottrace.core.evaluation import (
+    Interval,
+    QuestionCounts,
+    average_accuracy,
+    paired_difference,
+    pass_at_k,
+)
+from pivottrace.errors import RunDirError
+from pivottrace.held_out import counts_of, held_out_questions, sample_and_check
+from pivottrace.progress import progress
+from pivottrace.rundir import RunDir, part_seed, run_parts
+from pivottrace.types import EVALUATION
+from pivottrace.verifier import Verifier
+
+Which = Literal["before", "after"]
+DIGITS = 6  # of stored figures
+
+
+def run(run: RunDir, which: Which) -> None:
+    """Write `evaluation_before` or `evaluation_after`, and the figures of both to the manifest.
+
+    Call it for `before`, then, once trained, for `after`; a table that is there is not made again.
+    The facts are `before` and `after`, each {accuracy, low, high, pass_at_k, k, num_questions}, and
+    `difference` {mean, low, high}, all with 95 % intervals clustered by question; `unanswered`, the
+    evaluation questions that have no answer to check against; and `skipped`, the reason where there
+    is nothing to evaluate.
+
+    Raises:
+        RunDirError: `after` is asked for before training has finished.
+    """
+    questions = held_out_questions(run)
+    if not questions:
+        run.mark_done("evaluate", skipped=_why_not(run))
+        return
+    facts: dict[str, Any] = {"unanswered": _num_evaluation(run) - len(questions)}
+    if which == "after" and not _is_trained(run):
+        facts["skipped"] = "there is no trained model to evaluate after training"
+    elif not run.table_path(f"evaluation_{which}").is_file():
+        _evaluate(run, which, questions)
+    run.mark_done("evaluate", **facts, **_figures(run))
+
+
+def figures(counts: QuestionCounts) -> dict[str, float | int]:
+    """Accuracy with its interval, pass@k and what they are made of."""
+    k = int(counts.num_samples.min())
+    accuracy = average_accuracy(counts)
+    return {
+        "accuracy": round(accuracy.mean, DIGITS),
+        "low": round(accuracy.low, DIGITS),
+        "high": round(accuracy.high, DIGITS),
+        "pass_at_k": round(pass_at_k(counts, k), DIGITS),
+        "k": k,
+        "num_questions": len(counts.question_ids),
+    }
+
+
+def _figures(run: RunDir) -> dict[str, Any]:
+    """The figures of the tables that there are, and of their difference where both are."""
+    paths = {which: run.table_path(f"evaluation_{which}") for which in ("before", "after")}
+    counts = {w: counts_of(pq.read_table(path)) for w, path in paths.items() if path.is_file()}
+    facts: dict[str, Any] = {which: figures(found) for which, found in counts.items()}
+    if len(counts) == 2:
+        difference: Interval = paired_difference(counts["before"], counts["after"])
+        facts["difference"] = {k: round(v, DIGITS) for k, v in vars(difference).items()}
+    return facts
+
+
+def _evaluate(run: RunDir, which: Which, questions: list[dict[str, Any]]) -> None:
+    """Sample and check part by part, then join the parts into one table."""
+    from pivottrace.backends import hf  # heavy
+
+    config, name = run.config, f"evaluation_{which}"
+    trained = run.round_path / "train" / "model"
+    source = config.model.model_copy(
+        update={"path": str(trained), "revision": None} if which == "after" else {}
+    )
+    model, tokenizer = hf.load_model(source)
+    size = config.rollouts.part_size
+    starts = range(0, len(questions), size)
+    with (
+        Verifier(config.answers.verifier, config.answers.timeout_s) as verifier,
+        progress(which, len(questions)) as update,
+    ):
+
+        def make(index: int) -> pa.Table:
+            part = questions[starts[index] : starts[index] + size]
+            # Before and after draw with the same seeds.
+            seed = part_seed(config.seed, "evaluation", index)
+            return sample_and_check(model, tokenizer, part, config, verifier, seed)
+
+        run_parts(
+            run, name, len(starts), make, lambda i: update(min(starts[i] + size, len(questions)))
+        )
+    parts = [pq.read_table(run.part_path(name, index)) for index in range(len(starts))]
+    run.write_table(name, pa.concat_tables(parts).cast(EVALUATION))
+    shutil.rmtree(run.part_path(name, 0).parent)
+
+
+def _is_trained(run: RunDir) -> bool:
+    """Whether there is a trained model; False where training was off or had nothing to do."""
+    if run.config.train.enabled and not run.is_done("train"):
+        raise RunDirError(
+            f"{run.path}: training has not finished. Finish it with: pivottrace train {run.path}"
+        )
+    return bool(run.stage_facts("train").get("trained"))
+
+
+def _num_evaluation(run: RunDir) -> int:
+    return pq.read_metadata(run.table_path("evaluation")).num_rows
+
+
+def _why_not(run: RunDir) -> str:
+    if not run.table_path("evaluation").is_file():
+        return "there are no evaluation questions (pool.evaluation is not set)"
+    return "no evaluation question has an answer to check against"

@@ -1,0 +1,156 @@
+"""The pool: questions and held-out questions, read once into the run directory."""
+
+from __future__ import annotations
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pivottrace.config import Config, PoolConfig
+from pivottrace.errors import ConfigError, DataError
+from pivottrace.ingest import find_overlap, read_questions, source_digest
+from pivottrace.ingest.sources import WORLD_PREFIX
+from pivottrace.rundir import RunDir, digest_file, write_parquet
+
+OVERLAP = pa.schema([("question_id", pa.string()), ("evaluation_id", pa.string())])
+SHOWN_PAIRS = 3  # in a message
+RECORDED_PAIRS = 1_000  # in the manifest, which every stage reads; overlap.parquet has all of them
+
+
+def run(run: RunDir) -> None:
+    """Write the tables `pool` and, where there are held-out questions, `evaluation` and `overlap`.
+
+    A finished pool is kept: the run directory has its own copy, so the sources may be gone, but a
+    source that is there must not have changed. Recorded: `num_questions`, `num_with_answer`,
+    `num_evaluation`, `num_overlap` (pool questions), `overlap` (the first pairs of ids),
+    `num_dropped`, `digest` (of pool.parquet) and `source_digests`.
+
+    Raises:
+        DataError: a source is wrong or has changed, a held-out question has no answer, or pool and
+            held-out questions overlap and `on_overlap` is `refuse`.
+        ConfigError: a source string, split or column map is wrong.
+    """
+    settings = run.config.pool
+    if run.is_done("pool") and run.table_path("pool").is_file():
+        _refuse_changed_sources(run)
+        return
+    # Before reading, so that a change while we read is noticed next time.
+    digests = {key: source_digest(source) for key, source in _sources(settings).items()}
+    pool, evaluation = read_sources(run.config)
+    pairs = find_overlap(pool, evaluation) if evaluation is not None else []
+    kept = _apply_overlap(pool, pairs, settings)
+
+    if evaluation is not None:
+        run.write_table("evaluation", evaluation)
+        write_parquet(run.path / "overlap.parquet", _overlap_table(pairs))
+    else:
+        # An attempt that was killed may have left one, before held-out questions were taken out.
+        run.table_path("evaluation").unlink(missing_ok=True)
+    run.write_table("pool", kept)
+    run.mark_done(
+        "pool",
+        num_questions=kept.num_rows,
+        num_with_answer=kept.num_rows - kept["answer"].null_count,
+        num_evaluation=evaluation.num_rows if evaluation is not None else 0,
+        num_overlap=len({ours for ours, _ in pairs}),
+        overlap=[list(pair) for pair in pairs[:RECORDED_PAIRS]],
+        num_dropped=pool.num_rows - kept.num_rows,
+        digest=digest_file(run.table_path("pool")),
+        source_digests=digests,
+    )
+
+
+def read_sources(config: Config) -> tuple[pa.Table, pa.Table | None]:
+    """Read the pool and, where they are given, the held-out questions.
+
+    `pool.split` is the pool's alone: the held-out source names its own (`...?split=test`), and the
+    embedded world gives its evaluation split. `pool.map` is for both. With labels from the oracle
+    the pool's answers are withheld: they can only be asked for, one by one.
+
+    Returns:
+        (pool, held-out questions or None), both with the schema `QUESTIONS`.
+
+    Raises:
+        DataError: a source is wrong, or a held-out question has no answer.
+        ConfigError: a source string, split or column map is wrong, or the oracle is to answer
+            questions that are not of its world.
+    """
+    settings = config.pool
+    by_oracle = config.labels.source == "oracle"
+    if by_oracle and not settings.questions.startswith(WORLD_PREFIX):
+        raise ConfigError(
+            f"labels.source = 'oracle' knows the embedded world only, and pool.questions is "
+            f"{settings.questions!r}. Set labels.source to 'column' or 'file'"
+        )
+    pool = read_questions(
+        settings.questions,
+        column_map=settings.map,
+        split=settings.split,
+        limit=settings.limit,
+        answer_pattern=config.answers.pattern,
+    )
+    if by_oracle:
+        column = pool.schema.get_field_index("answer")
+        pool = pool.set_column(column, "answer", pa.nulls(pool.num_rows, pa.string()))
+    return pool, _read_held_out(config)
+
+
+def _read_held_out(config: Config) -> pa.Table | None:
+    source = config.pool.evaluation
+    if source is None:
+        return None
+    table = read_questions(
+        source,
+        column_map=config.pool.map,
+        split="evaluation" if source.startswith(WORLD_PREFIX) else None,
+        limit=config.pool.evaluation_limit,
+        answer_pattern=config.answers.pattern,
+    )
+    if table["answer"].null_count:
+        first = table.filter(pc.is_null(table["answer"]))["id"][0].as_py()
+        raise DataError(
+            f"{source}: {table['answer'].null_count} of {table.num_rows} held-out questions have "
+            f"no answer, the first is id {first!r}. Give their answers (is the column named? "
+            f"{source}?answer=COLUMN), or take them out"
+        )
+    return table
+
+
+def _sources(settings: PoolConfig) -> dict[str, str]:
+    named = {"questions": settings.questions, "evaluation": settings.evaluation}
+    return {key: source for key, source in named.items() if source is not None}
+
+
+def _apply_overlap(pool: pa.Table, pairs: list[tuple[str, str]], settings: PoolConfig) -> pa.Table:
+    if not pairs or settings.on_overlap == "report":
+        return pool
+    if settings.on_overlap == "refuse":
+        shown = "; ".join(f"{ours!r} is {theirs!r}" for ours, theirs in pairs[:SHOWN_PAIRS])
+        raise DataError(
+            f"{settings.questions}: {len({ours for ours, _ in pairs})} pool questions are also in "
+            f"{settings.evaluation}: {shown}{'; ...' if len(pairs) > SHOWN_PAIRS else ''}. Take "
+            'them out, or set pool.on_overlap = "drop"'
+        )
+    overlapping = pa.array(sorted({ours for ours, _ in pairs}), pa.string())
+    kept = pool.filter(pc.invert(pc.is_in(pool["id"], value_set=overlapping)))
+    if not kept.num_rows:
+        raise DataError(
+            f"{settings.questions}: every question is also in {settings.evaluation}, so dropping "
+            "the overlap leaves none. Give other held-out questions"
+        )
+    return kept
+
+
+def _overlap_table(pairs: list[tuple[str, str]]) -> pa.Table:
+    rows = [dict(zip(OVERLAP.names, pair, strict=True)) for pair in pairs]
+    return pa.Table.from_pylist(rows, schema=OVERLAP)
+
+
+def _refuse_changed_sources(run: RunDir) -> None:
+    recorded = run.stage_facts("pool").get("source_digests", {})
+    for key, source in _sources(run.config.pool).items():
+        now = source_digest(source)
+        if now is not None and now != recorded.get(key):
+            raise DataError(
+                f"{source}: has changed since {run.path} read it (pool.{key}). Put the old one "
+                "back, or start anew with another output directory (--output)"
+            )

@@ -1,0 +1,44 @@
+"""The commands that the documentation shows are run, in order, in an empty folder for each page.
+
+A fenced block after `<!-- file: NAME -->` is written to that file; in `console` blocks, lines that start
+with `$ ` are run. A comment `# exit code N` says how a command must end; 0 otherwise.
+"""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+DOCS = Path(__file__).parents[2] / "docs"
+FENCE = re.compile(
+    r"(?:<!-- file: (?P<file>\S+) -->\n)?```(?P<kind>\w*)[^\n]*\n(?P<body>.*?)```", re.S
+)
+PAGES = sorted(page for page in DOCS.glob("*.md") if "```console" in page.read_text())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_commands_of_the_page(page, tmp_path):
+    commands = 0
+    for fence in FENCE.finditer(page.read_text()):
+        if fence["file"]:
+            (tmp_path / fence["file"]).write_text(fence["body"])
+        elif fence["kind"] == "console":
+            for line in fence["body"].splitlines():
+                if line.startswith("$ "):
+                    commands += 1
+                    run_line(line.removeprefix("$ "), tmp_path)
+    assert commands
+
+
+def run_line(line, folder):
+    command, _, comment = line.partition("#")
+    expected = re.search(r"exit code (\d+)", comment)
+    path = f"{Path(sys.executable).parent}:/usr/bin:/bin"
+    done = subprocess.run(
+        command, shell=True, cwd=folder, capture_output=True, text=True, timeout=500,
+        env={"PATH": path, "HOME": str(folder), "HF_HUB_OFFLINE": "1"},
+    )  # fmt: skip
+    assert done.returncode == int(expected[1] if expected else 0), done.stdout + done.stderr

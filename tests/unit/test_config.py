@@ -1,0 +1,56 @@
+import pytest
+
+from pivottrace.config import Config, dump_config, load_config, parse_config, template
+from pivottrace.errors import ConfigError
+
+
+def test_unknown_key_names_the_nearest_valid_one(tmp_path):
+    path = tmp_path / "my.toml"
+    path.write_text("[rollouts]\ntemprature = 0.5\n")
+    with pytest.raises(ConfigError) as caught:
+        load_config(path)
+    assert "rollouts.temprature is not a setting" in str(caught.value)
+    assert "nearest one is rollouts.temperature" in str(caught.value)
+    assert str(path) in str(caught.value)
+
+
+def test_wrong_value_names_the_key():
+    with pytest.raises(ConfigError, match=r"labels\.budget = -3.*greater than or equal to 0"):
+        parse_config({"labels": {"budget": -3}}, "my.toml")
+
+
+def test_missing_file_says_how_to_make_one(tmp_path):
+    with pytest.raises(ConfigError, match="pivottrace init"):
+        load_config(tmp_path / "none.toml")
+
+
+def test_broken_toml_names_the_line(tmp_path):
+    path = tmp_path / "my.toml"
+    path.write_text("[pool\n")
+    with pytest.raises(ConfigError, match="not valid TOML.*line 1"):
+        load_config(path)
+
+
+def test_unknown_preset_is_refused():
+    with pytest.raises(ConfigError, match="'papre' is not one of default, paper"):
+        parse_config({"preset": "papre"}, "x")
+
+
+def test_file_overrides_preset():
+    assert parse_config({"preset": "paper"}, "x").pivots.percentile == 95
+    overridden = parse_config({"preset": "paper", "pivots": {"percentile": 80}}, "x")
+    assert overridden.pivots.percentile == 80
+    assert overridden.pivots.window == 10
+
+
+def test_dumped_configuration_reads_back_the_same(tmp_path):
+    config = parse_config({"pool": {"map": {"prompt": "q"}}, "labels": {"budget": 7}}, "x")
+    path = tmp_path / "c.toml"
+    path.write_text(dump_config(config))
+    assert load_config(path) == config
+
+
+def test_template_is_valid_and_equal_to_the_defaults(tmp_path):
+    path = tmp_path / "c.toml"
+    path.write_text(template(Config()))
+    assert load_config(path) == Config()

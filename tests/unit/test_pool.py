@@ -1,0 +1,163 @@
+"""The pool stage: what it writes, what it records, and what it refuses."""
+
+import hashlib
+import json
+
+import pyarrow.parquet as pq
+import pytest
+
+from pivottrace.config import Config, LabelsConfig, PoolConfig
+from pivottrace.errors import ConfigError, DataError
+from pivottrace.ingest import read_questions
+from pivottrace.rundir import RunDir
+from pivottrace.stages import pool
+from pivottrace.types import QUESTIONS
+
+
+def write_jsonl(path, rows):
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return str(path)
+
+
+@pytest.fixture
+def questions(tmp_path):
+    rows = [{"id": i, "question": f"What is {i} + 1?", "answer": i + 1} for i in range(6)]
+    rows[5]["answer"] = None
+    return write_jsonl(tmp_path / "pool.jsonl", rows)
+
+
+@pytest.fixture
+def held_out(tmp_path):
+    rows = [{"prompt": "what is 2 + 1 ?", "gold": "3"}, {"prompt": "What is 9 + 9?", "gold": "18"}]
+    return f"{write_jsonl(tmp_path / 'test.jsonl', rows)}?answer=gold"
+
+
+def make(tmp_path, name="run", **settings):
+    return RunDir.create(Config(output=tmp_path / name, pool=PoolConfig(**settings)))
+
+
+def test_pool_and_evaluation_are_written_and_recorded(tmp_path, questions, held_out):
+    run = make(tmp_path, questions=questions, evaluation=held_out)
+    pool.run(run)
+    table = run.read_table("pool", made_by="run")
+    assert table.schema == QUESTIONS
+    assert table["id"].to_pylist() == list("012345")
+    assert run.read_table("evaluation", made_by="run")["answer"].to_pylist() == ["3", "18"]
+    facts = run.stage_facts("pool")
+    assert (facts["num_questions"], facts["num_with_answer"]) == (6, 5)
+    assert (facts["num_evaluation"], facts["num_overlap"], facts["num_dropped"]) == (2, 1, 0)
+    other_id = hashlib.sha256(b"user 15\nwhat is 2 + 1 ?").hexdigest()[:16]
+    assert facts["overlap"] == [["2", other_id]]
+    pairs = pq.read_table(run.path / "overlap.parquet").to_pylist()
+    assert pairs == [{"question_id": "2", "evaluation_id": other_id}]
+    content = run.table_path("pool").read_bytes()
+    assert facts["digest"] == hashlib.sha256(content).hexdigest()
+
+    again = make(tmp_path, "again", questions=questions, evaluation=held_out)
+    pool.run(again)
+    assert again.table_path("pool").read_bytes() == content
+
+
+def test_overlap_is_dropped_or_refused(tmp_path, questions, held_out):
+    run = make(tmp_path, questions=questions, evaluation=held_out, on_overlap="drop")
+    pool.run(run)
+    assert run.read_table("pool", made_by="run")["id"].to_pylist() == list("01345")
+    facts = run.stage_facts("pool")
+    assert (facts["num_questions"], facts["num_dropped"], facts["num_overlap"]) == (5, 1, 1)
+
+    run = make(tmp_path, "refuse", questions=questions, evaluation=held_out, on_overlap="refuse")
+    with pytest.raises(DataError, match=r"1 pool questions are also in .*'2' is .*on_overlap"):
+        pool.run(run)
+    assert not run.is_done("pool") and not run.table_path("pool").exists()
+
+    everything = {"questions": questions, "map": {"answer": "id"}, "on_overlap": "drop"}
+    run = make(tmp_path, "all", evaluation=questions, **everything)
+    with pytest.raises(DataError, match="dropping the overlap leaves none"):
+        pool.run(run)
+
+
+def test_held_out_questions_need_answers(tmp_path, questions):
+    run = make(tmp_path, questions="world:default?num=5", evaluation=questions)
+    with pytest.raises(DataError, match=r"1 of 6 held-out questions have no answer.*id '5'"):
+        pool.run(run)
+
+
+def test_limits_and_no_evaluation(tmp_path, questions, held_out):
+    run = make(tmp_path, questions=questions, evaluation=held_out, limit=2, evaluation_limit=1)
+    pool.run(run)
+    facts = run.stage_facts("pool")
+    assert (facts["num_questions"], facts["num_evaluation"]) == (2, 1)
+    run = make(tmp_path, "alone", questions=questions)
+    run.table_path("evaluation").write_bytes(b"of an attempt that was killed")
+    pool.run(run)
+    assert not run.table_path("evaluation").exists()
+    assert run.stage_facts("pool")["num_evaluation"] == 0
+
+
+def test_the_world_gives_its_evaluation_split_as_evaluation(tmp_path):
+    run = make(tmp_path, questions="world:default", evaluation="world:default")
+    pool.run(run)
+    facts = run.stage_facts("pool")
+    assert (facts["num_questions"], facts["num_evaluation"]) == (600, 400)
+    assert facts["overlap"] == []
+
+
+def test_the_oracle_alone_knows_the_answers(tmp_path):
+    source = "world:default?num=20&seed=3"
+    settings = PoolConfig(questions=source, evaluation="world:default?num=5")
+    config = Config(output=tmp_path / "run", pool=settings, labels=LabelsConfig(source="oracle"))
+    run = RunDir.create(config)
+    pool.run(run)
+    table = run.read_table("pool", made_by="run")
+    assert table.schema == QUESTIONS
+    assert table["answer"].null_count == 20 and run.stage_facts("pool")["num_with_answer"] == 0
+    assert run.read_table("evaluation", made_by="run")["answer"].null_count == 0
+    # What the oracle knows, it knows by the same ids.
+    assert table["id"].equals(read_questions(source)["id"])
+
+
+def test_the_oracle_knows_no_other_world(tmp_path, questions):
+    settings = PoolConfig(questions=questions)
+    config = Config(output=tmp_path / "run", pool=settings, labels=LabelsConfig(source="oracle"))
+    with pytest.raises(ConfigError, match=r"knows the embedded world only.*pool.jsonl"):
+        pool.run(RunDir.create(config))
+
+
+def test_a_finished_pool_is_kept_unless_its_source_changed(tmp_path, questions, held_out):
+    settings = {"questions": questions, "evaluation": held_out}
+    run = make(tmp_path, **settings)
+    pool.run(run)
+    before = run.table_path("pool").stat().st_mtime_ns, run.manifest
+    pool.run(make(tmp_path, **settings))
+    assert (run.table_path("pool").stat().st_mtime_ns, run.manifest) == before
+
+    original = (tmp_path / "pool.jsonl").read_bytes()
+    (tmp_path / "pool.jsonl").write_bytes(original + b'{"id": 9, "question": "New?"}\n')
+    with pytest.raises(DataError, match=r"pool.jsonl: has changed since .*\(pool.questions\)"):
+        pool.run(make(tmp_path, **settings))
+    (tmp_path / "pool.jsonl").write_bytes(original)
+    pool.run(make(tmp_path, **settings))
+
+    # The run has its own copy: a source that is gone cannot disagree with it.
+    (tmp_path / "pool.jsonl").unlink()
+    pool.run(make(tmp_path, **settings))
+    assert run.read_table("pool", made_by="run").num_rows == 6
+
+
+def test_a_killed_pool_is_made_again(tmp_path, questions):
+    run = make(tmp_path, questions=questions)
+    run.table_path("pool").write_bytes(b"torn")
+    pool.run(run)
+    assert run.read_table("pool", made_by="run").num_rows == 6
+    run.table_path("pool").unlink()
+    pool.run(run)
+    assert run.read_table("pool", made_by="run").num_rows == 6
+
+
+def test_a_wrong_map_is_a_message_not_a_pool(tmp_path, questions):
+    run = make(tmp_path, questions=questions, map={"prompt": "quest"})
+    with pytest.raises(DataError, match=r"no column 'quest'.*nearest is 'question'"):
+        pool.run(run)
+    run = make(tmp_path, "split", questions=questions, split="train")
+    with pytest.raises(ConfigError, match="a single file has no splits"):
+        pool.run(run)

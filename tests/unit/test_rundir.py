@@ -1,0 +1,125 @@
+import json
+import os
+
+import pyarrow as pa
+import pytest
+
+from pivottrace.config import parse_config
+from pivottrace.errors import ConfigError, RunDirError
+from pivottrace.rundir import RunDir, run_parts
+
+
+def make(tmp_path, **sections):
+    return RunDir.create(parse_config({"output": str(tmp_path / "run"), **sections}, "test"))
+
+
+def test_table_round_trip_and_missing_table_names_the_command(tmp_path):
+    run = make(tmp_path)
+    with pytest.raises(RunDirError, match=r"pivottrace score .*run"):
+        run.read_table("scores", made_by="score")
+    table = pa.table({"a": [1, 2]})
+    run.write_table("scores", table)
+    assert run.read_table("scores", made_by="score").equals(table)
+    assert not list(run.round_path.glob(".*tmp"))
+
+
+def test_finished_parts_are_not_repeated_and_a_torn_one_is(tmp_path):
+    run, made = make(tmp_path), []
+
+    def part(index):
+        made.append(index)
+        return pa.table({"i": [index]})
+
+    run_parts(run, "signals", 3, part)
+    run_parts(run, "signals", 3, part)
+    assert made == [0, 1, 2]
+    torn = run.part_path("signals", 2)
+    torn.write_bytes(torn.read_bytes()[:-5])
+    run_parts(run, "signals", 3, part)
+    assert made == [0, 1, 2, 2]
+    run.mark_done("trace")
+    assert run.read_parts("signals", "trace")["i"].to_pylist() == [0, 1, 2]
+
+
+def test_parts_of_an_unfinished_stage_are_refused(tmp_path):
+    run = make(tmp_path)
+    run.write_part("signals", 0, pa.table({"i": [0]}))
+    with pytest.raises(RunDirError, match="not complete.*pivottrace trace"):
+        run.read_parts("signals", "trace")
+
+
+def test_changed_configuration_names_the_keys(tmp_path):
+    make(tmp_path).mark_done("score")
+    with pytest.raises(ConfigError) as caught:
+        make(tmp_path, pivots={"percentile": 90.0, "window": 7})
+    message = str(caught.value)
+    assert "pivots.percentile: was 85.0, now 90.0 (used by score)" in message
+    assert "pivots.window: was 10, now 7 (used by score)" in message
+    assert "--output" in message
+
+
+def test_settings_of_stages_to_come_and_speed_settings_may_change(tmp_path):
+    make(tmp_path).mark_done("trace")
+    run = make(tmp_path, train={"steps": 3}, trace={"batch_size": 2})
+    assert run.config.train.steps == 3
+
+
+def test_open_takes_the_directory_from_where_it_lies(tmp_path):
+    make(tmp_path).mark_done("pool", num_questions=4)
+    (tmp_path / "run").rename(tmp_path / "moved")
+    run = RunDir.open(tmp_path / "moved")
+    assert run.path == tmp_path / "moved"
+    assert run.stage_facts("pool")["num_questions"] == 4
+
+
+def test_open_refuses_a_folder_that_is_no_run(tmp_path):
+    with pytest.raises(RunDirError, match="pivottrace run CONFIG"):
+        RunDir.open(tmp_path)
+
+
+def test_a_file_in_the_way_is_named(tmp_path):
+    (tmp_path / "run").write_text("")
+    with pytest.raises(RunDirError, match="file is in the way"):
+        make(tmp_path)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_no_permission_is_named(tmp_path):
+    tmp_path.chmod(0o500)
+    try:
+        with pytest.raises(RunDirError, match="no permission"):
+            make(tmp_path)
+    finally:
+        tmp_path.chmod(0o700)
+
+
+def test_permission_and_full_disk_errors_say_what_to_do(tmp_path, monkeypatch):
+    run = make(tmp_path)
+    for number, words in ((13, "no permission"), (28, "disk is full")):
+
+        def fail(*args, number=number, **kwargs):
+            raise OSError(number, os.strerror(number))
+
+        monkeypatch.setattr("pyarrow.parquet.write_table", fail)
+        with pytest.raises(RunDirError, match=words):
+            run.write_table("scores", pa.table({"a": [1]}))
+
+
+def test_a_second_process_is_kept_out(tmp_path):
+    run = make(tmp_path)
+    with (
+        run.locked(),
+        pytest.raises(RunDirError, match="another process"),
+        RunDir.open(run.path).locked(),
+    ):
+        pass
+
+
+def test_timings_add_up_outside_the_tables(tmp_path):
+    run = make(tmp_path)
+    for _ in range(2):
+        with run.timed("score"):
+            pass
+    lines = (run.path / "timings.jsonl").read_text().splitlines()
+    assert [json.loads(line)["stage"] for line in lines] == ["score", "score"]
+    assert set(run.seconds()) == {"score"}
