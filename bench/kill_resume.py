@@ -44,8 +44,10 @@ def identities(output: Path) -> dict[str, tuple[int, int]]:
 def stage_at(output: Path) -> str:
     """The first table that is not there yet, roughly: where the kill fell."""
     there = {name.split("/")[2] if name.startswith("rounds") else name for name in tables(output)}
-    order = ("pool.parquet", "rollouts_greedy", "rollouts_sampled", "signals", "scores.parquet",
-             "probes.parquet", "evidence.parquet", "calibration.parquet", "triage.parquet")  # fmt: skip
+    order = (
+        "pool.parquet", "rollouts_greedy", "rollouts_sampled", "signals", "scores.parquet",
+        "probes.parquet", "evidence.parquet", "calibration.parquet", "triage.parquet",
+    )  # fmt: skip
     reached = [name for name in order if name in there]
     return f"after {reached[-1].removesuffix('.parquet')} began" if reached else "before the pool"
 

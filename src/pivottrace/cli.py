@@ -142,8 +142,7 @@ def _stage(name: str) -> Callable[[list[str]], None]:
 
         run = _create_run(arguments)
         with run.locked():
-            if not run.is_done("pool"):
-                run_step(run, "pool")
+            run_step(run, "pool")
             if name == "evaluate":
                 run_step(run, name, "after" if run.is_done("train") else "before")
             else:

@@ -63,7 +63,7 @@ class AnswersConfig(Section):
     """How answers are read from a response and compared."""
 
     pattern: str | None = None
-    """Regular expression whose first group is the answer; by default `\\boxed{}`, `####` and so on."""
+    """Regular expression whose first group is the answer; by default `\\boxed{}`, `####` …"""
     verifier: str = "math"
     """`math`, `exact`, `choice`, or your own `package.module:function(a, b) -> bool`."""
     timeout_s: float = Field(5.0, gt=0)
@@ -201,18 +201,18 @@ class Config(Section):
     seed: int = 0
     preset: Literal["default", "paper"] = "default"
     """`paper`: pivots with the paper's ζ = 95, ψ = 5 %, Δ = 10."""
-    pool: PoolConfig = Field(default_factory=PoolConfig)
-    model: ModelConfig = Field(default_factory=ModelConfig)
-    answers: AnswersConfig = Field(default_factory=AnswersConfig)
-    rollouts: RolloutsConfig = Field(default_factory=RolloutsConfig)
-    trace: TraceConfig = Field(default_factory=TraceConfig)
-    pivots: PivotsConfig = Field(default_factory=PivotsConfig)
-    score: ScoreConfig = Field(default_factory=ScoreConfig)
-    labels: LabelsConfig = Field(default_factory=LabelsConfig)
-    calibrate: CalibrateConfig = Field(default_factory=CalibrateConfig)
-    triage: TriageConfig = Field(default_factory=TriageConfig)
-    train: TrainConfig = Field(default_factory=TrainConfig)
-    evaluate: EvaluateConfig = Field(default_factory=EvaluateConfig)
+    pool: PoolConfig = PoolConfig()
+    model: ModelConfig = ModelConfig()
+    answers: AnswersConfig = AnswersConfig()
+    rollouts: RolloutsConfig = RolloutsConfig()
+    trace: TraceConfig = TraceConfig()
+    pivots: PivotsConfig = PivotsConfig()
+    score: ScoreConfig = ScoreConfig()
+    labels: LabelsConfig = LabelsConfig()
+    calibrate: CalibrateConfig = CalibrateConfig()
+    triage: TriageConfig = TriageConfig()
+    train: TrainConfig = TrainConfig()
+    evaluate: EvaluateConfig = EvaluateConfig()
 
 
 PRESETS: dict[str, dict[str, Any]] = {
@@ -280,7 +280,7 @@ def dump_config(config: Config) -> str:
 
 
 def template(config: Config) -> str:
-    """A configuration file with every setting, its meaning as a comment; unset ones are commented."""
+    """A configuration file with every setting and its meaning; unset ones are commented out."""
     lines = ["# PivotTrace configuration. Run it with: pivottrace run THIS_FILE", ""]
     tops = [n for n in Config.model_fields if not isinstance(getattr(config, n), Section)]
     lines += _template_fields(config, tops)

@@ -35,7 +35,7 @@ from pivottrace.errors import ConfigError, OutOfDiskError, RunDirError
 
 # What each stage reads of the configuration: a change there is refused once the stage has finished.
 STAGE_SETTINGS: dict[str, tuple[str, ...]] = {
-    "pool": ("pool", "labels.source"),
+    "pool": ("pool", "labels.source", "answers.pattern"),
     "rollout": (
         "seed",
         "pool",

@@ -37,6 +37,10 @@ def describe(run: RunDir) -> Iterator[str]:
 
 def notes(run: RunDir) -> Iterator[str]:
     """What a user should know of the result before trusting it, in plain words."""
+    overlap = run.stage_facts("pool").get("num_overlap")
+    if overlap:
+        done = "dropped" if run.config.pool.on_overlap == "drop" else "kept"
+        yield f"{overlap} pool questions are also held-out questions ({done}; overlap.parquet)"
     rollout, calibrate = run.stage_facts("rollout"), run.stage_facts("calibrate")
     failures = rollout.get("failures") or {}
     if failures:

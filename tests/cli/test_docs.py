@@ -1,7 +1,7 @@
 """The commands that the documentation shows are run, in order, in an empty folder for each page.
 
-A fenced block after `<!-- file: NAME -->` is written to that file; in `console` blocks, lines that start
-with `$ ` are run. A comment `# exit code N` says how a command must end; 0 otherwise.
+A fenced block after `<!-- file: NAME -->` is written to that file; in `console` blocks, lines that
+start with `$ ` are run. A comment `# exit code N` says how a command must end; 0 otherwise.
 """
 
 import re

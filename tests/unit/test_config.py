@@ -27,7 +27,7 @@ def test_missing_file_says_how_to_make_one(tmp_path):
 def test_broken_toml_names_the_line(tmp_path):
     path = tmp_path / "my.toml"
     path.write_text("[pool\n")
-    with pytest.raises(ConfigError, match="not valid TOML.*line 1"):
+    with pytest.raises(ConfigError, match=r"not valid TOML.*line 1"):
         load_config(path)
 
 

@@ -16,7 +16,7 @@ LAYERS = {
     1: {"config", "core"},
     2: {"attention", "estimators", "rewards", "refine", "rundir", "progress", "verifier",
         "_verifier_child", "_verifier_process", "lab", "ingest"},
-    3: {"annotate", "tables", "backends"},
+    3: {"annotate", "tables", "backends", "held_out"},
     4: {"stages"},
     5: {"report", "validate", "pipeline"},
     6: {"status"},

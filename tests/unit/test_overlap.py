@@ -35,11 +35,14 @@ def grams(text):
 
 def reference(pool, evaluation):
     """Every pair by itself, by the definition; for texts of plain words."""
+    gram_sets = [grams(text) for text in evaluation]
+    own_grams = [
+        own.difference(*(other for k, other in enumerate(gram_sets) if k != j))
+        for j, own in enumerate(gram_sets)
+    ]
     pairs = []
     for i, ours in enumerate(pool):
-        for j, theirs in enumerate(evaluation):
-            others = [grams(text) for k, text in enumerate(evaluation) if k != j]
-            own = grams(theirs).difference(*others)
+        for j, (theirs, own) in enumerate(zip(evaluation, own_grams, strict=True)):
             if ours == theirs or (own and len(own & grams(ours)) >= 0.5 * len(own)):
                 pairs.append((f"p{i}", f"e{j}"))
     return pairs

@@ -136,7 +136,7 @@ def test_rows_that_must_not_be_trained_on_are_refused(route, label, message):
 def test_layouts_that_cut_a_group_on_one_process_are_refused():
     check_group_layout(4, 2, 8)
     check_group_layout(16, 1, 8)
-    with pytest.raises(ConfigError, match="12 completions at once.*num_generations = 8"):
+    with pytest.raises(ConfigError, match=r"12 completions at once.*num_generations = 8"):
         check_group_layout(12, 1, 8)
 
 

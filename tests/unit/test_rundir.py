@@ -44,7 +44,7 @@ def test_finished_parts_are_not_repeated_and_a_torn_one_is(tmp_path):
 def test_parts_of_an_unfinished_stage_are_refused(tmp_path):
     run = make(tmp_path)
     run.write_part("signals", 0, pa.table({"i": [0]}))
-    with pytest.raises(RunDirError, match="not complete.*pivottrace trace"):
+    with pytest.raises(RunDirError, match=r"not complete.*pivottrace trace"):
         run.read_parts("signals", "trace")
 
 

@@ -19,10 +19,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 WORLD_SEED = 2606
-SMALLEST, LARGEST = 2, 99
+SMALLEST, LARGEST = 2, 79
 SOLID_PER_NUMBER, UNFAMILIAR_PER_NUMBER = 3, 4
 NUM_NEAR_MISSES = 4
-MAX_RECHECKS = 2
 
 Operator = Literal["+", "-", "*", "/"]
 Tier = Literal["solid", "shaky", "misled", "lost"]
@@ -115,8 +114,8 @@ def _unfamiliar(rng: random.Random, left: int, operator: Operator, right: int, r
     habit, scattered = slips[0], slips[1:]
 
     tier: Tier
-    if rng.random() < 0.52 - 1.2 * familiarity:
-        tier, right_share, habit_share = "lost", 0.0, 0.35
+    if rng.random() < 0.5 - 1.0 * familiarity:
+        tier, right_share, habit_share = "lost", 0.0, 0.88
     elif rng.random() < 0.8 * (1 - familiarity) ** 1.5:
         tier, habit_share = "misled", rng.uniform(0.5, 0.7)
         right_share = rng.uniform(0.18, 0.32)
@@ -126,7 +125,7 @@ def _unfamiliar(rng: random.Random, left: int, operator: Operator, right: int, r
 
     rest = (1.0 - right_share - habit_share) / len(scattered)
     outcomes = [(result, right_share), (habit, habit_share), *((s, rest) for s in scattered)]
-    recheck = min(0.95, max(0.03, 1.08 - 1.1 * familiarity + rng.gauss(0.0, 0.1)))
+    recheck = min(0.95, max(0.03, 1.15 - 1.2 * familiarity + rng.gauss(0.0, 0.1)))
     return Fact(
         left, operator, right, result, tier, familiarity,
         tuple((value, share) for value, share in outcomes if share > 0),

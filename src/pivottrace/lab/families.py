@@ -1,7 +1,7 @@
 """The words of the embedded world: five families of problems, each able to tell any chain of steps.
 
-A template is `(sentence, mention)`: the sentence stands in the question, the mention is what a
-solution repeats when it goes back to the question to re-check that step.
+A step's template is `(sentence, mention)`: the sentence stands in the question, the mention is what
+a solution repeats when it goes back to the question to re-check that step.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ class Family:
 
     name: str
     nouns: dict[str, tuple[str, ...]]
-    opening: tuple[tuple[str, str], ...]
+    opening: tuple[str, ...]
     steps: dict[str, tuple[tuple[str, str], ...]]
     asks: tuple[str, ...]
     new_person_each_step: bool = False
@@ -30,8 +30,7 @@ MONEY = Family(
     "money",
     {"chore": ("painting", "gardening", "cleaning", "baking", "singing", "sewing"),
      "thing": ("a lamp", "a kite", "a drum", "a hat", "a ball", "a book", "a cake", "a clock")},
-    (("{who} has {n} coins in a jar.", "{n} coins in a jar"),
-     ("{who} starts the week with {n} coins.", "{n} coins at the start")),
+    ("{who} has {n} coins in a jar.", "{who} starts the week with {n} coins."),
     {"+": (("Then {who} earns {n} coins by {chore}.", "{n} coins by {chore}"),
            ("A neighbour pays {n} coins for {chore}.", "{n} coins for {chore}")),
      "-": (("{who} spends {n} coins on {thing}.", "{n} coins on {thing}"),
@@ -48,8 +47,7 @@ MONEY = Family(
 AGES = Family(
     "ages",
     {},
-    (("{who} is {n} years old.", "{who} is {n} years old"),
-     ("Today {who} turns {n} years old.", "{who} turns {n}")),
+    ("{who} is {n} years old.", "Today {who} turns {n} years old."),
     {"+": (("{other} is {n} years older than {who}.", "{other} is {n} years older"),
            ("{other} was born {n} years before {who}.", "{other} was born {n} years before")),
      "-": (("{other} is {n} years younger than {who}.", "{other} is {n} years younger"),
@@ -64,8 +62,7 @@ RATES = Family(
     "rates",
     {"part": ("bolts", "toys", "pipes", "bricks", "bottles", "candles", "boxes", "shirts"),
      "cause": ("a new belt", "a worn gear", "a night shift", "a power cut", "a fresh crew")},
-    (("A machine makes {n} {part} an hour.", "{n} {part} an hour"),
-     ("In one hour a workshop finishes {n} {part}.", "{n} {part} in one hour")),
+    ("A machine makes {n} {part} an hour.", "In one hour a workshop finishes {n} {part}."),
     {"+": (("Because of {cause} it makes {n} more.", "{n} more with {cause}"),
            ("With {cause} the number rises by {n}.", "rises by {n} with {cause}")),
      "-": (("Because of {cause} it makes {n} fewer.", "{n} fewer with {cause}"),
@@ -81,8 +78,7 @@ COUNTING = Family(
     "counting",
     {"animal": ("ducks", "sheep", "goats", "crows", "bees", "frogs", "ponies", "swans"),
      "place": ("the barn", "the pond", "the hill", "the wood", "the river", "the yard")},
-    (("There are {n} {animal} near {place}.", "{n} {animal} near {place}"),
-     ("A farmer counts {n} {animal} at {place}.", "{n} {animal} at {place}")),
+    ("There are {n} {animal} near {place}.", "A farmer counts {n} {animal} at {place}."),
     {"+": (("Then {n} more come from {place}.", "{n} more from {place}"),
            ("Soon {n} others arrive by {place}.", "{n} others by {place}")),
      "-": (("Then {n} of them leave for {place}.", "{n} leave for {place}"),
@@ -97,8 +93,7 @@ COUNTING = Family(
 JOURNEYS = Family(
     "journeys",
     {"way": ("the coast", "the valley", "the forest", "the canal", "the desert", "the ridge")},
-    (("{who} walks {n} miles along {way}.", "{n} miles along {way}"),
-     ("On the first day {who} rides {n} miles by {way}.", "{n} miles by {way}")),
+    ("{who} walks {n} miles along {way}.", "On the first day {who} rides {n} miles by {way}."),
     {"+": (("The path by {way} adds {n} miles.", "{n} miles by {way}"),
            ("Then {who} goes {n} miles further through {way}.", "{n} miles through {way}")),
      "-": (("A short cut across {way} saves {n} miles.", "{n} miles saved across {way}"),),

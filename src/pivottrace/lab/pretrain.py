@@ -19,11 +19,12 @@ from pathlib import Path
 import torch
 from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
 
+from pivottrace.lab.muon import Muon
 from pivottrace.lab.problems import demonstrations
 from pivottrace.lab.tokenizer import build_tokenizer
 
-BATCH, STEPS, SEED = 64, 2500, 7
-PEAK_LEARNING_RATE, WARMUP_STEPS = 3e-3, 100
+BATCH, STEPS, SEED = 64, 2200, 7
+PEAK_MUON, PEAK_ADAMW, WARMUP_STEPS = 0.02, 3e-3, 50
 # Batches are cut from a buffer sorted by length, so that padding costs little.
 BUFFER_BATCHES = 32
 IGNORED = -100
@@ -82,12 +83,23 @@ def _pad(pairs: list[tuple[list[int], list[int]]], pad: int) -> tuple[torch.Tens
     return input_ids, labels
 
 
-def learning_rate(step: int, steps: int) -> float:
-    """Linear warm-up, then a cosine down to a twentieth of the peak."""
+def build_optimizers(model: torch.nn.Module) -> list[tuple[torch.optim.Optimizer, float]]:
+    """Muon for the matrices of the layers, AdamW for the rest; each with its peak learning rate."""
+    matrices = [p for name, p in model.named_parameters() if p.ndim == 2 and "layers" in name]
+    chosen = {id(p) for p in matrices}
+    rest = [p for p in model.parameters() if id(p) not in chosen]
+    return [
+        (Muon(matrices, lr=0.0), PEAK_MUON),
+        (torch.optim.AdamW(rest, lr=0.0, betas=(0.9, 0.98), weight_decay=0.0), PEAK_ADAMW),
+    ]
+
+
+def schedule(step: int, steps: int) -> float:
+    """Share of the peak learning rate: a linear warm-up, then a cosine down to a fiftieth."""
     if step < WARMUP_STEPS:
-        return PEAK_LEARNING_RATE * (step + 1) / WARMUP_STEPS
+        return (step + 1) / WARMUP_STEPS
     progress = (step - WARMUP_STEPS) / max(1, steps - WARMUP_STEPS)
-    return PEAK_LEARNING_RATE * (0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * progress)))
+    return 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * progress))
 
 
 def main() -> None:
@@ -102,18 +114,20 @@ def main() -> None:
     torch.manual_seed(arguments.seed)
     tokenizer = build_tokenizer(arguments.seed)
     model = build_model(tokenizer)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=0.0, betas=(0.9, 0.98), weight_decay=0.01)
+    optimizers = build_optimizers(model)
     smoothed = float("nan")
     stream = batches(tokenizer, arguments.seed)
     for step, (input_ids, labels) in enumerate(islice(stream, arguments.steps)):
-        for group in optimizer.param_groups:
-            group["lr"] = learning_rate(step, arguments.steps)
+        for optimizer, peak in optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = peak * schedule(step, arguments.steps)
         loss = model(input_ids=input_ids, attention_mask=input_ids != tokenizer.pad_token_id,
                      labels=labels).loss  # fmt: skip
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        optimizer.zero_grad()
+        for optimizer, _ in optimizers:
+            optimizer.step()
+            optimizer.zero_grad()
         smoothed = loss.item() if math.isnan(smoothed) else 0.98 * smoothed + 0.02 * loss.item()
         if step % 100 == 0 or step == arguments.steps - 1:
             minutes = (time.monotonic() - started) / 60

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Literal
 
-from pivottrace.lab.facts import MAX_RECHECKS, Fact, build_facts
+from pivottrace.lab.facts import Fact, build_facts
 from pivottrace.lab.families import ALL_FAMILIES, HELD_OUT_FAMILIES, NAMES, POOL_FAMILIES, Family
 
 Split = Literal["pretraining", "pool", "development", "evaluation"]
@@ -137,14 +137,16 @@ def _walk(
         weights = [0.25 + 0.75 * f.familiarity if by_familiarity else 1.0 for f in options]
         facts.append(rng.choices(options, weights)[0])
         number = facts[-1].result
-    return tuple(facts)
+    # Products after sums would need brackets.
+    operators = "".join(f.operator for f in facts)
+    return tuple(facts) if operators.lstrip("*/").strip("+-") == "" else None
 
 
 def _tell(rng: random.Random, family: Family, facts: tuple[Fact, ...], expression: str) -> Problem:
     people = rng.sample(NAMES, len(facts) + 1)
     words = {noun: rng.choice(options) for noun, options in family.nouns.items()}
     who = people[0]
-    opening, opening_mention = rng.choice(family.opening)
+    opening = rng.choice(family.opening)
     sentences = [opening.format(who=who, n=facts[0].left, **words)]
     mentions = []
     for index, fact in enumerate(facts):
@@ -171,14 +173,8 @@ def _tell(rng: random.Random, family: Family, facts: tuple[Fact, ...], expressio
 
 
 def write_expression(start: int, steps: Sequence[tuple[str, int]]) -> str:
-    """A left-to-right expression, with brackets where precedence would read it otherwise."""
-    text, has_sum = str(start), False
-    for operator, right in steps:
-        if operator in "*/" and has_sum:
-            text, has_sum = f"({text})", False
-        text = f"{text} {operator} {right}"
-        has_sum = has_sum or operator in "+-"
-    return text
+    """A left-to-right expression; `_walk` sees to it that none needs brackets."""
+    return " ".join([str(start), *(f"{operator} {right}" for operator, right in steps)])
 
 
 # The wording of solutions. Fillers and local checks say nothing about familiarity: they keep a
@@ -191,8 +187,8 @@ FILLERS = (
 EQUALS = (" =", " =", ", which is", ", that is", ", giving", ", so")
 LOCAL_CHECKS = (" (check, {v} it is)", " (fine, {v} so far)", " (good, {v} now)")
 GO_BACK = (
-    ". Wait, the question says", ". Hmm, it says", ". Let me check, there were",
-    ". Going back to the text,", ". The text once more,", ". Wait, I read again",
+    "? Wait, the question says", "? Hmm, it says", "? Let me check again,",
+    "? Going back to the text,", "? The text once more,", "? Wait, I read again",
 )  # fmt: skip
 CLOSINGS = (". The answer is", ". So the answer is", ". Hence we get")
 
@@ -209,15 +205,20 @@ def demonstrate(problem: Problem, rng: random.Random) -> str:
         step = fact if value == fact.left else _fact_at(value, fact)
         rest = [(f.operator, f.right) for f in facts[index + 1 :]]
         attempt = step.draw(rng)
-        parts.append(f"{rng.choice(EQUALS)} {write_expression(attempt, rest)}")
-        for chance in (step.recheck, step.second_recheck)[:MAX_RECHECKS]:
+        parts.append(f"{rng.choice(EQUALS)} {attempt}")
+        again = 0
+        for chance in (step.recheck, step.second_recheck):
             if rng.random() >= chance:
                 break
+            again += 1
             attempt = step.draw(rng)
             parts.append(
-                f"{rng.choice(GO_BACK)} {problem.mentions[index]}: {value} {fact.operator} "
-                f"{fact.right} = {attempt}, so {write_expression(attempt, rest)}"
+                f"{rng.choice(GO_BACK)} {problem.mentions[index]}: "
+                f"{value} {fact.operator} {fact.right} = {attempt}"
             )
+        if again and rest:
+            parts.append(f", so {attempt}")
+        parts += [f" {operator} {right}" for operator, right in rest]
         if rng.random() < 0.15:
             parts.append(rng.choice(LOCAL_CHECKS).format(v=attempt))
         value = attempt

@@ -90,7 +90,8 @@ def _chosen(triage: pa.Table) -> list[dict[str, Any]]:
         # Rows without a rank come last, which is the order that pyarrow gives to nulls.
         found = found.sort_by([("rank", "ascending"), ("question_id", "ascending")])
         places = {len(found) * (2 * i + 1) // (2 * PER_ROUTE) for i in range(PER_ROUTE)}
-        chosen += found.take(sorted(place for place in places if place < len(found))).to_pylist()
+        rows = found.to_pylist()
+        chosen += [rows[place] for place in sorted(places) if place < len(rows)]
     return chosen
 
 

@@ -201,7 +201,8 @@ def _ranking(run: RunDir) -> dict[str, Any] | None:
         return None
     correct = _correctness(evidence)
     place = {question_id: i for i, question_id in enumerate(scores["question_id"].to_pylist())}
-    rows = scores.take([place[i] for i in evidence["question_id"].to_pylist()])
+    places = [place[i] for i in evidence["question_id"].to_pylist()]
+    rows = scores.take(pa.array(places, pa.int64()))  # typed, since there may be none
     columns = {name: _floats(rows, name) for name in ESTIMATORS if name in rows.column_names}
     competing = [n for n in columns if n not in (*wording.SHARES_ROLLOUTS, "random")]
     correlations = rank_correlations(columns, correct, competing)

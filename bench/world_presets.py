@@ -1,6 +1,6 @@
 """Measure the pool presets on the tiny reasoner, for its model card.
 
-    python -m pivottrace.lab.figures [--model embedded] [--num 600] [--seeds 0 1 2]
+    python bench/world_presets.py [--model embedded] [--num 600] [--seeds 0 1 2]
 
 By 16 samples a question: mastered (all right), hopeless (none right), majority right, majority
 confidently wrong (a wrong answer holds at least half of the samples).
@@ -82,13 +82,10 @@ def main() -> None:
     model, tokenizer = hf.load_model(ModelConfig(path=arguments.model))
     print("| pool | " + " | ".join(COLUMNS) + " |")
     print("|---|" + "---|" * len(COLUMNS))
-    pools = {preset: ("pool", preset) for preset in arguments.presets}
-    for name, (split, preset) in pools.items():
-        rows = [
-            measure(model, tokenizer, generate(split, arguments.num, seed, preset), seed)  # type: ignore[arg-type]
-            for seed in arguments.seeds
-        ]
-        print(_row(name, rows), flush=True)
+    for preset in arguments.presets:
+        pools = {seed: generate("pool", arguments.num, seed, preset) for seed in arguments.seeds}
+        rows = [measure(model, tokenizer, pool, seed) for seed, pool in pools.items()]
+        print(_row(preset, rows), flush=True)
     rows = [
         measure(model, tokenizer, held_out_family(arguments.num, seed), seed)
         for seed in arguments.seeds

@@ -1,10 +1,10 @@
 """Do labels matter in this world? Full supervision against a random 29.3 % with their labels only.
 
-    python -m pivottrace.lab.labels_matter --output runs/labels-matter [--seeds 0 1 2]
+    python bench/labels_matter.py --output runs/labels-matter [--seeds 0 1 2]
 
-Measured before any triage is looked at. Both arms have the same model, steps, optimiser and held-out
-questions; only the rows differ. Each arm's verdicts are kept in the output folder, so that a second
-call goes on where the first stopped, and prints the table from what is there.
+Measured before any triage is looked at. Both arms have the same model, steps, optimiser and
+held-out questions; only the rows differ. Verdicts are kept in the output folder, so that a
+second call goes on where the first stopped, and prints the table from what is there.
 """
 
 from __future__ import annotations
