@@ -89,7 +89,7 @@ class TraceConfig(Section):
     window: int = Field(10, ge=1)
     """Tokens that count as near (the paper's Δ)."""
     num_sinks: int = Field(1, ge=0)
-    heads: Literal["all", "long_range"] = "long_range"
+    heads: Literal["all", "long_range"] = "all"
     head_percentile: float = Field(50.0, ge=0, lt=100)
     """Long-range heads: mean far mass over the reference traces above this percentile."""
     batch_size: int = Field(32, ge=1)
@@ -100,7 +100,7 @@ class PivotsConfig(Section):
 
     reading: Literal["onset", "peak"] = "onset"
     statistic: Literal["density", "count"] = "density"
-    percentile: float = Field(85.0, gt=0, lt=100)
+    percentile: float = Field(95.0, gt=0, lt=100)
     """Percentile of the reference signal that an onset must reach (the paper's ζ)."""
     amplitude: float = Field(0.05, ge=0, le=1)
     """Least rise above the window before, in attention mass (the paper's ψ)."""

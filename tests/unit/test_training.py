@@ -7,14 +7,15 @@ import pyarrow as pa
 import pytest
 import torch
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
-from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
+from transformers import GenerationConfig, PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
 from trl import GRPOTrainer
 
 from pivottrace.backends import hf
+from pivottrace.backends.compact import compacting, generate_compacting
 from pivottrace.backends.trl import quiet_libraries, train_grpo, training_dataset
 from pivottrace.backends.trl_config import batch_layout, grpo_arguments, training_order
 from pivottrace.backends.trl_state import append_line, cut_lines_after, is_whole, latest_checkpoint
-from pivottrace.backends.trl_trainer import WeightedGRPOTrainer, cut_at_stop
+from pivottrace.backends.trl_trainer import WeightedGRPOTrainer, cut_at_stop, sort_and_trim
 from pivottrace.config import PoolConfig, TrainConfig, parse_config
 from pivottrace.errors import ConfigError, DataError, ModelError, RunDirError
 from pivottrace.ingest import format_prompt
@@ -29,6 +30,7 @@ TEMPLATE = (
     "{% endif %}{% endif %}"
 )
 GROUP = 4
+ENDS = [1, 5, 6, 7]
 
 
 @pytest.fixture(autouse=True)
@@ -142,8 +144,9 @@ def test_weight_one_everywhere_is_plain_trl(start, tokenizer, tmp_path):
     assert not same(weighted, start.state_dict())
 
 
+@pytest.mark.parametrize("micro", [None, 2])
 @pytest.mark.parametrize("weights", [(1.0, 1.0, 1.0), (1.0, 0.25, 0.0), (0.0, 0.5, 0.0)])
-def test_gradient_is_the_weighted_sum_by_hand(start, tokenizer, tmp_path, weights):
+def test_gradient_is_the_weighted_sum_by_hand(start, tokenizer, tmp_path, weights, micro):
     seen = {}
 
     def reward(**columns):
@@ -152,7 +155,7 @@ def test_gradient_is_the_weighted_sum_by_hand(start, tokenizer, tmp_path, weight
 
     reward.__name__ = "recorded"
     rows = training_rows(weights)
-    train(start, tokenizer, tmp_path, rows, reward, config(steps=1))
+    train(start, tokenizer, tmp_path, rows, reward, config(steps=1, micro_batch_size=micro))
     # By hand: -mean_i(weight_i x advantage_i x mean_t log p_it), no padding anywhere.
     model = copy.deepcopy(start)
     rewards = torch.tensor(seen["rewards"]).view(-1, GROUP)
@@ -175,6 +178,56 @@ def test_gradient_is_the_weighted_sum_by_hand(start, tokenizer, tmp_path, weight
 def test_weight_zero_everywhere_changes_nothing(start, tokenizer, tmp_path):
     trained = train(start, tokenizer, tmp_path, training_rows((0.0, 0.0, 0.0)))
     assert same(trained, start.state_dict())
+
+
+def test_rows_are_shared_out_by_length_and_trimmed():
+    lengths, advantages = [5, 1, 3, 2, 4, 2], [0.5, 0.0, -1.0, 0.0, 2.0, 1.0]
+    prompts, width, tall = [1, 3, 2, 2, 1, 1], 3, 5
+    rows = [
+        {
+            "prompt_ids": torch.tensor([[0] * (width - p) + [7] * p]),
+            "prompt_mask": torch.tensor([[0] * (width - p) + [1] * p]),
+            "completion_ids": torch.tensor([[i + 10] * n + [0] * (tall - n)]),
+            "completion_mask": torch.tensor([[1] * n + [0] * (tall - n)]),
+            "advantages": torch.tensor([a]),
+        }
+        for i, (n, a, p) in enumerate(zip(lengths, advantages, prompts, strict=True))
+    ]
+    batches = [
+        {k: torch.cat([r[k] for r in rows[i : i + 2]]) for k in rows[0]}
+        | {"num_items_in_batch": torch.tensor(17)}
+        for i in (0, 2, 4)
+    ]
+    found = sort_and_trim(batches)
+    assert [b["completion_ids"][:, 0].tolist() for b in found] == [[15, 12], [14, 10], [11, 13]]
+    assert [b["advantages"].tolist() for b in found] == [[1.0, -1.0], [2.0, 0.5], [0.0, 0.0]]
+    assert [tuple(b["completion_ids"].shape) for b in found] == [(2, 3), (2, 5), (2, 2)]
+    assert [tuple(b["prompt_ids"].shape) for b in found] == [(2, 2), (2, 1), (2, 3)]
+    assert sum(b["completion_mask"].sum() for b in found) == 17
+    assert all(b["num_items_in_batch"] == 17 for b in found)
+    assert sort_and_trim(batches[:1]) is not None and len(sort_and_trim(batches[:1])) == 1
+
+
+@pytest.mark.parametrize("spell", [1, 2, 3, 100])
+def test_dropping_finished_rows_leaves_the_responses(start, spell):
+    prompts = [[3, 8, 9], [3, 8, 10, 11, 12], [3], [3, 8, 13], [4, 9], [5, 11, 9, 14]]
+    width = max(map(len, prompts))
+    ids = torch.tensor([[0] * (width - len(p)) + p for p in prompts])
+    mask = (ids != 0).long()
+    settings = GenerationConfig(max_new_tokens=12, eos_token_id=ENDS, pad_token_id=0)
+    varied = copy.deepcopy(start.config)
+    varied.initializer_range, varied.tie_word_embeddings = 1.0, False
+    torch.manual_seed(0)
+    model = Qwen3ForCausalLM(varied).eval()
+    plain = model.generate(input_ids=ids, attention_mask=mask, generation_config=settings)
+    lengths = (plain[:, width:] != 0).sum(1)
+    assert len(set(lengths.tolist())) > 2, "the test needs responses of several lengths"
+    found = generate_compacting(model, ids, mask, settings, spell=spell)
+    assert torch.equal(found, plain)
+    with compacting(model):
+        again = model.generate(input_ids=ids, attention_mask=mask, generation_config=settings)
+    assert torch.equal(again, plain)
+    assert "generate" not in vars(model)
 
 
 @pytest.mark.parametrize("micro", [1, 3, 6])
@@ -275,6 +328,7 @@ def test_batch_layout_keeps_groups_whole():
     settings = TrainConfig(questions_per_step=6, num_generations=4)
     assert batch_layout(settings) == (24, 1)
     assert batch_layout(settings, num_processes=3) == (8, 1)
+    assert batch_layout(settings, on_cpu=True) == (12, 2)
     assert batch_layout(settings.model_copy(update={"micro_batch_size": 2})) == (2, 12)
     with pytest.raises(ConfigError, match=r"5 does not divide the 24 rollouts.*1, 2, 3, 4, 6"):
         batch_layout(settings.model_copy(update={"micro_batch_size": 5}))

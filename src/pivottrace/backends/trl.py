@@ -20,6 +20,7 @@ from transformers.utils.logging import (
     is_progress_bar_enabled,
 )
 
+from pivottrace.backends.compact import compacting
 from pivottrace.backends.trl_config import grpo_arguments, training_order
 from pivottrace.backends.trl_state import (
     LEARNING_CURVE,
@@ -107,7 +108,7 @@ def train_grpo(
     callbacks: list[Any] = [MetricsWriter(output, on_log)]
     if evaluate is not None and config.evaluate_steps > 0:
         callbacks.insert(0, LearningCurve(output / LEARNING_CURVE, evaluate, config.evaluate_steps))
-    with quiet_libraries():
+    with quiet_libraries(), compacting(model):
         trainer = WeightedGRPOTrainer(
             model=model.float(),
             reward_funcs=reward,
@@ -120,6 +121,7 @@ def train_grpo(
         # Without a bar Trainer prints each step's metrics; `on_log` is our progress.
         trainer.remove_callback(PrinterCallback)
         trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
+    with quiet_libraries():
         trained = trainer.accelerator.unwrap_model(trainer.model).eval().to(came_in)
         save_model(trained, tokenizer, final)
     shutil.rmtree(checkpoints)

@@ -16,6 +16,7 @@ from pivottrace.rewards.mix import check_group_layout
 
 # The last one may be torn by a kill; the one before it is whole.
 CHECKPOINTS_KEPT = 2
+CPU_BATCH = 16
 # transformers renamed the setting; TRL's default for the old name sets off its warning.
 _CHECKPOINTING = next(
     name
@@ -53,8 +54,8 @@ def grpo_arguments(
             part of a group.
     """
     num_processes = int(os.environ.get("WORLD_SIZE", "1"))  # as accelerate and torchrun set it
-    batch_size, accumulation = batch_layout(config, num_processes)
     on_cpu = model.device.type == "cpu"
+    batch_size, accumulation = batch_layout(config, num_processes, on_cpu)
     half = model.dtype in (torch.bfloat16, torch.float16)
     arguments = GRPOConfig(
         output_dir=str(output),
@@ -112,8 +113,13 @@ def grpo_arguments(
     return arguments
 
 
-def batch_layout(config: TrainConfig, num_processes: int = 1) -> tuple[int, int]:
+def batch_layout(
+    config: TrainConfig, num_processes: int = 1, on_cpu: bool = False
+) -> tuple[int, int]:
     """Rows a forward pass of one process, and how many passes make one optimizer step.
+
+    Without `micro_batch_size` all rows at once, but at most `CPU_BATCH` on the CPU: it gains
+    nothing from more, and small batches of like length have little padding.
 
     Raises:
         ConfigError: They don't come out even, or groups would be cut.
@@ -126,9 +132,10 @@ def batch_layout(config: TrainConfig, num_processes: int = 1) -> tuple[int, int]
             f"train.num_generations {config.num_generations}) cannot be shared evenly by "
             f"{num_processes} processes: make questions_per_step a multiple of {num_processes}"
         )
-    batch_size = config.micro_batch_size or local
+    fitting = [size for size in range(1, local + 1) if local % size == 0]
+    default = max(size for size in fitting if size <= CPU_BATCH) if on_cpu else local
+    batch_size = config.micro_batch_size or default
     if local % batch_size:
-        fitting = [size for size in range(1, local + 1) if local % size == 0]
         raise ConfigError(
             f"train.micro_batch_size = {batch_size} does not divide the {local} rollouts of a step "
             f"and process: choose one of {', '.join(map(str, fitting))}"

@@ -1,6 +1,8 @@
 """TRL's GRPO trainer with one change: a row's weight multiplies its normalised advantage.
 
-Scaling the reward would do nothing, because group normalisation divides the scale out again.
+Scaling the reward would do nothing, because group normalisation divides the scale out again. What
+else is here saves time and leaves the step as it is: micro-batches are made of rows of like length
+and lose the padding that they don't need, and those without any advantage skip the backward pass.
 """
 
 from __future__ import annotations
@@ -13,7 +15,21 @@ from trl import GRPOTrainer
 from pivottrace.errors import ConfigError
 
 # Overridden here though TRL does not promise them: one that is gone must not pass unnoticed.
-OVERRIDDEN = ("_generate_and_score_completions", "_generate_single_turn", "create_model_card")
+OVERRIDDEN = (
+    "_generate_and_score_completions",
+    "_generate_single_turn",
+    "_prepare_inputs",
+    "_compute_loss",
+    "create_model_card",
+)
+PROMPT_COLUMNS = ("prompt_ids", "prompt_mask")  # (B, P), padded on the left
+COMPLETION_COLUMNS = (  # (B, T), padded on the right
+    "completion_ids",
+    "completion_mask",
+    "old_per_token_logps",
+    "ref_per_token_logps",
+)
+OTHER_COLUMNS = ("advantages", "num_items_in_batch")  # (B,) and a scalar
 
 
 class WeightedGRPOTrainer(GRPOTrainer):
@@ -31,6 +47,8 @@ class WeightedGRPOTrainer(GRPOTrainer):
     Raises:
         ConfigError: The installed TRL lacks a method that this class overrides.
     """
+
+    _buffered_inputs: Any  # TRL's: the micro-batches of the step at hand
 
     def __init__(self, *args: Any, stop: tuple[str, ...] = (), **kwargs: Any) -> None:
         missing = [name for name in OVERRIDDEN if not hasattr(GRPOTrainer, name)]
@@ -59,8 +77,71 @@ class WeightedGRPOTrainer(GRPOTrainer):
             completion_ids = [cut_at_stop(tokenizer, ids, self._stop) for ids in completion_ids]
         return completion_ids, log_probs
 
+    def _prepare_inputs(self, generation_batch: Any) -> Any:
+        before = self._buffered_inputs
+        inputs = super()._prepare_inputs(generation_batch)
+        if not self.model.training or self._buffered_inputs is before:
+            return inputs
+        self._buffered_inputs = sort_and_trim(self._buffered_inputs)
+        return self._buffered_inputs[self._step % self.args.steps_per_generation]
+
+    def _compute_loss(self, model: Any, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
+        if not self._may_skip_backward(inputs):
+            return super()._compute_loss(model, inputs)
+        with torch.no_grad():
+            super()._compute_loss(model, inputs)  # for the metrics, such as entropy
+        return torch.zeros((), device=inputs["advantages"].device, requires_grad=True)
+
+    def _may_skip_backward(self, inputs: dict[str, torch.Tensor]) -> bool:
+        """Whether the gradient of this micro-batch is 0 for sure.
+
+        The first of a step is never skipped: a gradient of 0 still moves the optimizer's averages.
+        """
+        return (
+            self.model.training
+            and self._step % self.args.steps_per_generation > 0
+            and self.accelerator.num_processes == 1
+            and self.beta == 0.0
+            and not self._entropy_bonus_enabled
+            and not self.aux_loss_enabled
+            and not inputs["advantages"].any()
+        )
+
     def create_model_card(self, *args: Any, **kwargs: Any) -> None:
         """Write none: TRL's names neither the labels nor the routes that made the model."""
+
+
+def sort_and_trim(batches: list[dict[str, torch.Tensor]]) -> list[dict[str, torch.Tensor]]:
+    """Share a step's rows out among its micro-batches anew, by length, and trim their padding.
+
+    Rows without an advantage come last, so that whole micro-batches of them can be skipped. The sum
+    over micro-batches is the same.
+
+    Args:
+        batches: Micro-batches of equal size; a single one, or ones with columns that are not known
+            here (images, say), are returned as they are.
+    """
+    known = {*PROMPT_COLUMNS, *COMPLETION_COLUMNS, *OTHER_COLUMNS}
+    if len(batches) < 2 or not known.issuperset(batches[0]):
+        return batches
+    scalars = {k: v for k, v in batches[0].items() if v.dim() == 0}
+    rows = {k: torch.cat([b[k] for b in batches]) for k in batches[0] if k not in scalars}
+    lengths = rows["completion_mask"].sum(dim=1)
+    idle = rows["advantages"] == 0
+    order = torch.argsort(lengths + idle * (lengths.max() + 1), stable=True)
+    return [
+        _trimmed({k: v[chosen] for k, v in rows.items()}) | scalars
+        for chosen in order.chunk(len(batches))
+    ]
+
+
+def _trimmed(batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Leave out columns that are padding in every row."""
+    first = int(batch["prompt_mask"].any(dim=0).int().argmax())
+    last = max(1, int(batch["completion_mask"].sum(dim=1).max()))
+    prompt = {k: batch[k][:, first:] for k in PROMPT_COLUMNS}
+    completion = {k: batch[k][:, :last] for k in COMPLETION_COLUMNS if k in batch}
+    return batch | prompt | completion
 
 
 def cut_at_stop(tokenizer: Any, tokens: list[int], stop: tuple[str, ...]) -> list[int]:
