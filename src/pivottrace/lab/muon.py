@@ -22,7 +22,7 @@ class Muon(torch.optim.Optimizer):
         super().__init__(list(matrices), {"lr": lr})
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
+    def step(self, closure: Callable[[], float] | None = None) -> None:
         """Update every matrix that has a gradient; `closure` is not supported."""
         for group in self.param_groups:
             for weight in group["params"]:
