@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
+from pivottrace.backends.compact import generate_compacting
 from pivottrace.config import EMBEDDED_MODEL, ModelConfig, PoolConfig
 from pivottrace.errors import ModelError
 
@@ -241,10 +242,11 @@ def _generate_batch(
         remove_invalid_values=True,
         **sampling,
     )
-    output = model.generate(
-        input_ids=input_ids.to(model.device),
-        attention_mask=attention_mask.to(model.device),
-        generation_config=config,
+    output = generate_compacting(
+        model,
+        input_ids.to(model.device),
+        attention_mask.to(model.device),
+        config,
         tokenizer=tokenizer if stop else None,
     )[:, width:].tolist()  # (B, T)
     return [_cut(tokenizer, row, set(ends), pad, max_new_tokens, stop) for row in output]
