@@ -33,13 +33,15 @@ def run_all(run: RunDir, until: str | None = None) -> None:
     """
     if until is not None and until not in STAGE_NAMES:
         raise ConfigError(f"--until {until}: not one of {', '.join(STAGE_NAMES)}")
-    # Fail on an impossible budget before hours are spent, not after.
     steps = [step for step in STEPS if run.config.train.enabled or step[0] != "train"]
     last = len(steps) if until is None else 1 + max(i for i, s in enumerate(steps) if s[0] == until)
     with run.locked():
         try:
             for name, _, arguments in steps[:last]:
                 run_step(run, name, *arguments)
+                if name == "pool":
+                    # An impossible budget fails before hours are spent, not after.
+                    import_module("pivottrace.annotate.sources").allowed_labels(run)
         except LabelsNeeded:
             write_report(run)
             raise

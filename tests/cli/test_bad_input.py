@@ -11,12 +11,12 @@ GOOD = [{"id": f"q{i}", "question": f"What is {i} + 1?", "answer": i + 1} for i 
 
 @pytest.fixture
 def command(tmp_path, capsys):
-    def run(*arguments, rows=GOOD, raw=None, output="run"):
+    def run(*arguments, rows=GOOD, raw=None, until="pool"):
         path = tmp_path / "pool.jsonl"
         path.write_text(raw if raw is not None else "".join(json.dumps(r) + "\n" for r in rows))
         code = main(
-            ["run", "--questions", str(path), "--output", str(tmp_path / output),
-             "--until", "pool", *arguments]
+            ["run", "--questions", str(path), "--output", str(tmp_path / "run"),
+             "--until", until, *arguments]
         )  # fmt: skip
         return code, capsys.readouterr().err
 
@@ -77,10 +77,16 @@ def test_impossible_budget(command, budget):
     assert "labels.budget" in message
 
 
-def test_negative_budget(command, tmp_path):
+def test_negative_budget(tmp_path, capsys):
     (tmp_path / "my.toml").write_text("[labels]\nbudget = -1\n")
-    code = main(["run", str(tmp_path / "my.toml")])
+    assert main(["run", str(tmp_path / "my.toml")]) == 2
+    assert "labels.budget = -1" in capsys.readouterr().err
+
+
+def test_impossible_budget_is_refused_before_the_model_is_loaded(command):
+    code, message = command("--budget", "9", "--model", "missing/folder/here", until="rollout")
     assert code == 2
+    assert "labels.budget" in message
 
 
 def test_unknown_key_names_the_nearest(tmp_path, capsys):

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from pivottrace.core.answers import extract_answer
 from pivottrace.ingest import format_prompt
@@ -39,7 +40,6 @@ def run(run: RunDir) -> None:
     ]
     limit = hf.max_positions(model)
     starts = range(0, len(questions), settings.part_size)
-    failures: dict[str, int] = {}
 
     for kind, num_samples in (("greedy", 1), ("sampled", settings.num_samples)):
 
@@ -79,11 +79,10 @@ def run(run: RunDir) -> None:
                 make,
                 lambda index: update(min(starts[index] + settings.part_size, len(questions))),
             )
-    failures = _count_failures(run, len(starts))
     run.mark_done(
         "rollout",
         num_questions=len(questions),
-        failures=failures,
+        failures=_count_failures(run, len(starts)),
         model_digest=model_digest(model),
         tokenizer_digest=tokenizer_digest(tokenizer),
         chat_template=tokenizer.chat_template is not None,
@@ -136,8 +135,6 @@ def _row(question_id: str, sample: int, prompt: Any, tokens: Any, text: str, ans
 
 def _count_failures(run: RunDir, num_parts: int) -> dict[str, int]:
     """How many greedy traces have no answer, and why; the report lists them."""
-    import pyarrow.parquet as pq
-
     counts: dict[str, int] = {}
     for index in range(num_parts):
         part = pq.read_table(
