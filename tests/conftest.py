@@ -7,15 +7,14 @@ import pytest
 from pivottrace.config import parse_config
 from pivottrace.rundir import RunDir
 
-GSM8K = Path(__file__).parents[2] / "shared" / "data" / "gsm8k" / "test.jsonl"
-
 
 @pytest.fixture
 def gsm8k() -> Path:
     """The 1,319 test questions of GSM8K, where the checkout has them."""
-    if not GSM8K.is_file():
-        pytest.skip("GSM8K's test.jsonl is not beside this checkout (../shared/data/gsm8k)")
-    return GSM8K
+    path = Path(__file__).parents[2] / "shared" / "data" / "gsm8k" / "test.jsonl"
+    if not path.is_file():
+        pytest.skip(f"GSM8K's test questions are not beside this checkout, at {path}")
+    return path
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ import random
 import re
 import time
 from collections import Counter
-from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -21,8 +20,6 @@ from pivottrace.core.answers import (
     normalise_exact,
 )
 from pivottrace.errors import ConfigError, DataError
-
-GSM8K = Path(__file__).parents[3] / "shared" / "data" / "gsm8k" / "test.jsonl"
 
 
 @pytest.mark.parametrize(
@@ -95,10 +92,9 @@ def test_ten_megabytes_take_under_a_second(prefix, unit):
     assert time.process_time() - start < 1.0
 
 
-@pytest.mark.skipif(not GSM8K.exists(), reason=f"GSM8K is not at {GSM8K}")
-def test_every_gsm8k_solution_has_its_answer():
+def test_every_gsm8k_solution_has_its_answer(gsm8k):
     # Independent of our expressions: by the dataset's card, the answer follows the last "#### ".
-    solutions = [json.loads(line)["answer"] for line in GSM8K.read_text().splitlines()]
+    solutions = [json.loads(line)["answer"] for line in gsm8k.read_text().splitlines()]
     assert len(solutions) == 1319
     for solution in solutions:
         truth = solution.split("#### ")[-1]

@@ -1,7 +1,6 @@
 """The engine: output unchanged, no T x T tensor, any mask exact, and refusals by name."""
 
 import logging
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -20,6 +19,8 @@ from pivottrace.attention.statistics import LayerSignals, SignalSpec
 from pivottrace.attention.trace import trace
 from pivottrace.errors import ConfigError, ModelError
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 SHAPE = {
     "vocab_size": 61,
     "hidden_size": 32,
@@ -36,15 +37,6 @@ def build_model(family: str = "Llama", **overrides: object) -> transformers.PreT
     config = getattr(transformers, f"{family}Config")(**(SHAPE | overrides))
     torch.manual_seed(7)
     return getattr(transformers, f"{family}ForCausalLM")(config).eval()
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    """Matrices this small run slower on several threads than on one."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def padded_inputs(side: str, batch: int = 3, length: int = 150) -> dict[str, Any]:

@@ -1,7 +1,5 @@
 """Band statistics against the definitions, read off a dense attention matrix with loops."""
 
-from collections.abc import Iterator
-
 import numpy as np
 import pytest
 import torch
@@ -17,16 +15,9 @@ from pivottrace.attention.statistics import (
     windowed_distance,
 )
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 SCALING = 0.6
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    """Matrices this small run slower on several threads than on one."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def make_case(

@@ -1,7 +1,6 @@
 """Traced signals against eager attention's own matrices, one sequence at a time and unpadded."""
 
 import math
-from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -10,6 +9,8 @@ import transformers
 
 from pivottrace.attention.trace import TokenSignals, profile_heads, trace
 from pivottrace.errors import ConfigError, DataError, ModelError
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 VOCABULARY = 61
 WINDOW = 10
@@ -87,15 +88,6 @@ def build_model(name: str, **overrides: object) -> transformers.PreTrainedModel:
         for layer in model.model.layers:
             torch.nn.init.normal_(layer.self_attn.sinks)
     return model
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    """Matrices this small run slower on several threads than on one."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")

@@ -1,10 +1,10 @@
 """The pool stage: what it writes, what it records, and what it refuses."""
 
 import hashlib
-import json
 
 import pyarrow.parquet as pq
 import pytest
+from ingest_sources import write_jsonl
 
 from pivottrace.config import Config, LabelsConfig, PoolConfig
 from pivottrace.errors import ConfigError, DataError
@@ -12,11 +12,6 @@ from pivottrace.ingest import read_questions
 from pivottrace.rundir import RunDir
 from pivottrace.stages import pool
 from pivottrace.types import QUESTIONS
-
-
-def write_jsonl(path, rows):
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    return str(path)
 
 
 @pytest.fixture

@@ -1,0 +1,65 @@
+"""Which columns become the prompt, the answer and the id, and how ids come about."""
+
+import hashlib
+import json
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from ingest_sources import refused, rows_of, user, write_jsonl
+
+from pivottrace.errors import ConfigError
+
+# Columns ---------------------------------------------------------------------------------------
+
+
+def test_default_names_are_tried_in_order_and_the_map_wins(tmp_path):
+    source = write_jsonl(
+        tmp_path / "q.jsonl", [{"question": "Q?", "prompt": "P?", "target": "1", "solution": "2"}]
+    )
+    (row,) = rows_of(source)
+    assert (row["prompt"], row["answer"]) == (user("P?"), "2")
+    assert json.loads(row["extra"]) == {"question": "Q?", "target": "1"}
+    (row,) = rows_of(source, column_map={"prompt": "question", "answer": "target"})
+    assert (row["prompt"], row["answer"]) == (user("Q?"), "1")
+    (row,) = rows_of(f"{source}?prompt=question&answer=", column_map={"answer": "target"})
+    assert (row["prompt"], row["answer"]) == (user("Q?"), None)
+    assert json.loads(row["extra"]) == {"prompt": "P?", "solution": "2", "target": "1"}
+
+
+def test_a_map_reaches_into_nested_columns(tmp_path):
+    source = write_jsonl(tmp_path / "q.jsonl", [{"prompt": "P?", "meta": {"gold": 7, "n": 1}}])
+    (row,) = rows_of(source, column_map={"answer": "meta.gold"})
+    assert row["answer"] == "7" and json.loads(row["extra"]) == {"meta": {"n": 1}}
+
+
+def test_an_answer_that_only_a_late_row_has_is_read(tmp_path):
+    source = write_jsonl(tmp_path / "q.jsonl", [{"prompt": "A?"}, {"prompt": "B?", "answer": 3}])
+    assert [r["answer"] for r in rows_of(source)] == [None, "3"]
+
+
+def test_wrong_columns_are_refused_with_the_nearest(tmp_path):
+    source = write_jsonl(tmp_path / "q.jsonl", [{"task": "A?", "gold": 1}])
+    message = refused(source)
+    assert "no column is the prompt" in message and "task, gold" in message
+    message = refused(source, column_map={"prompt": "tasks"})
+    assert "no column 'tasks'" in message and "nearest is 'task'" in message
+    message = refused(source, ConfigError, column_map={"question": "task"})
+    assert "'question' is not a field" in message
+
+
+# Ids -------------------------------------------------------------------------------------------
+
+
+def test_ids_from_content_do_not_depend_on_order(tmp_path):
+    rows = [{"prompt": f"Number {i}?"} for i in range(5)]
+    ahead = rows_of(write_jsonl(tmp_path / "a.jsonl", rows))
+    back = rows_of(write_jsonl(tmp_path / "b.jsonl", rows[::-1]))
+    assert [r["id"] for r in ahead] == [r["id"] for r in back][::-1]
+    # The recipe itself is a contract: labels that were paid for are kept by these ids.
+    recipe = hashlib.sha256(b"user 9\nNumber 0?").hexdigest()[:16]
+    assert ahead[0]["id"] == recipe
+
+
+def test_numeric_ids_become_text(tmp_path):
+    pq.write_table(pa.table({"id": [1.0, 2.0], "prompt": ["A?", "B?"]}), tmp_path / "q.parquet")
+    assert [r["id"] for r in rows_of(tmp_path / "q.parquet")] == ["1", "2"]

@@ -1,0 +1,140 @@
+"""The stages train and evaluate, through a run directory of their own."""
+
+import pyarrow as pa
+import pytest
+from training_run import CONFIG, metrics, same
+from transformers import Qwen3ForCausalLM
+
+from pivottrace.config import parse_config
+from pivottrace.errors import RunDirError
+from pivottrace.rundir import RunDir
+from pivottrace.types import QUESTIONS, TRIAGE
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+ROUTES = ["annotate", "weak", "discard", "defer", "weak", "weak"]
+
+
+def make_run(tmp_path, start, tokenizer, routes, answers=True, **sections):
+    start.save_pretrained(tmp_path / "start")
+    tokenizer.save_pretrained(tmp_path / "start")
+    values = {
+        "output": str(tmp_path / "run"),
+        "model": {"path": str(tmp_path / "start"), "device": "cpu"},
+        "pool": {"prompt_suffix": "j"},
+        "labels": {"budget": 0.5},
+        "answers": {"verifier": "exact", "pattern": r"^\S+"},
+        "rollouts": {"max_new_tokens": 5, "part_size": 2},
+        "train": {**CONFIG.model_dump(exclude_none=True), "evaluate_steps": 1, **sections},
+    }
+    run = RunDir.create(parse_config(values, "test"))
+
+    def questions(prefix, num):
+        rows = [
+            {
+                "id": f"{prefix}{i}",
+                "prompt": [{"role": "user", "content": "abcdefghij"[i]}],
+                "answer": "a" if answers else None,
+                "source": "test",
+                "extra": "{}",
+            }
+            for i in range(num)
+        ]
+        return pa.Table.from_pylist(rows, schema=QUESTIONS)
+
+    run.write_table("pool", questions("q", len(routes)))
+    run.write_table("evaluation", questions("e", 5))
+    run.mark_done("pool", num_questions=len(routes))
+    triage = [
+        {"question_id": f"q{i}", "route": route, "weight": 0.0 if i == 5 else 0.5, "reason": "r"}
+        for i, route in enumerate(routes)
+    ]
+    run.write_table("triage", pa.Table.from_pylist(triage, schema=TRIAGE))
+    return run
+
+
+def test_the_stage_trains_on_two_routes_and_evaluates(start, tokenizer, tmp_path):
+    from pivottrace.annotate import sources
+    from pivottrace.stages import evaluate
+    from pivottrace.stages import train as stage
+
+    run = make_run(tmp_path, start, tokenizer, ROUTES)
+    with pytest.raises(RunDirError, match=r"1 annotate rows have no label, such as 'q0'"):
+        stage.run(run)
+    sources.store(run).add("q0", "bought", "column", "annotation")
+    sources.store(run).add("q2", "not for training", "column", "probe")
+    evaluate.run(run, "before")
+    before = run.stage_facts("evaluate")
+    assert before["before"]["num_questions"] == 5 and "after" not in before
+    with pytest.raises(RunDirError, match="training has not finished"):
+        evaluate.run(run, "after")
+    stage.run(run)
+    evaluate.run(run, "after")
+
+    rows = run.read_table("training_rows", made_by="train").to_pylist()
+    assert [(r["question_id"], r["route"], r["label"]) for r in rows] == [
+        ("q0", "annotate", "bought"),
+        ("q1", "weak", None),
+        ("q4", "weak", None),
+    ]
+    assert rows[0]["prompt"] == [{"role": "user", "content": "a\nj"}]
+    facts = run.stage_facts("train")
+    assert facts["trained"] and facts["num_rows"] == {"annotate": 1, "weak": 2}
+    assert facts["left_out"] == {"zero_weight": 1, "unlabelled": 0}
+    assert (facts["steps"], facts["passes"], facts["rollouts"]) == (2, 2.0, 24)
+
+    facts = run.stage_facts("evaluate")
+    table = run.read_table("evaluation_after", made_by="evaluate")
+    assert table.num_rows == 5 * 4 and table["question_id"].to_pylist()[:5] == ["e0"] * 4 + ["e1"]
+    right = table["correct"].to_pylist()
+    assert facts["after"]["accuracy"] == pytest.approx(sum(right) / 20)
+    assert [a == "a" for a in table["answer"].to_pylist()] == right
+    change = facts["after"]["accuracy"] - facts["before"]["accuracy"]
+    assert facts["difference"]["mean"] == pytest.approx(change)
+    assert facts["before"] == before["before"]
+    curve = metrics(run.round_path / "train", "learning_curve.jsonl")
+    assert [point["step"] for point in curve] == [0, 1, 2]
+    assert curve[0].keys() == {"step", "accuracy", "low", "high"}
+    # Again: nothing is repeated, the figures stay.
+    evaluate.run(run, "after")
+    assert run.stage_facts("evaluate") == facts
+
+
+def test_hidden_answers_make_no_difference(start, tokenizer, tmp_path):
+    from pivottrace.annotate import sources
+    from pivottrace.stages import train as stage
+
+    weights = []
+    for answers in (True, False):
+        run = make_run(tmp_path / str(answers), start, tokenizer, ROUTES, answers)
+        sources.store(run).add("q0", "even", "column", "annotation")
+        stage.run(run)
+        folder = run.round_path / "train" / "model"
+        weights.append(Qwen3ForCausalLM.from_pretrained(folder).state_dict())
+    assert same(*weights)
+
+
+def test_nothing_to_train_on_is_said_plainly(start, tokenizer, tmp_path):
+    from pivottrace.stages import evaluate
+    from pivottrace.stages import train as stage
+
+    run = make_run(tmp_path, start, tokenizer, ["discard", "defer"])
+    stage.run(run)
+    facts = run.stage_facts("train")
+    assert facts["trained"] is False and "no question" in facts["reason"]
+    evaluate.run(run, "before")
+    evaluate.run(run, "after")
+    facts = run.stage_facts("evaluate")
+    assert facts["skipped"] == "there is no trained model to evaluate after training"
+    assert "before" in facts and "after" not in facts
+
+
+def test_evaluation_without_answers_or_questions_is_skipped(start, tokenizer, tmp_path):
+    from pivottrace.stages import evaluate
+
+    run = make_run(tmp_path, start, tokenizer, ROUTES, answers=False)
+    evaluate.run(run, "before")
+    assert run.stage_facts("evaluate")["skipped"].startswith("no evaluation question has an answer")
+    run.table_path("evaluation").unlink()
+    evaluate.run(run, "before")
+    assert "no evaluation questions" in run.stage_facts("evaluate")["skipped"]
