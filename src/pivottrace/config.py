@@ -171,7 +171,9 @@ class TrainConfig(Section):
     loss_type: Literal["grpo", "dapo", "bnpo", "dr_grpo"] = "grpo"
     """How token losses are averaged; `grpo`: over a response's tokens, then over responses."""
     warmup_steps: int = Field(5, ge=0)
-    """The learning rate rises to its value over so many steps, then stays."""
+    """The learning rate rises to its value over so many steps."""
+    schedule: Literal["constant", "linear"] = "constant"
+    """What the learning rate does then: stay, or fall to 0 at the last step."""
     max_grad_norm: float = Field(1.0, gt=0)
     micro_batch_size: int | None = Field(None, ge=1)
     """Rollouts a forward pass; by default all of a step's. Lower it when memory runs out."""

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from pivottrace.core import calibrate as cal
 from pivottrace.core import triage as tri
+from pivottrace.core.weak import vote_risk, weak_route, with_own_votes
 from pivottrace.errors import BudgetError, ConfigError, DataError
 
 G = 16
@@ -21,7 +22,7 @@ class Pool:
 
     ranks: np.ndarray
     curve: cal.CurveValues | None
-    weak_end: float
+    vote_holds: np.ndarray
     evidence: tri.QuestionEvidence
     budget: int
     options: tri.TriageOptions
@@ -35,7 +36,7 @@ class Pool:
             self.ranks,
             budget=self.budget,
             curve=self.curve,
-            weak_end=self.weak_end,
+            vote_holds=self.vote_holds,
             evidence=self.evidence,
             options=self.options,
         )
@@ -60,17 +61,17 @@ def make_pool(seed: int, size: int, budget: int, options: tri.TriageOptions) -> 
     drawn = cal.draw_probes(scores, 0 if kind == "no probes" else 64, seed)
     labelled = np.zeros(size, dtype=bool)
     labelled[drawn] = True
-    curve, weak_end = None, math.nan
+    curve, holds = None, rng.random(size) < rng.choice([0.0, 0.5, 1.0])
     if drawn.size:
         rows = cal.ProbeEvidence(
             ranks[drawn], correct[drawn], np.full(drawn.size, G), right[drawn],
             abstained[drawn], share[drawn], right[drawn],
         )  # fmt: skip
         fitted = cal.calibrate(rows)
-        curve = fitted.at(ranks)
-        weak_end = tri.weak_route(rows, fitted, options).end
-        if math.isnan(weak_end) and rng.random() < 0.7:
-            weak_end = rng.random()  # the triage itself must cope with any end
+        curve = with_own_votes(fitted.at(ranks), rows, share)
+        end = weak_route(rows, fitted, options).end
+        if not math.isnan(end):  # the triage itself must cope with any votes that hold
+            holds = vote_risk(share) <= end
     sampled = rng.random(size) < rng.choice([0.0, 0.5, 1.0])
     evidence = tri.QuestionEvidence(
         vote_share=np.where(sampled, share, np.nan),
@@ -81,7 +82,7 @@ def make_pool(seed: int, size: int, budget: int, options: tri.TriageOptions) -> 
         failure_code=np.where(rng.random(size) < 0.05, rng.integers(1, 3, size), 0),
         failure_names=("no_answer", "truncated"),
     )
-    return Pool(ranks, curve, weak_end, evidence, budget, options)
+    return Pool(ranks, curve, holds, evidence, budget, options)
 
 
 def gains_of_one(pool: Pool, i: int) -> tuple[float, float]:
@@ -129,7 +130,7 @@ def slow_triage(pool: Pool) -> tuple[list[str], list[int]]:
             if label == 0 and not hopeless:
                 reasons[i] = "nothing_to_learn"
                 continue
-            could = rank <= pool.weak_end and not e.vote_abstained[i] and pseudo[i] > 0
+            could = pool.vote_holds[i] and not e.vote_abstained[i] and pseudo[i] > 0
             gain = label - (pseudo[i] if could else 0.0)
             if round(gain, 9) > 0 or hopeless:
                 bids.append((-gain, -rank, i))
@@ -147,7 +148,7 @@ def slow_triage(pool: Pool) -> tuple[list[str], list[int]]:
             reasons[i] = "defer_budget"
         elif e.vote_abstained[i]:
             reasons[i] = "defer_no_vote"
-        elif not pool.ranks[i] <= pool.weak_end:
+        elif not pool.vote_holds[i]:
             reasons[i] = "defer_vote_unreliable"
         else:
             reasons[i] = "weak_vote_reliable" if pseudo[i] > 0 else "defer_vote_harmful"
@@ -159,7 +160,6 @@ options_ = st.builds(
     mastered_floor=st.sampled_from([0.8, 0.95, 1.0]),
     hopeless=st.sampled_from(["drop", "annotate"]),
     vote_floor=st.sampled_from([0.5, 0.7]),
-    defer_trains=st.booleans(),
 )
 fractions = st.sampled_from([None, tri.PAPER_FRACTIONS, (0.0, 0.0), (0.5, 0.5), (1.0, 0.0)])
 pools = st.builds(
@@ -197,8 +197,7 @@ def test_every_row_is_decided_within_the_budget(
     assert ((result.weight >= 0) & (result.weight <= 1)).all()
     assert (result.weight[routes == "annotate"] == 1).all()
     assert (result.weight[routes == "discard"] == 0).all()
-    if not pool.options.defer_trains:
-        assert (result.weight[routes == "defer"] == 0).all()
+    assert (result.weight[routes == "defer"] == 0).all()
     assert not pool.evidence.vote_abstained[routes == "weak"].any()
     failed = (pool.evidence.failure_code > 0) | np.isnan(pool.ranks)
     assert (routes[failed] == "defer").all()
@@ -229,6 +228,7 @@ def test_input_order_matters_only_for_ties(
     other = replace(
         pool,
         ranks=at(ranks),
+        vote_holds=at(pool.vote_holds),
         curve=pool.curve and replace(pool.curve, **{k: at(v) for k, v in vars(pool.curve).items()}),
         evidence=replace(
             pool.evidence,
@@ -254,7 +254,7 @@ def test_expected_gains_in_numbers() -> None:
         np.arange(4) / 4,
         budget=0,
         curve=flat_curve(4),
-        weak_end=1.0,
+        vote_holds=np.ones(4, bool),
         evidence=tri.QuestionEvidence(vote_share=share),
     )
     # sqrt(.16) = .4; sqrt(.75 * .25) = .433; unanimous: nothing.
@@ -270,7 +270,9 @@ def test_expected_gains_in_numbers() -> None:
 def test_labels_go_where_the_vote_helps_least() -> None:
     curve = flat_curve(6)
     curve = replace(curve, vote=np.array([0.99, 0.95, 0.9, 0.8, 0.7, 0.6]))
-    result = tri.triage((np.arange(6) + 0.5) / 6, budget=2, curve=curve, weak_end=0.8)
+    result = tri.triage(
+        (np.arange(6) + 0.5) / 6, budget=2, curve=curve, vote_holds=np.arange(6) < 5
+    )
     assert result.annotate_queue.tolist() == [5, 4]  # 5 is beyond the floor: no alternative
     assert result.routes() == ["weak"] * 4 + ["annotate"] * 2
 
@@ -285,7 +287,7 @@ def test_a_split_vote_is_not_discarded_as_mastered() -> None:
 
 def test_harmful_votes_are_deferred() -> None:
     curve = flat_curve(1, vote=0.3, mu=0.5, learnability=0.01, vote_share=0.5)
-    result = tri.triage([0.5], budget=0, curve=curve, weak_end=1.0)
+    result = tri.triage([0.5], budget=0, curve=curve, vote_holds=[True])
     assert result.pseudo_gain[0] == pytest.approx(0.3 * 0.1 - 0.7 * 0.5)
     assert result.reasons() == ["defer_vote_harmful"]
 
@@ -297,7 +299,11 @@ def test_hopeless_is_dropped_or_gets_what_is_left() -> None:
     dropped = tri.triage(ranks, budget=3, curve=curve)
     assert dropped.reasons() == ["annotate_gain", "hopeless", "hopeless"]
     left = tri.triage(
-        ranks, budget=2, curve=curve, weak_end=1.0, options=tri.TriageOptions(hopeless="annotate")
+        ranks,
+        budget=2,
+        curve=curve,
+        vote_holds=[True] * 3,
+        options=tri.TriageOptions(hopeless="annotate"),
     )
     assert left.reasons() == ["annotate_gain", "annotate_hopeless", "defer_budget"]
 
@@ -354,9 +360,14 @@ def simulated_weak_route(seed: int) -> float:
     result = tri.triage(
         ranks,
         budget=round(0.293 * size) - num_probes,
-        curve=fitted.at(ranks),
-        weak_end=tri.weak_route(rows, fitted).end,
-        evidence=tri.QuestionEvidence(labelled=labelled, correctness=correct / G),
+        curve=with_own_votes(fitted.at(ranks), rows, share),
+        vote_holds=vote_risk(share) <= weak_route(rows, fitted).end,
+        evidence=tri.QuestionEvidence(
+            labelled=labelled,
+            correctness=correct / G,
+            vote_share=share,
+            num_samples=np.full(size, G),
+        ),
     )
     weak = np.array(result.routes()) == "weak"
     return float(right[weak].mean()) if weak.any() else math.nan
@@ -365,7 +376,9 @@ def simulated_weak_route(seed: int) -> float:
 def test_weak_rows_keep_the_promised_floor() -> None:
     accuracies = np.array([simulated_weak_route(seed) for seed in range(200)])
     routed = accuracies[~np.isnan(accuracies)]
-    assert routed.size >= 100  # the floor is not held by never using the route
+    # The floor is not held by never using the route; in half of these pools the split votes are
+    # too often wrong for any floor.
+    assert routed.size >= 50
     assert np.mean(routed >= tri.TriageOptions().vote_floor) >= 0.9
 
 

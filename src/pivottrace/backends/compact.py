@@ -15,9 +15,12 @@ from functools import partial
 from typing import Any
 
 import torch
+from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
 # Tokens between two looks at what has ended; a spell costs a few milliseconds of its own.
 SPELL = 24
+# Cache layers that keep a row's keys and values and nothing else, so that rows can leave them.
+ROW_LAYERS = (DynamicLayer, DynamicSlidingWindowLayer)
 
 
 def generate_compacting(
@@ -47,7 +50,7 @@ def generate_compacting(
     Returns:
         (B, S + T) prompts and responses, padded on the right after their end, with T the length of
         the longest response. Stop strings, which may end a row without a trace in its tokens, and
-        caches that cannot give up rows are decoded in one go.
+        models with a cache that cannot give up rows (a recurrent state, say) are decoded in one go.
     """
     generate = generate or model.generate
     limit, ends = generation_config.max_new_tokens, _ends(generation_config, input_ids.device)
@@ -72,7 +75,7 @@ def generate_compacting(
             **more,
         )
         cache = output.past_key_values
-        if not hasattr(cache, "batch_select_indices"):
+        if not _can_drop_rows(cache):
             return whole(generation_config=generation_config)
         input_ids = output.sequences
         reached = input_ids.size(1)  # a spell ends early with its last row
@@ -91,6 +94,12 @@ def _ends(generation_config: Any, device: torch.device) -> torch.Tensor | None:
     if ends is None or generation_config.pad_token_id is None:
         return None
     return torch.tensor(ends, device=device).flatten()
+
+
+def _can_drop_rows(cache: Any) -> bool:
+    """Whether it is known of every layer how rows leave it; a subclass may hold more than keys."""
+    layers = getattr(cache, "layers", ())
+    return bool(layers) and all(type(layer) in ROW_LAYERS for layer in layers)
 
 
 @contextmanager

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.resources import files
@@ -10,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from jinja2 import TemplateError
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
+from pivottrace.backends.batches import in_batches
 from pivottrace.backends.compact import generate_compacting
 from pivottrace.config import EMBEDDED_MODEL, ModelConfig, PoolConfig
 from pivottrace.errors import ModelError
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -26,7 +25,8 @@ class Generated:
     Attributes:
         tokens: response token ids, without the end-of-sequence token.
         text: the tokens decoded, special tokens left out, cut before a stop string.
-        finish: `stop` (end of sequence or stop string) or `length` (cut at the limit).
+        finish: `stop` (end of sequence or stop string), `length` (cut at the limit) or `failed`
+            (the prompt left no room for a response, so there is none).
     """
 
     tokens: list[int]
@@ -55,7 +55,7 @@ def load_model(config: ModelConfig) -> tuple[Any, Any]:
 
     Raises:
         ModelError: no such folder or Hub id, no tokenizer, no safetensors weights, not a causal
-            language model.
+            language model, or no token to pad with.
     """
     tokenizer = load_tokenizer(config)
     path = resolve_path(config.path)
@@ -75,7 +75,22 @@ def load_model(config: ModelConfig) -> tuple[Any, Any]:
         raise ModelError(
             f"{config.path}: the model cannot be loaded: {_first_line(error)}"
         ) from error
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = _end_token(model, tokenizer, config.path)
     return model.to(device).eval(), tokenizer
+
+
+def _end_token(model: Any, tokenizer: Any, path: str) -> str:
+    """A token that ends the model's responses, to pad with where the tokenizer names none."""
+    tokens = tokenizer.convert_ids_to_tokens(stop_token_ids(model, tokenizer))
+    token = next((token for token in tokens if token is not None), None)
+    if token is None:
+        raise ModelError(
+            f"{path}: neither the tokenizer nor generation_config.json names a padding or an "
+            f"end-of-sequence token. Set tokenizer.pad_token (and eos_token, so that responses can "
+            f"end) and save it into the model folder with tokenizer.save_pretrained."
+        )
+    return token
 
 
 def load_tokenizer(config: ModelConfig) -> Any:
@@ -127,15 +142,24 @@ def render_prompt(tokenizer: Any, messages: list[dict[str, str]], pool: PoolConf
         ModelError: the chat template refuses the messages or the arguments.
     """
     if tokenizer.chat_template is None:
-        text = "\n\n".join(message["content"] for message in messages) + "\n"
-        return tokenizer(text)["input_ids"]
+        return tokenizer(plain_text(messages))["input_ids"]
     try:
         text = tokenizer.apply_chat_template(
             messages, add_generation_prompt=True, tokenize=False, **pool.chat_template_args
         )
-    except (TypeError, ValueError) as error:
-        raise ModelError(f"the chat template refuses a prompt: {_first_line(error)}") from error
+    except (TypeError, ValueError, TemplateError) as error:
+        roles = ", ".join(message["role"] for message in messages)
+        raise ModelError(
+            f"the chat template refuses a prompt of roles {roles}: {_first_line(error)}. Remove "
+            f"pool.system_prompt if the template knows no such role (pool.prompt_suffix can say "
+            f"the same), and check the prompt's own messages and pool.chat_template_args."
+        ) from error
     return tokenizer(text, add_special_tokens=False)["input_ids"]
+
+
+def plain_text(messages: list[dict[str, str]]) -> str:
+    """A prompt for a model without a chat template: the messages' texts, a blank line between."""
+    return "\n\n".join(message["content"] for message in messages) + "\n"
 
 
 def max_positions(model: Any) -> int | None:
@@ -176,7 +200,8 @@ def generate(
         max_new_tokens: limit of a response.
         stop: strings that end a response; they are cut from its text.
         batch_size: sequences at once; halved, down to 1, when memory runs out.
-        seed: the same seed, prompts and batch size give the same samples.
+        seed: the same seed, prompts and batch size give the same samples, also where memory runs
+            out at the same places.
 
     Returns:
         For each prompt, its responses.
@@ -186,29 +211,16 @@ def generate(
     """
     order = sorted(range(len(prompts)), key=lambda i: (len(prompts[i]), i))
     rows = [index for index in order for _ in range(num_samples)]
+
+    def work(start: int, batch: Sequence[int]) -> list[Generated]:
+        torch.manual_seed(seed + start)
+        return _generate_batch(
+            model, tokenizer, [prompts[i] for i in batch], temperature, top_p, max_new_tokens, stop
+        )
+
     results: list[list[Generated]] = [[] for _ in prompts]
-    torch.manual_seed(seed)
-    start = 0
-    while start < len(rows):
-        batch = rows[start : start + batch_size]
-        try:
-            responses = _generate_batch(
-                model, tokenizer, [prompts[i] for i in batch], temperature, top_p,
-                max_new_tokens, stop,
-            )  # fmt: skip
-        except torch.OutOfMemoryError:
-            if batch_size == 1:
-                raise ModelError(
-                    "memory ran out with one sequence at a time: lower rollouts.max_new_tokens, "
-                    "use a smaller model or dtype = 'bfloat16'"
-                ) from None
-            batch_size = max(1, batch_size // 2)
-            logger.warning("out of memory: going on with %d sequences at once", batch_size)
-            torch.cuda.empty_cache()
-            continue
-        for index, response in zip(batch, responses, strict=True):
-            results[index].append(response)
-        start += len(batch)
+    for index, response in zip(rows, in_batches(rows, batch_size, work), strict=True):
+        results[index].append(response)
     return results
 
 

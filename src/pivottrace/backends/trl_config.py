@@ -17,6 +17,7 @@ from pivottrace.rewards.mix import check_group_layout
 # The last one may be torn by a kill; the one before it is whole.
 CHECKPOINTS_KEPT = 2
 CPU_BATCH = 16
+SCHEDULES = {"constant": "constant_with_warmup", "linear": "linear"}
 # transformers renamed the setting; TRL's default for the old name sets off its warning.
 _CHECKPOINTING = next(
     name
@@ -87,7 +88,7 @@ def grpo_arguments(
         # The optimizer.
         max_steps=config.steps,
         learning_rate=config.learning_rate,
-        lr_scheduler_type="constant_with_warmup",
+        lr_scheduler_type=SCHEDULES[config.schedule],
         warmup_steps=config.warmup_steps,
         optim="adamw_torch",
         weight_decay=0.0,

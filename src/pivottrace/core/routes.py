@@ -71,7 +71,6 @@ class TriageOptions:
         vote_alpha: chance at most that the weak route is below its floor.
         hopeless: drop hopeless questions, or let labels left over go to them.
         fractions: (annotate, discard) shares by rank in place of calibration; None to calibrate.
-        defer_trains: give deferred questions that may have a vote a weak row's weight.
 
     Raises:
         ConfigError: a value is outside its range.
@@ -83,7 +82,6 @@ class TriageOptions:
     vote_alpha: float = 0.1
     hopeless: Literal["drop", "annotate"] = "drop"
     fractions: tuple[float, float] | None = None
-    defer_trains: bool = False
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.hopeless_ceiling < self.mastered_floor <= 1.0:
@@ -104,6 +102,14 @@ class TriageOptions:
                 "give two shares from 0 that add up to at most 1"
             )
 
+    def is_mastered(self, mu: FloatArray, vote_share: FloatArray) -> npt.NDArray[np.bool_]:
+        """Whether the curve says mastered and the question's own vote does not contradict it.
+
+        No answer is more frequent than the winner, so correctness is at most the vote share. All
+        arrays are (Q,); a share of NaN, where none is stored, contradicts nothing.
+        """
+        return (mu >= self.mastered_floor) & ~(vote_share < self.mastered_floor)
+
 
 @dataclass(frozen=True)
 class TriageResult:
@@ -114,8 +120,8 @@ class TriageResult:
         reason: (Q,) int16, position in `reason_names`.
         reason_names: `REASONS`, then one "failed_<name>" for each of the evidence's failures.
         weight: (Q,) in [0, 1], reliability of the training signal: 1 for a verified answer, the
-            lower bound of the local vote reliability for a weak row (1, the paper's unweighted
-            row, where there is no curve), 0 for what is not trained on.
+            lower bound of the vote's reliability at its share for a weak row (1, the paper's
+            unweighted row, where there is no curve), 0 for what is not trained on.
         label_gain: (Q,) expected learning from the true answer, in [0, ~0.7]; NaN if unknown.
         pseudo_gain: (Q,) expected learning from the majority vote; negative when it unteaches.
         priority: (Q,) label_gain over the best alternative without a label, at least 0.

@@ -11,8 +11,8 @@ By calibration (the default), each question takes the first that applies:
 1. failed, or no rank: defer. 2. labelled already: annotate when its own rollouts are right and
 wrong (0 < correctness < 1), else discard; the label is paid for. 3. no curve: defer.
 4. mastered, hopeless or nothing to learn by any label: discard. 5. the label's gain over its
-alternative is among the best that the budget covers: annotate. 6. it has, or may get, a vote, the
-vote's floor holds at its rank and the pseudo-label is expected to teach: weak. 7. else defer.
+alternative is among the best that the budget covers: annotate. 6. it has a vote, the vote's floor
+holds at its vote share and the pseudo-label is expected to teach: weak. 7. else defer.
 
 A mastered row is decided by the curve's mean, not by its bound: discarding wrongly costs an
 unused question, whereas a wrong pseudo-label harms, so there a bound is asked for.
@@ -23,15 +23,9 @@ the lower index.
 import numpy as np
 import numpy.typing as npt
 
-from pivottrace.core.calibrate import (
-    CalibrationCurve,
-    CurveValues,
-    ProbeEvidence,
-    RouteFloor,
-    route_reliability,
-)
+from pivottrace.core.calibrate import CurveValues
 from pivottrace.core.evidence import QuestionEvidence, failure_codes
-from pivottrace.core.gains import GAIN_DECIMALS, curve_gain, expected_gains
+from pivottrace.core.gains import GAIN_DECIMALS, expected_gains
 from pivottrace.core.routes import (
     PAPER_FRACTIONS,
     REASON_CODE,
@@ -56,7 +50,6 @@ __all__ = [
     "TriageResult",
     "failure_codes",
     "triage",
-    "weak_route",
 ]
 
 FloatArray = npt.NDArray[np.float64]
@@ -69,7 +62,7 @@ def triage(
     *,
     budget: int,
     curve: CurveValues | None = None,
-    weak_end: float = float("nan"),
+    vote_holds: npt.ArrayLike | None = None,
     evidence: QuestionEvidence | None = None,
     options: TriageOptions | None = None,
 ) -> TriageResult:
@@ -78,9 +71,10 @@ def triage(
     Args:
         ranks: (Q,) place in the ranking, low is certain; NaN where there is no score.
         budget: labels that may still be bought; labelled probes don't count again.
-        curve: the calibration at `ranks`; None (or NaN values) when nothing was calibrated.
-        weak_end: highest rank at which the vote's floor holds (`weak_route(...).end`); NaN for
-            nowhere. Not asked for with `options.fractions`.
+        curve: the calibration at `ranks`, the vote's part of it at the questions' own vote shares
+            where those are stored (`with_own_votes`); None (or NaN) when nothing was calibrated.
+        vote_holds: (Q,) bool, the vote's floor holds for this question (`weak_route`); nowhere
+            when None. Not asked for with `options.fractions`.
         evidence: what is known of single questions; nothing when None. The score's curve alone
             is enough.
         options: thresholds; the defaults when None.
@@ -104,17 +98,18 @@ def triage(
     evidence = (evidence or QuestionEvidence()).filled(places.size)
     curve = _checked_curve(curve, places.size)
     label_gain, pseudo_gain = expected_gains(curve, evidence)
+    holds = _checked_holds(vote_holds, places.size)
     board = _Board(places, evidence)
     _route_known(board, evidence, options)
     if options.fractions is None:
-        may_be_weak = (places <= weak_end) & ~evidence.vote_abstained & (pseudo_gain > 0)
+        may_be_weak = holds & ~evidence.vote_abstained & (pseudo_gain > 0)
         # NaN (no curve) never reaches the auction.
         # A difference of rounded gains: round again, or equal ones would not tie.
         priority = label_gain - np.where(may_be_weak, pseudo_gain, 0.0)
         priority = np.round(priority, GAIN_DECIMALS)
         _route_by_gain(board, curve, label_gain, evidence, options)
         queue = _route_auction(board, priority, curve, budget, options)
-        _route_unlabelled(board, places <= weak_end, pseudo_gain, evidence)
+        _route_unlabelled(board, holds, pseudo_gain, evidence)
     else:
         priority = label_gain - np.fmax(pseudo_gain, 0.0)
         queue = _route_by_fraction(board, options.fractions, budget, evidence)
@@ -122,33 +117,11 @@ def triage(
         route=board.route,
         reason=board.reason,
         reason_names=REASONS + tuple(f"failed_{name}" for name in evidence.failure_names),
-        weight=_weights(board, curve, evidence, options),
+        weight=_weights(board, curve),
         label_gain=label_gain,
         pseudo_gain=pseudo_gain,
         priority=np.maximum(priority, 0.0),
         annotate_queue=queue,
-    )
-
-
-def weak_route(
-    probes: ProbeEvidence, curve: CalibrationCurve, options: TriageOptions | None = None
-) -> RouteFloor:
-    """Test how far up the ranking pseudo-labels hold the floor, on probes that may be weak.
-
-    Probes where the curve says mastered, hopeless or nothing to learn are left out: discarded
-    questions vote well and would flatter the route. `route_reliability` says what is guaranteed;
-    the stretch is chosen by the same probes' correctness, and annotation then takes the riskiest
-    rows out, so for the rows that end up weak the guarantee is approximate (a test simulates it).
-    """
-    options = options or TriageOptions()
-    values = curve.at(probes.ranks)
-    open_ = (values.mu < options.mastered_floor) & (values.mu > options.hopeless_ceiling)
-    open_ &= curve_gain(values) > 0
-    return route_reliability(
-        probes.ranks[open_],
-        probes.vote_right[open_],
-        floor=options.vote_floor,
-        alpha=options.vote_alpha,
     )
 
 
@@ -192,9 +165,8 @@ def _route_by_gain(
 ) -> None:
     """No curve: defer. Mastered, hopeless, nothing to learn: discard."""
     board.put(np.isnan(label_gain), Route.DEFER, Reason.DEFER_NO_CURVE)
-    # No answer is more frequent than the winner: correctness is at most the vote share.
-    split_vote = evidence.vote_share < options.mastered_floor
-    board.put((curve.mu >= options.mastered_floor) & ~split_vote, Route.DISCARD, Reason.MASTERED)
+    mastered = options.is_mastered(curve.mu, evidence.vote_share)
+    board.put(mastered, Route.DISCARD, Reason.MASTERED)
     hopeless = curve.mu <= options.hopeless_ceiling
     if options.hopeless == "drop":
         board.put(hopeless, Route.DISCARD, Reason.HOPELESS)
@@ -253,17 +225,21 @@ def _route_by_fraction(
     return queue
 
 
-def _weights(
-    board: _Board, curve: CurveValues, evidence: QuestionEvidence, options: TriageOptions
-) -> FloatArray:
+def _weights(board: _Board, curve: CurveValues) -> FloatArray:
     """Weight of the training signal (Q,): see `TriageResult.weight`."""
     votes = board.route == ROUTE_CODE[Route.WEAK]
-    if options.defer_trains:
-        may_vote = ~evidence.vote_abstained & (evidence.failure_code == 0) & ~np.isnan(board.ranks)
-        votes |= (board.route == ROUTE_CODE[Route.DEFER]) & may_vote
     reliability = np.where(np.isnan(curve.vote_low), 1.0, curve.vote_low)
     verified = board.route == ROUTE_CODE[Route.ANNOTATE]
     return np.where(verified, 1.0, np.where(votes, reliability, 0.0))
+
+
+def _checked_holds(vote_holds: npt.ArrayLike | None, num_questions: int) -> BoolArray:
+    if vote_holds is None:
+        return np.zeros(num_questions, dtype=np.bool_)
+    holds = np.asarray(vote_holds, dtype=np.bool_)
+    if holds.shape != (num_questions,):
+        raise DataError(f"vote_holds has shape {holds.shape}; there are {num_questions} ranks")
+    return holds
 
 
 def _checked_curve(curve: CurveValues | None, num_questions: int) -> CurveValues:

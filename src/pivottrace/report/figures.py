@@ -53,7 +53,6 @@ def calibration_figure(
     mastered_floor: float,
     hopeless_ceiling: float,
     vote_floor: float,
-    weak_end: float | None,
 ) -> str:
     """Correctness and vote reliability along the ranking, with intervals, floors and probes.
 
@@ -63,7 +62,6 @@ def calibration_figure(
         mastered_floor: correctness from which questions are mastered.
         hopeless_ceiling: correctness up to which they are hopeless.
         vote_floor: reliability that the weak route holds.
-        weak_end: rank up to which it is proven; None for nowhere.
     """
     with drawing():
         figure = new_figure(WIDTH, 4.1, layout=None)
@@ -80,8 +78,6 @@ def calibration_figure(
         _floor(axes, mastered_floor, "mastered from", "mu")
         _floor(axes, hopeless_ceiling, "hopeless up to", "mu")
         _floor(axes, vote_floor, "vote floor", "vote")
-        if weak_end is not None:
-            _weak_end(axes, weak_end)
         axes.set(ylim=(-0.11, 1.11), yticks=np.linspace(0, 1, 6))
         axes.yaxis.set_major_formatter(_PERCENT)
         axes.legend(loc="upper center", bbox_to_anchor=(0.5, 1.13), ncols=4)
@@ -280,16 +276,6 @@ def _floor(axes: Axes, height: float, label: str, colour: str) -> None:
     axes.annotate(
         f"{label} {height:.0%}", (1, height), xytext=(4, 0), textcoords="offset points",
         fontsize=7.5, color=COLOURS[colour], ha="left", va="center", annotation_clip=False,
-    )  # fmt: skip
-
-
-def _weak_end(axes: Axes, rank: float) -> None:
-    axes.axvline(rank, color=COLOURS["vote"], lw=1.2, ls=":")
-    left_half = rank < 0.5
-    axes.annotate(
-        "← vote floor proven" if not left_half else "vote floor proven ←", (rank, 0.2),
-        xytext=(5 if left_half else -5, 0), textcoords="offset points", fontsize=8,
-        color=COLOURS["vote"], ha="left" if left_half else "right", va="center",
     )  # fmt: skip
 
 

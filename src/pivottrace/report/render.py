@@ -181,7 +181,6 @@ def _calibration(run: RunDir) -> dict[str, Any] | None:
             mastered_floor=options.mastered_floor,
             hopeless_ceiling=options.hopeless_ceiling,
             vote_floor=options.vote_floor,
-            weak_end=floor.get("end"),
         )
     return {
         "figure": None if figure is None else Markup(figure),

@@ -19,8 +19,8 @@ from pivottrace.core.triage import (
     TriageResult,
     failure_codes,
     triage,
-    weak_route,
 )
+from pivottrace.core.weak import vote_risk, weak_route, with_own_votes
 from pivottrace.rundir import RunDir, write_parquet, write_text
 from pivottrace.types import ROUTES, TRIAGE
 
@@ -37,15 +37,23 @@ def run(run: RunDir) -> None:
     curve = _curve(run)
     options = _options(run)
     ranks = rank_fractions(scores)
-    values = curve.at(ranks) if curve else None
-    floor = weak_route(tables.probe_evidence(probes), curve, options) if curve else None
+    question_evidence = _question_evidence(ids, score_rows, probes)
+    values, floor, holds = None, None, None
+    if curve:
+        rows, shares = tables.probe_evidence(probes), question_evidence.vote_share
+        settings = run.config.calibrate
+        values = with_own_votes(
+            curve.at(ranks), rows, shares, window=settings.window, level=settings.level
+        )
+        floor = weak_route(rows, curve, options)
+        holds = vote_risk(shares) <= floor.end
     allowed = sources.allowed_labels(run)
     result = triage(
         ranks,
         budget=allowed - len(probes),
         curve=values,
-        weak_end=floor.end if floor else float("nan"),
-        evidence=_question_evidence(ids, score_rows, probes),
+        vote_holds=holds,
+        evidence=question_evidence,
         options=options,
     )
     table = _table(

@@ -1,0 +1,80 @@
+"""Which votes are safe to train on: their reliability by how many samples agree, and the floor.
+
+Ours throughout (DESIGN, "Calibration and triage"); the paper's fragments say only that the middle
+of the ranking is trained on self-made labels.
+"""
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from pivottrace.core.calibrate import (
+    CalibrationCurve,
+    CurveValues,
+    ProbeEvidence,
+    RouteFloor,
+    calibrate,
+    route_reliability,
+)
+from pivottrace.core.routes import TriageOptions
+
+FloatArray = npt.NDArray[np.float64]
+
+
+def weak_route(
+    probes: ProbeEvidence, curve: CalibrationCurve, options: TriageOptions | None = None
+) -> RouteFloor:
+    """Test down to which vote share pseudo-labels hold the floor, on probes that could be weak.
+
+    Among questions that are worth training on, how many samples agree says far more about a vote
+    than the rank does, so the route is extended from the most agreed votes to the least. Probes
+    that would be discarded, unanimous ones among them, are left out: they vote well and would
+    flatter the route. `route_reliability` says what is guaranteed; whether a probe is open is read
+    off a curve of the same probes, and annotation then takes the most valuable rows out, so for
+    the rows that end up weak the guarantee is approximate (a test simulates it).
+
+    Returns:
+        The floor along `vote_risk`; a question's vote holds where its risk is at most `end`.
+    """
+    options = options or TriageOptions()
+    values, share = curve.at(probes.ranks), probes.vote_share
+    open_ = ~probes.vote_abstained & (share < 1.0) & (values.mu > options.hopeless_ceiling)
+    open_ &= ~options.is_mastered(values.mu, share)
+    return route_reliability(
+        vote_risk(share[open_]),
+        probes.vote_right[open_],
+        floor=options.vote_floor,
+        alpha=options.vote_alpha,
+    )
+
+
+def vote_risk(vote_share: npt.ArrayLike) -> FloatArray:
+    """What the weak route is ordered by: the share of samples that do not agree with the vote."""
+    risk: FloatArray = 1.0 - np.asarray(vote_share, dtype=np.float64)
+    return risk
+
+
+def with_own_votes(
+    values: CurveValues, probes: ProbeEvidence, vote_share: npt.ArrayLike, **settings: Any
+) -> CurveValues:
+    """Put the vote's reliability at each question's own vote share into the curve's values.
+
+    The same sliding window over the same probes, slid along `vote_risk` in place of the rank; a
+    probe whose vote abstained counts as one that nobody agrees with. Questions without a stored
+    share keep the reliability at their rank.
+
+    Args:
+        values: the curve at the questions' ranks, (Q,).
+        probes: the labelled probes.
+        vote_share: (Q,), NaN where none is stored or none won.
+        **settings: `window` and `level`, as for `calibrate`.
+    """
+    along = np.where(probes.vote_abstained, 1.0, vote_risk(probes.vote_share))
+    own = calibrate(replace(probes, ranks=along), **settings).at(vote_risk(vote_share))
+    names = ("vote", "vote_low", "vote_high")
+    known = ~np.isnan(own.vote)
+    return replace(
+        values, **{n: np.where(known, getattr(own, n), getattr(values, n)) for n in names}
+    )
