@@ -39,10 +39,10 @@ def grpo_arguments(
     over a response's tokens, then over responses (`loss_type = "grpo"`); clipping at 0.2; one
     update a batch of rollouts (so the ratio is 1 and nothing is ever clipped); temperature 1, no
     top-p or top-k. Different from TRL's defaults: that loss (TRL: dapo); constant learning rate
-    after a short warm-up (linear decay to 0); float32 on the CPU (bf16 autocast even there);
-    gradient checkpointing off (on); dropout off (on, where a model has any), so that the policy
-    that samples is the one that learns; rows in our own seeded order (`training_order`); no
-    tracker. As in TRL and unlike the paper, no KL term unless `beta` is set.
+    after a short warm-up unless `schedule` is linear (linear); float32 on the CPU (bf16 autocast
+    even there); gradient checkpointing off (on); dropout off (on, where a model has any), so that
+    the policy that samples is the one that learns; rows in our own seeded order
+    (`training_order`); no tracker. As in TRL and unlike the paper, no KL term unless `beta` is set.
 
     An optimizer step takes all the rollouts that were generated for it, so every step is a
     generation
