@@ -44,8 +44,7 @@ def describe_mask(arguments: dict[str, Any]) -> MaskSpec:
     if arguments["q_length"] != length or any(int(offset) for offset in offsets):
         raise ModelError(
             f"cannot trace {arguments['q_length']} queries against {length} cached keys: trace "
-            "whole "
-            "sequences in one forward with use_cache=False."
+            "whole sequences in one forward with use_cache=False."
         )
     device = arguments.get("device", "cpu")
     padding = arguments.get("attention_mask")

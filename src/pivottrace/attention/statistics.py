@@ -191,8 +191,8 @@ def far_mass(local: LocalAttention, window: int) -> torch.Tensor:
 def windowed_distance(local: LocalAttention, window: int) -> torch.Tensor:
     """Windowed average attention distance: the mean of min(distance, window), sinks included.
 
-    `WAAD_t = sum_{0 <= d < w, d <= t} A[t, t - d] * d + w * (total_t - sum_{0 <= d < w} A[t, t -
-    d])` (DESIGN, "Attention: exact, and nearly free").
+    `WAAD_t = sum_d A[t, t - d] * d + w * (total_t - sum_d A[t, t - d])`, both sums over
+    0 <= d < w, d <= t (DESIGN, "Attention: exact, and nearly free").
 
     Args:
         local: Attention near the diagonal, at least `window` wide.
