@@ -119,7 +119,7 @@ class TriageResult:
         reason: (Q,) int16, position in `reason_names`.
         reason_names: `REASONS`, then one "failed_<name>" for each of the evidence's failures.
         weight: (Q,) in [0, 1], reliability of the training signal: 1 for a verified answer, the
-            lower bound of the vote's reliability at its share for a weak row (1, the paper's
+            lower bound of the vote's reliability at its risk for a weak row (1, the paper's
             unweighted row, where there is no curve), 0 for what is not trained on.
         label_gain: (Q,) expected learning from the true answer, in [0, ~0.7]; NaN if unknown.
         pseudo_gain: (Q,) expected learning from the majority vote; negative when it unteaches.
