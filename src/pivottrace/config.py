@@ -149,7 +149,7 @@ class TriageConfig(Section):
     """Mean correctness along the ranking from which questions are mastered."""
     hopeless_ceiling: float = Field(0.05, ge=0, lt=1)
     """Mean correctness along the ranking up to which questions are hopeless."""
-    vote_floor: float = Field(0.7, gt=0, lt=1)
+    vote_floor: float = Field(0.6, gt=0, lt=1)
     """Share of right votes that the whole weak route must hold."""
     vote_alpha: float = Field(0.1, gt=0, lt=1)
     """Chance, at most, that it does not."""
