@@ -9,14 +9,14 @@ confidently wrong (a wrong answer holds at least half of the samples).
 from __future__ import annotations
 
 import argparse
-from collections import Counter
+import operator
 from collections.abc import Sequence
 
 import numpy as np
 
 from pivottrace.backends import hf
 from pivottrace.config import ModelConfig, PoolConfig
-from pivottrace.core.answers import extract_answer
+from pivottrace.core.answers import Vote, extract_answer, group_equivalent, majority_vote
 from pivottrace.lab.problems import PRESETS, Problem, generate, held_out_family
 
 NUM_SAMPLES, MAX_NEW_TOKENS, BATCH = 16, 128, 512
@@ -39,16 +39,16 @@ def measure(
     greedy = _answers(model, tokenizer, prompts, 1, None, seed)
     samples = _answers(model, tokenizer, prompts, NUM_SAMPLES, 1.0, seed)
     right = np.array([[a == t for a in s] for s, t in zip(samples, truths, strict=True)])
-    votes = [_majority(s) for s in samples]
-    vote_right = np.array([v == t for (v, _), t in zip(votes, truths, strict=True)])
-    share = np.array([s for _, s in votes])
+    votes = [_vote(s, t) for s, t in zip(samples, truths, strict=True)]
+    vote_right = np.array([v.winner == 0 for v in votes])
+    confident = np.array([v.winner is not None and v.share >= CONFIDENT for v in votes])
     return {
         "greedy right": float(np.mean([g[0] == t for g, t in zip(greedy, truths, strict=True)])),
         "mean correctness": float(right.mean()),
         "mastered": float(right.all(axis=1).mean()),
         "hopeless": float((~right.any(axis=1)).mean()),
         "majority right": float(vote_right.mean()),
-        "confidently wrong": float((~vote_right & (share >= CONFIDENT)).mean()),
+        "confidently wrong": float((~vote_right & confident).mean()),
     }
 
 
@@ -63,12 +63,9 @@ def _answers(
     return [[extract_answer(r.text) for r in row] for row in responses]
 
 
-def _majority(answers: Sequence[str | None]) -> tuple[str | None, float]:
-    """The most frequent answer and its share of all samples; no winner on a tie."""
-    ranked = Counter(a for a in answers if a is not None).most_common(2)
-    if not ranked or (len(ranked) == 2 and ranked[0][1] == ranked[1][1]):
-        return None, 0.0
-    return ranked[0][0], ranked[0][1] / len(answers)
+def _vote(answers: Sequence[str | None], truth: str) -> Vote:
+    """The majority vote, with the truth as class 0."""
+    return majority_vote(group_equivalent([truth, *answers], operator.eq)[1:])
 
 
 def main() -> None:

@@ -143,10 +143,9 @@ def _stage(name: str) -> Callable[[list[str]], None]:
         run = _create_run(arguments)
         with run.locked():
             run_step(run, "pool")
-            if name == "evaluate":
-                run_step(run, name, "after" if run.is_done("train") else "before")
-            else:
-                run_step(run, name)
+            run_step(run, name, *(("before",) if name == "evaluate" else ()))
+            if name == "evaluate" and run.is_done("train"):
+                run_step(run, name, "after")
         print(f"{name}: done; see also: pivottrace status {run.path}")
 
     return command
@@ -204,7 +203,15 @@ def _create_run(arguments: list[str]) -> RunDir:
     """Make or take up the run of a configuration file, a run directory, or flags alone."""
     from pivottrace.rundir import RunDir
 
-    return RunDir.create(_load(arguments))
+    run = RunDir.create(_load(arguments))
+    others = run.other_versions()
+    if others:
+        print(
+            f"note: {run.path} was begun with {', '.join(others)}; what is still to come may "
+            f"differ from what that would give",
+            file=sys.stderr,
+        )
+    return run
 
 
 def _open_run(arguments: list[str]) -> RunDir:
@@ -257,10 +264,12 @@ def _parse(flags: list[str], default: Config | None) -> Config:
     import tyro
     from pydantic import ValidationError
 
-    from pivottrace.config import Config, explain
+    from pivottrace.config import Config, apply_preset, explain
 
     flags = list(flags)
     default = default or Config()
+    if (preset := _take_option(flags, "--preset")) is not None:
+        default = apply_preset(default, preset)
     columns = dict(default.pool.map)
     while (pair := _take_option(flags, "--map")) is not None:
         source, separator, column = pair.partition("=")

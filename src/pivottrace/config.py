@@ -1,6 +1,6 @@
 """One typed configuration tree, read from TOML, written back resolved.
 
-Flags override the file, the file overrides the preset. The resolved file re-runs the run.
+Flags override the file, the file overrides its preset. The resolved file re-runs the run.
 """
 
 from __future__ import annotations
@@ -86,8 +86,8 @@ class RolloutsConfig(Section):
 class TraceConfig(Section):
     """The attention signal."""
 
-    window: int = Field(10, ge=1)
-    """Tokens that count as near (the paper's Δ)."""
+    window: int | None = Field(None, ge=1)
+    """Tokens that count as near; by default `pivots.window`, since the paper has one Δ."""
     num_sinks: int = Field(1, ge=0)
     heads: Literal["all", "long_range"] = "all"
     head_percentile: float = Field(50.0, ge=0, lt=100)
@@ -176,7 +176,7 @@ class TrainConfig(Section):
     """What the learning rate does then: stay, or fall to 0 at the last step."""
     max_grad_norm: float = Field(1.0, gt=0)
     micro_batch_size: int | None = Field(None, ge=1)
-    """Rollouts a forward pass; by default all of a step's. Lower it when memory runs out."""
+    """Rollouts a forward pass; by default a step's, on the CPU at most 16. Fewer save memory."""
     gradient_checkpointing: bool = False
     """Less memory, slower; for models too large otherwise."""
     save_steps: int = Field(50, ge=1)
@@ -202,7 +202,8 @@ class Config(Section):
     output: Path = Path("runs/default")
     seed: int = 0
     preset: Literal["default", "paper"] = "default"
-    """`paper`: pivots with the paper's ζ = 95, ψ = 5 %, Δ = 10."""
+    """`paper`: pivots with the paper's ζ = 95, ψ = 5 %, Δ = 10. A file's other keys override its
+    preset; `--preset` on the command line overrides the file."""
     pool: PoolConfig = PoolConfig()
     model: ModelConfig = ModelConfig()
     answers: AnswersConfig = AnswersConfig()
@@ -217,9 +218,11 @@ class Config(Section):
     evaluate: EvaluateConfig = EvaluateConfig()
 
 
-PRESETS: dict[str, dict[str, Any]] = {
-    "default": {},
-    "paper": {"pivots": {"percentile": 95.0, "amplitude": 0.05, "window": 10}},
+_PAPER_PIVOTS = {"percentile": 95.0, "amplitude": 0.05, "window": 10}
+# Every preset has the same keys, so that each undoes the others.
+PRESETS: dict[str, dict[str, dict[str, Any]]] = {
+    "default": {"pivots": {key: getattr(PivotsConfig(), key) for key in _PAPER_PIVOTS}},
+    "paper": {"pivots": _PAPER_PIVOTS},
 }
 
 
@@ -241,16 +244,29 @@ def load_config(path: Path) -> Config:
 
 def parse_config(values: dict[str, Any], where: str) -> Config:
     """Validate a nested dict over its preset; `where` names it in errors. Raises ConfigError."""
-    preset = values.get("preset", "default")
-    if preset not in PRESETS:
-        raise ConfigError(f"{where}: preset = {preset!r} is not one of {', '.join(PRESETS)}")
     merged = {**values}
-    for section, defaults in PRESETS[preset].items():
-        merged[section] = {**defaults, **values.get(section, {})}
+    for section, defaults in _preset(values.get("preset", "default"), where).items():
+        given = values.get(section, {})
+        merged[section] = {**defaults, **given} if isinstance(given, dict) else given
     try:
         return Config.model_validate(merged)
     except ValidationError as error:
         raise ConfigError(explain(where, error)) from None
+
+
+def apply_preset(config: Config, name: str) -> Config:
+    """Put a preset's values over a configuration, as `--preset` does. Raises ConfigError."""
+    sections = {
+        section: getattr(config, section).model_copy(update=values)
+        for section, values in _preset(name, "command line").items()
+    }
+    return config.model_copy(update={"preset": name, **sections})
+
+
+def _preset(name: Any, where: str) -> dict[str, dict[str, Any]]:
+    if name not in list(PRESETS):
+        raise ConfigError(f"{where}: preset = {name!r} is not one of {', '.join(PRESETS)}")
+    return PRESETS[name]
 
 
 def explain(where: str, error: ValidationError) -> str:

@@ -1,7 +1,7 @@
 """The run directory: where stages meet.
 
     config.toml          the resolved configuration
-    manifest.json        versions, digests, seeds, and for each finished stage the settings it used
+    manifest.json        versions, digests, and for each stage the settings it began with
     timings.jsonl        seconds a stage (never inside a result table, so that results repeat)
     pool.parquet         questions; evaluation.parquet, held-out questions
     labels.sqlite        true answers that were paid for
@@ -22,7 +22,7 @@ import json
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -32,34 +32,25 @@ import pyarrow.parquet as pq
 
 from pivottrace.config import Config, dump_config, load_config
 from pivottrace.errors import ConfigError, OutOfDiskError, RunDirError
+from pivottrace.stage_settings import changed_settings, settings_of
 
-# What each stage reads of the configuration: a change there is refused once the stage has finished.
-STAGE_SETTINGS: dict[str, tuple[str, ...]] = {
-    "pool": ("pool", "labels.source", "answers.pattern"),
-    "rollout": (
-        "seed",
-        "pool",
-        "model.path",
-        "model.revision",
-        "model.dtype",
-        "answers",
-        "rollouts",
-    ),
-    "trace": ("trace", "model.path", "model.revision", "model.dtype", "pivots.reference_size"),
-    "score": ("pivots", "score", "answers"),
-    "calibrate": ("labels.budget", "labels.source", "calibrate"),
-    "triage": ("labels.budget", "triage"),
-    "label": ("labels",),
-    "train": ("train",),
-    "evaluate": ("evaluate",),
+# What an interrupted stage keeps when it goes on, and whose it is: before the first of these is
+# written, the stage's settings are. Training keeps its own (`train/settings.json`).
+KEPT: dict[str, str] = {
+    "rollouts_greedy": "rollout",
+    "rollouts_sampled": "rollout",
+    "signals": "trace",
+    "probes": "calibrate",
+    "evaluation_before": "evaluate",
+    "evaluation_after": "evaluate",
 }
-# Settings that change how fast, never what.
-FREE_SETTINGS = {"trace.batch_size", "model.device"}
 RECORDED_VERSIONS = ("pivottrace", "torch", "transformers", "trl", "pyarrow", "math-verify")
+# Another version of these may change what comes out.
+DECISIVE_VERSIONS = ("pivottrace", "torch", "transformers", "trl")
 
 
 class RunDir:
-    """One run on disk: `RunDir.create` for a new or resumed run, `RunDir.open` for a made one."""
+    """One run on disk: `RunDir.create` to make or resume it, `RunDir.open` to read a made one."""
 
     def __init__(self, path: Path, config: Config, round_index: int = 0):
         self.path = path
@@ -68,24 +59,14 @@ class RunDir:
 
     @classmethod
     def create(cls, config: Config) -> RunDir:
-        """Make the directory, or take up the one that is there.
-
-        Raises:
-            ConfigError: a setting that a finished stage used has changed; the keys are named.
-            RunDirError: the directory cannot be written.
-        """
+        """Make the directory, or take up the one that is there. Raises as `locked`."""
         run = cls(config.output, config)
-        with _disk_errors(run.path):
-            run.round_path.mkdir(parents=True, exist_ok=True)
-            run._refuse_changed_settings()
-            _replace(run.path / "config.toml", dump_config(config).encode())
-        if "versions" not in run.manifest:
-            run.update_manifest(versions={name: version(name) for name in RECORDED_VERSIONS})
-        return run
+        with run.locked():
+            return run
 
     @classmethod
     def open(cls, path: Path) -> RunDir:
-        """Open a directory that `run` or `init` made.
+        """Open a directory that `create` made, to read it: nothing is written.
 
         Raises:
             RunDirError: there is none.
@@ -97,7 +78,7 @@ class RunDir:
             )
         config = load_config(path / "config.toml")
         # A run directory may have been moved: where it lies is where it is.
-        return cls.create(config.model_copy(update={"output": path}))
+        return cls(path, config.model_copy(update={"output": path}))
 
     @property
     def round_path(self) -> Path:
@@ -113,6 +94,8 @@ class RunDir:
 
     def write_table(self, name: str, table: pa.Table) -> Path:
         """Write a whole table at once, atomically."""
+        if name in KEPT:
+            self.begin(KEPT[name])
         path = self.table_path(name)
         write_parquet(path, table)
         return path
@@ -142,16 +125,30 @@ class RunDir:
 
     def write_part(self, name: str, index: int, table: pa.Table) -> None:
         """Write one part, atomically."""
+        self.begin(KEPT[name])
         write_parquet(self.part_path(name, index), table)
 
     def read_parts(self, name: str, made_by: str, columns: Sequence[str] | None = None) -> pa.Table:
-        """All parts of a table in order; refuses where the stage has not finished."""
+        """All parts of a table in order.
+
+        Raises:
+            RunDirError: the stage has not finished, or the parts are not those that it made.
+        """
+        folder = self.round_path / name
         if not self.is_done(made_by):
             raise RunDirError(
-                f"{self.round_path / name} is not complete. "
-                f"Finish it with: pivottrace {made_by} {self.path}"
+                f"{folder} is not complete. Finish it with: pivottrace {made_by} {self.path}"
             )
-        paths = sorted((self.round_path / name).glob("part-*.parquet"))
+        found = {path.name for path in folder.glob("part-*.parquet")}
+        num_parts = self.stage_facts(made_by).get("num_parts", len(found))
+        paths = [self.part_path(name, index) for index in range(num_parts)]
+        odd = sorted(found.symmetric_difference(path.name for path in paths))
+        if odd:
+            raise RunDirError(
+                f"{folder} should hold {num_parts} parts: {odd[0]} is "
+                f"{'surplus, take it away' if odd[0] in found else 'missing, put it back'} "
+                f"({len(odd)} such files), or start again in another directory (--output)."
+            )
         return pa.concat_tables([pq.read_table(path, columns=columns) for path in paths])
 
     # Manifest ---------------------------------------------------------------------------------
@@ -167,61 +164,89 @@ class RunDir:
         text = json.dumps(self.manifest | entries, indent=2, sort_keys=True) + "\n"
         write_text(self.path / "manifest.json", text)
 
-    def is_done(self, stage: str) -> bool:
-        """Whether a stage has finished in this round."""
-        return stage in self._stages()
+    def begin(self, stage: str, **facts: Any) -> None:
+        """Record the settings that a stage works with, before its first output that is kept.
+
+        From here on they cannot change. A stage that has begun or finished keeps its record.
+        """
+        if stage not in self._stages:
+            self._record(stage, unfinished=True, **facts)
 
     def mark_done(self, stage: str, **facts: Any) -> None:
         """Record that a stage finished, with the settings it used and facts about its result."""
-        settings = {key: self._setting(key) for key in STAGE_SETTINGS[stage]}
-        rounds = self.manifest.get("rounds", {})
-        stages = rounds.setdefault(str(self.round_index), {})
-        stages[stage] = {"settings": settings, **facts}
-        self.update_manifest(rounds=rounds)
+        self._record(stage, **facts)
+
+    def is_done(self, stage: str) -> bool:
+        """Whether a stage has finished in this round."""
+        return bool(self.stage_facts(stage))
 
     def stage_facts(self, stage: str) -> dict[str, Any]:
         """What `mark_done` recorded; empty where the stage has not finished."""
-        return self._stages().get(stage, {})
+        facts = self.begun_facts(stage)
+        return {} if facts.get("unfinished") else facts
 
-    def _stages(self) -> dict[str, Any]:
+    def begun_facts(self, stage: str) -> dict[str, Any]:
+        """What `begin` or, later, `mark_done` recorded; empty where the stage has not begun."""
+        return self._stages.get(stage, {})
+
+    @property
+    def _stages(self) -> dict[str, dict[str, Any]]:
+        """The records of this round's stages, finished or not."""
         return self.manifest.get("rounds", {}).get(str(self.round_index), {})
 
-    def _setting(self, key: str) -> Any:
-        value: Any = self.config.model_dump(mode="json")
-        for part in key.split("."):
-            value = value[part]
-        return value
+    def _record(self, stage: str, **facts: Any) -> None:
+        rounds = self.manifest.get("rounds", {})
+        stages = rounds.setdefault(str(self.round_index), {})
+        stages[stage] = {"settings": settings_of(stage, self.config), **facts}
+        self.update_manifest(rounds=rounds)
 
-    def _refuse_changed_settings(self) -> None:
-        changed: list[str] = []
-        for stage, facts in self._stages().items():
-            for key, was in facts["settings"].items():
-                changed += [
-                    f"{k}: was {old!r}, now {new!r} (used by {stage})"
-                    for k, old, new in _differences(key, was, self._setting(key))
-                ]
-        if changed:
-            raise ConfigError(
-                f"{self.path} was made with other settings:\n  "
-                + "\n  ".join(dict.fromkeys(changed))
-                + "\nPut them back, or give another output directory (--output)."
-            )
+    def other_versions(self) -> list[str]:
+        """Libraries that matter and were others when the run was made, as "torch 2.8 (now 2.9)"."""
+        recorded, now = self.manifest.get("versions", {}), installed_versions()
+        return [
+            f"{name} {recorded[name]} (now {now[name]})"
+            for name in DECISIVE_VERSIONS
+            if recorded.get(name, now[name]) != now[name]
+        ]
+
+    # One process at a time --------------------------------------------------------------------
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Hold the run for this process, so that two never write the same parts.
+        """Hold the run for this process, so that two never write it, and note its configuration.
 
         Raises:
-            RunDirError: another process holds it.
+            ConfigError: a setting that a stage began with has changed; the keys are named.
+            RunDirError: another process holds it, or the directory cannot be written.
         """
-        with (self.path / ".lock").open("w") as file:
+        with _disk_errors(self.path):
+            self.round_path.mkdir(parents=True, exist_ok=True)
+            file = (self.path / ".lock").open("w")
+        with file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError:
                 raise RunDirError(
                     f"{self.path}: another process is working on this run. Wait for it to end."
                 ) from None
+            self._refuse_changed_settings()
+            text = dump_config(self.config)
+            write_text(self.path / "config.toml", text)
+            self.update_manifest(
+                config_digest=hashlib.sha256(text.encode()).hexdigest(),
+                versions=self.manifest.get("versions") or installed_versions(),
+            )
             yield
+
+    def _refuse_changed_settings(self) -> None:
+        used = {stage: facts["settings"] for stage, facts in self._stages.items()}
+        changed = changed_settings(used, self.config)
+        if changed:
+            raise ConfigError(
+                f"{self.path} was made with other settings:\n  "
+                + "\n  ".join(changed)
+                + "\nPut them back, or give another output directory (--output)."
+            )
 
     # Timings ----------------------------------------------------------------------------------
 
@@ -233,16 +258,18 @@ class RunDir:
             yield
         finally:
             line = json.dumps({"stage": stage, "seconds": round(time.monotonic() - started, 3)})
-            with (self.path / "timings.jsonl").open("a") as file:
+            # A time that cannot be noted must not hide why the stage failed, nor fail it.
+            with suppress(OSError), (self.path / "timings.jsonl").open("a") as file:
                 file.write(line + "\n")
 
     def seconds(self) -> dict[str, float]:
-        """Seconds spent on each stage, over all attempts."""
+        """Seconds spent on each stage, over all attempts; lines torn by a kill are left out."""
         path = self.path / "timings.jsonl"
         totals: dict[str, float] = {}
         for line in path.read_text().splitlines() if path.is_file() else []:
-            row = json.loads(line)
-            totals[row["stage"]] = totals.get(row["stage"], 0.0) + row["seconds"]
+            with suppress(json.JSONDecodeError):
+                row = json.loads(line)
+                totals[row["stage"]] = totals.get(row["stage"], 0.0) + row["seconds"]
         return totals
 
 
@@ -286,20 +313,15 @@ def write_text(path: Path, text: str) -> None:
         _replace(path, text.encode())
 
 
+def installed_versions() -> dict[str, str]:
+    """Versions of the libraries that a result may depend on."""
+    return {name: version(name) for name in RECORDED_VERSIONS}
+
+
 def digest_file(path: Path) -> str:
     """SHA-256 of a file's bytes, in hex."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _differences(key: str, was: Any, now: Any) -> Iterator[tuple[str, Any, Any]]:
-    if key in FREE_SETTINGS or was == now:
-        return
-    if isinstance(was, dict) and isinstance(now, dict):
-        for name in sorted(was.keys() | now.keys()):
-            yield from _differences(f"{key}.{name}", was.get(name), now.get(name))
-    else:
-        yield key, was, now
 
 
 def _replace(path: Path, content: bytes) -> None:

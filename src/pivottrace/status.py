@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
 from typing import Any
 
-from pivottrace.pipeline import STAGE_NAMES
+from pivottrace.errors import RunDirError
+from pivottrace.pipeline import STAGE_NAMES, is_finished
 from pivottrace.rundir import RunDir
 
 PARTS_OF = {"rollout": ("rollouts_greedy", "rollouts_sampled"), "trace": ("signals",)}
 
 
 def describe(run: RunDir) -> Iterator[str]:
-    """One line a stage, then the next command."""
+    """One line a stage, what to know of the result, then the next command. Writes nothing."""
     seconds = run.seconds()
     yield f"run {run.path}, round {run.round_index}"
     upcoming = None
     for name in STAGE_NAMES:
-        done = _is_done(run, name)
+        done = is_finished(run, name)
         if not done and upcoming is None and (name != "train" or run.config.train.enabled):
             upcoming = name
         parts = [f"{_num_parts(run, part)} parts of {part}" for part in PARTS_OF.get(name, ())]
@@ -28,10 +32,12 @@ def describe(run: RunDir) -> Iterator[str]:
     if triage:
         counts = ", ".join(f"{route} {n}" for route, n in triage["counts"].items())
         yield f"routes: {counts}"
-    if (run.path / "labels.sqlite").is_file():
+    labels = run.path / "labels.sqlite"
+    if labels.is_file():
         from pivottrace.annotate import sources
 
-        yield f"labels: {sources.store(run).used} of {sources.allowed_labels(run)} allowed"
+        yield f"labels: {_num_labels(labels)} of {sources.allowed_labels(run)} allowed"
+    yield from (f"note: {note}" for note in notes(run))
     yield f"next: pivottrace {f'run {run.path}' if upcoming else f'report {run.path}'}"
 
 
@@ -41,6 +47,10 @@ def notes(run: RunDir) -> Iterator[str]:
     if overlap:
         done = "dropped" if run.config.pool.on_overlap == "drop" else "kept"
         yield f"{overlap} pool questions are also held-out questions ({done}; overlap.parquet)"
+    if run.begun_facts("rollout").get("chat_template") is False:
+        from pivottrace.stages.rollouts import NO_CHAT_TEMPLATE
+
+        yield NO_CHAT_TEMPLATE
     rollout, calibrate = run.stage_facts("rollout"), run.stage_facts("calibrate")
     failures = rollout.get("failures") or {}
     if failures:
@@ -90,10 +100,18 @@ def _share(accuracy: dict[str, float]) -> str:
     return f"{100 * accuracy['accuracy']:.1f} %  (95 % interval {low:.1f} to {high:.1f})"
 
 
-def _is_done(run: RunDir, name: str) -> bool:
-    if name == "evaluate" and run.config.train.enabled and run.is_done("train"):
-        return "after" in run.stage_facts("evaluate") or "skipped" in run.stage_facts("evaluate")
-    return run.is_done(name)
+def _num_labels(path: Path) -> int:
+    """Labels in the store, which is only read: opening it to write would need the permission."""
+    # Without SQLite's write-ahead log nobody has it open, and it can be read where it lies.
+    in_use = path.with_name(f"{path.name}-wal").exists()
+    uri = f"{path.resolve().as_uri()}?{'mode=ro' if in_use else 'immutable=1'}"
+    try:
+        with closing(sqlite3.connect(uri, uri=True)) as connection:
+            return int(connection.execute("SELECT count(*) FROM labels").fetchone()[0])
+    except sqlite3.Error as error:
+        raise RunDirError(
+            f"{path}: label store cannot be read ({error}). Restore a copy of it."
+        ) from error
 
 
 def _num_parts(run: RunDir, name: str) -> int:

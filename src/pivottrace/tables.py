@@ -9,8 +9,8 @@ import numpy as np
 from pivottrace.config import Config
 from pivottrace.core.calibrate import ProbeEvidence
 from pivottrace.errors import ConfigError
+from pivottrace.estimators import ESTIMATORS
 from pivottrace.rundir import RunDir
-from pivottrace.types import ESTIMATORS
 
 
 def driving_estimator(config: Config) -> str:
@@ -55,5 +55,4 @@ def probe_evidence(rows: list[dict[str, Any]]) -> ProbeEvidence:
         vote_right=column("vote_right", bool),
         vote_abstained=column("vote_abstained", bool),
         vote_share=column("vote_share", np.float64),
-        greedy_correct=column("greedy_right", bool),
     )

@@ -8,12 +8,9 @@ Every table is keyed by `question_id`. Texts written by a model are data, never 
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Iterable
 
 import pyarrow as pa
-
-Route = Literal["annotate", "weak", "discard", "defer"]
-ROUTES: tuple[Route, ...] = ("annotate", "weak", "discard", "defer")
 
 _MESSAGES = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
 _SIGNAL = pa.list_(pa.float32())
@@ -32,10 +29,7 @@ ROLLOUTS = pa.schema(
     [
         ("question_id", pa.string()),
         ("sample", pa.int32()),  # 0 for the greedy trace; 0 … G-1 for sampled rollouts
-        (
-            "prompt_tokens",
-            pa.list_(pa.int32()),
-        ),  # null for sampled rollouts: same as the greedy one's
+        ("prompt_tokens", pa.list_(pa.int32())),  # null for sampled rollouts: the greedy one's
         ("tokens", pa.list_(pa.int32())),  # the response, without the end-of-sequence token
         ("text", pa.string()),
         ("answer", pa.string()),  # extracted; null where there is none
@@ -57,35 +51,23 @@ SIGNALS = pa.schema(
     ]
 )
 
-# Estimators: higher is more uncertain, for each of them.
-ESTIMATORS = (
-    "onset_density",
-    "onset_count",
-    "peak_density",
-    "peak_count",
-    "entropy_mean",
-    "entropy_sum",
-    "consistency",
-    "length",
-    "random",
-)
 
-SCORES = pa.schema(
-    [
-        ("question_id", pa.string()),
-        *((name, pa.float64()) for name in ESTIMATORS),
-        ("onsets", pa.list_(pa.int32())),  # response positions of the pivots, first reading
-        ("peaks", pa.list_(pa.int32())),  # second reading
-        (
-            "vote_answer",
-            pa.string(),
-        ),  # majority of the sampled answers; null on a tie or when empty
-        ("vote_share", pa.float64()),  # its share of all samples, in [0, 1]
-        ("vote_reason", pa.string()),  # ok | tie | empty
-        ("num_samples", pa.int32()),
-        ("failure", pa.string()),  # null, or why the question cannot be scored
-    ]
-)
+def scores_schema(estimators: Iterable[str]) -> pa.Schema:
+    """Scores, a column an estimator: for each of them, higher is more uncertain."""
+    return pa.schema(
+        [
+            ("question_id", pa.string()),
+            *((name, pa.float64()) for name in estimators),
+            ("onsets", pa.list_(pa.int32())),  # response positions of the pivots, first reading
+            ("peaks", pa.list_(pa.int32())),  # second reading
+            ("vote_answer", pa.string()),  # majority of the sampled answers; null on a tie or none
+            ("vote_share", pa.float64()),  # its share of all samples, in [0, 1]
+            ("vote_reason", pa.string()),  # ok | tie | empty
+            ("num_samples", pa.int32()),
+            ("failure", pa.string()),  # null, or why the question cannot be scored
+        ]
+    )
+
 
 PROBES = pa.schema(
     [

@@ -94,6 +94,10 @@ class Verifier:
         with self._lock:
             self._stop_child()
 
+    def facts(self) -> dict[str, int]:
+        """What a stage records: pairs that timed out and pairs that crashed, since it was made."""
+        return {"verifier_timeouts": self.timeouts, "verifier_crashes": self.crashes}
+
     def equal(self, a: str, b: str) -> bool:
         """Whether two answers are the same; an empty one equals nothing. See `equal_many`."""
         verdict, _ = self._decide_here(a, b)

@@ -11,6 +11,7 @@ from scipy import stats
 
 from pivottrace.core import calibrate as cal
 from pivottrace.core.intervals import fewest_trials, share_interval, share_lower_bound
+from pivottrace.core.probes import default_num_probes, draw_probes, rank_fractions
 from pivottrace.errors import BudgetError, ConfigError, DataError
 
 G = 16
@@ -29,7 +30,6 @@ def probes_of(
         vote_right=right,
         vote_abstained=np.zeros(num_correct.shape, dtype=bool),
         vote_share=np.maximum(num_correct, G - num_correct) / G,
-        greedy_correct=right,
     )
 
 
@@ -43,7 +43,7 @@ def test_rank_fractions_are_the_middle_of_ties(scores: list[float]) -> None:
         else (known.index(s) + known.count(s) / 2) / len(known)
         for s in scores
     ]  # fmt: skip
-    np.testing.assert_allclose(cal.rank_fractions(scores), expected)
+    np.testing.assert_allclose(rank_fractions(scores), expected)
 
 
 @settings(max_examples=100, deadline=None)
@@ -52,7 +52,7 @@ def test_probes_are_even_over_the_ranking(size: int, wanted: int, seed: int) -> 
     rng = np.random.default_rng(seed)
     scores = rng.integers(0, 20, size).astype(float)
     scores[rng.random(size) < 0.1] = np.nan
-    drawn = cal.draw_probes(scores, wanted, seed)
+    drawn = draw_probes(scores, wanted, seed)
     order = sorted((s, i) for i, s in enumerate(scores) if not math.isnan(s))
     place = {index: p for p, (_, index) in enumerate(order)}
     assert len(drawn) == len(set(drawn.tolist())) == min(wanted, len(order))
@@ -61,24 +61,24 @@ def test_probes_are_even_over_the_ranking(size: int, wanted: int, seed: int) -> 
         # One probe in each of the equal stretches, up to the rounding of a place.
         stretch = places * wanted / len(order)
         assert (np.abs(stretch - np.arange(wanted) - 0.5) <= 0.5 + wanted / len(order)).all()
-    assert drawn.tolist() == cal.draw_probes(scores, wanted, seed).tolist()
+    assert drawn.tolist() == draw_probes(scores, wanted, seed).tolist()
 
 
 def test_each_question_is_drawn_equally_often() -> None:
-    drawn = np.concatenate([cal.draw_probes(np.arange(30.0), 7, seed) for seed in range(3000)])
+    drawn = np.concatenate([draw_probes(np.arange(30.0), 7, seed) for seed in range(3000)])
     shares = np.bincount(drawn, minlength=30) / 3000
     np.testing.assert_allclose(shares, 7 / 30, atol=0.035)
 
 
 def test_default_number_of_probes() -> None:
-    number = cal.default_num_probes
+    number = default_num_probes
     assert [number(q, 10**6) for q in (10, 1000, 2000, 14_000)] == [10, 64, 100, 256]
     assert number(2000, 30) == 30
     assert number(2000, 0) == 0
     with pytest.raises(BudgetError, match="-1"):
         number(10, -1)
     with pytest.raises(ConfigError, match="num_probes"):
-        cal.draw_probes([1.0], -1, 0)
+        draw_probes([1.0], -1, 0)
 
 
 def test_intervals_are_clopper_pearson() -> None:
@@ -134,7 +134,7 @@ def test_curve_equals_a_slow_window(rows: list[tuple[int, int]], width: int) -> 
 
 def test_curve_ignores_the_order_of_probes() -> None:
     rng = np.random.default_rng(3)
-    ranks = cal.rank_fractions(rng.integers(0, 12, 64))
+    ranks = rank_fractions(rng.integers(0, 12, 64))
     correct = rng.integers(0, G + 1, 64)
     shuffled = rng.permutation(64)
     one = cal.calibrate(probes_of(ranks, correct))
@@ -195,7 +195,7 @@ def test_bands_of_64_probes_cover_the_true_curve(kind: str) -> None:
     for seed in range(40):
         spread = (0.3, 1.0, 5.0)[seed % 3]
         correctness = rng.beta(mu * spread, (1 - mu) * spread)
-        drawn = cal.draw_probes(u, 64, seed)
+        drawn = draw_probes(u, 64, seed)
         rows = probes_of(
             u[drawn], rng.binomial(G, correctness[drawn]), rng.random(64) < vote[drawn]
         )

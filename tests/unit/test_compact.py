@@ -4,32 +4,110 @@ import copy
 
 import pytest
 import torch
-from transformers import GenerationConfig, Qwen3ForCausalLM
+from transformers import (
+    GenerationConfig,
+    MistralConfig,
+    MistralForCausalLM,
+    Qwen3ForCausalLM,
+    Qwen3NextConfig,
+    Qwen3NextForCausalLM,
+)
 
 from pivottrace.backends.compact import compacting, generate_compacting
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 ENDS = [1, 5, 6, 7]
+PROMPTS = [[3, 8, 9], [3, 8, 10, 11, 12], [3], [3, 8, 13], [4, 9], [5, 11, 9, 14]]
+WIDTH = max(map(len, PROMPTS))
+IDS = torch.tensor([[0] * (WIDTH - len(p)) + p for p in PROMPTS])
+MASK = (IDS != 0).long()
+SIZES = {
+    "vocab_size": 19, "hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2,
+    "num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 8, "initializer_range": 1.0,
+    "max_position_embeddings": 64, "bos_token_id": 2, "eos_token_id": 1, "pad_token_id": 0,
+}  # fmt: skip
+
+
+def settings(**more):
+    return GenerationConfig(max_new_tokens=12, eos_token_id=ENDS, pad_token_id=0, **more)
+
+
+def plain(model, config):
+    return model.generate(input_ids=IDS, attention_mask=MASK, generation_config=config)
+
+
+def varied_lengths(sequences):
+    return len(set((sequences[:, WIDTH:] != 0).sum(1).tolist())) > 2
+
+
+@pytest.fixture(scope="module")
+def varied(start):
+    """A Qwen3 whose random weights are large enough for responses of several lengths."""
+    config = copy.deepcopy(start.config)
+    config.initializer_range, config.tie_word_embeddings = 1.0, False
+    torch.manual_seed(0)
+    return Qwen3ForCausalLM(config).eval()
 
 
 @pytest.mark.parametrize("spell", [1, 2, 3, 100])
-def test_dropping_finished_rows_leaves_the_responses(start, spell):
-    prompts = [[3, 8, 9], [3, 8, 10, 11, 12], [3], [3, 8, 13], [4, 9], [5, 11, 9, 14]]
-    width = max(map(len, prompts))
-    ids = torch.tensor([[0] * (width - len(p)) + p for p in prompts])
-    mask = (ids != 0).long()
-    settings = GenerationConfig(max_new_tokens=12, eos_token_id=ENDS, pad_token_id=0)
-    varied = copy.deepcopy(start.config)
-    varied.initializer_range, varied.tie_word_embeddings = 1.0, False
+def test_dropping_finished_rows_leaves_the_responses(varied, spell):
+    expected = plain(varied, settings())
+    assert varied_lengths(expected), "the test needs responses of several lengths"
+    assert torch.equal(generate_compacting(varied, IDS, MASK, settings(), spell=spell), expected)
+    with compacting(varied):
+        again = plain(varied, settings())
+    assert torch.equal(again, expected)
+    assert "generate" not in vars(varied)
+
+
+@pytest.mark.parametrize("spell", [1, 3])
+def test_rows_leave_a_sliding_window(spell):
     torch.manual_seed(0)
-    model = Qwen3ForCausalLM(varied).eval()
-    plain = model.generate(input_ids=ids, attention_mask=mask, generation_config=settings)
-    lengths = (plain[:, width:] != 0).sum(1)
-    assert len(set(lengths.tolist())) > 2, "the test needs responses of several lengths"
-    found = generate_compacting(model, ids, mask, settings, spell=spell)
-    assert torch.equal(found, plain)
-    with compacting(model):
-        again = model.generate(input_ids=ids, attention_mask=mask, generation_config=settings)
-    assert torch.equal(again, plain)
-    assert "generate" not in vars(model)
+    model = MistralForCausalLM(MistralConfig(**SIZES, sliding_window=4)).eval()
+    expected = plain(model, settings())
+    assert varied_lengths(expected)
+    assert expected.size(1) > 2 * 4, "the test needs responses longer than the window"
+    assert torch.equal(generate_compacting(model, IDS, MASK, settings(), spell=spell), expected)
+
+
+def test_a_cache_with_a_recurrent_state_is_decoded_whole():
+    torch.manual_seed(0)
+    hybrid = Qwen3NextConfig(
+        **SIZES, layer_types=["linear_attention", "full_attention"], num_experts=2,
+        num_experts_per_tok=1, moe_intermediate_size=16, shared_expert_intermediate_size=16,
+        linear_num_value_heads=2, linear_num_key_heads=2, linear_key_head_dim=8,
+        linear_value_head_dim=8,
+    )  # fmt: skip
+    model = Qwen3NextForCausalLM(hybrid).eval()
+    expected = plain(model, settings())
+    assert varied_lengths(expected)
+    assert torch.equal(generate_compacting(model, IDS, MASK, settings(), spell=2), expected)
+
+
+def test_samples_of_the_first_spell_are_the_very_same(varied):
+    sampled = settings(do_sample=True, top_k=0)
+    torch.manual_seed(5)
+    expected = plain(varied, sampled)
+    torch.manual_seed(5)
+    found = generate_compacting(varied, IDS, MASK, sampled, spell=4)
+    assert torch.equal(found[:, : WIDTH + 4], expected[:, : WIDTH + 4])
+    assert varied_lengths(found)
+    for row in found[:, WIDTH:].tolist():  # whole responses, and nothing after their end
+        end = next((i for i, token in enumerate(row) if token in ENDS), len(row))
+        assert not any(row[end + 1 :])
+
+
+def test_later_spells_sample_the_distribution_of_plain_generate(varied):
+    """Shares of the last token of three, over 4,000 rows of one prompt."""
+    ids = IDS[:1].repeat(4000, 1)
+    config = settings(do_sample=True, top_k=0)
+    config.max_new_tokens = 3
+    torch.manual_seed(1)
+    expected = varied.generate(
+        input_ids=ids, attention_mask=torch.ones_like(ids), generation_config=config
+    )
+    found = generate_compacting(varied, ids, torch.ones_like(ids), config, spell=1)
+    shares = [s[:, -1].bincount(minlength=19) / len(s) for s in (expected, found)]
+    # Five standard errors of a difference of two shares.
+    assert (shares[0] - shares[1]).abs().max() < 5 * (2 * 0.25 / 4000) ** 0.5

@@ -1,6 +1,6 @@
 import pytest
 
-from pivottrace.config import Config, dump_config, load_config, parse_config, template
+from pivottrace.config import PRESETS, Config, dump_config, load_config, parse_config, template
 from pivottrace.errors import ConfigError
 
 
@@ -41,6 +41,29 @@ def test_file_overrides_preset():
     overridden = parse_config({"preset": "paper", "pivots": {"percentile": 80}}, "x")
     assert overridden.pivots.percentile == 80
     assert overridden.pivots.window == 10
+
+
+def test_preset_of_the_command_line_overrides_the_file_and_flags_override_it(tmp_path):
+    from pivottrace.cli import _load
+
+    path = tmp_path / "my.toml"
+    path.write_text("[pivots]\npercentile = 80\nwindow = 4\nreference_size = 9\n")
+    config = _load([str(path), "--preset", "paper", "--pivots.window", "7"])
+    assert config.preset == "paper"
+    assert (config.pivots.percentile, config.pivots.window) == (95, 7)
+    assert config.pivots.reference_size == 9
+    with pytest.raises(ConfigError, match="command line: preset = 'papre' is not one of default"):
+        _load([str(path), "--preset=papre"])
+
+
+def test_presets_set_the_same_keys():
+    keys = {name: {s: set(v) for s, v in preset.items()} for name, preset in PRESETS.items()}
+    assert keys["default"] == keys["paper"]
+
+
+def test_a_section_that_is_no_table_is_named():
+    with pytest.raises(ConfigError, match="pivots = 3"):
+        parse_config({"pivots": 3}, "x")
 
 
 def test_dumped_configuration_reads_back_the_same(tmp_path):

@@ -14,8 +14,8 @@ ROOT = Path(pivottrace.__file__).parent
 LAYERS = {
     0: {"errors", "types"},
     1: {"config", "core"},
-    2: {"attention", "estimators", "rewards", "refine", "rundir", "progress", "verifier",
-        "_verifier_child", "_verifier_process", "lab", "ingest"},
+    2: {"attention", "estimators", "rewards", "refine", "rundir", "stage_settings", "progress",
+        "verifier", "_verifier_child", "_verifier_process", "lab", "ingest"},
     3: {"annotate", "tables", "backends", "held_out"},
     4: {"stages"},
     5: {"report", "validate", "pipeline"},

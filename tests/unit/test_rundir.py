@@ -5,8 +5,8 @@ import pyarrow as pa
 import pytest
 
 from pivottrace.config import parse_config
-from pivottrace.errors import ConfigError, RunDirError
-from pivottrace.rundir import RunDir, run_parts
+from pivottrace.errors import ConfigError, OutOfDiskError, RunDirError
+from pivottrace.rundir import RunDir, digest_file, run_parts
 
 
 def make(tmp_path, **sections):
@@ -37,8 +37,22 @@ def test_finished_parts_are_not_repeated_and_a_torn_one_is(tmp_path):
     torn.write_bytes(torn.read_bytes()[:-5])
     run_parts(run, "signals", 3, part)
     assert made == [0, 1, 2, 2]
-    run.mark_done("trace")
+    run.mark_done("trace", num_parts=3)
     assert run.read_parts("signals", "trace")["i"].to_pylist() == [0, 1, 2]
+
+
+def test_parts_that_the_stage_did_not_make_and_missing_ones_are_refused(tmp_path):
+    run = make(tmp_path)
+    for index in range(3):
+        run.write_part("signals", index, pa.table({"i": [index]}))
+    run.mark_done("trace", num_parts=2)
+    with pytest.raises(RunDirError, match=r"2 parts: part-00002.parquet is surplus, take it away"):
+        run.read_parts("signals", "trace")
+    run.part_path("signals", 2).unlink()
+    assert len(run.read_parts("signals", "trace")) == 2
+    run.part_path("signals", 0).unlink()
+    with pytest.raises(RunDirError, match=r"2 parts: part-00000.parquet is missing, put it back"):
+        run.read_parts("signals", "trace")
 
 
 def test_parts_of_an_unfinished_stage_are_refused(tmp_path):
@@ -56,6 +70,42 @@ def test_changed_configuration_names_the_keys(tmp_path):
     assert "pivots.percentile: was 95.0, now 90.0 (used by score)" in message
     assert "pivots.window: was 10, now 7 (used by score)" in message
     assert "--output" in message
+
+
+def test_what_an_interrupted_stage_keeps_binds_its_settings(tmp_path):
+    run = make(tmp_path)
+    run.write_table("probes", pa.table({"question_id": ["q0"]}))
+    assert not run.is_done("calibrate") and run.stage_facts("calibrate") == {}
+    with pytest.raises(ConfigError, match=r"calibrate.num_probes: was None, now 9 \(used by calib"):
+        make(tmp_path, calibrate={"num_probes": 9})
+    run.write_part("evaluation_before", 0, pa.table({"i": [0]}))
+    with pytest.raises(ConfigError, match=r"evaluate.num_samples: was 4, now 2 \(used by evaluate"):
+        make(tmp_path, evaluate={"num_samples": 2})
+
+
+def test_one_line_names_every_stage_that_used_a_setting(tmp_path):
+    run = make(tmp_path)
+    run.mark_done("score")
+    run.mark_done("calibrate")
+    with pytest.raises(ConfigError, match=r"seed: was 0, now 1 \(used by calibrate, score\)"):
+        make(tmp_path, seed=1)
+
+
+@pytest.mark.parametrize(
+    ("section", "key", "value"),
+    [
+        ("pool", "prompt_suffix", "Think."),
+        ("answers", "verifier", "exact"),
+        ("rollouts", "max_new_tokens", 7),
+        ("rollouts", "stop", ["x"]),
+        ("rollouts", "part_size", 7),
+        ("model", "dtype", "float32"),
+    ],
+)
+def test_evaluation_is_bound_to_all_that_it_reads(tmp_path, section, key, value):
+    make(tmp_path).mark_done("evaluate")
+    with pytest.raises(ConfigError, match=rf"{section}\.{key}: was .* \(used by evaluate\)"):
+        make(tmp_path, **{section: {key: value}})
 
 
 def test_settings_of_stages_to_come_and_speed_settings_may_change(tmp_path):
@@ -115,6 +165,38 @@ def test_a_second_process_is_kept_out(tmp_path):
         pass
 
 
+def test_a_process_that_is_kept_out_changes_nothing(tmp_path):
+    run = make(tmp_path)
+    written = (run.path / "config.toml").read_bytes(), run.manifest
+    with run.locked(), pytest.raises(RunDirError, match="another process"):
+        make(tmp_path, train={"steps": 3})
+    assert ((run.path / "config.toml").read_bytes(), run.manifest) == written
+
+
+def test_opening_writes_nothing(tmp_path):
+    run = make(tmp_path)
+    (run.path / ".lock").unlink()
+    files = {path: path.stat().st_mtime_ns for path in run.path.rglob("*")}
+    RunDir.open(run.path)
+    assert {path: path.stat().st_mtime_ns for path in run.path.rglob("*")} == files
+
+
+def test_manifest_has_the_digest_of_the_configuration(tmp_path):
+    run = make(tmp_path)
+    assert run.manifest["config_digest"] == digest_file(run.path / "config.toml")
+    changed = make(tmp_path, train={"steps": 3})
+    assert changed.manifest["config_digest"] == digest_file(run.path / "config.toml")
+
+
+def test_other_versions_are_named(tmp_path):
+    run = make(tmp_path)
+    assert run.other_versions() == []
+    versions = run.manifest["versions"]
+    run.update_manifest(versions=versions | {"torch": "1.0", "pyarrow": "1.0"})
+    run = make(tmp_path)
+    assert run.other_versions() == [f"torch 1.0 (now {versions['torch']})"]
+
+
 def test_timings_add_up_outside_the_tables(tmp_path):
     run = make(tmp_path)
     for _ in range(2):
@@ -122,4 +204,22 @@ def test_timings_add_up_outside_the_tables(tmp_path):
             pass
     lines = (run.path / "timings.jsonl").read_text().splitlines()
     assert [json.loads(line)["stage"] for line in lines] == ["score", "score"]
+    assert set(run.seconds()) == {"score"}
+
+
+def test_a_time_that_cannot_be_written_hides_no_error(tmp_path):
+    run = make(tmp_path)
+    (run.path / "timings.jsonl").mkdir()  # opening it to append is an OSError
+    with pytest.raises(OutOfDiskError), run.timed("score"):
+        raise OutOfDiskError("full")
+    with run.timed("score"):
+        pass
+
+
+def test_a_torn_line_of_timings_is_left_out(tmp_path):
+    run = make(tmp_path)
+    with run.timed("score"):
+        pass
+    with (run.path / "timings.jsonl").open("a") as file:
+        file.write('{"stage": "tri')
     assert set(run.seconds()) == {"score"}

@@ -82,6 +82,7 @@ def test_the_stage_trains_on_two_routes_and_evaluates(start, tokenizer, tmp_path
     assert facts["trained"] and facts["num_rows"] == {"annotate": 1, "weak": 2}
     assert facts["left_out"] == {"zero_weight": 1, "unlabelled": 0}
     assert (facts["steps"], facts["passes"], facts["rollouts"]) == (2, 2.0, 24)
+    assert (facts["verifier_timeouts"], facts["verifier_crashes"]) == (0, 0)
 
     facts = run.stage_facts("evaluate")
     table = run.read_table("evaluation_after", made_by="evaluate")
@@ -98,6 +99,48 @@ def test_the_stage_trains_on_two_routes_and_evaluates(start, tokenizer, tmp_path
     # Again: nothing is repeated, the figures stay.
     evaluate.run(run, "after")
     assert run.stage_facts("evaluate") == facts
+
+
+def test_evaluate_alone_after_training_gives_the_difference(start, tokenizer, tmp_path, capsys):
+    from pivottrace.annotate import sources
+    from pivottrace.cli import main
+    from pivottrace.pipeline import is_finished
+    from pivottrace.stages import train as stage
+
+    run = make_run(tmp_path, start, tokenizer, ROUTES)
+    sources.store(run).add("q0", "bought", "column", "annotation")
+    assert main(["evaluate", str(run.path)]) == 0
+    assert "before" in run.stage_facts("evaluate")
+    assert not is_finished(run, "evaluate") and is_finished(run, "evaluate", "before")
+    assert "  to do evaluate" in status_of(run, capsys)
+
+    run.table_path("evaluation_before").unlink()
+    stage.run(run)
+    assert main(["evaluate", str(run.path)]) == 0
+    assert {"before", "after", "difference"} <= run.stage_facts("evaluate").keys()
+    assert is_finished(run, "evaluate")
+    assert "  done  evaluate" in status_of(run, capsys)
+
+
+def status_of(run, capsys):
+    from pivottrace.cli import main
+
+    capsys.readouterr()
+    assert main(["status", str(run.path)]) == 0
+    return capsys.readouterr().out
+
+
+@pytest.mark.parametrize("step", ["train", "evaluate"])
+def test_another_model_than_the_rollouts_is_refused(start, tokenizer, tmp_path, step):
+    from pivottrace.annotate import sources
+    from pivottrace.stages import evaluate
+    from pivottrace.stages import train as stage
+
+    run = make_run(tmp_path, start, tokenizer, ROUTES)
+    sources.store(run).add("q0", "bought", "column", "annotation")
+    run.mark_done("rollout", model_digest="of another one")
+    with pytest.raises(RunDirError, match=r"not the one that the rollouts .* other weights"):
+        stage.run(run) if step == "train" else evaluate.run(run, "before")
 
 
 def test_hidden_answers_make_no_difference(start, tokenizer, tmp_path):

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from pivottrace.core import calibrate as cal
 from pivottrace.core import triage as tri
+from pivottrace.core.probes import draw_probes, rank_fractions
 from pivottrace.core.weak import vote_risk, weak_route, with_own_votes
 from pivottrace.errors import BudgetError, ConfigError, DataError
 
@@ -57,15 +58,15 @@ def make_pool(seed: int, size: int, budget: int, options: tri.TriageOptions) -> 
     abstained = rng.random(size) < 0.1
     right = (winner == correct) & ~abstained & (correct > 0)
     share = np.where(abstained, np.nan, winner / G)
-    ranks = cal.rank_fractions(scores)
-    drawn = cal.draw_probes(scores, 0 if kind == "no probes" else 64, seed)
+    ranks = rank_fractions(scores)
+    drawn = draw_probes(scores, 0 if kind == "no probes" else 64, seed)
     labelled = np.zeros(size, dtype=bool)
     labelled[drawn] = True
     curve, holds = None, rng.random(size) < rng.choice([0.0, 0.5, 1.0])
     if drawn.size:
         rows = cal.ProbeEvidence(
             ranks[drawn], correct[drawn], np.full(drawn.size, G), right[drawn],
-            abstained[drawn], share[drawn], right[drawn],
+            abstained[drawn], share[drawn],
         )  # fmt: skip
         fitted = cal.calibrate(rows)
         curve = with_own_votes(fitted.at(ranks), rows, share)
@@ -101,8 +102,8 @@ def gains_of_one(pool: Pool, i: int) -> tuple[float, float]:
     return round(label, 9), round(m * right - (1 - m) * unlearned, 9)
 
 
-def slow_triage(pool: Pool) -> tuple[list[str], list[int]]:
-    """Reasons and queue by calibration, one question at a time."""
+def slow_triage(pool: Pool) -> list[str]:
+    """Reasons by calibration, one question at a time."""
     o, e, c = pool.options, pool.evidence, pool.curve
     reasons = [""] * pool.ranks.size
     bids: list[tuple[float, float, int]] = []
@@ -152,7 +153,7 @@ def slow_triage(pool: Pool) -> tuple[list[str], list[int]]:
             reasons[i] = "defer_vote_unreliable"
         else:
             reasons[i] = "weak_vote_reliable" if pseudo[i] > 0 else "defer_vote_harmful"
-    return reasons, queue
+    return reasons
 
 
 options_ = st.builds(
@@ -175,9 +176,7 @@ pools = st.builds(
 @given(pools)
 def test_calibrated_triage_equals_the_slow_reference(pool: Pool) -> None:
     result = pool.triage()
-    reasons, queue = slow_triage(pool)
-    assert result.reasons() == reasons
-    assert result.annotate_queue.tolist() == queue
+    assert result.reasons() == slow_triage(pool)
 
 
 @settings(max_examples=150, deadline=None)
@@ -190,10 +189,7 @@ def test_every_row_is_decided_within_the_budget(
     routes, reasons = np.array(result.routes()), np.array(result.reasons())
     assert routes.size == reasons.size == result.weight.size == pool.ranks.size
     paid = pool.evidence.labelled
-    queue = result.annotate_queue
-    assert queue.size == len(set(queue.tolist())) <= pool.budget
-    assert not paid[queue].any()
-    assert set(np.flatnonzero((routes == "annotate") & ~paid)) == set(queue.tolist())
+    assert np.sum((routes == "annotate") & ~paid) <= pool.budget
     assert ((result.weight >= 0) & (result.weight <= 1)).all()
     assert (result.weight[routes == "annotate"] == 1).all()
     assert (result.weight[routes == "discard"] == 0).all()
@@ -239,7 +235,7 @@ def test_input_order_matters_only_for_ties(
     np.testing.assert_array_equal(one.route[shuffled], two.route)
     np.testing.assert_array_equal(one.reason[shuffled], two.reason)
     np.testing.assert_array_equal(one.weight[shuffled], two.weight)
-    np.testing.assert_array_equal(one.annotate_queue, shuffled[two.annotate_queue])
+    np.testing.assert_array_equal(one.priority[shuffled], two.priority)
 
 
 def flat_curve(size: int, **values: float) -> cal.CurveValues:
@@ -273,7 +269,7 @@ def test_labels_go_where_the_vote_helps_least() -> None:
     result = tri.triage(
         (np.arange(6) + 0.5) / 6, budget=2, curve=curve, vote_holds=np.arange(6) < 5
     )
-    assert result.annotate_queue.tolist() == [5, 4]  # 5 is beyond the floor: no alternative
+    assert result.priority.argmax() == 5  # beyond the floor: no alternative
     assert result.routes() == ["weak"] * 4 + ["annotate"] * 2
 
 
@@ -320,8 +316,7 @@ def test_paper_fractions_cut_by_rank() -> None:
     assert (result.weight == np.isin(routes, ["weak", "annotate"])).all()
     short = tri.triage(ranks, budget=100, options=options)
     assert short.counts() == {"discard": 421, "weak": 286, "annotate": 100, "defer": 193}
-    assert (ranks[short.annotate_queue] > 0.9).all()
-    assert (np.diff(ranks[short.annotate_queue]) < 0).all()
+    assert ranks[np.array(short.routes()) == "annotate"].min() > 0.9
 
 
 def test_labelled_probes_are_not_paid_twice() -> None:
@@ -333,7 +328,6 @@ def test_labelled_probes_are_not_paid_twice() -> None:
     assert result.reasons() == [
         "probe_mastered", "probe_hopeless", "annotate_probe", "annotate_probe", "annotate_gain",
     ]  # fmt: skip
-    assert result.annotate_queue.tolist() == [4]
 
 
 def simulated_weak_route(seed: int) -> float:
@@ -348,11 +342,11 @@ def simulated_weak_route(seed: int) -> float:
     # Wrong answers agree with each other on stubborn questions: the vote is confidently wrong.
     rival = np.where(rng.random(size) < stubborn, G - correct, (G - correct) // 2)
     right, share = correct > rival, np.maximum(correct, rival) / G
-    ranks = cal.rank_fractions(difficulty + noise * rng.normal(size=size))
-    drawn = cal.draw_probes(ranks, num_probes, seed)
+    ranks = rank_fractions(difficulty + noise * rng.normal(size=size))
+    drawn = draw_probes(ranks, num_probes, seed)
     rows = cal.ProbeEvidence(
         ranks[drawn], correct[drawn], np.full(num_probes, G), right[drawn],
-        np.zeros(num_probes, dtype=bool), share[drawn], right[drawn],
+        np.zeros(num_probes, dtype=bool), share[drawn],
     )  # fmt: skip
     fitted = cal.calibrate(rows)
     labelled = np.zeros(size, dtype=bool)

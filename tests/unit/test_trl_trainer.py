@@ -22,7 +22,7 @@ from transformers import Qwen3ForCausalLM
 from trl import GRPOTrainer
 
 from pivottrace.backends import hf
-from pivottrace.backends.trl import quiet_libraries, training_dataset
+from pivottrace.backends.trl import quiet_libraries, train_grpo, training_dataset
 from pivottrace.backends.trl_config import grpo_arguments
 from pivottrace.backends.trl_trainer import WeightedGRPOTrainer, cut_at_stop, sort_and_trim
 from pivottrace.config import PoolConfig
@@ -33,16 +33,21 @@ from pivottrace.types import TRAINING_ROWS
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
-def test_weight_one_everywhere_is_plain_trl(start, tokenizer, tmp_path):
-    weighted = train(start, tokenizer, tmp_path / "ours")
-    arguments = grpo_arguments(CONFIG, tmp_path / "plain", start, 3, {})
+@pytest.mark.parametrize(
+    "cfg",
+    [CONFIG, config(loss_type="bnpo", micro_batch_size=4)],
+    ids=["default", "bnpo"],  # bnpo's loss depends on which rows share a micro-batch
+)
+def test_weight_one_everywhere_is_plain_trl(start, tokenizer, tmp_path, cfg):
+    weighted = train(start, tokenizer, tmp_path / "ours", cfg=cfg)
+    arguments = grpo_arguments(cfg, tmp_path / "plain", start, 3, {})
     model = copy.deepcopy(start)
     with quiet_libraries():
         trainer = GRPOTrainer(
             model=model,
             reward_funcs=REWARD,
             args=arguments,
-            train_dataset=training_dataset(tokenizer, training_rows(), CONFIG, 3),
+            train_dataset=training_dataset(tokenizer, training_rows(), cfg, 3),
             processing_class=tokenizer,
         )
         trainer.train()
@@ -79,6 +84,22 @@ def test_gradient_is_the_weighted_sum_by_hand(start, tokenizer, tmp_path, weight
     norm = torch.cat([p.grad.flatten() for p in model.parameters()]).norm()
     assert metrics(tmp_path)[0]["grad_norm"] == pytest.approx(norm.item(), rel=1e-4)
     assert norm > 0
+
+
+def test_micro_batches_without_advantage_skip_the_backward_pass(start, tokenizer, tmp_path):
+    """Of three groups one has an advantage: two of the six micro-batches need a gradient."""
+    model, passes = copy.deepcopy(start), []
+    model.model.norm.weight.register_hook(lambda gradient: passes.append(1))
+
+    def reward(**columns):
+        ids = columns["question_id"]
+        return [float(question == ids[0] and i % 2) for i, question in enumerate(ids)]
+
+    reward.__name__ = "one group"
+    cfg = config(steps=1, micro_batch_size=2)
+    train_grpo(model, tokenizer, training_rows(), reward, cfg, tmp_path)
+    assert len(passes) == 2
+    assert metrics(tmp_path)[0]["grad_norm"] > 0
 
 
 def test_weight_zero_everywhere_changes_nothing(start, tokenizer, tmp_path):

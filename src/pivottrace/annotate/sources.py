@@ -5,10 +5,11 @@ Whatever the source, an answer enters the run through the label store, which hol
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NoReturn
 
+import pyarrow as pa
 import pyarrow.compute as pc
 
 from pivottrace.annotate.exchange import Request, export_requests, read_answers
@@ -16,7 +17,6 @@ from pivottrace.annotate.store import LabelStore
 from pivottrace.errors import BudgetError, ConfigError, DataError, LabelsNeeded, RunDirError
 from pivottrace.ingest import read_questions
 from pivottrace.ingest.sources import WORLD_PREFIX
-from pivottrace.lab.oracle import Oracle
 from pivottrace.rundir import RunDir
 
 Purpose = Literal["probe", "annotation"]
@@ -54,50 +54,77 @@ def store(run: RunDir) -> LabelStore:
     return LabelStore(run.path / "labels.sqlite", allowed_labels(run))
 
 
+def by_value(triage: pa.Table) -> pa.Table:
+    """Rows of `triage` in the order to annotate in: the label that teaches most comes first.
+
+    Equal priorities go to the more uncertain; what has no number comes last.
+    """
+    return triage.sort_by(
+        [("priority", "descending"), ("rank", "descending"), ("question_id", "ascending")]
+    )
+
+
+def to_annotate(run: RunDir) -> list[str]:
+    """Questions of the annotate route, labelled probes among them, in order of value."""
+    triage = run.read_table("triage", made_by="triage")
+    return by_value(triage.filter(pc.field("route") == "annotate"))["question_id"].to_pylist()
+
+
 def obtain(run: RunDir, question_ids: Sequence[str], purpose: Purpose) -> dict[str, str]:
     """Return the true answers of these questions, buying those that are not there yet.
 
+    The budget is looked at before any source is. With `labels.partial` some may be missing from
+    the result: people must have answered at least one of each request, and a column must have given
+    at least one label to the run.
+
     Raises:
         LabelsNeeded: people have to give them; the file to fill in has been written.
-        BudgetError: they would exceed the budget; nothing was bought.
+        BudgetError: they would exceed the budget; nothing was asked or bought.
+        DataError: the source has no answer to one of them; nothing was bought.
     """
     labels = store(run)
-    known = {i: label.answer for i, label in labels.labels().items()}
+    known = labels.labels()
     missing = [i for i in question_ids if i not in known]
     source = run.config.labels.source
-    if missing and source == "file":
-        _ask_people(run, labels, missing, purpose, known)
-    elif missing:
-        answer = _oracle(run).answer if source == "oracle" else _column(run)
-        bought = [(i, answer(i), source, purpose) for i in missing]
+    partial = run.config.labels.partial
+    answered = any(i in known and known[i].purpose == purpose for i in question_ids)
+    if missing and not (source == "file" and partial and answered):
+        if len(missing) > labels.remaining:
+            raise BudgetError(
+                f"{len(missing)} labels are needed and {labels.remaining} are left of the budget"
+            )
+        if source == "file":
+            _ask_people(run, missing, purpose)
+        answer = _oracle(run) if source == "oracle" else _column(run)
+        truths = {i: answer(i) for i in missing}
+        bought = [(i, truth, source, purpose) for i, truth in truths.items() if truth is not None]
+        if len(bought) < len(missing) and not (partial and (known or bought)):
+            raise DataError(_no_answer(run, truths))
         labels.add_many(bought)
-        known |= {row[0]: row[1] for row in bought}
-    return {i: known[i] for i in question_ids if i in known}
+        known = labels.labels()
+    return {i: known[i].answer for i in question_ids if i in known}
+
+
+def num_asked(run: RunDir, question_ids: Sequence[str], purpose: Purpose) -> int:
+    """How many of these the source was asked for: all but those labelled for another purpose."""
+    known = store(run).labels()
+    return sum(i not in known or known[i].purpose == purpose for i in question_ids)
 
 
 def export(run: RunDir, path: Path | None = None) -> Path:
-    """Write the file of questions that wait for a label; None where none does.
+    """Write the file of questions that wait for a label.
 
     Raises:
         RunDirError: no question waits for a label.
     """
-    requests: tuple[tuple[Purpose, str, str], ...] = (
-        ("probe", "probes", "calibrate"),
-        ("annotation", "triage", "triage"),
-    )
-    for purpose, table, stage in requests:
-        if not run.table_path(table).is_file():
-            continue
-        rows = run.read_table(table, made_by=stage)
-        if table == "triage":
-            rows = rows.filter(pc.field("route") == "annotate")
-        known = store(run).labels()
-        missing = [i for i in rows["question_id"].to_pylist() if i not in known]
-        if missing:
-            return _write_requests(run, missing, purpose, path)
-    raise RunDirError(
-        f"{run.path}: no question waits for a label. Go on with: pivottrace run {run.path}"
-    )
+    requested = _requested(run)
+    known = store(run).labels() if requested else {}
+    missing = [i for i in requested if i not in known]
+    if not missing:
+        raise RunDirError(
+            f"{run.path}: no question waits for a label. Go on with: pivottrace run {run.path}"
+        )
+    return _write_requests(run, missing, requested[missing[0]], path)
 
 
 def import_file(run: RunDir, path: Path) -> tuple[int, int]:
@@ -113,8 +140,8 @@ def import_file(run: RunDir, path: Path) -> tuple[int, int]:
     unasked = [i for i, _ in result.answers if i not in purposes]
     if unasked:
         raise DataError(
-            f"{path}: question {unasked[0]!r} was not chosen for a label ({len(unasked)} such "
-            f"rows). Fill in only the file that the run wrote."
+            f"{path}: question {unasked[0]!r} does not wait for a label ({len(unasked)} such "
+            f"rows). Fill in only the file that the run wrote last."
         )
     labels = store(run)
     before = labels.used
@@ -123,36 +150,28 @@ def import_file(run: RunDir, path: Path) -> tuple[int, int]:
 
 
 def _requested(run: RunDir) -> dict[str, Purpose]:
-    """Questions chosen for a label so far, and what for."""
-    purposes: dict[str, Purpose] = {}
-    if run.table_path("triage").is_file():
-        triage = run.read_table("triage", made_by="triage")
-        for i in triage.filter(pc.field("route") == "annotate")["question_id"].to_pylist():
-            purposes[i] = "annotation"
+    """Questions that may be given a label by now, and what for; in the order to ask for them.
+
+    Once the probes have been evaluated, those that nobody labelled are no probes any more: triage
+    has given their share of the budget to annotation.
+    """
+    probes: list[str] = []
     if run.table_path("probes").is_file():
-        for i in run.read_table("probes", made_by="calibrate")["question_id"].to_pylist():
-            purposes[i] = "probe"
-    return purposes
+        probes = run.read_table("probes", made_by="calibrate")["question_id"].to_pylist()
+    if run.is_done("calibrate"):
+        known = store(run).labels()
+        probes = [i for i in probes if i in known]
+    chosen = to_annotate(run) if run.table_path("triage").is_file() else []
+    asked_as: dict[str, Purpose] = dict.fromkeys(chosen, "annotation")
+    return asked_as | dict.fromkeys(probes, "probe")
 
 
-def _column(run: RunDir) -> Callable[[str], str]:
+def _column(run: RunDir) -> Callable[[str], str | None]:
     pool = run.read_table("pool", made_by="run")
-    answers = dict(zip(pool["id"].to_pylist(), pool["answer"].to_pylist(), strict=True))
-
-    def answer(question_id: str) -> str:
-        found = answers[question_id]
-        if found is None:
-            raise DataError(
-                f"{run.config.pool.questions}: question {question_id!r} was chosen for a label "
-                f"and has no answer in its answer column. Fill it in, name the column with "
-                f"--map answer=COLUMN, or set labels.source = 'file'."
-            )
-        return found
-
-    return answer
+    return dict(zip(pool["id"].to_pylist(), pool["answer"].to_pylist(), strict=True)).get
 
 
-def _oracle(run: RunDir) -> Oracle:
+def _oracle(run: RunDir) -> Callable[[str], str | None]:
     source = run.config.pool.questions
     if not source.startswith(WORLD_PREFIX):
         raise ConfigError(
@@ -160,18 +179,20 @@ def _oracle(run: RunDir) -> Oracle:
             f"pool.questions is {source!r}. Set labels.source = 'column' or 'file'."
         )
     world = read_questions(source, column_map={}, split=run.config.pool.split, limit=None)
-    return Oracle(dict(zip(world["id"].to_pylist(), world["answer"].to_pylist(), strict=True)))
+    return dict(zip(world["id"].to_pylist(), world["answer"].to_pylist(), strict=True)).get
 
 
-def _ask_people(
-    run: RunDir, labels: LabelStore, missing: list[str], purpose: Purpose, known: dict[str, str]
-) -> None:
-    if run.config.labels.partial and known:
-        return
-    if len(missing) > labels.remaining:
-        raise BudgetError(
-            f"{len(missing)} labels are needed and {labels.remaining} are left of the budget"
-        )
+def _no_answer(run: RunDir, truths: Mapping[str, str | None]) -> str:
+    gaps = [i for i, truth in truths.items() if truth is None]
+    return (
+        f"{run.config.pool.questions}: question {gaps[0]!r} was chosen for a label and has no "
+        f"answer in its answer column ({len(gaps)} of {len(truths)} chosen). Fill it in, name the "
+        f"column with --map answer=COLUMN, set labels.source = 'file', or leave such questions out "
+        f"with labels.partial = true (one answer is needed at least)."
+    )
+
+
+def _ask_people(run: RunDir, missing: list[str], purpose: Purpose) -> NoReturn:
     path = _write_requests(run, missing, purpose, None)
     what = "probe questions" if purpose == "probe" else "questions"
     raise LabelsNeeded(

@@ -80,8 +80,7 @@ def signals_from_hidden(
 def _decoder_returns(model: Any, output: Any) -> Iterator[None]:
     """Make a model's decoder return `output` inside the block, whatever it is called with."""
     decoder = decoder_of(model)
-    # Set on the instance, as hooks of multi-device models may be too: put back exactly what was
-    # there.
+    # Set on the instance, as hooks of multi-device models may be: put back exactly what was there.
     had = vars(decoder).get("forward")
     decoder.forward = lambda *args, **kwargs: output
     try:
@@ -103,7 +102,6 @@ def decoder_of(model: Any) -> Any:
     if decoder is model:
         raise ModelError(
             f"{type(model).__name__} has no decoder apart from its head (`base_model`); load it "
-            "as a causal "
-            "language model (AutoModelForCausalLM)."
+            "as a causal language model (AutoModelForCausalLM)."
         )
     return decoder

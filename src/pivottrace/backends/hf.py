@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from jinja2 import TemplateError
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GenerationConfig
+from transformers.utils import cached_file
 
 from pivottrace.backends.batches import in_batches
 from pivottrace.backends.compact import generate_compacting
@@ -71,17 +72,21 @@ def load_model(config: ModelConfig) -> tuple[Any, Any]:
             use_safetensors=True,
             trust_remote_code=False,
         )
+        if config.revision is not None:
+            # TRL loads the reference model of `beta` > 0 by this name, without any revision.
+            weights = cached_file(path, "config.json", revision=config.revision)
+            model.config.name_or_path = Path(weights).parent
     except (OSError, ValueError) as error:
         raise ModelError(
             f"{config.path}: the model cannot be loaded: {_first_line(error)}"
         ) from error
     if tokenizer.pad_token_id is None:
-        tokenizer.pad_token = _end_token(model, tokenizer, config.path)
+        tokenizer.pad_token = tokenizer.eos_token = _end_token(model, tokenizer, config.path)
     return model.to(device).eval(), tokenizer
 
 
 def _end_token(model: Any, tokenizer: Any, path: str) -> str:
-    """A token that ends the model's responses, to pad with where the tokenizer names none."""
+    """A token that ends the model's responses, where the tokenizer names neither it nor padding."""
     tokens = tokenizer.convert_ids_to_tokens(stop_token_ids(model, tokenizer))
     token = next((token for token in tokens if token is not None), None)
     if token is None:

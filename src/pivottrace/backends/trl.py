@@ -20,6 +20,7 @@ from transformers.utils.logging import (
     is_progress_bar_enabled,
 )
 
+from pivottrace.backends import hf
 from pivottrace.backends.compact import compacting
 from pivottrace.backends.trl_config import grpo_arguments, training_order
 from pivottrace.backends.trl_state import (
@@ -167,7 +168,7 @@ def trl_prompt(tokenizer: Any, messages: list[dict[str, str]]) -> list[dict[str,
     """A prompt in the form that TRL turns into exactly the tokens of `hf.render_prompt`."""
     if tokenizer.chat_template is not None:
         return messages
-    return "\n\n".join(message["content"] for message in messages) + "\n"
+    return hf.plain_text(messages)
 
 
 def rows_digest(rows: pa.Table) -> str:

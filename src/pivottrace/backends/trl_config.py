@@ -45,14 +45,12 @@ def grpo_arguments(
     (`training_order`); no tracker. As in TRL and unlike the paper, no KL term unless `beta` is set.
 
     An optimizer step takes all the rollouts that were generated for it, so every step is a
-    generation
-    boundary: a checkpoint never falls between rollouts and their use, and TRL need not compute the
-    old policy's log-probabilities in another forward pass.
+    generation boundary: a checkpoint never falls between rollouts and their use, and TRL need not
+    compute the old policy's log-probabilities in another forward pass.
 
     Raises:
         ConfigError: `micro_batch_size` does not divide a process' rollouts, or a process would hold
-        a
-            part of a group.
+            a part of a group.
     """
     num_processes = int(os.environ.get("WORLD_SIZE", "1"))  # as accelerate and torchrun set it
     on_cpu = model.device.type == "cpu"

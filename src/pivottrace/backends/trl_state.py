@@ -19,6 +19,7 @@ import torch
 from transformers import TrainerCallback
 
 from pivottrace.errors import ConfigError, ModelError
+from pivottrace.rundir import write_text
 
 MARKER = "whole.json"
 SETTINGS = "settings.json"
@@ -40,7 +41,7 @@ def mark_whole(checkpoint: Path) -> None:
     for name in sizes:
         with (checkpoint / name).open("rb") as file:
             os.fsync(file.fileno())
-    replace_text(checkpoint / MARKER, json.dumps(sizes, indent=2, sort_keys=True))
+    write_text(checkpoint / MARKER, json.dumps(sizes, indent=2, sort_keys=True))
 
 
 def is_whole(checkpoint: Path) -> bool:
@@ -79,7 +80,7 @@ def refuse_changed_settings(folder: Path, settings: dict[str, Any]) -> None:
     path = folder / SETTINGS
     now = json.loads(json.dumps(settings))
     if not path.is_file():
-        replace_text(path, json.dumps(now, indent=2, sort_keys=True) + "\n")
+        write_text(path, json.dumps(now, indent=2, sort_keys=True) + "\n")
         return
     was = json.loads(path.read_text())
     changed = [
@@ -119,17 +120,7 @@ def cut_lines_after(path: Path, step: int) -> None:
             break  # torn by a kill: nothing can follow it
         if row["step"] <= step:
             kept.append(line + "\n")
-    replace_text(path, "".join(kept))
-
-
-def replace_text(path: Path, text: str) -> None:
-    """Write a small file atomically."""
-    beside = path.with_name(f".{path.name}.tmp")
-    with beside.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    beside.replace(path)
+    write_text(path, "".join(kept))
 
 
 # Callbacks ------------------------------------------------------------------------------------

@@ -2,7 +2,9 @@
 
 Scaling the reward would do nothing, because group normalisation divides the scale out again. What
 else is here saves time and leaves the step as it is: micro-batches are made of rows of like length
-and lose the padding that they don't need, and those without any advantage skip the backward pass.
+and lose the padding that they don't need (not with `loss_type = "bnpo"`, where a row's part in the
+loss depends on the others of its micro-batch), and those without any advantage skip the backward
+pass.
 """
 
 from __future__ import annotations
@@ -39,8 +41,7 @@ class WeightedGRPOTrainer(GRPOTrainer):
 
     Args:
         stop: Strings that end a response. Tokens after the first one are cut before rewards and
-        loss,
-            because TRL gives the model's `generate` no tokenizer to find them with.
+            loss, because TRL gives the model's `generate` no tokenizer to find them with.
         *args: As TRL's.
         **kwargs: As TRL's.
 
@@ -80,7 +81,7 @@ class WeightedGRPOTrainer(GRPOTrainer):
     def _prepare_inputs(self, generation_batch: Any) -> Any:
         before = self._buffered_inputs
         inputs = super()._prepare_inputs(generation_batch)
-        if not self.model.training or self._buffered_inputs is before:
+        if not self.model.training or self._buffered_inputs is before or self.loss_type == "bnpo":
             return inputs
         self._buffered_inputs = sort_and_trim(self._buffered_inputs)
         return self._buffered_inputs[self._step % self.args.steps_per_generation]
@@ -115,7 +116,8 @@ def sort_and_trim(batches: list[dict[str, torch.Tensor]]) -> list[dict[str, torc
     """Share a step's rows out among its micro-batches anew, by length, and trim their padding.
 
     Rows without an advantage come last, so that whole micro-batches of them can be skipped. The sum
-    over micro-batches is the same.
+    over micro-batches is the same, as long as the loss weighs a row whatever micro-batch it is in:
+    all of TRL's do but `bnpo`, which divides by the micro-batch's own number of tokens.
 
     Args:
         batches: Micro-batches of equal size; a single one, or ones with columns that are not known

@@ -17,7 +17,6 @@ import numpy as np
 import numpy.typing as npt
 
 from pivottrace.core.intervals import fewest_trials, share_interval, share_lower_bound
-from pivottrace.core.probes import default_num_probes, draw_probes, rank_fractions, rank_order
 from pivottrace.errors import ConfigError, DataError
 
 __all__ = [
@@ -26,11 +25,7 @@ __all__ = [
     "ProbeEvidence",
     "RouteFloor",
     "calibrate",
-    "default_num_probes",
     "default_window",
-    "draw_probes",
-    "rank_fractions",
-    "rank_order",
     "route_reliability",
 ]
 
@@ -49,13 +44,12 @@ class ProbeEvidence:
     """What the labels of n probes say; all arrays (n,), in any order.
 
     Attributes:
-        ranks: place in the ranking, u in (0, 1), low is certain (`rank_fractions`).
+        ranks: place in the ranking, u in (0, 1), low is certain (`probes.rank_fractions`).
         num_correct: sampled rollouts whose answer is the true one.
         num_samples: sampled rollouts, at least 2 (one says nothing about spread).
         vote_right: the majority answer is the true one; False where the vote abstained.
         vote_abstained: no answer won (tie, or all empty).
         vote_share: share of the rollouts behind the winning answer; NaN where none won.
-        greedy_correct: the greedy trace's answer is the true one (reported only).
 
     Raises:
         DataError: lengths differ, or a value is impossible; the message names the probe.
@@ -67,7 +61,6 @@ class ProbeEvidence:
     vote_right: BoolArray
     vote_abstained: BoolArray
     vote_share: FloatArray
-    greedy_correct: BoolArray
 
     def __post_init__(self) -> None:
         shapes = {field.name: np.shape(getattr(self, field.name)) for field in fields(self)}

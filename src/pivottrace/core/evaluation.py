@@ -77,8 +77,8 @@ def average_accuracy(counts: QuestionCounts, level: float = LEVEL) -> Interval:
     vary like the questions' shares do, p(1 - p) / SE^2, with SE the standard error clustered by
     question. It lies between Q (a question is all right or all wrong) and the number of samples
     (they are independent). Where all samples are right, or all wrong, nothing is known of how alike
-    they are, so a question counts as one trial: 50 of 50 questions right is [0.93, 1], never [1,
-    1].
+    they are, so a question counts as one trial: 50 of 50 questions right give [0.93, 1], and
+    never [1, 1].
 
     Args:
         counts: Right samples of each question; questions weigh the same.

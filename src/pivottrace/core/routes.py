@@ -14,7 +14,6 @@ import numpy.typing as npt
 from pivottrace.errors import ConfigError
 
 FloatArray = npt.NDArray[np.float64]
-IntArray = npt.NDArray[np.int64]
 
 PAPER_FRACTIONS = (0.293, 0.421)  # annotated, discarded: DE-Venus section 4.3
 
@@ -125,8 +124,6 @@ class TriageResult:
         label_gain: (Q,) expected learning from the true answer, in [0, ~0.7]; NaN if unknown.
         pseudo_gain: (Q,) expected learning from the majority vote; negative when it unteaches.
         priority: (Q,) label_gain over the best alternative without a label, at least 0.
-        annotate_queue: indices of the questions to buy a label for, most valuable first; probes
-            that are labelled already are not in it. Never longer than the budget.
     """
 
     route: npt.NDArray[np.int8]
@@ -136,7 +133,6 @@ class TriageResult:
     label_gain: FloatArray
     pseudo_gain: FloatArray
     priority: FloatArray
-    annotate_queue: IntArray
 
     def routes(self) -> list[str]:
         """Return every question's route by name."""

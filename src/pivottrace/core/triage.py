@@ -54,7 +54,6 @@ __all__ = [
 
 FloatArray = npt.NDArray[np.float64]
 BoolArray = npt.NDArray[np.bool_]
-IntArray = npt.NDArray[np.int64]
 
 
 def triage(
@@ -108,11 +107,11 @@ def triage(
         priority = label_gain - np.where(may_be_weak, pseudo_gain, 0.0)
         priority = np.round(priority, GAIN_DECIMALS)
         _route_by_gain(board, curve, label_gain, evidence, options)
-        queue = _route_auction(board, priority, curve, budget, options)
+        _route_auction(board, priority, curve, budget, options)
         _route_unlabelled(board, holds, pseudo_gain, evidence)
     else:
         priority = label_gain - np.fmax(pseudo_gain, 0.0)
-        queue = _route_by_fraction(board, options.fractions, budget, evidence)
+        _route_by_fraction(board, options.fractions, budget, evidence)
     return TriageResult(
         route=board.route,
         reason=board.reason,
@@ -121,7 +120,6 @@ def triage(
         label_gain=label_gain,
         pseudo_gain=pseudo_gain,
         priority=np.maximum(priority, 0.0),
-        annotate_queue=queue,
     )
 
 
@@ -176,19 +174,17 @@ def _route_by_gain(
 
 def _route_auction(
     board: _Board, priority: FloatArray, curve: CurveValues, budget: int, options: TriageOptions
-) -> IntArray:
+) -> None:
     """Give labels to the best priorities; ties to the more uncertain, then the lower index."""
     hopeless = curve.mu <= options.hopeless_ceiling
     bidders = np.flatnonzero(board.open() & ((priority > 0.0) | hopeless))
     order = np.lexsort((bidders, -board.ranks[bidders], -priority[bidders]))
-    queue = bidders[order[:budget]].astype(np.int64)
     won = np.zeros(board.route.size, dtype=bool)
-    won[queue] = True
+    won[bidders[order[:budget]]] = True
     board.put(won & hopeless, Route.ANNOTATE, Reason.ANNOTATE_HOPELESS)
     board.put(won, Route.ANNOTATE, Reason.ANNOTATE_GAIN)
     # Their votes are almost surely wrong: without a label they are not trained on.
     board.put(hopeless, Route.DEFER, Reason.DEFER_BUDGET)
-    return queue
 
 
 def _route_unlabelled(
@@ -203,7 +199,7 @@ def _route_unlabelled(
 
 def _route_by_fraction(
     board: _Board, fractions: tuple[float, float], budget: int, evidence: QuestionEvidence
-) -> IntArray:
+) -> None:
     """Cut the ranking at the paper's shares; the cuts count labelled probes too, not failures."""
     ranked = np.flatnonzero(~np.isnan(board.ranks) & (evidence.failure_code == 0))
     order = ranked[np.argsort(board.ranks[ranked], kind="stable")].astype(np.int64)
@@ -214,15 +210,13 @@ def _route_by_fraction(
     highest = order[::-1][:annotate]
     # Within a tie the lower index goes first, as in calibration.
     highest = highest[np.lexsort((highest, -board.ranks[highest]))]
-    queue = highest[board.open()[highest]][:budget]
     won = np.zeros(board.route.size, dtype=bool)
-    won[queue] = True
+    won[highest[board.open()[highest]][:budget]] = True
     board.put(place < discard, Route.DISCARD, Reason.FRACTION_LOWEST)
     board.put(won, Route.ANNOTATE, Reason.ANNOTATE_FRACTION_HIGHEST)
     board.put(place >= order.size - annotate, Route.DEFER, Reason.DEFER_BUDGET)
     board.put(evidence.vote_abstained, Route.DEFER, Reason.DEFER_NO_VOTE)
     board.put(board.open(), Route.WEAK, Reason.WEAK_FRACTION_MIDDLE)
-    return queue
 
 
 def _weights(board: _Board, curve: CurveValues) -> FloatArray:

@@ -8,7 +8,7 @@ from pivottrace.estimators.evidence import TraceEvidence
 
 
 def consistency(evidence: TraceEvidence) -> float:
-    """One minus the largest equivalence class' share of all samples, in [0, 1]; 1 if empty."""
+    """One minus the largest equivalence class' share of all samples, in [0, 1]; NaN without any."""
     if not evidence.answer_classes:
         return float("nan")
     answered = Counter(c for c in evidence.answer_classes if c >= 0)

@@ -27,7 +27,7 @@ SPLITS: dict[Split, range] = {
 NUM_STEPS = {2: 0.45, 3: 0.35, 4: 0.20}
 # How many unfamiliar facts a question holds, with its probability.
 PRESETS: dict[str, dict[int, float]] = {
-    "default": {0: 0.45, 1: 0.40, 2: 0.15},
+    "default": {0: 0.50, 1: 0.37, 2: 0.13},
     "hard": {0: 0.10, 1: 0.55, 2: 0.35},
     "easy": {0: 0.68, 1: 0.25, 2: 0.07},
 }

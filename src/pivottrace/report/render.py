@@ -14,6 +14,7 @@ from markupsafe import Markup
 
 from pivottrace import tables
 from pivottrace.config import EMBEDDED_MODEL, dump_config
+from pivottrace.estimators import ESTIMATORS
 from pivottrace.report import collect, wording
 from pivottrace.report.examples import examples
 from pivottrace.report.figures import (
@@ -25,7 +26,6 @@ from pivottrace.report.figures import (
 from pivottrace.report.statistics import RankCorrelation, rank_correlations
 from pivottrace.report.texts import MAX_CONFIG_CHARS, Decode, clean, cut, field
 from pivottrace.rundir import RunDir, write_text
-from pivottrace.types import ESTIMATORS
 
 # Fewer probes than this and an estimator's place among the others says next to nothing.
 FEW_PROBES = 128

@@ -29,8 +29,11 @@ def run(run: RunDir) -> None:
     if not run.table_path("probes").is_file():
         run.write_table("probes", _draw(run, ids, scores))
     probes = run.read_table("probes", made_by="calibrate").to_pylist()
-    truths = sources.obtain(run, [row["question_id"] for row in probes], "probe")
-    rows = _evidence(run, [row for row in probes if row["question_id"] in truths], truths)
+    chosen = [row["question_id"] for row in probes]
+    truths = sources.obtain(run, chosen, "probe")
+    labelled = [row for row in probes if row["question_id"] in truths]
+    with Verifier(run.config.answers.verifier, run.config.answers.timeout_s) as verifier:
+        rows = _evidence(run, labelled, truths, verifier)
     run.write_table("evidence", pa.Table.from_pylist(rows, schema=EVIDENCE))
     if rows:
         run.write_table("calibration", _curve_table(run, tables.probe_evidence(rows)))
@@ -39,11 +42,13 @@ def run(run: RunDir) -> None:
     run.mark_done(
         "calibrate",
         num_probes=len(rows),
+        labels_asked=sources.num_asked(run, chosen, "probe"),
         labels_used=sources.store(run).used,
         labels_allowed=sources.allowed_labels(run),
         mean_correctness=_mean(rows, lambda r: r["num_correct"] / r["num_samples"]),
         greedy_accuracy=_mean(rows, lambda r: r["greedy_right"]),
         vote_accuracy=_mean(rows, lambda r: r["vote_right"]),
+        **verifier.facts(),
     )
 
 
@@ -68,7 +73,7 @@ def _draw(run: RunDir, ids: list[str], scores: np.ndarray) -> pa.Table:
 
 
 def _evidence(
-    run: RunDir, probes: list[dict[str, Any]], truths: dict[str, str]
+    run: RunDir, probes: list[dict[str, Any]], truths: dict[str, str], verifier: Verifier
 ) -> list[dict[str, Any]]:
     answers = tables.sampled_answers(run)
     greedy = run.read_parts("rollouts_greedy", "rollout", ["question_id", "answer"])
@@ -78,24 +83,23 @@ def _evidence(
     )
     vote_of = {row["question_id"]: row for row in votes.to_pylist()}
     rows = []
-    with Verifier(run.config.answers.verifier, run.config.answers.timeout_s) as verifier:
-        for probe in probes:
-            question_id = probe["question_id"]
-            vote, truth = vote_of[question_id], truths[question_id]
-            given = [*answers[question_id], vote["vote_answer"], greedy_answers[question_id]]
-            *samples, vote_right, greedy_right = verifier.check_many(given, [truth] * len(given))
-            abstained = vote["vote_reason"] != "ok"
-            rows.append(
-                probe
-                | {
-                    "num_correct": sum(samples),
-                    "num_samples": len(samples),
-                    "vote_right": vote_right and not abstained,
-                    "vote_abstained": abstained,
-                    "vote_share": None if abstained else vote["vote_share"],
-                    "greedy_right": greedy_right,
-                }
-            )
+    for probe in probes:
+        question_id = probe["question_id"]
+        vote, truth = vote_of[question_id], truths[question_id]
+        given = [*answers[question_id], vote["vote_answer"], greedy_answers[question_id]]
+        *samples, vote_right, greedy_right = verifier.check_many(given, [truth] * len(given))
+        abstained = vote["vote_reason"] != "ok"
+        rows.append(
+            probe
+            | {
+                "num_correct": sum(samples),
+                "num_samples": len(samples),
+                "vote_right": vote_right and not abstained,
+                "vote_abstained": abstained,
+                "vote_share": None if abstained else vote["vote_share"],
+                "greedy_right": greedy_right,
+            }
+        )
     return rows
 
 

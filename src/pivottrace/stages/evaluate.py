@@ -36,7 +36,8 @@ def run(run: RunDir, which: Which) -> None:
     is nothing to evaluate.
 
     Raises:
-        RunDirError: `after` is asked for before training has finished.
+        RunDirError: `after` is asked for before training has finished, or `before` of another
+            model than the rollouts came from.
     """
     questions = held_out_questions(run)
     if not questions:
@@ -78,6 +79,7 @@ def _figures(run: RunDir) -> dict[str, Any]:
 def _evaluate(run: RunDir, which: Which, questions: list[dict[str, Any]]) -> None:
     """Sample and check part by part, then join the parts into one table."""
     from pivottrace.backends import hf  # heavy
+    from pivottrace.backends.identity import refuse_another_model
 
     config, name = run.config, f"evaluation_{which}"
     trained = run.round_path / "train" / "model"
@@ -85,6 +87,8 @@ def _evaluate(run: RunDir, which: Which, questions: list[dict[str, Any]]) -> Non
         update={"path": str(trained), "revision": None} if which == "after" else {}
     )
     model, tokenizer = hf.load_model(source)
+    if which == "before":
+        refuse_another_model(run, model, tokenizer)
     size = config.rollouts.part_size
     starts = range(0, len(questions), size)
     with (

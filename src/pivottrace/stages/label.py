@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import pyarrow.compute as pc
-
 from pivottrace.annotate import sources
 from pivottrace.rundir import RunDir
 
@@ -16,7 +14,11 @@ def run(run: RunDir) -> None:
     """
     if run.is_done("label"):
         return
-    triage = run.read_table("triage", made_by="triage")
-    chosen = triage.filter(pc.field("route") == "annotate")["question_id"].to_pylist()
+    chosen = sources.to_annotate(run)
     labels = sources.obtain(run, chosen, "annotation")
-    run.mark_done("label", labels_used=sources.store(run).used, num_labelled=len(labels))
+    run.mark_done(
+        "label",
+        labels_asked=sources.num_asked(run, chosen, "annotation"),
+        labels_used=sources.store(run).used,
+        num_labelled=len(labels),
+    )

@@ -6,8 +6,7 @@ index), so that a part made again after a kill is the same.
 
 from __future__ import annotations
 
-import hashlib
-import json
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -20,17 +19,33 @@ from pivottrace.progress import progress
 from pivottrace.rundir import RunDir, part_seed, run_parts
 from pivottrace.types import ROLLOUTS
 
+NO_CHAT_TEMPLATE = (
+    "the model has no chat template: questions are put to it as plain text, which a chat model "
+    "rarely expects"
+)
+
 
 def run(run: RunDir) -> None:
-    """Write the parts of `rollouts_greedy` and `rollouts_sampled`; finished ones are kept."""
+    """Write the parts of `rollouts_greedy` and `rollouts_sampled`; finished ones are kept.
+
+    Raises:
+        RunDirError: the model is not the one that finished parts came from.
+    """
     if run.is_done("rollout"):
         return
     # Loading takes seconds and the question table is at hand, so look at it first.
     questions = run.read_table("pool", made_by="run").select(["id", "prompt"]).to_pylist()
 
     from pivottrace.backends import hf
+    from pivottrace.backends.identity import refuse_another_model
 
     model, tokenizer = hf.load_model(run.config.model)
+    facts = refuse_another_model(run, model, tokenizer) | {
+        "chat_template": tokenizer.chat_template is not None,
+        "dtype": str(model.dtype).removeprefix("torch."),
+    }
+    if tokenizer.chat_template is None:
+        print(f"note: {NO_CHAT_TEMPLATE}", file=sys.stderr, flush=True)
     settings, pool = run.config.rollouts, run.config.pool
     prompts = [
         hf.render_prompt(
@@ -45,7 +60,8 @@ def run(run: RunDir) -> None:
 
         def make(index: int, kind: str = kind, num_samples: int = num_samples) -> pa.Table:
             chosen = range(starts[index], min(starts[index] + settings.part_size, len(questions)))
-            fits = [i for i in chosen if _fits(prompts[i], settings.max_new_tokens, limit)]
+            unfit = {i: _unfit(prompts[i], settings.max_new_tokens, limit) for i in chosen}
+            fits = [i for i in chosen if unfit[i] is None]
             responses = hf.generate(
                 model,
                 tokenizer,
@@ -58,6 +74,8 @@ def run(run: RunDir) -> None:
                 batch_size=settings.batch_size,
                 seed=part_seed(run.config.seed, kind, index),
             )
+            # Only now: an attempt that fails before it has anything to keep binds nobody.
+            run.begin("rollout", **facts)
             by_question = dict(zip(fits, responses, strict=True))
             rows = [
                 row
@@ -65,7 +83,7 @@ def run(run: RunDir) -> None:
                 for row in _rows(
                     questions[i]["id"],
                     prompts[i] if kind == "greedy" else None,
-                    by_question.get(i),
+                    by_question.get(i, unfit[i]),
                     run.config.answers.pattern,
                 )
             ]
@@ -82,40 +100,27 @@ def run(run: RunDir) -> None:
     run.mark_done(
         "rollout",
         num_questions=len(questions),
+        num_parts=len(starts),
         failures=_count_failures(run, len(starts)),
-        model_digest=model_digest(model),
-        tokenizer_digest=tokenizer_digest(tokenizer),
-        chat_template=tokenizer.chat_template is not None,
-        dtype=str(model.dtype).removeprefix("torch."),
+        **facts,
     )
 
 
-def model_digest(model: Any) -> str:
-    """SHA-256 over names, shapes and a checksum of every weight: tells models apart, cheaply."""
-    digest = hashlib.sha256()
-    for name, weight in sorted(model.state_dict().items()):
-        total = weight.double().sum().item()
-        squares = weight.double().pow(2).sum().item()
-        digest.update(f"{name}{tuple(weight.shape)}{total:.6e}{squares:.6e}".encode())
-    return digest.hexdigest()
-
-
-def tokenizer_digest(tokenizer: Any) -> str:
-    """SHA-256 of vocabulary, special tokens and chat template."""
-    parts = [tokenizer.get_vocab(), tokenizer.special_tokens_map, tokenizer.chat_template]
-    return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
-
-
-def _fits(prompt: Sequence[int], max_new_tokens: int, limit: int | None) -> bool:
-    return bool(prompt) and (limit is None or len(prompt) + max_new_tokens <= limit)
+def _unfit(prompt: Sequence[int], max_new_tokens: int, limit: int | None) -> str | None:
+    """Why a prompt cannot be put to the model; None where it can."""
+    if not prompt:
+        return "empty_prompt"
+    if limit is not None and len(prompt) + max_new_tokens > limit:
+        return "prompt_too_long_for_the_model"
+    return None
 
 
 def _rows(
     question_id: str, prompt: list[int] | None, responses: Any, pattern: str | None
 ) -> list[dict[str, Any]]:
-    if responses is None:
-        reason = "prompt_too_long_for_the_model"
-        return [_row(question_id, 0, prompt, [], "", None, "failed", reason)]
+    """A row a response; where there is none, `responses` is the reason, and so is the one row."""
+    if isinstance(responses, str):
+        return [_row(question_id, 0, prompt, [], "", None, "failed", responses)]
     return [
         _row(
             question_id, sample, prompt, r.tokens, r.text, extract_answer(r.text, pattern),

@@ -19,8 +19,10 @@ from pivottrace.core.pivots import find_onsets, find_peaks, reference_threshold
 from pivottrace.estimators import ESTIMATORS
 from pivottrace.estimators.evidence import TraceEvidence
 from pivottrace.rundir import RunDir, write_text
-from pivottrace.types import SCORES
+from pivottrace.types import scores_schema
 from pivottrace.verifier import Verifier
+
+SCORES = scores_schema(ESTIMATORS)
 
 
 def run(run: RunDir) -> None:
@@ -38,15 +40,14 @@ def run(run: RunDir) -> None:
         for signal, trace in zip(signals, greedy.to_pylist(), strict=True):
             classes = group_equivalent(answers[signal["question_id"]], verifier.equal)
             rows.append(_score(run, signal, trace, answers, classes, threshold))
-        timeouts = verifier.timeouts
     run.write_table("scores", pa.Table.from_pylist(rows, schema=SCORES))
     run.mark_done(
         "score",
         threshold=threshold,
         estimator=estimator,
         num_unscored=sum(row["failure"] is not None for row in rows),
-        verifier_timeouts=timeouts,
         smallest_top2_margin=_smallest([s["top2_margin"] for s in signals]),
+        **verifier.facts(),
     )
 
 
@@ -62,6 +63,7 @@ def _threshold(run: RunDir, signals: list[dict[str, Any]]) -> float | None:
         ]
         percentile = run.config.pivots.percentile
         reference["threshold"] = reference_threshold(traces, percentile) if traces else None
+        run.begin("score")
         write_text(path, json.dumps(reference, indent=2) + "\n")
     return reference["threshold"]
 

@@ -24,7 +24,11 @@ SIGNAL_COLUMNS = ("far_mass", "far_mass_all", "waad", "entropy", "log_prob")
 
 
 def run(run: RunDir) -> None:
-    """Write the parts of `signals`, one for each part of the greedy rollouts."""
+    """Write the parts of `signals`, one for each part of the greedy rollouts.
+
+    Raises:
+        RunDirError: the rollouts are missing, or came from another model.
+    """
     if run.is_done("trace"):
         return
     rollouts = run.read_parts(
@@ -32,8 +36,10 @@ def run(run: RunDir) -> None:
     )
 
     from pivottrace.backends import hf
+    from pivottrace.backends.identity import refuse_another_model
 
     model, tokenizer = hf.load_model(run.config.model)
+    refuse_another_model(run, model, tokenizer)
     tracer = _Tracer(run, model, tokenizer.pad_token_id)
     heads = _reference_heads(run, rollouts.to_pylist(), tracer)
 
@@ -47,7 +53,8 @@ def run(run: RunDir) -> None:
             lambda index: _trace_part(run.part_path("rollouts_greedy", index), tracer, heads),
             lambda index: update(min((index + 1) * part_size, len(rollouts))),
         )
-    run.mark_done("trace", num_heads=None if heads is None else sum(map(len, heads.values())))
+    num_heads = None if heads is None else sum(map(len, heads.values()))
+    run.mark_done("trace", num_parts=num_parts, num_heads=num_heads)
 
 
 class _Tracer:
@@ -55,6 +62,7 @@ class _Tracer:
 
     def __init__(self, run: RunDir, model: Any, pad: int):
         self.settings, self.model, self.pad = run.config.trace, model, pad
+        self.window = run.config.trace.window or run.config.pivots.window
 
     def __call__(self, rows: Sequence[dict[str, Any]], heads: Any) -> list[Any]:
         """One `TokenSignals` a row, None for a row without a response."""
@@ -68,7 +76,7 @@ class _Tracer:
             signals = trace(
                 self.model,
                 [(rows[i]["prompt_tokens"], rows[i]["tokens"]) for i in batch],
-                window=self.settings.window,
+                window=self.window,
                 num_sinks=self.settings.num_sinks,
                 heads=heads,
                 pad_token_id=self.pad,
@@ -85,7 +93,9 @@ def _reference_heads(run: RunDir, rows: list[dict[str, Any]], tracer: _Tracer) -
         usable = [row for row in rows if row["failure"] is None]
         size = min(run.config.pivots.reference_size, len(usable))
         sample = random.Random(run.config.seed).sample(usable, size)
-        write_text(path, json.dumps(_profile(run, sample, tracer), indent=2) + "\n")
+        profile = _profile(run, sample, tracer)
+        run.begin("trace")
+        write_text(path, json.dumps(profile, indent=2) + "\n")
     heads = json.loads(path.read_text())["heads"]
     return None if heads is None else {int(layer): chosen for layer, chosen in heads.items()}
 

@@ -37,7 +37,7 @@ def run(run: RunDir) -> None:
         reason = "no question is both worth training on and labelled, by a person or a safe vote"
         run.mark_done("train", trained=False, reason=reason, num_rows=counts, left_out=left_out)
         return
-    _train(run, rows)
+    verifier_facts = _train(run, rows)
     settings = run.config.train
     run.mark_done(
         "train",
@@ -47,6 +47,7 @@ def run(run: RunDir) -> None:
         steps=settings.steps,
         passes=round(settings.steps * settings.questions_per_step / rows.num_rows, 2),
         rollouts=settings.steps * settings.questions_per_step * settings.num_generations,
+        **verifier_facts,
     )
 
 
@@ -92,11 +93,13 @@ def _label(row: Mapping[str, Any], labels: Mapping[str, str]) -> str | None:
     return labels[row["question_id"]] if row["route"] == "annotate" else None
 
 
-def _train(run: RunDir, rows: pa.Table) -> None:
+def _train(run: RunDir, rows: pa.Table) -> dict[str, int]:
+    """Train; returns the verifier's counts, of this process where training was resumed."""
     # Heavy; imported once there is something to train on.
     from functools import partial
 
     from pivottrace.backends import hf
+    from pivottrace.backends.identity import refuse_another_model
     from pivottrace.backends.trl import train_grpo
     from pivottrace.core.answers import extract_answer
     from pivottrace.rewards.mix import mixed_reward
@@ -104,6 +107,7 @@ def _train(run: RunDir, rows: pa.Table) -> None:
 
     config = run.config
     model, tokenizer = hf.load_model(config.model)
+    refuse_another_model(run, model, tokenizer)
     with (
         Verifier(config.answers.verifier, config.answers.timeout_s) as verifier,
         progress("train", config.train.steps, "steps") as update,
@@ -127,6 +131,7 @@ def _train(run: RunDir, rows: pa.Table) -> None:
             evaluate=_learning_curve(run, tokenizer, verifier),
             on_log=lambda step, metrics: update(step),
         )
+    return verifier.facts()
 
 
 def _learning_curve(run: RunDir, tokenizer: Any, verifier: Any) -> Any:

@@ -8,11 +8,13 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from pivottrace import tables
 from pivottrace.annotate import sources
 from pivottrace.core.calibrate import CalibrationCurve, CurveValues
 from pivottrace.core.probes import rank_fractions
+from pivottrace.core.routes import ROUTES
 from pivottrace.core.triage import (
     QuestionEvidence,
     TriageOptions,
@@ -22,7 +24,7 @@ from pivottrace.core.triage import (
 )
 from pivottrace.core.weak import vote_risk, weak_route, with_own_votes
 from pivottrace.rundir import RunDir, write_parquet, write_text
-from pivottrace.types import ROUTES, TRIAGE
+from pivottrace.types import TRIAGE
 
 CURVE_COLUMNS = ("mu", "mu_low", "mu_high", "vote", "vote_low", "vote_high", "learnability")
 
@@ -61,21 +63,22 @@ def run(run: RunDir) -> None:
     )
     run.write_table("triage", table)
     write_route_files(run, table)
+    to_buy = (pc.field("route") == "annotate") & ~pc.field("is_probe")
     run.mark_done(
         "triage",
-        counts={route: result.counts()[route] for route in ROUTES},
+        counts=result.counts(),
         labels_allowed=allowed,
-        labels_planned=len(probes) + len(result.annotate_queue),
+        labels_planned=len(probes) + table.filter(to_buy).num_rows,
         weak_floor=None if floor is None else {k: _finite(v) for k, v in vars(floor).items()},
     )
 
 
 def write_route_files(run: RunDir, table: pa.Table) -> None:
-    """Write each route as one parquet and one JSONL file that other tools can read."""
+    """Write each route, in order of value, as one parquet and one JSONL file for other tools."""
     pool = run.read_table("pool", made_by="run").select(["id", "prompt", "source"]).to_pylist()
     questions = {row["id"]: row for row in pool}
     rows: dict[str, list[dict[str, Any]]] = {route: [] for route in ROUTES}
-    for row in table.to_pylist():
+    for row in sources.by_value(table).to_pylist():
         question = questions[row["question_id"]]
         rows[row["route"]].append(
             {
@@ -86,8 +89,6 @@ def write_route_files(run: RunDir, table: pa.Table) -> None:
             }
         )
     for route, found in rows.items():
-        # The most uncertain first: that is the order to annotate in.
-        found.sort(key=lambda r: (-(r["priority"] or 0.0), -(r["rank"] or 0.0), r["id"]))
         path = route_file(run, route)
         write_parquet(path, pa.Table.from_pylist(found, schema=ROUTE_FILE))
         lines = "".join(json.dumps(r, ensure_ascii=False) + "\n" for r in found)

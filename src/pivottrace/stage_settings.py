@@ -1,0 +1,87 @@
+"""What each stage reads of the configuration: once its output is there, that cannot change."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from pivottrace.config import Config
+
+_MODEL = ("model.path", "model.revision", "model.dtype")
+_PROMPT = ("pool.system_prompt", "pool.prompt_suffix", "pool.chat_template_args")
+_RANKING = ("score.estimator", "pivots.reading", "pivots.statistic")
+# `labels.partial` is not among calibrate's: it may be switched on while the run waits for labels.
+# The learning curve's settings are not among train's: the curve changes nothing in the model.
+STAGE_SETTINGS: dict[str, tuple[str, ...]] = {
+    "pool": (
+        "pool.questions",
+        "pool.evaluation",
+        "pool.split",
+        "pool.map",
+        "pool.limit",
+        "pool.evaluation_limit",
+        "pool.on_overlap",
+        "labels.source",
+        "answers.pattern",
+    ),
+    "rollout": ("seed", *_MODEL, *_PROMPT, "answers.pattern", "rollouts"),
+    "trace": (
+        "seed", *_MODEL, "trace", "pivots.window", "pivots.reference_size", "rollouts.part_size",
+    ),
+    "score": ("seed", "answers", "pivots", "score"),
+    "calibrate": ("seed", "answers", *_RANKING, "labels.budget", "labels.source", "calibrate"),
+    "triage": (*_RANKING, "labels.budget", "calibrate.window", "calibrate.level", "triage"),
+    "label": ("labels",),
+    "train": ("seed", *_MODEL, *_PROMPT, "answers", "rollouts.stop", "labels.partial", "train"),
+    "evaluate": (
+        "seed",
+        *_MODEL,
+        *_PROMPT,
+        "answers",
+        "evaluate",
+        "rollouts.max_new_tokens",
+        "rollouts.stop",
+        "rollouts.batch_size",
+        "rollouts.part_size",
+    ),
+}  # fmt: skip
+# Settings that change how fast, never what.
+FREE_SETTINGS = {"trace.batch_size", "model.device"}
+
+
+def settings_of(stage: str, config: Config) -> dict[str, Any]:
+    """The settings that a stage reads, by dotted key."""
+    values = config.model_dump(mode="json")
+    return {key: _at(values, key) for key in STAGE_SETTINGS[stage]}
+
+
+def changed_settings(used: Mapping[str, Mapping[str, Any]], config: Config) -> list[str]:
+    """A line for each setting that differs from what stages used.
+
+    Args:
+        used: What `settings_of` gave to each stage when it began.
+        config: The configuration as it is now.
+    """
+    values = config.model_dump(mode="json")
+    stages: dict[str, list[str]] = {}
+    for stage, settings in used.items():
+        for key, was in settings.items():
+            for name, old, new in _differences(key, was, _at(values, key)):
+                stages.setdefault(f"{name}: was {old!r}, now {new!r}", []).append(stage)
+    return [f"{line} (used by {', '.join(names)})" for line, names in stages.items()]
+
+
+def _at(values: Any, key: str) -> Any:
+    for part in key.split("."):
+        values = values[part]
+    return values
+
+
+def _differences(key: str, was: Any, now: Any) -> Iterator[tuple[str, Any, Any]]:
+    if key in FREE_SETTINGS or was == now:
+        return
+    if isinstance(was, dict) and isinstance(now, dict):
+        for name in sorted(was.keys() | now.keys()):
+            yield from _differences(f"{key}.{name}", was.get(name), now.get(name))
+    else:
+        yield key, was, now

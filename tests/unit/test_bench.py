@@ -1,0 +1,46 @@
+"""The benchmarks' own rules, where they have some; what they measure is not tested."""
+
+import importlib.util
+import sys
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+from pivottrace.errors import ConfigError
+from pivottrace.types import EVALUATION
+
+
+@pytest.fixture
+def labels_matter(monkeypatch):
+    """The script as a module, with made-up verdicts in place of training."""
+    path = Path(__file__).parents[2] / "bench" / "labels_matter.py"
+    spec = importlib.util.spec_from_file_location("labels_matter", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    module.trained = []
+
+    def arm(output, name, seed, config):
+        module.trained.append((name, seed, config.train.steps))
+        rows = [{"question_id": q, "sample": 0, "correct": q == "b"} for q in "abc"]
+        return pa.Table.from_pylist(rows, schema=EVALUATION)
+
+    monkeypatch.setattr(module, "_arm", arm)
+    return module
+
+
+def test_verdicts_are_not_reused_for_other_settings(labels_matter, monkeypatch, tmp_path, capsys):
+    def call(*arguments):
+        monkeypatch.setattr(sys, "argv", ["bench", "--output", str(tmp_path / "out"), *arguments])
+        labels_matter.main()
+
+    call("--seeds", "0", "--steps", "5")
+    assert [steps for _, _, steps in labels_matter.trained] == [5, 5, 5]
+    call("--seeds", "0", "1", "--steps", "5")  # goes on, with another seed
+    assert len(labels_matter.trained) == 6
+    assert "| 1 | 33.3 %" in capsys.readouterr().out
+    with pytest.raises(ConfigError, match=r"learning_rate: was .*\n.*steps: was 5, now 6"):
+        call("--seeds", "0", "--steps", "6", "--learning-rate", "1e-3")
+    monkeypatch.setattr(labels_matter, "POOL", 7)
+    with pytest.raises(ConfigError, match=r"pool: was \d+, now 7"):
+        call("--seeds", "0", "--steps", "5")

@@ -1,0 +1,92 @@
+"""The list of stages, and what status and report leave untouched."""
+
+import pytest
+
+from pivottrace.annotate import sources
+from pivottrace.cli import main
+from pivottrace.errors import ConfigError
+from pivottrace.pipeline import is_finished, run_all, run_step
+from pivottrace.report import build_report
+from pivottrace.rundir import RunDir
+from pivottrace.status import describe
+
+
+def test_until_train_without_training_says_what_to_do(make_run):
+    run = make_run(train={"enabled": False})
+    with pytest.raises(ConfigError, match=r"train\.enabled is false.*--until label"):
+        run_all(run, "train")
+    assert not run.is_done("pool")
+
+
+def test_a_finished_stage_is_not_announced(make_run, capsys):
+    run = make_run()
+    for expected in ("· pool\n", ""):
+        run_step(run, "pool")
+        assert capsys.readouterr().err == expected
+
+
+def test_an_unknown_estimator_is_refused_after_the_pool(make_run):
+    run = make_run(score={"estimator": "pivot"})
+    with pytest.raises(ConfigError, match=r"score.estimator = 'pivot' is not one of"):
+        run_step(run, "pool")
+
+
+@pytest.mark.parametrize(
+    ("facts", "enabled", "train", "finished"),
+    [
+        ({"skipped": "no questions"}, True, None, (True, True)),
+        ({"before": {}}, True, None, (True, False)),
+        ({"before": {}}, True, {"trained": True}, (True, False)),
+        ({"before": {}}, True, {"trained": False}, (True, True)),
+        ({"before": {}}, False, None, (True, True)),
+        ({"after": {}}, True, {"trained": True}, (False, True)),
+        ({"before": {}, "after": {}}, True, {"trained": True}, (True, True)),
+    ],
+)
+def test_evaluation_is_finished_when_nothing_is_left_to_evaluate(
+    make_run, facts, enabled, train, finished
+):
+    run = make_run(train={"enabled": enabled})
+    assert not is_finished(run, "evaluate", "before") and not is_finished(run, "evaluate")
+    run.mark_done("evaluate", **facts)
+    if train is not None:
+        run.mark_done("train", **train)
+    assert (is_finished(run, "evaluate", "before"), is_finished(run, "evaluate")) == finished
+
+
+def snapshot(run):
+    return {path: (path.stat().st_ino, path.stat().st_mtime_ns) for path in run.path.rglob("*")}
+
+
+def test_status_writes_nothing_and_report_only_its_report(make_run):
+    run = make_run()
+    run_step(run, "pool")
+    sources.store(run).add("a question", "7", "oracle", "probe")
+    before = snapshot(run)
+    assert "labels: 1 of 12 allowed" in list(describe(RunDir.open(run.path)))
+    assert snapshot(run) == before
+    build_report(RunDir.open(run.path))
+    changed = {path.name for path, state in snapshot(run).items() if before.get(path) != state}
+    assert changed == {"report.html"}
+
+
+def test_status_counts_labels_while_the_store_is_open(make_run):
+    import sqlite3
+
+    run = make_run()
+    run_step(run, "pool")
+    sources.store(run).add("a question", "7", "oracle", "probe")
+    with sqlite3.connect(run.path / "labels.sqlite") as writer:
+        writer.execute("UPDATE labels SET answer = '8'")
+        writer.commit()
+        assert (run.path / "labels.sqlite-wal").exists()
+        assert "labels: 1 of 12 allowed" in list(describe(RunDir.open(run.path)))
+    writer.close()
+
+
+def test_resuming_under_other_versions_is_told_once(make_run, capsys):
+    run = make_run()
+    run.update_manifest(versions=run.manifest["versions"] | {"torch": "1.0", "trl": "0.1"})
+    assert main(["run", str(run.path), "--until", "pool"]) == 0
+    told = [line for line in capsys.readouterr().err.splitlines() if "was begun with" in line]
+    assert len(told) == 1 and "torch 1.0 (now " in told[0] and "trl 0.1 (now " in told[0]

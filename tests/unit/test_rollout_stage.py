@@ -1,0 +1,187 @@
+"""The stages rollout and trace with a tiny random model: resumed, with other settings or models."""
+
+import json
+
+import pyarrow as pa
+import pytest
+import torch
+
+from pivottrace.backends import hf
+from pivottrace.config import parse_config
+from pivottrace.errors import ConfigError, ModelError, RunDirError
+from pivottrace.rundir import RunDir
+from pivottrace.stages import rollouts, score, trace
+from pivottrace.status import describe, notes
+from pivottrace.types import QUESTIONS
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+class Killed(Exception):
+    pass
+
+
+@pytest.fixture
+def make_run(tmp_path, start, tokenizer):
+    """Make a run of 8 questions, or take it up again with other settings."""
+    folder = tmp_path / "model"
+    start.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+
+    def make(**sections):
+        values = {
+            "output": str(tmp_path / "run"),
+            "model": {"path": str(folder), "device": "cpu"},
+            "answers": {"verifier": "exact", "pattern": r"^(\S+)"},
+        }
+        rollouts = {"num_samples": 2, "max_new_tokens": 5, "part_size": 4}
+        values |= sections | {"rollouts": rollouts | sections.get("rollouts", {})}
+        run = RunDir.create(parse_config(values, "test"))
+        if not run.is_done("pool"):
+            run.write_table("pool", pa.Table.from_pylist(questions(), schema=QUESTIONS))
+            run.mark_done("pool", num_questions=8)
+        return run
+
+    return make
+
+
+def questions():
+    return [
+        {
+            "id": f"q{i}",
+            "prompt": [{"role": "user", "content": "abcdefghij"[i]}],
+            "answer": None,
+            "source": "test",
+            "extra": "{}",
+        }
+        for i in range(8)
+    ]
+
+
+@pytest.fixture
+def killed(monkeypatch):
+    """Run a function as if the process were killed when it comes to write part `index`."""
+
+    def run(stage, index):
+        write = RunDir.write_part
+
+        def write_part(run, name, at, table):
+            if at == index:
+                raise Killed
+            write(run, name, at, table)
+
+        with monkeypatch.context() as patch, pytest.raises(Killed):
+            patch.setattr(RunDir, "write_part", write_part)
+            stage()
+
+    return run
+
+
+def test_settings_cannot_change_between_parts(make_run, killed):
+    killed(lambda: rollouts.run(make_run()), 1)
+    with pytest.raises(ConfigError) as caught:
+        make_run(rollouts={"part_size": 2, "temperature": 0.5})
+    assert "rollouts.part_size: was 4, now 2 (used by rollout)" in str(caught.value)
+    assert "rollouts.temperature: was 1.0, now 0.5 (used by rollout)" in str(caught.value)
+
+    run = make_run()
+    rollouts.run(run)
+    found = run.read_parts("rollouts_sampled", "rollout")
+    assert found["question_id"].to_pylist() == [f"q{i // 2}" for i in range(16)]
+    killed(lambda: trace.run(run), 1)
+    with pytest.raises(ConfigError, match=r"trace.num_sinks: was 1, now 2 \(used by trace\)"):
+        make_run(trace={"num_sinks": 2})
+
+
+def test_an_attempt_that_kept_nothing_binds_nobody(make_run, monkeypatch):
+    def generate(*args, **settings):
+        raise ModelError("memory ran out with one sequence at a time")
+
+    monkeypatch.setattr(hf, "generate", generate)
+    with pytest.raises(ModelError):
+        rollouts.run(make_run())
+    make_run(rollouts={"max_new_tokens": 3})
+
+
+def test_the_threshold_binds_the_settings_that_it_was_made_with(make_run):
+    run = make_run()
+    (run.path / "reference.json").write_text(json.dumps({"question_ids": ["q0"], "heads": None}))
+    signals = [{"question_id": "q0", "failure": None, "far_mass": [0.1, 0.2, 0.3]}]
+    score._threshold(run, signals)
+    with pytest.raises(ConfigError, match=r"pivots.percentile: was 95.0, now 80.0"):
+        make_run(pivots={"percentile": 80.0})
+
+
+def test_the_reference_sample_binds_the_settings_that_it_was_drawn_with(make_run, killed):
+    run = make_run()
+    rollouts.run(run)
+    killed(lambda: trace.run(run), 0)
+    assert (run.path / "reference.json").is_file()
+    with pytest.raises(ConfigError, match=r"pivots.reference_size: was 512, now 2"):
+        make_run(pivots={"reference_size": 2})
+
+
+@pytest.mark.parametrize("changed", ["weights", "tokenizer"])
+def test_another_model_is_refused_at_each_stage(make_run, killed, tmp_path, changed):
+    killed(lambda: rollouts.run(make_run()), 1)
+    keep = {path.name: path.read_bytes() for path in (tmp_path / "model").iterdir()}
+    _change(tmp_path / "model", changed)
+    with pytest.raises(RunDirError, match=rf"not the one .*: other {changed}\. Put the old one"):
+        rollouts.run(make_run())
+    for name, content in keep.items():
+        (tmp_path / "model" / name).write_bytes(content)
+    rollouts.run(make_run())
+    _change(tmp_path / "model", changed)
+    with pytest.raises(RunDirError, match=f"other {changed}"):
+        trace.run(make_run())
+
+
+def _change(folder, what):
+    model, tokenizer = hf.load_model(parse_config({"model": {"path": str(folder)}}, "test").model)
+    if what == "weights":
+        with torch.no_grad():
+            model.model.norm.weight[0] += 1e-3
+        model.save_pretrained(folder)
+    else:
+        tokenizer.chat_template += " "
+        tokenizer.save_pretrained(folder)
+
+
+def test_the_same_weights_in_a_wider_type_are_the_same_model(start):
+    from pivottrace.backends.identity import model_digest
+
+    assert model_digest(start) == model_digest(start.double()) == model_digest(start.float())
+
+
+def test_a_prompt_without_tokens_is_called_so(make_run, monkeypatch):
+    render = hf.render_prompt
+
+    def render_prompt(tokenizer, messages, pool):
+        text = messages[0]["content"]
+        return {"b": [], "c": [3] * 60}.get(text, render(tokenizer, messages, pool))
+
+    monkeypatch.setattr(hf, "render_prompt", render_prompt)
+    run = make_run()
+    rollouts.run(run)
+    failures = run.read_parts("rollouts_greedy", "rollout")["failure"].to_pylist()
+    assert failures[1:3] == ["empty_prompt", "prompt_too_long_for_the_model"]
+
+
+def test_a_model_without_chat_template_is_told_of(make_run, tmp_path, capsys):
+    run = make_run()
+    rollouts.run(run)
+    assert "chat template" not in capsys.readouterr().err
+    assert not [note for note in notes(run) if "chat template" in note]
+    (tmp_path / "model" / "chat_template.jinja").unlink()
+    run = make_run(output=str(tmp_path / "plain"))
+    rollouts.run(run)
+    assert capsys.readouterr().err.count("note: the model has no chat template") == 1
+    assert [line for line in describe(run) if line.startswith("note: the model has no chat templ")]
+
+
+def test_near_is_the_pivots_window_unless_said(make_run):
+    run = make_run(pivots={"window": 7})
+    assert run.config.trace.window is None
+    assert trace._Tracer(run, None, 0).window == 7
+    run = make_run(pivots={"window": 7}, trace={"window": 3})
+    assert trace._Tracer(run, None, 0).window == 3
