@@ -80,6 +80,7 @@ def recording(
     recorder: Recorder,
     prompt_lengths: torch.Tensor | None = None,
     stop_after: int | None = None,
+    packed: int = 1,
 ) -> Iterator[Tracer]:
     """As `trace_attention`, for a recorder of one's own; may give a forward up early.
 
@@ -88,8 +89,9 @@ def recording(
         recorder: Takes in each layer's statistics as it runs, and should reduce them.
         prompt_lengths: (B,), or (B, R) where rows are packed.
         stop_after: Layer after which the block ends quietly, whatever it was doing.
+        packed: Sequences that the longest packed row holds; a model that mixes them is refused.
     """
-    tracer = Tracer(recorder, type(model).__name__, prompt_lengths, stop_after)
+    tracer = Tracer(recorder, type(model).__name__, prompt_lengths, stop_after, packed)
     previous = _implementations(model)
     token = _active.set(tracer)
     try:

@@ -4,8 +4,9 @@ Axes: B batch, H query heads, K key heads (H = K * groups), T tokens, S keys, n 
 width, E value width.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
@@ -138,20 +139,37 @@ def chunked_attention(
     real = mask.key_valid[:, mask.first_query : mask.first_query + count]
 
     output = query.new_zeros(batch, count, heads, value.shape[-1])
-    for start in range(0, count, chunk):
-        stop = min(start + chunk, count)
+    for start, stop, seen in _blocks(mask, count, length, chunk):
         grouped = (
             query[:, :, start:stop].to(dtype).reshape(batch, key.shape[1], -1, query.shape[-1])
         )
-        scores = (grouped @ keys * rule.scaling).view(batch, heads, stop - start, length)
-        rows = _softmax_rows(scores, mask.rows(start, stop), rule)
+        scores = (grouped @ keys[..., seen] * rule.scaling).view(batch, heads, stop - start, -1)
+        rows = _softmax_rows(scores, mask.rows(start, stop)[..., seen], rule)
         rows = rows.masked_fill(~real[:, None, start:stop, None], 0.0)
-        weights = rows.to(value.dtype).view(batch, key.shape[1], -1, length)
-        attended = (weights @ values).view(batch, heads, stop - start, -1)
+        weights = rows.to(value.dtype).view(batch, key.shape[1], -1, rows.shape[-1])
+        attended = (weights @ values[:, :, seen]).view(batch, heads, stop - start, -1)
         output[:, start:stop] = attended.transpose(1, 2)
         if read is not None:
-            read(start, rows)
+            read(start, F.pad(rows, (seen.start, length - seen.stop)))
     return output
+
+
+def _blocks(
+    mask: MaskSpec, count: int, length: int, chunk: int
+) -> Iterator[tuple[int, int, slice]]:
+    """Chunks of queries (first, last + 1) and the keys that they may see.
+
+    The sequences of a packed row are taken one by one: it saves work, and what is NaN in one cannot
+    reach another (0 * NaN is NaN).
+    """
+    borders = [0, count]
+    ids = mask.sequence_ids
+    if ids is not None and len(ids) == 1 and count == length and int(ids.max()) > 1:
+        borders = [0, *((ids[0, 1:] != ids[0, :-1]).nonzero()[:, 0] + 1).tolist(), count]
+    for first, last in pairwise(borders):
+        seen = slice(first, last) if len(borders) > 2 else slice(0, length)
+        for start in range(first, last, chunk):
+            yield start, min(start + chunk, last), seen
 
 
 def _softmax_rows(scores: torch.Tensor, mask: torch.Tensor, rule: ScoreRule) -> torch.Tensor:

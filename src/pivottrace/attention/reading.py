@@ -42,7 +42,7 @@ class Landmarks:
     """Where the runs, the sinks and the questions of a batch lie among its keys.
 
     Attributes:
-        run_ids: (B, T) which run a key belongs to, from 1; 0 at padding.
+        run_ids: (B, T) which sequence of its row a key belongs to, from 1; 0 at padding.
         sinks: (B, R, S) keys of each run's first S real tokens; T where there are fewer.
         in_question: (B, T) True at the keys of the questions; None where nobody asks.
     """

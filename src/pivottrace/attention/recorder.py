@@ -94,6 +94,11 @@ class AttentionTrace:
         return {layer: values[..., : self._length].cpu() for layer, values in layers}
 
     @property
+    def layers(self) -> list[int]:
+        """Layers that were read."""
+        return sorted(self._head_counts)
+
+    @property
     def num_heads(self) -> int:
         """How many heads were read, over all layers."""
         return sum(self._head_counts.values())

@@ -80,7 +80,9 @@ class _OfRows:
     def __post_init__(self) -> None:
         """Refuse windows below one token and a negative number of sinks."""
         if self.width < 1 or self.num_sinks < 0:
-            raise ConfigError(f"{self}: windows are at least 1 token, sinks at least 0.")
+            raise ConfigError(
+                f"{self}: a window is at least 1 token and the number of sinks at least 0."
+            )
 
 
 @dataclass(frozen=True)

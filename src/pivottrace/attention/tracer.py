@@ -21,7 +21,7 @@ from pivottrace.attention.reading import (
 )
 from pivottrace.attention.recorder import Recorder
 from pivottrace.attention.statistics import LocalAttention, Needs
-from pivottrace.errors import ModelError
+from pivottrace.errors import ConfigError, ModelError
 
 # Masks of one forward that may be in use at once; an architecture has one a layer type.
 _MASKS_KEPT = 16
@@ -52,6 +52,7 @@ class Tracer:
         prompt_lengths: Tokens of each question: (B,), or (B, R) of a packed row; None for all
             tokens of the first forward, which under `generate` is the prompt.
         stop_after: Layer after which the forward is given up; None to let it run.
+        packed: Sequences that the longest packed row holds.
     """
 
     def __init__(
@@ -60,12 +61,14 @@ class Tracer:
         model_name: str,
         prompt_lengths: torch.Tensor | None = None,
         stop_after: int | None = None,
+        packed: int = 1,
     ) -> None:
         self.recorder = recorder
         self.model_name = model_name
         self.layers: set[int] = set()
         self.modules: dict[int, torch.nn.Module] = {}
         self._stop_after = stop_after
+        self._packed = packed
         self._needs = Needs.of(recorder.stats)
         self._prompt_lengths = prompt_lengths
         self._masks: dict[int, MaskSpec] = {}
@@ -77,11 +80,11 @@ class Tracer:
         self._rows: torch.Tensor | None = None
 
     def add_mask(self, mask: MaskSpec) -> torch.Tensor:
-        """Keep a mask and return the (B, S) tensor that stands for it in the layers."""
+        """Keep a mask and return the (B, 1, 1, S) integers that stand for it in the layers."""
         self._masks_made += 1
         self._masks[self._masks_made] = mask
         self._masks.pop(self._masks_made - _MASKS_KEPT, None)
-        return mask.key_valid.long() * self._masks_made
+        return (mask.key_valid.long() * self._masks_made)[:, None, None]
 
     def find_mask(
         self, mask: torch.Tensor | None, query: torch.Tensor, key: torch.Tensor
@@ -93,11 +96,9 @@ class Tracer:
         """
         if mask is None:
             return causal_mask(query.shape[0], query.shape[2], key.shape[2], query.device)
-        if mask.dim() == 4:
+        if mask.dim() == 4 and mask.dtype != torch.long:
             return dense_mask(mask)
-        found = None
-        if mask.dim() == 2 and mask.dtype == torch.long:
-            found = self._masks.get(int(mask.max()))
+        found = self._masks.get(int(mask.max())) if mask.dtype == torch.long else None
         if found is None:
             raise ModelError(
                 f"{self.model_name} alters its attention mask on the way to its layers "
@@ -111,7 +112,7 @@ class Tracer:
             return None
         chosen = self.recorder.heads.get(layer, ())
         if len(chosen) and not 0 <= min(chosen) <= max(chosen) < num_heads:
-            raise ModelError(
+            raise ConfigError(
                 f"heads of layer {layer} are {list(chosen)}, but it has heads 0 to "
                 f"{num_heads - 1}: profile the heads of this model again."
             )
@@ -211,22 +212,35 @@ class Tracer:
         return landmarks
 
     def _make_landmarks(self, mask: MaskSpec) -> Landmarks:
-        num_sinks, first = self._needs.num_sinks, self._first
+        ids, num_sinks, first = mask.sequence_ids, self._needs.num_sinks, self._first
+        if ids is None:  # another mask of this forward knows, if there is one
+            shape = mask.key_valid.shape
+            others = [m.sequence_ids for m in self._masks.values() if m.sequence_ids is not None]
+            alike = [other for other in others if other.shape == shape]
+            ids = alike[-1] if alike else mask.key_valid.long()
+        if first is None and mask.first_key:
+            raise ModelError(
+                f"{self.model_name}: its cache has dropped the first tokens already, so sinks and "
+                "question are not known: trace from the prompt on."
+            )
+        if first is None and self._packed > 1 and int(ids.max()) != self._packed:
+            raise ModelError(
+                f"{self.model_name} does not keep packed sequences apart (it makes its mask "
+                "without position_ids), so it cannot be traced packed: pad instead."
+            )
         if first is None or (mask.first_query == 0 and mask.first_key == 0):
-            lengths = None
-            if self._needs.question:
-                lengths = self._question_lengths(mask.run_ids)
-            return find_landmarks(mask.run_ids, num_sinks, lengths)
-        keys = mask.key_valid.shape[1]
+            lengths = self._question_lengths(ids) if self._needs.question else None
+            return find_landmarks(ids, num_sinks, lengths)
+        keys = ids.shape[1]
         question = first.in_question
         if question is not None:
             question = question[:, mask.first_key :][:, :keys]
             question = F.pad(question, (0, keys - question.shape[1]))
         if mask.first_key == 0:
-            sinks = find_landmarks(mask.run_ids, num_sinks).sinks
+            sinks = find_landmarks(ids, num_sinks).sinks
         else:
             sinks = torch.where(first.sinks >= mask.first_key, first.sinks - mask.first_key, keys)
-        return Landmarks(mask.run_ids, sinks, question)
+        return Landmarks(ids, sinks, question)
 
     def _question_lengths(self, run_ids: torch.Tensor) -> torch.Tensor:
         if self._prompt_lengths is None:
