@@ -1,4 +1,4 @@
-"""Tiny random models of real architectures, for exactness tests against their own eager attention."""
+"""Tiny random models of real architectures, to be compared with their own eager attention."""
 
 from typing import Any
 

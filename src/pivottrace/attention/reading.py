@@ -169,7 +169,7 @@ def read_rows(
         landmarks: Of the T keys.
         needs: What the statistics read.
     """
-    batch, num_heads, count, length = rows.shape
+    batch, num_heads, count, _ = rows.shape
     plan = landmarks.plan(first_query, count, needs.width)
     places = torch.arange(first_query, first_query + count, device=rows.device)
     keys = places[:, None] - torch.arange(needs.width, device=rows.device)  # (n, W)

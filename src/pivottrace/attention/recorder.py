@@ -22,8 +22,10 @@ class Recorder(Protocol):
         heads: Heads to read, by layer index; None for all. Layers without any are not read.
     """
 
-    stats: Sequence[Statistic]
-    heads: Heads | None
+    @property
+    def stats(self) -> Sequence[Statistic]: ...  # noqa: D102
+    @property
+    def heads(self) -> Heads | None: ...  # noqa: D102
 
     def add(
         self, layer: int, first: int, signals: Sequence[torch.Tensor], rows: torch.Tensor | None

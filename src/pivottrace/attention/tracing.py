@@ -75,8 +75,9 @@ def trace(
         stats: Statistics to read, from `pivottrace.attention`.
         heads: Heads to read, by layer index, as from `profile_heads`; None for all.
         per_head: Keep each head's values, not only their mean.
-        position_ids: (B, T); by default they count real tokens. Where they start again at 0 (and there is no `attention_mask`) a
-            new sequence is packed, which sees nothing of the one before.
+        position_ids: (B, T); by default they count real tokens. Where they start again at 0 (and
+            there is no `attention_mask`) a new sequence is packed, which sees nothing of the one
+            before.
         prompt_lengths: For `QuestionMass`, tokens of each question: (B,), or (B, R) where packed.
 
     Returns:

@@ -57,6 +57,9 @@ def generate_compacting(
     whole = partial(generate, input_ids=input_ids, attention_mask=attention_mask, **more)
     if limit is None or limit <= spell or ends is None or generation_config.stop_strings:
         return whole(generation_config=generation_config)
+    tracer = current_tracer()
+    if tracer is not None and not _can_drop_rows(DynamicCache(config=model.config)):
+        return whole(generation_config=generation_config)  # what is traced is not traced again
     width, device = input_ids.size(1), input_ids.device
     done = torch.full((input_ids.size(0), width + limit), generation_config.pad_token_id).to(device)
     done[:, :width] = input_ids
@@ -86,6 +89,8 @@ def generate_compacting(
         if kept.numel() < rows.numel():
             input_ids, attention_mask, rows = input_ids[kept], attention_mask[kept], rows[kept]
             cache.batch_select_indices(kept)
+            if tracer is not None:
+                tracer.select_rows(kept)
     return done[:, :reached]
 
 
