@@ -3,64 +3,34 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pivottrace import __version__
 from pivottrace.errors import ConfigError, PivotTraceError
+from pivottrace.usage import STAGES, help_of, usage
 
 if TYPE_CHECKING:
-    from pivottrace.config import Config
     from pivottrace.rundir import RunDir
-
-USAGE = """\
-usage: pivottrace COMMAND ...
-
-Decide which questions to annotate, which the model can label itself, and which to drop; then train.
-
-the main job
-  demo      run everything on the embedded world: a laptop, a few minutes, a report
-  init      write a commented configuration file              init my.toml
-  validate  check a configuration, its data and its model     validate my.toml
-  run       run or resume every stage                         run my.toml [--until STAGE]
-  status    say what is done and what comes next              status runs/my
-  report    write the report of what there is                 report runs/my
-
-one stage on a run directory (or on a configuration file)
-  rollout   one greedy trace and G samples a question
-  trace     attention signals of the greedy traces
-  score     pivots, uncertainty, votes
-  calibrate probes and the curves along the ranking
-  triage    a route, a reason and a weight for every question
-  label     get the labels that were chosen                   label export|import runs/my [FILE]
-  train     GRPO on verified and majority rewards
-  evaluate  held-out accuracy, before and after
-
-shortcuts for settings: --questions FILE --evaluation FILE --map prompt=COLUMN --model PATH
-  --budget N --output DIR; every other setting by its key, as in --train.steps 100.
-pivottrace run --help lists all settings.
-"""
-
-SHORTCUTS = {
-    "--questions": "--pool.questions",
-    "--evaluation": "--pool.evaluation",
-    "--model": "--model.path",
-    "--budget": "--labels.budget",
-}
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run one command and return its exit code: 0 done, 1 or 2 an error, 3 waiting for labels."""
     arguments = sys.argv[1:] if argv is None else argv
     if not arguments or arguments[0] in ("-h", "--help", "help"):
-        print(USAGE, end="")
+        print(usage(), end="")
         return 0
     if arguments[0] == "--version":
         print(f"pivottrace {__version__}")
         return 0
     command = COMMANDS.get(arguments[0])
+    if command is not None and {"-h", "--help"} & set(arguments):
+        _help(arguments)
+        return 0
     # Progress bars and advice of libraries would bury our own lines.
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
@@ -79,6 +49,17 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
+def _help(arguments: list[str]) -> None:
+    two_words = " ".join(arguments[:2])
+    print(help_of(two_words if two_words in STAGES else arguments[0]), end="")
+    if arguments[0] == "run":
+        from pivottrace.config import Config
+        from pivottrace.flags import parse
+
+        with suppress(SystemExit):
+            parse(["--help"], Config())
+
+
 def _demo(arguments: list[str]) -> None:
     from importlib.resources import files
 
@@ -90,37 +71,41 @@ def _demo(arguments: list[str]) -> None:
 
 
 def _run(arguments: list[str]) -> None:
+    from pivottrace.flags import take_option
     from pivottrace.pipeline import run_all
 
-    until = _take_option(arguments, "--until")
+    until = take_option(arguments, "--until")
     run = _create_run(arguments)
     run_all(run, until)
     _print_summary(run)
 
 
 def _init(arguments: list[str]) -> None:
-    from pivottrace.config import template
+    from pivottrace.config import Config, template
+    from pivottrace.flags import parse, split_target
+    from pivottrace.rundir import write_text
 
-    path, settings = _split_target(arguments)
+    path, settings = split_target(arguments)
     if path is None:
         raise ConfigError("init needs a file to write: pivottrace init my.toml")
     if path.exists():
         raise ConfigError(f"{path} is there already. Give another name, or remove it.")
-    config = _parse(settings, default=None)
-    if "output" not in config.model_fields_set:
-        config = config.model_copy(update={"output": Path("runs") / path.stem})
-    path.write_text(template(config), encoding="utf-8")
-    print(f"wrote {path}; next: edit it, then pivottrace validate {path}")
+    if not path.parent.is_dir():
+        raise ConfigError(
+            f"{path}: there is no folder {path.parent}. Make it, or give another place."
+        )
+    own = Config(output=Path("runs") / path.stem)
+    write_text(path, template(parse(settings, own)))
+    print(f"wrote {path}; next: edit it, then pivottrace validate {shlex.quote(str(path))}")
 
 
 def _validate(arguments: list[str]) -> None:
+    from pivottrace.flags import load
     from pivottrace.validate import validate
 
-    config = _load(arguments)
-    for line in validate(config):
+    for line in validate(load(arguments)):
         print(line)
-    target = arguments[0] if arguments and not arguments[0].startswith("-") else "my.toml"
-    print(f"all is well; next: pivottrace run {target}")
+    print(f"all is well; next: {shlex.join(['pivottrace', 'run', *arguments])}")
 
 
 def _status(arguments: list[str]) -> None:
@@ -132,21 +117,33 @@ def _status(arguments: list[str]) -> None:
 
 def _report(arguments: list[str]) -> None:
     from pivottrace.report import build_report
+    from pivottrace.status import next_line, quoted
 
-    print(f"report: {build_report(_open_run(arguments))}")
+    run = _open_run(arguments)
+    path = quoted(build_report(run))
+    print(f"report: {path}")
+    print(next_line(run, f"open {path}"))
 
 
 def _stage(name: str) -> Callable[[list[str]], None]:
     def command(arguments: list[str]) -> None:
+        from pivottrace.flags import split_target
         from pivottrace.pipeline import run_step
+        from pivottrace.status import stage_lines
 
+        target, flags = split_target(arguments)
+        if target is None and not any(flag.partition("=")[0] == "--output" for flag in flags):
+            raise ConfigError(
+                f"{name} needs a run directory or a configuration file: pivottrace {name} runs/my"
+            )
         run = _create_run(arguments)
         with run.locked():
             run_step(run, "pool")
             run_step(run, name, *(("before",) if name == "evaluate" else ()))
             if name == "evaluate" and run.is_done("train"):
                 run_step(run, name, "after")
-        print(f"{name}: done; see also: pivottrace status {run.path}")
+        for line in stage_lines(run, name):
+            print(line)
 
     return command
 
@@ -156,6 +153,7 @@ def _label(arguments: list[str]) -> None:
     if not arguments or arguments[0] not in actions:
         return _stage("label")(arguments)
     from pivottrace.annotate import sources
+    from pivottrace.status import quoted
 
     action, rest = arguments[0], arguments[1:]
     if not rest or (action == "import" and len(rest) != 2):
@@ -167,12 +165,13 @@ def _label(arguments: list[str]) -> None:
         if action == "export":
             path = sources.export(run, Path(rest[1]) if len(rest) > 1 else None)
             print(
-                f"wrote {path}; fill in `answer`, then: pivottrace label import {run.path} {path}"
+                f"wrote {path}; next: fill in `answer`, then: pivottrace label import "
+                f"{quoted(run.path)} {quoted(path)}"
             )
             return None
         added, blank = sources.import_file(run, Path(rest[1]))
     left = f", {blank} rows are still blank" if blank else ""
-    print(f"{added} new labels taken in{left}; next: pivottrace run {run.path}")
+    print(f"{added} new labels taken in{left}; next: pivottrace run {quoted(run.path)}")
     return None
 
 
@@ -201,9 +200,10 @@ def _unknown_command(name: str) -> str:
 
 def _create_run(arguments: list[str]) -> RunDir:
     """Make or take up the run of a configuration file, a run directory, or flags alone."""
+    from pivottrace.flags import load
     from pivottrace.rundir import RunDir
 
-    run = RunDir.create(_load(arguments))
+    run = RunDir.create(load(arguments))
     others = run.other_versions()
     if others:
         print(
@@ -222,80 +222,13 @@ def _open_run(arguments: list[str]) -> RunDir:
     return RunDir.open(Path(arguments[0]))
 
 
-def _load(arguments: list[str]) -> Config:
-    from pivottrace.config import load_config
-
-    path, settings = _split_target(arguments)
-    if path is None:
-        return _parse(settings, default=None)
-    if path.is_dir():
-        if not (path / "config.toml").is_file():
-            raise ConfigError(
-                f"{path} is a folder without config.toml, so not a run directory. Give a "
-                f"configuration file or a run directory."
-            )
-        config = load_config(path / "config.toml")
-        # A run directory may have been moved: where it lies is where it is.
-        return _parse(settings, config.model_copy(update={"output": path}))
-    return _parse(settings, load_config(path))
-
-
-def _split_target(arguments: list[str]) -> tuple[Path | None, list[str]]:
-    if arguments and not arguments[0].startswith("-"):
-        return Path(arguments[0]), arguments[1:]
-    return None, arguments
-
-
-def _take_option(arguments: list[str], name: str) -> str | None:
-    """Remove `name VALUE` or `name=VALUE` from the arguments and return the value."""
-    for index, argument in enumerate(arguments):
-        if argument == name and index + 1 < len(arguments):
-            value = arguments[index + 1]
-            del arguments[index : index + 2]
-            return value
-        if argument.startswith(f"{name}="):
-            del arguments[index]
-            return argument.removeprefix(f"{name}=")
-    return None
-
-
-def _parse(flags: list[str], default: Config | None) -> Config:
-    """Flags over a configuration. tyro prints its own help and errors, and ends with 2."""
-    import tyro
-    from pydantic import ValidationError
-
-    from pivottrace.config import Config, apply_preset, explain
-
-    flags = list(flags)
-    default = default or Config()
-    if (preset := _take_option(flags, "--preset")) is not None:
-        default = apply_preset(default, preset)
-    columns = dict(default.pool.map)
-    while (pair := _take_option(flags, "--map")) is not None:
-        source, separator, column = pair.partition("=")
-        if not separator:
-            raise ConfigError(f"--map {pair}: write it as --map prompt=COLUMN")
-        columns[source] = column
-    flags = [_long_form(flag) for flag in flags]
-    default = default.model_copy(update={"pool": default.pool.model_copy(update={"map": columns})})
-    try:
-        return tyro.cli(Config, args=flags, default=default, prog="pivottrace run")
-    except ValidationError as error:
-        raise ConfigError(explain("command line", error)) from None
-
-
-def _long_form(flag: str) -> str:
-    name, separator, value = flag.partition("=")
-    return SHORTCUTS.get(name, name) + separator + value
-
-
 def _print_summary(run: RunDir) -> None:
     from pivottrace.report import summary
     from pivottrace.status import notes, summary_lines
 
     for note in notes(run):
         print(f"note: {note}")
-    for line in summary_lines(summary(run)):
+    for line in summary_lines(run, summary(run)):
         print(line)
 
 

@@ -149,7 +149,7 @@ class TriageConfig(Section):
     """Mean correctness along the ranking from which questions are mastered."""
     hopeless_ceiling: float = Field(0.05, ge=0, lt=1)
     """Mean correctness along the ranking up to which questions are hopeless."""
-    vote_floor: float = Field(0.7, gt=0, lt=1)
+    vote_floor: float = Field(0.6, gt=0, lt=1)
     """Share of right votes that the whole weak route must hold."""
     vote_alpha: float = Field(0.1, gt=0, lt=1)
     """Chance, at most, that it does not."""
@@ -297,6 +297,16 @@ def dump_config(config: Config) -> str:
     return tomli_w.dumps(config.model_dump(mode="json", exclude_none=True))
 
 
+def inline_table(table: dict[str, Any]) -> str:
+    """A table as TOML on one line."""
+    pairs = []
+    for key, value in table.items():
+        name = tomli_w.dumps({key: 0}).removesuffix(" = 0\n")
+        nested = isinstance(value, dict)
+        pairs.append(f"{name} = {inline_table(value)}" if nested else tomli_w.dumps({key: value}))
+    return f"{{{', '.join(pair.strip() for pair in pairs)}}}"
+
+
 def template(config: Config) -> str:
     """A configuration file with every setting and its meaning; unset ones are commented out."""
     lines = ["# PivotTrace configuration. Run it with: pivottrace run THIS_FILE", ""]
@@ -320,8 +330,7 @@ def _template_fields(section: Section, names: list[str]) -> list[str]:
         if value is None:
             lines.append(f"# {name} = ")
         elif isinstance(value, dict):
-            pairs = ", ".join(tomli_w.dumps({k: v}).strip() for k, v in value.items())
-            lines.append(f"{name} = {{{pairs}}}")
+            lines.append(f"{name} = {inline_table(value)}")
         else:
             lines.append(tomli_w.dumps({name: value}).strip())
     return lines

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from importlib import import_module
+from pathlib import Path
 
 from pivottrace.errors import ConfigError, LabelsNeeded
 from pivottrace.rundir import RunDir
@@ -23,10 +24,25 @@ STEPS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
     ("evaluate", "pivottrace.stages.evaluate", ("after",)),
 )
 STAGE_NAMES = tuple(dict.fromkeys(name for name, _, _ in STEPS))
+# What each stage leaves for people and for the stages after it; {} is the round's folder.
+OUTPUTS: dict[str, tuple[str, ...]] = {
+    "pool": ("pool.parquet", "evaluation.parquet"),
+    "rollout": ("{}/rollouts_greedy", "{}/rollouts_sampled"),
+    "trace": ("{}/signals", "reference.json"),
+    "score": ("{}/scores.parquet",),
+    "calibrate": ("{}/probes.parquet", "{}/evidence.parquet", "{}/calibration.parquet"),
+    "triage": ("{}/triage.parquet", "{}/routes"),
+    "label": ("labels.sqlite",),
+    "train": ("{}/train/model", "{}/train/metrics.jsonl"),
+    "evaluate": ("{}/evaluation_before.parquet", "{}/evaluation_after.parquet"),
+}
 
 
 def run_all(run: RunDir, until: str | None = None) -> None:
     """Run every stage up to and with `until`, then write the report.
+
+    Without `until`, a run that is not to train ends with its route files: no label is bought that
+    nothing here would use, and there is no model to compare.
 
     Raises:
         LabelsNeeded: people have to give labels; the report so far has been written.
@@ -52,10 +68,24 @@ def _steps(run: RunDir, until: str | None) -> list[tuple[str, str, tuple[str, ..
             "--until train: train.enabled is false, so nothing is trained. Set it to true, or stop "
             "before with --until label"
         )
-    steps = [step for step in STEPS if enabled or step[0] != "train"]
+    steps = [step for step in STEPS if enabled or (step[0] != "train" and step[2] != ("after",))]
     names = [name for name, _, _ in steps]
-    last = names[-1] if until is None else until
+    last = until or ("evaluate" if enabled else "triage")
     return steps[: len(names) - names[::-1].index(last)]
+
+
+def unfinished(run: RunDir) -> list[str]:
+    """Stages that the whole run still has to do, in order."""
+    left = [name for name, _, args in _steps(run, None) if not is_finished(run, name, *args)]
+    return list(dict.fromkeys(left))
+
+
+def outputs(run: RunDir, stage: str) -> list[Path]:
+    """What a stage has left in the run directory, as far as it is there."""
+    paths = [
+        run.path / name.format(run.round_path.relative_to(run.path)) for name in OUTPUTS[stage]
+    ]
+    return [path for path in paths if path.exists()]
 
 
 def run_step(run: RunDir, name: str, *arguments: str) -> None:
@@ -67,9 +97,20 @@ def run_step(run: RunDir, name: str, *arguments: str) -> None:
     with run.timed(name):
         stage(run, *arguments)
     if name == "pool":
-        # What is impossible fails before hours are spent, not after.
-        import_module("pivottrace.annotate.sources").allowed_labels(run)
-        import_module("pivottrace.tables").driving_estimator(run.config)
+        _refuse_the_impossible(run)
+
+
+def _refuse_the_impossible(run: RunDir) -> None:
+    """What cannot go well fails before hours are spent, not after."""
+    from pivottrace.annotate import sources
+    from pivottrace.tables import driving_estimator
+    from pivottrace.verifier import Verifier
+
+    config, allowed = run.config, sources.allowed_labels(run)
+    sources.refuse_missing_answers(config, run.stage_facts("pool")["num_with_answer"], allowed)
+    driving_estimator(config)
+    with Verifier(config.answers.verifier, config.answers.timeout_s) as verifier:
+        verifier.load()
 
 
 def is_finished(run: RunDir, name: str, which: str = "after") -> bool:

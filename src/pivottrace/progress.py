@@ -12,7 +12,11 @@ PLAIN_LINE_EVERY_S = 10.0
 
 @contextmanager
 def progress(title: str, total: int, unit: str = "questions") -> Iterator[Callable[[int], None]]:
-    """Yield a function that takes the number done so far."""
+    """Yield a function that takes the number done so far.
+
+    The first number is what was there when the work began, a resumed run's finished parts say: the
+    rate and the time left count from it.
+    """
     show = _bar if sys.stderr.isatty() else _lines
     with show(title, total, unit) as update:
         yield update
@@ -38,35 +42,47 @@ def _bar(title: str, total: int, unit: str) -> Iterator[Callable[[int], None]]:
         TimeElapsedColumn(),
         TimeRemainingColumn(),
     )
-    started = time.monotonic()
+    pace = _Pace()
     with Progress(*columns, console=Console(stderr=True)) as bar:
         task = bar.add_task(title, total=total, rate="")
 
         def update(done: int) -> None:
-            bar.update(task, completed=done, rate=_rate(done, started))
+            rate = pace(done)
+            if rate is None:
+                bar.reset(task, completed=done)  # rich must not take it for work of this moment
+            else:
+                bar.update(task, completed=done, rate=f"{rate:.1f}/s")
 
         yield update
 
 
 @contextmanager
 def _lines(title: str, total: int, unit: str) -> Iterator[Callable[[int], None]]:
-    started = last = time.monotonic()
+    pace, last = _Pace(), time.monotonic()
 
     def update(done: int) -> None:
         nonlocal last
-        now = time.monotonic()
+        rate, now = pace(done), time.monotonic()
         if done < total and now - last < PLAIN_LINE_EVERY_S:
             return
         last = now
-        left = (now - started) / max(done, 1) * (total - done)
-        print(
-            f"{title:<10} {done}/{total} {unit}  {_rate(done, started)}  {left:.0f} s left",
-            file=sys.stderr,
-            flush=True,
-        )
+        left = f"  {rate:.1f}/s  {(total - done) / rate:.0f} s left" if rate else ""
+        print(f"{title:<10} {done}/{total} {unit}{left}", file=sys.stderr, flush=True)
 
     yield update
 
 
-def _rate(done: int, started: float) -> str:
-    return f"{done / max(time.monotonic() - started, 1e-9):.1f}/s"
+class _Pace:
+    """Rate since the first number that it was given."""
+
+    def __init__(self) -> None:
+        self._first: tuple[int, float] | None = None
+
+    def __call__(self, done: int) -> float | None:
+        """Take the number done so far; returns how many a second, None at the first call."""
+        now = time.monotonic()
+        if self._first is None:
+            self._first = done, now
+            return None
+        number, started = self._first
+        return (done - number) / max(now - started, 1e-9)

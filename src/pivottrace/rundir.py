@@ -35,12 +35,12 @@ from pivottrace.errors import ConfigError, OutOfDiskError, RunDirError
 from pivottrace.stage_settings import changed_settings, settings_of
 
 # What an interrupted stage keeps when it goes on, and whose it is: before the first of these is
-# written, the stage's settings are. Training keeps its own (`train/settings.json`).
+# written, the stage's settings are. Training keeps its own (`train/settings.json`); probes bind
+# nobody until the first label is bought for them.
 KEPT: dict[str, str] = {
     "rollouts_greedy": "rollout",
     "rollouts_sampled": "rollout",
     "signals": "trace",
-    "probes": "calibrate",
     "evaluation_before": "evaluate",
     "evaluation_after": "evaluate",
 }
@@ -60,7 +60,7 @@ class RunDir:
     @classmethod
     def create(cls, config: Config) -> RunDir:
         """Make the directory, or take up the one that is there. Raises as `locked`."""
-        run = cls(config.output, config)
+        run = cls(config.output.expanduser(), config)
         with run.locked():
             return run
 
@@ -101,11 +101,15 @@ class RunDir:
         return path
 
     def read_table(self, name: str, made_by: str) -> pa.Table:
-        """Read a table; `made_by` is the stage that a missing one is blamed on."""
+        """Read a table; `made_by` is the stage that a missing one is blamed on.
+
+        Raises:
+            RunDirError: it is missing, or torn.
+        """
         path = self.table_path(name)
         if not path.is_file():
             raise RunDirError(f"{path} is missing. Make it with: pivottrace {made_by} {self.path}")
-        return pq.read_table(path)
+        return read_parquet(path)
 
     def part_path(self, name: str, index: int) -> Path:
         """Where part `index` of a table in parts lies."""
@@ -149,15 +153,22 @@ class RunDir:
                 f"{'surplus, take it away' if odd[0] in found else 'missing, put it back'} "
                 f"({len(odd)} such files), or start again in another directory (--output)."
             )
-        return pa.concat_tables([pq.read_table(path, columns=columns) for path in paths])
+        return pa.concat_tables([read_parquet(path, columns) for path in paths])
+
+    def refuse_torn_tables(self) -> None:
+        """Look at the end of every whole table, where a cut shows. Raises RunDirError."""
+        for folder in (self.path, self.round_path):
+            for path in sorted(folder.glob("*.parquet")):
+                with _torn(path):
+                    pq.read_metadata(path)
 
     # Manifest ---------------------------------------------------------------------------------
 
     @property
     def manifest(self) -> dict[str, Any]:
-        """The manifest as it stands on disk; empty for a new run."""
+        """The manifest as it stands on disk; empty for a new run. Raises as `read_json`."""
         path = self.path / "manifest.json"
-        return json.loads(path.read_text()) if path.is_file() else {}
+        return read_json(path) if path.is_file() else {}
 
     def update_manifest(self, **entries: Any) -> None:
         """Replace top-level entries of the manifest."""
@@ -280,10 +291,15 @@ def run_parts(
     make: Callable[[int], pa.Table],
     on_part: Callable[[int], None] = lambda index: None,
 ) -> None:
-    """Make the parts that are missing, in order; `on_part` hears of each that is there."""
-    for index in range(num_parts):
-        if not run.has_part(name, index):
-            run.write_part(name, index, make(index))
+    """Make the parts that are missing, in order.
+
+    `on_part` hears first how far finished parts reach, as the index of the last one before the
+    first gap (-1: there is none), then of each part that was made.
+    """
+    missing = [index for index in range(num_parts) if not run.has_part(name, index)]
+    on_part(missing[0] - 1 if missing else num_parts - 1)
+    for index in missing:
+        run.write_part(name, index, make(index))
         on_part(index)
 
 
@@ -291,6 +307,31 @@ def part_seed(seed: int, kind: str, index: int) -> int:
     """A seed for one part: differs for every (run seed, kind, part), the same on any machine."""
     digest = hashlib.sha256(f"{seed}/{kind}/{index}".encode()).digest()
     return int.from_bytes(digest[:4], "big")
+
+
+def read_parquet(path: Path, columns: Sequence[str] | None = None, filters: Any = None) -> pa.Table:
+    """Read a parquet file of a run. Raises RunDirError where it is torn."""
+    with _torn(path):
+        return pq.read_table(path, columns=columns, filters=filters)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read an object from a JSON file of a run. Raises RunDirError where it is torn."""
+    with _torn(path):
+        values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        return values
+
+
+@contextmanager
+def _torn(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (pa.ArrowException, ValueError, OSError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise RunDirError(
+            f"{path} is torn ({reason}). It was whole when it was written: put it back from a "
+            f"copy, or start again in another directory (--output)."
+        ) from error
 
 
 def write_parquet(path: Path, table: pa.Table) -> None:
@@ -347,11 +388,11 @@ def _disk_errors(path: Path) -> Iterator[None]:
                 f"finished parts are kept."
             ) from error
         if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-            raise RunDirError(
-                f"{path}: no permission to write there. Give another place with --output."
-            ) from error
-        if error.errno in (errno.ENOTDIR, errno.EEXIST):
-            raise RunDirError(
-                f"{path}: a file is in the way. Give another place with --output."
-            ) from error
-        raise
+            reason = "no permission to write there"
+        elif error.errno in (errno.ENOTDIR, errno.EEXIST):
+            reason = "a file is in the way"
+        else:
+            reason = f"it cannot be written ({error.strerror})"
+        raise RunDirError(
+            f"{path}: {reason}. Give another place (for a run, with --output)."
+        ) from error

@@ -80,6 +80,10 @@ def _at(values: Any, key: str) -> Any:
 def _differences(key: str, was: Any, now: Any) -> Iterator[tuple[str, Any, Any]]:
     if key in FREE_SETTINGS or was == now:
         return
+    if key == "labels.source" and "oracle" not in (was, now):
+        # People may take over from a column, and it from them: a label keeps where it came from.
+        # With the oracle the pool itself is another, one without answers.
+        return
     if isinstance(was, dict) and isinstance(now, dict):
         for name in sorted(was.keys() | now.keys()):
             yield from _differences(f"{key}.{name}", was.get(name), now.get(name))

@@ -2,43 +2,64 @@
 
 from __future__ import annotations
 
-import sqlite3
+import shlex
 from collections.abc import Iterator
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from pivottrace.errors import RunDirError
-from pivottrace.pipeline import STAGE_NAMES, is_finished
+from pivottrace.annotate import sources
+from pivottrace.pipeline import STAGE_NAMES, is_finished, outputs, unfinished
 from pivottrace.rundir import RunDir
 
 PARTS_OF = {"rollout": ("rollouts_greedy", "rollouts_sampled"), "trace": ("signals",)}
 
 
 def describe(run: RunDir) -> Iterator[str]:
-    """One line a stage, what to know of the result, then the next command. Writes nothing."""
-    seconds = run.seconds()
+    """One line a stage, what to know of the result, then the next command. Writes nothing.
+
+    Raises:
+        RunDirError: the manifest or a table is torn.
+    """
+    run.refuse_torn_tables()
+    seconds, left = run.seconds(), unfinished(run)
     yield f"run {run.path}, round {run.round_index}"
-    upcoming = None
     for name in STAGE_NAMES:
         done = is_finished(run, name)
-        if not done and upcoming is None and (name != "train" or run.config.train.enabled):
-            upcoming = name
+        state = "done" if done else "to do" if name in left else "off"
         parts = [f"{_num_parts(run, part)} parts of {part}" for part in PARTS_OF.get(name, ())]
         detail = "" if done else ", ".join(part for part in parts if not part.startswith("0 "))
         took = f"{seconds[name]:8.1f} s" if name in seconds else " " * 10
-        yield f"  {'done' if done else 'to do':<6}{name:<10}{took}  {detail}".rstrip()
+        yield f"  {state:<6}{name:<10}{took}  {detail}".rstrip()
     triage = run.stage_facts("triage")
     if triage:
         counts = ", ".join(f"{route} {n}" for route, n in triage["counts"].items())
         yield f"routes: {counts}"
-    labels = run.path / "labels.sqlite"
-    if labels.is_file():
-        from pivottrace.annotate import sources
-
-        yield f"labels: {_num_labels(labels)} of {sources.allowed_labels(run)} allowed"
+    if run.is_done("pool"):
+        used, allowed = len(sources.bought(run)), sources.allowed_labels(run)
+        yield f"labels: {used} of {allowed} allowed"
     yield from (f"note: {note}" for note in notes(run))
-    yield f"next: pivottrace {f'run {run.path}' if upcoming else f'report {run.path}'}"
+    yield next_line(run, f"pivottrace report {quoted(run.path)}")
+
+
+def next_line(run: RunDir, at_the_end: str) -> str:
+    """What to do next to get on with the whole run; `at_the_end`, where nothing is left to do."""
+    waiting = sources.waiting_file(run)
+    if waiting is not None:
+        place, file = quoted(run.path), quoted(waiting)
+        return f"next: fill in `answer` in {file}, then: pivottrace label import {place} {file}"
+    return f"next: {f'pivottrace run {quoted(run.path)}' if unfinished(run) else at_the_end}"
+
+
+def stage_lines(run: RunDir, stage: str) -> Iterator[str]:
+    """The closing lines of a command that ran one stage: what it left, and the next one."""
+    left, found = unfinished(run), outputs(run, stage)
+    yield f"{stage}: {', '.join(map(quoted, found)) or 'done, and nothing to write'}"
+    yield f"next: pivottrace {left[0] if left else 'report'} {quoted(run.path)}"
+
+
+def quoted(path: Path) -> str:
+    """A path as an argument of a command."""
+    return shlex.quote(str(path))
 
 
 def notes(run: RunDir) -> Iterator[str]:
@@ -72,11 +93,15 @@ def notes(run: RunDir) -> Iterator[str]:
             yield f"{stage}: {reason}"
 
 
-def summary_lines(summary: dict[str, Any]) -> Iterator[str]:
-    """The closing lines of a run: counts, labels, accuracy, seconds, the report's path."""
+def summary_lines(run: RunDir, summary: dict[str, Any]) -> Iterator[str]:
+    """The closing lines of a run: counts, labels, accuracy, seconds, outputs, what comes next.
+
+    What the run does not have yet is left out.
+    """
     yield ""
     yield f"questions        {summary['questions']}"
-    yield f"probes           {summary['probes']}"
+    if summary["probes"] is not None:
+        yield f"probes           {summary['probes']}"
     for route, count in (summary.get("routes") or {}).items():
         yield f"  {route:<14} {count}"
     yield f"labels           {summary['labels_used']} used of {summary['labels_allowed']} allowed"
@@ -92,26 +117,18 @@ def summary_lines(summary: dict[str, Any]) -> Iterator[str]:
         )
     seconds = "  ".join(f"{name} {took:.0f}" for name, took in summary["seconds"].items())
     yield f"seconds          {seconds}"
-    yield f"report           {summary['report']}"
+    files = {
+        "route files": run.round_path / "routes",
+        "trained model": run.round_path / "train" / "model",
+        "report": Path(summary["report"]),
+    }
+    yield from (f"{name:<17}{path}" for name, path in files.items() if path.exists())
+    yield next_line(run, f"open {quoted(files['report'])}")
 
 
 def _share(accuracy: dict[str, float]) -> str:
     low, high = 100 * accuracy["low"], 100 * accuracy["high"]
     return f"{100 * accuracy['accuracy']:.1f} %  (95 % interval {low:.1f} to {high:.1f})"
-
-
-def _num_labels(path: Path) -> int:
-    """Labels in the store, which is only read: opening it to write would need the permission."""
-    # Without SQLite's write-ahead log nobody has it open, and it can be read where it lies.
-    in_use = path.with_name(f"{path.name}-wal").exists()
-    uri = f"{path.resolve().as_uri()}?{'mode=ro' if in_use else 'immutable=1'}"
-    try:
-        with closing(sqlite3.connect(uri, uri=True)) as connection:
-            return int(connection.execute("SELECT count(*) FROM labels").fetchone()[0])
-    except sqlite3.Error as error:
-        raise RunDirError(
-            f"{path}: label store cannot be read ({error}). Restore a copy of it."
-        ) from error
 
 
 def _num_parts(run: RunDir, name: str) -> int:

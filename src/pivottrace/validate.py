@@ -14,10 +14,11 @@ def validate(config: Config) -> Iterator[str]:
         PivotTraceError: the first thing that is wrong, with its cure.
     """
     from pivottrace import tables
-    from pivottrace.annotate.sources import budget_labels
+    from pivottrace.annotate.sources import budget_labels, refuse_missing_answers
     from pivottrace.backends import hf
     from pivottrace.ingest import find_overlap, format_prompt
     from pivottrace.stages.pool import read_sources
+    from pivottrace.verifier import Verifier
 
     pool, evaluation = read_sources(config)
     answered = len(pool) - pool["answer"].null_count
@@ -26,13 +27,20 @@ def validate(config: Config) -> Iterator[str]:
         overlap = find_overlap(pool, evaluation)
         yield f"evaluation: {len(evaluation)} questions, {len(overlap)} of them also in the pool"
     allowed = budget_labels(config.labels.budget, len(pool))
+    refuse_missing_answers(config, answered, allowed)
     yield f"labels: {allowed} allowed, from {config.labels.source}"
     yield f"ranking: {tables.driving_estimator(config)}"
+    with Verifier(config.answers.verifier, config.answers.timeout_s) as verifier:
+        verifier.load()
+    yield f"answers: compared by {config.answers.verifier}"
+    device = hf.choose_device(config.model.device)
     tokenizer = hf.load_tokenizer(config.model)
+    weights = hf.check_weights(config.model)
     messages = format_prompt(
         pool["prompt"][0].as_py(), config.pool.system_prompt, config.pool.prompt_suffix
     )
     prompt = hf.render_prompt(tokenizer, messages, config.pool)
     template = "chat template" if tokenizer.chat_template else "no chat template: plain text"
-    yield f"model: {config.model.path}, {template}; the first prompt has {len(prompt)} tokens:"
+    yield f"model: {config.model.path} on {device}, {weights}"
+    yield f"prompt: {template}; the first one has {len(prompt)} tokens:"
     yield tokenizer.decode(prompt)

@@ -65,7 +65,8 @@ class Verifier:
         """
         if kind not in ("math", "exact", "choice") and not _FUNCTION.fullmatch(kind):
             raise ConfigError(
-                f"verifier {kind!r} is unknown; use math, exact, choice or package.module:function"
+                f"answers.verifier = {kind!r} is unknown; use math, exact, choice or "
+                f"package.module:function"
             )
         if not (math.isfinite(timeout_s) and timeout_s > 0):
             raise ConfigError(f"verifier timeout_s must be a positive number, not {timeout_s}")
@@ -88,6 +89,16 @@ class Verifier:
         traceback: TracebackType | None,
     ) -> None:
         self.close()
+
+    def load(self) -> None:
+        """Load the user's function now, where there is one, so that a wrong one is refused early.
+
+        Raises:
+            ConfigError: If the module or function cannot be loaded.
+        """
+        if ":" in self.kind:
+            with self._lock:
+                self._running_child()
 
     def close(self) -> None:
         """End the child process. The verifier stays usable: a later pair starts a new one."""

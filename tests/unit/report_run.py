@@ -43,7 +43,7 @@ def stages_of(path, num_questions=160, hostile=None, **sections):
         "output": str(path), "seed": 7,
         "labels": {"budget": 0.3}, "answers": {"verifier": "exact"},
         "rollouts": {"num_samples": 8}, "calibrate": {"num_probes": 40},
-        "triage": {"vote_floor": 0.6}, "train": {"steps": 60},
+        "triage": {"vote_floor": 0.55}, "train": {"steps": 60},
     } | sections  # fmt: skip
     run = RunDir.create(parse_config(values, where="test"))
     world = World(num_questions, hostile)

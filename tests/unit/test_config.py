@@ -44,16 +44,16 @@ def test_file_overrides_preset():
 
 
 def test_preset_of_the_command_line_overrides_the_file_and_flags_override_it(tmp_path):
-    from pivottrace.cli import _load
+    from pivottrace.flags import load
 
     path = tmp_path / "my.toml"
     path.write_text("[pivots]\npercentile = 80\nwindow = 4\nreference_size = 9\n")
-    config = _load([str(path), "--preset", "paper", "--pivots.window", "7"])
+    config = load([str(path), "--preset", "paper", "--pivots.window", "7"])
     assert config.preset == "paper"
     assert (config.pivots.percentile, config.pivots.window) == (95, 7)
     assert config.pivots.reference_size == 9
     with pytest.raises(ConfigError, match="command line: preset = 'papre' is not one of default"):
-        _load([str(path), "--preset=papre"])
+        load([str(path), "--preset=papre"])
 
 
 def test_presets_set_the_same_keys():

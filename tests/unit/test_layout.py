@@ -20,7 +20,7 @@ LAYERS = {
     4: {"stages"},
     5: {"report", "validate", "pipeline"},
     6: {"status"},
-    7: {"cli"},
+    7: {"cli", "flags", "usage"},
 }  # fmt: skip
 LAYER_OF = {name: layer for layer, names in LAYERS.items() for name in names}
 MODULES = sorted(p for p in ROOT.rglob("*.py") if p.name != "__init__.py" or p.parent != ROOT)

@@ -1,7 +1,5 @@
 """The stages rollout and trace with a tiny random model: resumed, with other settings or models."""
 
-import json
-
 import pyarrow as pa
 import pytest
 import torch
@@ -103,13 +101,11 @@ def test_an_attempt_that_kept_nothing_binds_nobody(make_run, monkeypatch):
     make_run(rollouts={"max_new_tokens": 3})
 
 
-def test_the_threshold_binds_the_settings_that_it_was_made_with(make_run):
-    run = make_run()
-    (run.path / "reference.json").write_text(json.dumps({"question_ids": ["q0"], "heads": None}))
+def test_a_threshold_is_frozen_once_it_is_there():
     signals = [{"question_id": "q0", "failure": None, "far_mass": [0.1, 0.2, 0.3]}]
-    score._threshold(run, signals)
-    with pytest.raises(ConfigError, match=r"pivots.percentile: was 95.0, now 80.0"):
-        make_run(pivots={"percentile": 80.0})
+    reference = {"question_ids": ["q0"], "heads": None}
+    assert score._threshold(reference, signals, 50.0) == pytest.approx(0.2)
+    assert score._threshold(reference | {"threshold": 0.7}, signals, 50.0) == 0.7
 
 
 def test_the_reference_sample_binds_the_settings_that_it_was_drawn_with(make_run, killed):

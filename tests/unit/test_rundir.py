@@ -75,6 +75,8 @@ def test_changed_configuration_names_the_keys(tmp_path):
 def test_what_an_interrupted_stage_keeps_binds_its_settings(tmp_path):
     run = make(tmp_path)
     run.write_table("probes", pa.table({"question_id": ["q0"]}))
+    make(tmp_path, calibrate={"num_probes": 9})  # no label was bought for them yet
+    make(tmp_path).begin("calibrate")
     assert not run.is_done("calibrate") and run.stage_facts("calibrate") == {}
     with pytest.raises(ConfigError, match=r"calibrate.num_probes: was None, now 9 \(used by calib"):
         make(tmp_path, calibrate={"num_probes": 9})

@@ -44,7 +44,8 @@ def make_run(tmp_path, start, tokenizer, routes, answers=True, **sections):
 
     run.write_table("pool", questions("q", len(routes)))
     run.write_table("evaluation", questions("e", 5))
-    run.mark_done("pool", num_questions=len(routes))
+    answered = len(routes) if answers else 0
+    run.mark_done("pool", num_questions=len(routes), num_with_answer=answered)
     triage = [
         {"question_id": f"q{i}", "route": route, "weight": 0.0 if i == 5 else 0.5, "reason": "r"}
         for i, route in enumerate(routes)

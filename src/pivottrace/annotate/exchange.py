@@ -11,7 +11,7 @@ import io
 import json
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -46,10 +46,12 @@ class ImportedAnswers:
     Attributes:
         answers: (question id, answer), stripped, each id once, in the order of the file.
         blank: Rows whose answer is still empty.
+        places: Where each answer stands, for messages ("answers.csv, row 3 (line 5)"), by id.
     """
 
     answers: list[tuple[str, str]]
     blank: int
+    places: dict[str, str] = field(default_factory=dict, compare=False)
 
 
 @dataclass(frozen=True)
@@ -131,7 +133,11 @@ def read_answers(path: Path, known_ids: set[str]) -> ImportedAnswers:
                 f"{path}, {row.where}, column answer: question {question_id!r} is answered "
                 f"{row.answer!r} here and {earlier.answer!r} in {earlier.where}; keep one of them"
             )
-    return ImportedAnswers([(key, row.answer) for key, row in first.items()], blank)
+    return ImportedAnswers(
+        [(key, row.answer) for key, row in first.items()],
+        blank,
+        {key: f"{path}, {row.where}" for key, row in first.items()},
+    )
 
 
 def _checked_ids(path: Path, rows: Sequence[Request]) -> set[str]:

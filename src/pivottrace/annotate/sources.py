@@ -5,6 +5,7 @@ Whatever the source, an answer enters the run through the label store, which hol
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal, NoReturn
@@ -13,7 +14,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pivottrace.annotate.exchange import Request, export_requests, read_answers
-from pivottrace.annotate.store import LabelStore
+from pivottrace.annotate.store import Label, LabelStore, Row, read_labels
+from pivottrace.config import Config
 from pivottrace.errors import BudgetError, ConfigError, DataError, LabelsNeeded, RunDirError
 from pivottrace.ingest import read_questions
 from pivottrace.ingest.sources import WORLD_PREFIX
@@ -49,9 +51,30 @@ def budget_labels(budget: float, questions: int) -> int:
     return int(budget)
 
 
+def refuse_missing_answers(config: Config, num_answered: int, allowed: int) -> None:
+    """Refuse a column of answers that has fewer than the labels that may be drawn from it.
+
+    Raises:
+        DataError: it has; with `labels.partial`, only where it has none at all.
+    """
+    needed = min(1, allowed) if config.labels.partial else allowed
+    if config.labels.source == "column" and num_answered < needed:
+        raise DataError(
+            f"{config.pool.questions}: {num_answered or 'no'} questions have an answer, and "
+            f"{allowed} may be chosen for a label (labels.budget, with labels.source = 'column'). "
+            f"Set labels.source = 'file' to have people answer, name the answers' column with "
+            f"--map answer=COLUMN, or lower labels.budget."
+        )
+
+
 def store(run: RunDir) -> LabelStore:
     """The run's label store."""
     return LabelStore(run.path / "labels.sqlite", allowed_labels(run))
+
+
+def bought(run: RunDir) -> dict[str, Label]:
+    """The labels that were paid for, by question id; only reads. Raises as `read_labels`."""
+    return read_labels(run.path / "labels.sqlite")
 
 
 def by_value(triage: pa.Table) -> pa.Table:
@@ -97,10 +120,10 @@ def obtain(run: RunDir, question_ids: Sequence[str], purpose: Purpose) -> dict[s
             _ask_people(run, missing, purpose)
         answer = _oracle(run) if source == "oracle" else _column(run)
         truths = {i: answer(i) for i in missing}
-        bought = [(i, truth, source, purpose) for i, truth in truths.items() if truth is not None]
-        if len(bought) < len(missing) and not (partial and (known or bought)):
+        given = [(i, truth, source, purpose) for i, truth in truths.items() if truth is not None]
+        if len(given) < len(missing) and not (partial and (known or given)):
             raise DataError(_no_answer(run, truths))
-        labels.add_many(bought)
+        _store_labels(run, given)
         known = labels.labels()
     return {i: known[i].answer for i in question_ids if i in known}
 
@@ -118,7 +141,7 @@ def export(run: RunDir, path: Path | None = None) -> Path:
         RunDirError: no question waits for a label.
     """
     requested = _requested(run)
-    known = store(run).labels() if requested else {}
+    known = bought(run)
     missing = [i for i in requested if i not in known]
     if not missing:
         raise RunDirError(
@@ -140,13 +163,40 @@ def import_file(run: RunDir, path: Path) -> tuple[int, int]:
     unasked = [i for i, _ in result.answers if i not in purposes]
     if unasked:
         raise DataError(
-            f"{path}: question {unasked[0]!r} does not wait for a label ({len(unasked)} such "
-            f"rows). Fill in only the file that the run wrote last."
+            f"{result.places[unasked[0]]}: question {unasked[0]!r} does not wait for a label "
+            f"({len(unasked)} such rows). Fill in only the file that the run wrote last."
         )
+    known = bought(run)
+    for question_id, answer in result.answers:
+        if question_id in known and known[question_id].answer != answer:
+            raise DataError(
+                f"{result.places[question_id]}, column answer: question {question_id!r} is "
+                f"answered {answer!r} here and has the answer {known[question_id].answer!r} "
+                f"already; nothing was taken in. Give that one, or leave the row out; to change a "
+                f"stored answer, begin a new run directory."
+            )
+    added = _store_labels(run, [(i, a, "file", purposes[i]) for i, a in result.answers])
+    return added, result.blank
+
+
+def _store_labels(run: RunDir, rows: Sequence[Row]) -> int:
+    """Store labels; returns how many are new. What a probe was drawn by cannot change any more."""
     labels = store(run)
-    before = labels.used
-    labels.add_many([(i, answer, "file", purposes[i]) for i, answer in result.answers])
-    return labels.used - before, result.blank
+    if any(purpose == "probe" for *_, purpose in rows):
+        run.begin("calibrate")
+    return labels.add_many(rows)
+
+
+def waiting_file(run: RunDir) -> Path | None:
+    """The file that people have to fill in before the run can go on, if it waits for one."""
+    if run.config.labels.source != "file" or run.is_done("label"):
+        return None
+    purpose: Purpose = "annotation" if run.is_done("calibrate") else "probe"
+    path = run.path / FILES[purpose]
+    known = bought(run)
+    answered = [i in known for i, asked_as in _requested(run).items() if asked_as == purpose]
+    enough = any(answered) if run.config.labels.partial else all(answered)
+    return path if answered and not enough and path.is_file() else None
 
 
 def _requested(run: RunDir) -> dict[str, Purpose]:
@@ -159,7 +209,7 @@ def _requested(run: RunDir) -> dict[str, Purpose]:
     if run.table_path("probes").is_file():
         probes = run.read_table("probes", made_by="calibrate")["question_id"].to_pylist()
     if run.is_done("calibrate"):
-        known = store(run).labels()
+        known = bought(run)
         probes = [i for i in probes if i in known]
     chosen = to_annotate(run) if run.table_path("triage").is_file() else []
     asked_as: dict[str, Purpose] = dict.fromkeys(chosen, "annotation")
@@ -195,17 +245,24 @@ def _no_answer(run: RunDir, truths: Mapping[str, str | None]) -> str:
 def _ask_people(run: RunDir, missing: list[str], purpose: Purpose) -> NoReturn:
     path = _write_requests(run, missing, purpose, None)
     what = "probe questions" if purpose == "probe" else "questions"
+    place, file = shlex.quote(str(run.path)), shlex.quote(str(path))
     raise LabelsNeeded(
         f"{len(missing)} {what} wait for true answers. Next:\n"
-        f"  1. fill in the column `answer` of {path}\n"
-        f"  2. pivottrace label import {run.path} {path}\n"
-        f"  3. pivottrace run {run.path}"
+        f"  1. fill in the column `answer` of {file}\n"
+        f"  2. pivottrace label import {place} {file}\n"
+        f"  3. pivottrace run {place}"
     )
 
 
 def _write_requests(run: RunDir, missing: list[str], purpose: Purpose, path: Path | None) -> Path:
     pool = run.read_table("pool", made_by="run").select(["id", "prompt"]).to_pylist()
-    questions = {row["id"]: row["prompt"][-1]["content"] for row in pool}
+    questions = {row["id"]: _question(row["prompt"]) for row in pool}
     path = path or run.path / FILES[purpose]
     export_requests(path, [Request(i, questions[i], purpose) for i in missing])
     return path
+
+
+def _question(messages: Sequence[Mapping[str, str]]) -> str:
+    """What the user asked last; a prompt may end in the beginning of an answer."""
+    asked = [message["content"] for message in messages if message["role"] == "user"]
+    return asked[-1] if asked else messages[-1]["content"]

@@ -148,11 +148,7 @@ class LabelStore:
     def labels(self) -> dict[str, Label]:
         """All labels by question id, in the order of the ids."""
         with self._connection() as connection:
-            rows = connection.execute(
-                "SELECT question_id, answer, source, purpose, created_at FROM labels "
-                "ORDER BY question_id"
-            ).fetchall()
-        return {row[0]: Label(*row) for row in rows}
+            return _labels(connection)
 
     @property
     def used(self) -> int:
@@ -187,6 +183,32 @@ class LabelStore:
                 f"{self.path} is a SQLite file of version {version}, not a label store of version "
                 f"{SCHEMA_VERSION}; move it away, or use the PivotTrace version that made it"
             )
+
+
+def read_labels(path: Path) -> dict[str, Label]:
+    """All labels of a store by question id, without writing or needing to: none if it is missing.
+
+    Raises:
+        DataError: If the file is not a label store.
+        RunDirError: If it cannot be read.
+    """
+    if not path.is_file():
+        return {}
+    # Without SQLite's write-ahead log nobody has it open, and it can be read where it lies.
+    in_use = path.with_name(f"{path.name}-wal").exists()
+    uri = f"{path.resolve().as_uri()}?{'mode=ro' if in_use else 'immutable=1'}"
+    try:
+        with closing(sqlite3.connect(uri, uri=True)) as connection:
+            return _labels(connection)
+    except sqlite3.Error as error:
+        raise _explained(path, error) from error
+
+
+def _labels(connection: sqlite3.Connection) -> dict[str, Label]:
+    rows = connection.execute(
+        "SELECT question_id, answer, source, purpose, created_at FROM labels ORDER BY question_id"
+    ).fetchall()
+    return {row[0]: Label(*row) for row in rows}
 
 
 def _count(connection: sqlite3.Connection) -> int:

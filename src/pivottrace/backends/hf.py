@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.resources import files
@@ -10,6 +11,7 @@ from typing import Any
 
 import torch
 from jinja2 import TemplateError
+from safetensors import SafetensorError, safe_open
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 from transformers.utils import cached_file
 
@@ -37,16 +39,34 @@ class Generated:
 
 def resolve_path(path: str) -> str:
     """The folder or Hub id behind a configured model path."""
-    return str(files("pivottrace.lab") / "reasoner") if path == EMBEDDED_MODEL else path
+    if path == EMBEDDED_MODEL:
+        return str(files("pivottrace.lab") / "reasoner")
+    return str(Path(path).expanduser()) if path.startswith("~") else path
 
 
 def choose_device(wanted: str) -> torch.device:
-    """`auto`: CUDA, then Apple's MPS, then the CPU."""
+    """`auto`: CUDA, then Apple's MPS, then the CPU.
+
+    Raises:
+        ModelError: there is no such device, or this torch or this machine cannot use it.
+    """
     if wanted != "auto":
-        return torch.device(wanted)
+        return _usable_device(wanted)
     if torch.cuda.is_available():
         return torch.device("cuda")
     return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+
+
+def _usable_device(wanted: str) -> torch.device:
+    try:
+        device = torch.device(wanted)
+        torch.zeros(1, device=device).item()  # on "meta", a device without memory, this fails too
+    except (RuntimeError, AssertionError) as error:
+        raise ModelError(
+            f"model.device = {wanted!r} cannot be used here: {_first_line(error)}. Give auto, cpu, "
+            f"or a device that this torch and this machine have, such as cuda, cuda:0 or mps."
+        ) from error
+    return device
 
 
 def load_model(config: ModelConfig) -> tuple[Any, Any]:
@@ -55,12 +75,12 @@ def load_model(config: ModelConfig) -> tuple[Any, Any]:
     `dtype = "auto"` is float32 on the CPU and the checkpoint's own on an accelerator.
 
     Raises:
-        ModelError: no such folder or Hub id, no tokenizer, no safetensors weights, not a causal
-            language model, or no token to pad with.
+        ModelError: no such folder or Hub id, no tokenizer, no whole safetensors weights, not a
+            causal language model, no token to pad with, or no such device.
     """
+    device = choose_device(config.device)
     tokenizer = load_tokenizer(config)
     path = resolve_path(config.path)
-    device = choose_device(config.device)
     dtype = config.dtype
     if dtype == "auto" and device.type == "cpu":
         dtype = "float32"
@@ -76,6 +96,8 @@ def load_model(config: ModelConfig) -> tuple[Any, Any]:
             # TRL loads the reference model of `beta` > 0 by this name, without any revision.
             weights = cached_file(path, "config.json", revision=config.revision)
             model.config.name_or_path = Path(weights).parent
+    except SafetensorError as error:
+        raise _torn_weights(config.path, error) from error
     except (OSError, ValueError) as error:
         raise ModelError(
             f"{config.path}: the model cannot be loaded: {_first_line(error)}"
@@ -83,6 +105,41 @@ def load_model(config: ModelConfig) -> tuple[Any, Any]:
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token = _end_token(model, tokenizer, config.path)
     return model.to(device).eval(), tokenizer
+
+
+def check_weights(config: ModelConfig) -> str:
+    """Look at the weights without loading them, and say what was found.
+
+    A Hub model's are downloaded, and so looked at, only when a stage needs them.
+
+    Raises:
+        ModelError: a folder without safetensors weights, or with one that is torn or missing.
+    """
+    folder = Path(resolve_path(config.path))
+    if not folder.is_dir():
+        return "weights are looked at when a stage first loads them"
+    index = folder / "model.safetensors.index.json"
+    names = {"model.safetensors"}
+    try:
+        if index.is_file():
+            names = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+        for name in sorted(names):
+            with safe_open(folder / name, framework="pt"):  # reads the header, checks the length
+                pass
+    except FileNotFoundError:
+        raise ModelError(
+            f"{config.path}: {name} is missing. Save the model's weights there as safetensors, "
+            f"with model.save_pretrained."
+        ) from None
+    except (SafetensorError, ValueError, KeyError) as error:
+        raise _torn_weights(config.path, error) from error
+    return f"weights of {sum((folder / n).stat().st_size for n in names) / 1e6:,.1f} MB"
+
+
+def _torn_weights(where: str, error: Exception) -> ModelError:
+    return ModelError(
+        f"{where}: the weights are torn: {_first_line(error)}. Copy, save or download them again."
+    )
 
 
 def _end_token(model: Any, tokenizer: Any, path: str) -> str:
@@ -101,7 +158,8 @@ def _end_token(model: Any, tokenizer: Any, path: str) -> str:
 def load_tokenizer(config: ModelConfig) -> Any:
     """Load the tokenizer alone, padded on the left. Raises ModelError, naming what is missing."""
     path = resolve_path(config.path)
-    if _looks_local(path) and not Path(path).is_dir():
+    local = Path(path).is_dir()
+    if not local and path.startswith((".", "/")):
         raise ModelError(
             f"{config.path}: no such model folder. Give a folder with config.json, safetensors and "
             f"tokenizer files, or a Hub id such as Qwen/Qwen3-0.6B."
@@ -109,9 +167,15 @@ def load_tokenizer(config: ModelConfig) -> Any:
     try:
         AutoConfig.from_pretrained(path, revision=config.revision, trust_remote_code=False)
     except (OSError, ValueError) as error:
-        raise ModelError(f"{config.path}: no usable config.json: {_first_line(error)}") from error
+        problem = (
+            "no usable config.json" if local else "no such folder here, nor to be had from the Hub"
+        )
+        raise ModelError(
+            f"{config.path}: {problem}: {_first_line(error).rstrip('.')}. Give a model folder, or "
+            f"a Hub id such as Qwen/Qwen3-0.6B."
+        ) from error
     folder = Path(path)
-    if folder.is_dir() and not any(
+    if local and not any(
         (folder / name).is_file() for name in ("tokenizer.json", "tokenizer.model", "vocab.json")
     ):
         raise ModelError(
@@ -130,10 +194,6 @@ def load_tokenizer(config: ModelConfig) -> Any:
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer
-
-
-def _looks_local(path: str) -> bool:
-    return path.startswith((".", "/", "~")) or path.count("/") != 1
 
 
 def _first_line(error: Exception) -> str:

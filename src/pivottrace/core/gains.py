@@ -41,7 +41,7 @@ def expected_gains(curve: CurveValues, evidence: QuestionEvidence) -> tuple[Floa
       right answer's share can exceed neither the winner's nor what the winner leaves, which
       keeps it at most sqrt(p(1-p)).
 
-    m is the curve's `vote`: at the question's own v where that is stored, else at its rank.
+    m is the curve's `vote`: at the question's own risk where v is stored, else at its rank.
 
     Args:
         curve: values (Q,); NaN where nothing was calibrated.

@@ -64,9 +64,8 @@ class TriageOptions:
         mastered_floor: window-mean correctness from which a question is mastered.
         hopeless_ceiling: window-mean correctness up to which a question is hopeless.
         vote_floor: mean vote reliability that the weak route must hold, by a lower bound. A
-            pseudo-label is expected to teach from about 0.5 upwards; 0.7 leaves a margin, and is
-            provable with 64 probes for most pools whose weak rows' votes are 0.87 to 0.9 right
-            (0.8 only for a quarter to a third of such pools, 0.9 for almost none).
+            pseudo-label is expected to teach from about 0.5 upwards; 0.6 leaves a margin, and is
+            provable with 64 probes where about 0.85 of the safe votes are right.
         vote_alpha: chance at most that the weak route is below its floor.
         hopeless: drop hopeless questions, or let labels left over go to them.
         fractions: (annotate, discard) shares by rank in place of calibration; None to calibrate.
@@ -77,7 +76,7 @@ class TriageOptions:
 
     mastered_floor: float = 0.95
     hopeless_ceiling: float = 0.05
-    vote_floor: float = 0.7
+    vote_floor: float = 0.6
     vote_alpha: float = 0.1
     hopeless: Literal["drop", "annotate"] = "drop"
     fractions: tuple[float, float] | None = None
@@ -119,7 +118,7 @@ class TriageResult:
         reason: (Q,) int16, position in `reason_names`.
         reason_names: `REASONS`, then one "failed_<name>" for each of the evidence's failures.
         weight: (Q,) in [0, 1], reliability of the training signal: 1 for a verified answer, the
-            lower bound of the vote's reliability at its share for a weak row (1, the paper's
+            lower bound of the vote's reliability at its risk for a weak row (1, the paper's
             unweighted row, where there is no curve), 0 for what is not trained on.
         label_gain: (Q,) expected learning from the true answer, in [0, ~0.7]; NaN if unknown.
         pseudo_gain: (Q,) expected learning from the majority vote; negative when it unteaches.

@@ -12,7 +12,7 @@ By calibration (the default), each question takes the first that applies:
 wrong (0 < correctness < 1), else discard; the label is paid for. 3. no curve: defer.
 4. mastered, hopeless or nothing to learn by any label: discard. 5. the label's gain over its
 alternative is among the best that the budget covers: annotate. 6. it has a vote, the vote's floor
-holds at its vote share and the pseudo-label is expected to teach: weak. 7. else defer.
+holds at its risk and the pseudo-label is expected to teach: weak. 7. else defer.
 
 A mastered row is decided by the curve's mean, not by its bound: discarding wrongly costs an
 unused question, whereas a wrong pseudo-label harms, so there a bound is asked for.

@@ -14,13 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from pivottrace.annotate import sources
 from pivottrace.annotate.store import Label
 from pivottrace.config import Config
-from pivottrace.errors import RunDirError
-from pivottrace.rundir import RunDir
+from pivottrace.rundir import RunDir, read_parquet
 
 VERSIONED = ("pivottrace", "torch", "transformers", "trl", "numpy", "pyarrow", "math-verify")
 
@@ -107,7 +105,7 @@ def table(run: RunDir, name: str) -> pa.Table | None:
         RunDirError: The file is torn.
     """
     path = run.table_path(name)
-    return _read(path) if path.is_file() else None
+    return read_parquet(path) if path.is_file() else None
 
 
 def part_rows(
@@ -122,7 +120,7 @@ def part_rows(
     paths = sorted((run.round_path / name).glob("part-*.parquet"))
     if ids is not None and not ids:
         return []
-    return [row for path in paths for row in _read(path, columns, chosen).to_pylist()]
+    return [row for path in paths for row in read_parquet(path, columns, chosen).to_pylist()]
 
 
 def num_probes(run: RunDir) -> int | None:
@@ -136,9 +134,7 @@ def num_probes(run: RunDir) -> int | None:
 
 def labels(run: RunDir) -> dict[str, Label]:
     """The labels that were paid for, by question id."""
-    if not (run.path / "labels.sqlite").is_file() or not run.is_done("pool"):
-        return {}
-    return sources.store(run).labels()
+    return sources.bought(run)
 
 
 def spending(run: RunDir) -> Spending | None:
@@ -150,17 +146,6 @@ def spending(run: RunDir) -> Spending | None:
     planned = run.stage_facts("triage").get("labels_planned", num_probes(run) or 0)
     used = sum(bought.values())
     return Spending(allowed, bought["probe"], used - bought["probe"], max(0, planned - used))
-
-
-def waiting_for(run: RunDir) -> Path | None:
-    """The file that people have to fill in before the run can go on, if it waits for one."""
-    if run.config.labels.source != "file":
-        return None
-    if run.table_path("probes").is_file() and not run.is_done("calibrate"):
-        return run.path / sources.FILES["probe"]
-    if run.is_done("triage") and not run.is_done("label"):
-        return run.path / sources.FILES["annotation"]
-    return None
 
 
 def changed_settings(config: Config) -> list[Setting]:
@@ -261,13 +246,3 @@ def _last_line(line: str) -> list[dict[str, Any]]:
         return [json.loads(line)] if line.strip() else []
     except json.JSONDecodeError:
         return []
-
-
-def _read(path: Path, columns: list[str] | None = None, filters: Any = None) -> pa.Table:
-    try:
-        return pq.read_table(path, columns=columns, filters=filters)
-    except pa.ArrowInvalid as error:
-        raise RunDirError(
-            f"{path} is torn ({str(error).splitlines()[0]}). It was whole when it was written: put "
-            f"it back from a copy, or start again in another directory (--output)."
-        ) from error

@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from pivottrace.core.routes import ROUTES
 from pivottrace.errors import ModelError
 from pivottrace.report import collect
 from pivottrace.report.sparkline import sparkline
@@ -23,7 +24,7 @@ from pivottrace.report.texts import (
     mark_pivots,
     token_texts,
 )
-from pivottrace.report.wording import ROUTE_ORDER, reason_meaning
+from pivottrace.report.wording import reason_meaning
 from pivottrace.rundir import RunDir
 
 PER_ROUTE = 3
@@ -77,7 +78,7 @@ def examples(run: RunDir, decode: Decode | None) -> dict[str, list[Example]] | N
     ids = [row["question_id"] for row in rows]
     sources = _sources(run, ids)
     decode = decode or (_tokenizer_decode(run) if ids else None)
-    by_route: dict[str, list[Example]] = {route: [] for route in ROUTE_ORDER}
+    by_route: dict[str, list[Example]] = {route: [] for route in ROUTES}
     for row in rows:
         by_route[row["route"]].append(_example(run, row, sources, decode))
     return by_route
@@ -85,7 +86,7 @@ def examples(run: RunDir, decode: Decode | None) -> dict[str, list[Example]] | N
 
 def _chosen(triage: pa.Table) -> list[dict[str, Any]]:
     chosen: list[dict[str, Any]] = []
-    for route in ROUTE_ORDER:
+    for route in ROUTES:
         found = triage.filter(pc.field("route") == route)
         # Rows without a rank come last, which is the order that pyarrow gives to nulls.
         found = found.sort_by([("rank", "ascending"), ("question_id", "ascending")])

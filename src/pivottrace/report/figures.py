@@ -10,9 +10,10 @@ import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
+from pivottrace.core.routes import ROUTES
 from pivottrace.report.statistics import RankCorrelation, route_mix
 from pivottrace.report.svg import COLOURS, drawing, new_figure, to_svg
-from pivottrace.report.wording import ESTIMATOR_NAMES, ROUTE_ORDER, SHARES_ROLLOUTS
+from pivottrace.report.wording import ESTIMATOR_NAMES, SHARES_ROLLOUTS
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -30,13 +31,13 @@ def routes_figure(ranks: npt.ArrayLike, routes: Sequence[str]) -> str:
         ranks: (Q,) NaN where not scored (left out).
         routes: (Q,).
     """
-    mix = route_mix(ranks, routes, ROUTE_ORDER, NUM_BINS)
+    mix = route_mix(ranks, routes, ROUTES, NUM_BINS)
     with drawing():
         figure = new_figure(WIDTH, 2.2, layout=None)
         axes = figure.subplots(gridspec_kw={**RANK_EDGES, "top": 0.96, "bottom": 0.22})
         edges = np.linspace(0, 1, NUM_BINS + 1)
         base = np.zeros(NUM_BINS)
-        for route, share in zip(ROUTE_ORDER, mix.T, strict=True):
+        for route, share in zip(ROUTES, mix.T, strict=True):
             axes.stairs(base + share, edges, baseline=base, fill=True, color=COLOURS[route], lw=0)
             base = base + share
         axes.set(ylim=(0, 1), yticks=[0, 0.5, 1])

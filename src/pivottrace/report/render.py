@@ -13,8 +13,11 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from pivottrace import tables
+from pivottrace.annotate import sources
 from pivottrace.config import EMBEDDED_MODEL, dump_config
+from pivottrace.core.routes import ROUTES
 from pivottrace.estimators import ESTIMATORS
+from pivottrace.pipeline import unfinished
 from pivottrace.report import collect, wording
 from pivottrace.report.examples import examples
 from pivottrace.report.figures import (
@@ -65,14 +68,14 @@ def _environment() -> Environment:
 
 def _context(run: RunDir, decode: Decode | None) -> dict[str, Any]:
     """Everything that the template names; a section without its tables is None."""
-    head, waiting = collect.headline(run), collect.waiting_for(run)
+    head, waiting = collect.headline(run), sources.waiting_file(run)
     return {
         "name": run.path.name,
         "path": _argument(run.path),
         "round": run.round_index,
         "head": head,
         "waiting": None if waiting is None else _argument(waiting),
-        "unfinished": _unfinished(run),
+        "unfinished": unfinished(run),
         "hopeless_model": _answers_nothing(run),
         "asked": _asked(run),
         "routes": _routes(run),
@@ -82,7 +85,7 @@ def _context(run: RunDir, decode: Decode | None) -> dict[str, Any]:
         "training": _training(run),
         "evaluate": run.stage_facts("evaluate"),
         "examples": examples(run, decode),
-        "route_order": wording.ROUTE_ORDER,
+        "route_order": ROUTES,
         "seconds": head["seconds"],
         "failures": collect.failures(run),
         "has_rollouts": bool(list((run.round_path / "rollouts_greedy").glob("part-*.parquet"))),
@@ -98,16 +101,6 @@ def _context(run: RunDir, decode: Decode | None) -> dict[str, Any]:
 def _argument(path: Path) -> str:
     """A path as an argument of a command: whole, and quoted where a shell would split it."""
     return clean(shlex.quote(str(path)))
-
-
-def _unfinished(run: RunDir) -> list[str]:
-    """Stages still to come, in order, so that the page says what it cannot show yet."""
-    stages = ["pool", "rollout", "trace", "score", "calibrate", "triage", "label"]
-    stages += ["train", "evaluate"] if run.config.train.enabled else ["evaluate"]
-    facts = run.stage_facts("evaluate")
-    # `evaluate` is marked when the evaluation before training is there.
-    half = run.is_done("train") and not {"after", "skipped"} & facts.keys()
-    return [s for s in stages if not run.is_done(s) or (s == "evaluate" and half)]
 
 
 def _answers_nothing(run: RunDir) -> bool:
@@ -155,10 +148,10 @@ def _routes(run: RunDir) -> dict[str, Any] | None:
         "figure": Markup(routes_figure(ranks, routes)),
         "total": len(routes),
         "unranked": int(np.isnan(ranks).sum()),
-        "counts": {route: counts[route] for route in wording.ROUTE_ORDER},
+        "counts": {route: counts[route] for route in ROUTES},
         "reasons": {
             route: [(r[1], n) for r, n in reasons.most_common() if r[0] == route]
-            for route in wording.ROUTE_ORDER
+            for route in ROUTES
         },
     }
 

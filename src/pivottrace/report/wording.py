@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-# Along the ranking, certain to uncertain; the order of every legend and stack.
-ROUTE_ORDER = ("discard", "weak", "annotate", "defer")
-
 ROUTE_MEANING = {
     "annotate": "Buy the true answer and train on a verified reward.",
     "weak": "Train without a label, rewarded by the majority of the model's own answers.",
@@ -48,6 +45,7 @@ ESTIMATOR_NAMES = {
 SHARES_ROLLOUTS = ("consistency",)
 
 FAILURE_MEANING = {
+    "empty_prompt": "the prompt has no tokens, so there was nothing to answer",
     "prompt_too_long_for_the_model": "prompt and response do not fit the model's context",
     "empty_response": "the model ended at once",
     "truncated": "cut at the token limit before an answer",

@@ -26,7 +26,8 @@ def run(run: RunDir) -> None:
     if run.is_done("calibrate"):
         return
     ids, scores = tables.driving_scores(run)
-    if not run.table_path("probes").is_file():
+    if not run.begun_facts("calibrate"):
+        # No label was bought for probes yet, so they may still follow the settings.
         run.write_table("probes", _draw(run, ids, scores))
     probes = run.read_table("probes", made_by="calibrate").to_pylist()
     chosen = [row["question_id"] for row in probes]

@@ -6,7 +6,6 @@ import shutil
 from typing import Any, Literal
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from pivottrace.core.evaluation import (
     Interval,
@@ -18,7 +17,7 @@ from pivottrace.core.evaluation import (
 from pivottrace.errors import RunDirError
 from pivottrace.held_out import counts_of, held_out_questions, sample_and_check
 from pivottrace.progress import progress
-from pivottrace.rundir import RunDir, part_seed, run_parts
+from pivottrace.rundir import RunDir, part_seed, read_parquet, run_parts
 from pivottrace.types import EVALUATION
 from pivottrace.verifier import Verifier
 
@@ -68,7 +67,7 @@ def figures(counts: QuestionCounts) -> dict[str, float | int]:
 def _figures(run: RunDir) -> dict[str, Any]:
     """The figures of the tables that there are, and of their difference where both are."""
     paths = {which: run.table_path(f"evaluation_{which}") for which in ("before", "after")}
-    counts = {w: counts_of(pq.read_table(path)) for w, path in paths.items() if path.is_file()}
+    counts = {w: counts_of(read_parquet(path)) for w, path in paths.items() if path.is_file()}
     facts: dict[str, Any] = {which: figures(found) for which, found in counts.items()}
     if len(counts) == 2:
         difference: Interval = paired_difference(counts["before"], counts["after"])
@@ -103,9 +102,9 @@ def _evaluate(run: RunDir, which: Which, questions: list[dict[str, Any]]) -> Non
             return sample_and_check(model, tokenizer, part, config, verifier, seed)
 
         run_parts(
-            run, name, len(starts), make, lambda i: update(min(starts[i] + size, len(questions)))
+            run, name, len(starts), make, lambda i: update(min((i + 1) * size, len(questions)))
         )
-    parts = [pq.read_table(run.part_path(name, index)) for index in range(len(starts))]
+    parts = [read_parquet(run.part_path(name, index)) for index in range(len(starts))]
     run.write_table(name, pa.concat_tables(parts).cast(EVALUATION))
     shutil.rmtree(run.part_path(name, 0).parent)
 
@@ -120,7 +119,7 @@ def _is_trained(run: RunDir) -> bool:
 
 
 def _num_evaluation(run: RunDir) -> int:
-    return pq.read_metadata(run.table_path("evaluation")).num_rows
+    return run.read_table("evaluation", made_by="run").num_rows
 
 
 def _why_not(run: RunDir) -> str:

@@ -11,12 +11,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from pivottrace.core.answers import extract_answer
 from pivottrace.ingest import format_prompt
 from pivottrace.progress import progress
-from pivottrace.rundir import RunDir, part_seed, run_parts
+from pivottrace.rundir import RunDir, part_seed, read_parquet, run_parts
 from pivottrace.types import ROLLOUTS
 
 NO_CHAT_TEMPLATE = (
@@ -95,7 +94,7 @@ def run(run: RunDir) -> None:
                 f"rollouts_{kind}",
                 len(starts),
                 make,
-                lambda index: update(min(starts[index] + settings.part_size, len(questions))),
+                lambda index: update(min((index + 1) * settings.part_size, len(questions))),
             )
     run.mark_done(
         "rollout",
@@ -142,9 +141,8 @@ def _count_failures(run: RunDir, num_parts: int) -> dict[str, int]:
     """How many greedy traces have no answer, and why; the report lists them."""
     counts: dict[str, int] = {}
     for index in range(num_parts):
-        part = pq.read_table(
-            run.part_path("rollouts_greedy", index), columns=["answer", "finish", "failure"]
-        )
+        path = run.part_path("rollouts_greedy", index)
+        part = read_parquet(path, ["answer", "finish", "failure"])
         for row in part.to_pylist():
             reason = row["failure"] or (None if row["answer"] is not None else _missing(row))
             if reason:

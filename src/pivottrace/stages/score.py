@@ -18,7 +18,8 @@ from pivottrace.core.answers import group_equivalent, majority_vote
 from pivottrace.core.pivots import find_onsets, find_peaks, reference_threshold
 from pivottrace.estimators import ESTIMATORS
 from pivottrace.estimators.evidence import TraceEvidence
-from pivottrace.rundir import RunDir, write_text
+from pivottrace.progress import progress
+from pivottrace.rundir import RunDir, read_json, write_text
 from pivottrace.types import scores_schema
 from pivottrace.verifier import Verifier
 
@@ -33,13 +34,23 @@ def run(run: RunDir) -> None:
     signals = run.read_parts("signals", "trace").to_pylist()
     greedy = run.read_parts("rollouts_greedy", "rollout", ["question_id", "answer", "finish"])
     answers = tables.sampled_answers(run)
-    threshold = _threshold(run, signals)
+    path = run.path / "reference.json"
+    reference = read_json(path)
+    threshold = _threshold(reference, signals, run.config.pivots.percentile)
 
-    rows = []
-    with Verifier(run.config.answers.verifier, run.config.answers.timeout_s) as verifier:
+    rows: list[dict[str, Any]] = []
+    with (
+        Verifier(run.config.answers.verifier, run.config.answers.timeout_s) as verifier,
+        progress("score", len(signals)) as update,
+    ):
         for signal, trace in zip(signals, greedy.to_pylist(), strict=True):
+            update(len(rows))
             classes = group_equivalent(answers[signal["question_id"]], verifier.equal)
             rows.append(_score(run, signal, trace, answers, classes, threshold))
+        update(len(rows))
+    # Only now: an attempt that fails, at a wrong verifier say, binds nobody.
+    run.begin("score")
+    write_text(path, json.dumps(reference | {"threshold": threshold}, indent=2) + "\n")
     run.write_table("scores", pa.Table.from_pylist(rows, schema=SCORES))
     run.mark_done(
         "score",
@@ -51,21 +62,20 @@ def run(run: RunDir) -> None:
     )
 
 
-def _threshold(run: RunDir, signals: list[dict[str, Any]]) -> float | None:
-    path = run.path / "reference.json"
-    reference = json.loads(path.read_text())
-    if "threshold" not in reference:
-        chosen = set(reference["question_ids"])
-        traces = [
-            np.asarray(s["far_mass"], np.float32)
-            for s in signals
-            if s["failure"] is None and s["question_id"] in chosen
-        ]
-        percentile = run.config.pivots.percentile
-        reference["threshold"] = reference_threshold(traces, percentile) if traces else None
-        run.begin("score")
-        write_text(path, json.dumps(reference, indent=2) + "\n")
-    return reference["threshold"]
+def _threshold(
+    reference: dict[str, Any], signals: list[dict[str, Any]], percentile: float
+) -> float | None:
+    """The frozen threshold, or the one that these signals give where there is none yet."""
+    if "threshold" in reference:
+        frozen: float | None = reference["threshold"]
+        return frozen
+    chosen = set(reference["question_ids"])
+    traces = [
+        np.asarray(s["far_mass"], np.float32)
+        for s in signals
+        if s["failure"] is None and s["question_id"] in chosen
+    ]
+    return reference_threshold(traces, percentile) if traces else None
 
 
 def find_pivots(

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from pivottrace.annotate import sources
 from pivottrace.core.evaluation import average_accuracy
@@ -14,7 +13,7 @@ from pivottrace.errors import RunDirError
 from pivottrace.held_out import counts_of, held_out_questions, sample_and_check
 from pivottrace.ingest import format_prompt
 from pivottrace.progress import progress
-from pivottrace.rundir import RunDir
+from pivottrace.rundir import RunDir, read_parquet
 from pivottrace.types import TRAINING_ROWS
 
 
@@ -74,7 +73,7 @@ def read_training_rows(run: RunDir) -> tuple[pa.Table, dict[str, int]]:
             f". Get them with: pivottrace label {run.path}"
         )
     zero_weight = [i for i, r in routed.items() if not r["weight"]]
-    prompts = pq.read_table(run.table_path("pool"), columns=["id", "prompt"]).to_pylist()
+    prompts = read_parquet(run.table_path("pool"), ["id", "prompt"]).to_pylist()
     pool, dropped = run.config.pool, {*unlabelled, *zero_weight}
     rows = [
         {

@@ -45,10 +45,10 @@ def run(run: RunDir) -> None:
         rows, shares = tables.probe_evidence(probes), question_evidence.vote_share
         settings = run.config.calibrate
         values = with_own_votes(
-            curve.at(ranks), rows, shares, window=settings.window, level=settings.level
+            curve.at(ranks), rows, ranks, shares, window=settings.window, level=settings.level
         )
         floor = weak_route(rows, curve, options)
-        holds = vote_risk(shares) <= floor.end
+        holds = vote_risk(ranks, shares) <= floor.end
     allowed = sources.allowed_labels(run)
     result = triage(
         ranks,
