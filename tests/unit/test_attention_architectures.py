@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 import torch
+import transformers
 from architectures import ARCHITECTURES, VOCABULARY, build_model
 
 from pivottrace.attention import (
@@ -17,6 +18,7 @@ from pivottrace.attention import (
     trace,
     trace_attention,
 )
+from pivottrace.backends.compact import generate_compacting
 from pivottrace.errors import ModelError
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -186,3 +188,25 @@ def test_chosen_heads_and_early_stop(family: str) -> None:
                 part.per_head(stat)[layer], whole.per_head(stat)[layer][:, chosen],
                 rtol=0, atol=2e-5,
             )  # fmt: skip
+
+
+def test_rows_that_leave_the_batch_keep_their_statistics() -> None:
+    model = build_model("Llama")
+    tokens, mask = padded("left", (PROMPT, PROMPT - 5, 3))
+    ends = [7, 9, 11, 13, 17, 19]  # some token of these ends a row before the others
+    config = transformers.GenerationConfig(
+        max_new_tokens=90, do_sample=True, eos_token_id=ends, pad_token_id=0
+    )
+    torch.manual_seed(3)
+    with trace_attention(model, STATS) as traced:
+        output = generate_compacting(model, tokens, mask, config, spell=12)
+    for row in range(3):
+        answer = output[row, PROMPT:].tolist()
+        length = next((i + 1 for i, token in enumerate(answer) if token in ends), len(answer))
+        whole = output[row, PROMPT - int(mask[row].sum()) : PROMPT + length - 1]
+        alone = trace(model, whole[None], stats=STATS, prompt_lengths=[int(mask[row].sum())])
+        for stat in STATS:
+            rows = traced[stat][row, PROMPT - int(mask[row].sum()) : PROMPT + length - 1]
+            upto = len(rows) - stat.reach  # its last tokens are read by rows past the end
+            error = float((rows - alone[stat][0])[:upto].abs().max())
+            assert error < (1e-4 if isinstance(stat, AttentionDistance) else 1e-5), stat

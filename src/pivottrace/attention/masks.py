@@ -16,7 +16,6 @@ import torch
 import torch.nn.functional as F
 from transformers.masking_utils import causal_mask_function, prepare_padding_mask, sdpa_mask
 
-
 Runs = tuple[tuple[tuple[int, int], ...], ...]
 
 

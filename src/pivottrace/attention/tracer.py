@@ -173,7 +173,8 @@ class Tracer:
     def _flush(self, layer: int) -> None:
         waiting = self._decoded.pop(layer)
         assert waiting.key is not None and waiting.mask is not None
-        heads = self.recorder.heads and self.recorder.heads.get(layer)
+        chosen = self.recorder.heads
+        heads = None if chosen is None else chosen.get(layer)
         self._read_band(
             layer, torch.cat(waiting.queries, dim=2), waiting.key,
             torch.cat(waiting.log_sum_exps, dim=2), waiting.mask, waiting.scaling, heads,

@@ -15,7 +15,9 @@ from functools import partial
 from typing import Any
 
 import torch
-from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
+from transformers.cache_utils import DynamicCache, DynamicLayer, DynamicSlidingWindowLayer
+
+from pivottrace.attention.engine import current_tracer
 
 # Tokens between two looks at what has ended; a spell costs a few milliseconds of its own.
 SPELL = 24
