@@ -1,7 +1,8 @@
 """The commands that the documentation shows are run, in order, in an empty folder for each page.
 
 A fenced block after `<!-- file: NAME -->` is written to that file; in `console` blocks, lines that
-start with `$ ` are run. A comment `# exit code N` says how a command must end; 0 otherwise.
+start with `$ ` are run, and `python` blocks are run whole. A comment `# exit code N` says how a
+command must end; 0 otherwise.
 """
 
 import re
@@ -15,7 +16,8 @@ DOCS = Path(__file__).parents[2] / "docs"
 FENCE = re.compile(
     r"(?:<!-- file: (?P<file>\S+) -->\n)?```(?P<kind>\w*)[^\n]*\n(?P<body>.*?)```", re.S
 )
-PAGES = sorted(page for page in DOCS.glob("*.md") if "```console" in page.read_text())
+RUN = re.compile(r"```(console|python)")
+PAGES = sorted(page for page in DOCS.glob("*.md") if RUN.search(page.read_text()))
 
 
 @pytest.mark.slow
@@ -25,6 +27,10 @@ def test_commands_of_the_page(page, tmp_path):
     for fence in FENCE.finditer(page.read_text()):
         if fence["file"]:
             (tmp_path / fence["file"]).write_text(fence["body"])
+        elif fence["kind"] == "python":
+            commands += 1
+            (tmp_path / "example.py").write_text(fence["body"])
+            run_line("python example.py", tmp_path)
         elif fence["kind"] == "console":
             for line in fence["body"].splitlines():
                 if line.startswith("$ "):

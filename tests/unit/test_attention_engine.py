@@ -15,8 +15,8 @@ from pivottrace.attention.engine import (
     _announce_fallback,
     trace_attention,
 )
-from pivottrace.attention.statistics import LayerSignals, SignalSpec
-from pivottrace.attention.trace import trace
+from pivottrace.attention.statistics import AttentionDistance, FarMass
+from pivottrace.attention.tracing import trace_responses
 from pivottrace.errors import ConfigError, ModelError
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -54,11 +54,11 @@ def padded_inputs(side: str, batch: int = 3, length: int = 150) -> dict[str, Any
 
 
 @torch.no_grad()
-def run_traced(model: Any, **inputs: Any) -> tuple[dict[int, LayerSignals], torch.Tensor]:
-    layers: dict[int, LayerSignals] = {}
-    with trace_attention(model, SignalSpec(), layers.__setitem__):
+def run_traced(model: Any, **inputs: Any) -> tuple[dict[int, torch.Tensor], torch.Tensor]:
+    """Each layer's (B, H, T) far mass, and the logits."""
+    with trace_attention(model, [FarMass(), AttentionDistance()], per_head=True) as t:
         logits = model(**inputs).logits
-    return layers, logits
+    return t.per_head(FarMass()), logits
 
 
 @torch.no_grad()
@@ -83,9 +83,8 @@ def test_output_equals_sdpa(family: str, shape: dict, side: str) -> None:
     layers, logits = run_traced(model, **inputs)
     real = inputs["attention_mask"].bool()
     assert float((logits - expected)[real].abs().max()) < 1e-5 * float(expected.abs().max())
-    for signals in layers.values():
-        for signal in signals:
-            assert float(signal.transpose(1, 2)[~real].abs().max()) == 0.0
+    for far_mass in layers.values():
+        assert float(far_mass.transpose(1, 2)[~real].abs().max()) == 0.0
     assert model.config._attn_implementation == "sdpa"
 
 
@@ -108,7 +107,9 @@ def test_no_tensor_grows_with_the_square_of_the_length(family: str, shape: dict)
 
     def largest_of_trace(length: int, batch: int) -> int:
         with _LargestTensor() as recorder:
-            trace(model, [(tokens[:100], tokens[100 : length - row]) for row in range(batch)])
+            trace_responses(
+                model, [(tokens[:100], tokens[100 : length - row]) for row in range(batch)]
+            )
         return recorder.largest
 
     # One sequence: all four heads together stay below one head's T x T.
@@ -130,8 +131,8 @@ def test_padding_between_tokens_and_ready_made_masks_are_exact() -> None:
     layers, _ = run_traced(model, **inputs)
     real = inputs["attention_mask"].bool()
     expected = eager_far_mass(model, **inputs)
-    for layer, signals in layers.items():
-        difference = (signals.far_mass - expected[layer]).transpose(1, 2)[real]
+    for layer, far_mass in layers.items():
+        difference = (far_mass - expected[layer]).transpose(1, 2)[real]
         assert float(difference.abs().max()) < 1e-5
 
     additive = torch.zeros(2, 1, 90, 90).masked_fill(~torch.ones(90, 90).tril().bool(), -torch.inf)
@@ -139,8 +140,8 @@ def test_padding_between_tokens_and_ready_made_masks_are_exact() -> None:
     ready = {"input_ids": inputs["input_ids"], "attention_mask": additive, "use_cache": False}
     layers, _ = run_traced(model, **ready)
     expected = eager_far_mass(model, **ready)
-    for layer, signals in layers.items():
-        assert float((signals.far_mass - expected[layer]).abs().max()) < 1e-5
+    for layer, far_mass in layers.items():
+        assert float((far_mass - expected[layer]).abs().max()) < 1e-5
 
 
 @pytest.mark.parametrize(
@@ -155,8 +156,8 @@ def test_other_floating_types(family: str, dtype: torch.dtype, tolerance: float)
     inputs = padded_inputs("left", batch=1)
     layers, _ = run_traced(model, **inputs)
     expected = eager_far_mass(model, **inputs)
-    for layer, signals in layers.items():
-        assert float((signals.far_mass - expected[layer]).abs().max()) < tolerance
+    for layer, far_mass in layers.items():
+        assert float((far_mass - expected[layer]).abs().max()) < tolerance
 
 
 @pytest.mark.parametrize("name", ["Bloom", "Mpt", "Falcon"])
@@ -168,7 +169,7 @@ def test_models_that_bypass_the_interface_are_refused_by_name(name: str) -> None
     model = getattr(transformers, f"{name}ForCausalLM")(config).eval()
     before = model.config._attn_implementation
     with pytest.raises(ModelError, match=f"{name}ForCausalLM does not route its attention"):
-        trace(model, [([1, 2], [3])])
+        trace_responses(model, [([1, 2], [3])])
     assert model.config._attn_implementation == before
 
 
@@ -177,11 +178,11 @@ def test_a_layer_that_bypasses_the_interface_is_noticed() -> None:
     attention = model.model.layers[1].self_attn
     attention.forward = lambda hidden_states, **kwargs: (hidden_states, None)
     with pytest.raises(ModelError, match=r"LlamaForCausalLM: its attention of layers \[1\]"):
-        trace(model, [([1, 2], [3])])
+        trace_responses(model, [([1, 2], [3])])
     for layer in model.model.layers:
         layer.self_attn.forward = attention.forward
     with pytest.raises(ModelError, match="its attention did not run through"):
-        trace(model, [([1, 2], [3])])
+        trace_responses(model, [([1, 2], [3])])
 
 
 def test_what_would_not_be_exact_is_refused() -> None:
@@ -191,9 +192,6 @@ def test_what_would_not_be_exact_is_refused() -> None:
         run_traced(model, input_ids=ids, use_cache=False, position_bias=torch.zeros(1, 1, 3, 3))
     with pytest.raises(ModelError, match="bidirectional"):
         run_traced(model, input_ids=ids, use_cache=False, is_causal=False)
-    cache = model(ids).past_key_values
-    with pytest.raises(ModelError, match="use_cache=False"):
-        run_traced(model, input_ids=ids[:, :1], past_key_values=cache)
     with pytest.raises(ModelError, match=r"call model\.eval"):
         run_traced(model.train(), input_ids=ids, use_cache=False)
     model.eval().set_attn_implementation(ATTENTION_NAME)
@@ -208,8 +206,8 @@ def test_encoder_decoders_and_impossible_windows_are_refused() -> None:
     model = transformers.T5ForConditionalGeneration(config)
     with pytest.raises(ModelError, match="encoder-decoder"):
         run_traced(model)
-    with pytest.raises(ConfigError, match="waad_window=0"):
-        SignalSpec(waad_window=0)
+    with pytest.raises(ConfigError, match="window=0"):
+        AttentionDistance(0)
 
 
 def test_the_slower_path_is_announced_once(caplog: pytest.LogCaptureFixture) -> None:
@@ -217,8 +215,8 @@ def test_the_slower_path_is_announced_once(caplog: pytest.LogCaptureFixture) -> 
     model = build_model("Mistral", sliding_window=30)
     with caplog.at_level(logging.WARNING, logger="pivottrace"):
         for _ in range(2):
-            trace(model, [([1] * 50, [3] * 20)])
-        trace(build_model(), [([1] * 50, [3] * 20)])
+            trace_responses(model, [([1] * 50, [3] * 20)])
+        trace_responses(build_model(), [([1] * 50, [3] * 20)])
     announced = [r.getMessage() for r in caplog.records if r.name.startswith("pivottrace")]
     assert len(announced) == 1
     assert "MistralForCausalLM: a mask other than causal" in announced[0]
@@ -233,5 +231,5 @@ def test_short_input_of_a_sliding_window_model_takes_the_fast_path(
         layers, _ = run_traced(model, **padded_inputs("left", batch=1))
     assert not caplog.records
     expected = eager_far_mass(model, **padded_inputs("left", batch=1))
-    for layer, signals in layers.items():
-        np.testing.assert_allclose(signals.far_mass, expected[layer], rtol=0, atol=1e-5)
+    for layer, far_mass in layers.items():
+        np.testing.assert_allclose(far_mass, expected[layer], rtol=0, atol=1e-5)

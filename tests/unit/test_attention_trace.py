@@ -7,7 +7,7 @@ import pytest
 import torch
 import transformers
 
-from pivottrace.attention.trace import TokenSignals, profile_heads, trace
+from pivottrace.attention.tracing import TokenSignals, profile_heads, trace_responses
 from pivottrace.errors import ConfigError, DataError, ModelError
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -142,12 +142,16 @@ def assert_matches(traced: TokenSignals, expected: dict, tolerance: float = 1e-5
         np.testing.assert_allclose(traced.head_far_mass, expected["far"].mean(-1), **close)
 
 
-@pytest.mark.parametrize("padding_side", ["left", "right"])
+@pytest.mark.parametrize("layout", ["left", "right", "packed"])
 @pytest.mark.parametrize("name", list(ARCHITECTURES))
-def test_padded_batch_equals_eager_matrices(name: str, padding_side: str) -> None:
+def test_padded_batch_equals_eager_matrices(name: str, layout: str) -> None:
     model = build_model(name)
     sequences = make_sequences()
-    traced = trace(model, sequences, padding_side=padding_side)
+    if (name, layout) == ("gpt_oss", "packed"):  # makes its mask without position_ids
+        with pytest.raises(ModelError, match="does not keep packed sequences apart"):
+            trace_responses(model, sequences, layout=layout)
+        return
+    traced = trace_responses(model, sequences, layout=layout)
     assert [len(signals.far_mass) for signals in traced] == [n for _, n in LENGTHS]
     for signals, (prompt, response) in zip(traced, sequences, strict=True):
         assert_matches(signals, reference(model, prompt, response))
@@ -157,12 +161,12 @@ def test_padded_batch_equals_eager_matrices(name: str, padding_side: str) -> Non
     assert far.std() > 0.02
 
 
-@pytest.mark.parametrize("padding_side", ["left", "right"])
-def test_batch_size_does_not_matter(llama: transformers.PreTrainedModel, padding_side: str) -> None:
+@pytest.mark.parametrize("layout", ["left", "right", "packed"])
+def test_batch_size_does_not_matter(llama: transformers.PreTrainedModel, layout: str) -> None:
     sequences = make_sequences()
-    together = trace(llama, sequences, padding_side=padding_side)
+    together = trace_responses(llama, sequences, layout=layout)
     for index, sequence in enumerate(sequences):
-        (alone,) = trace(llama, [sequence], padding_side=padding_side)
+        (alone,) = trace_responses(llama, [sequence], layout=layout)
         for field in ("far_mass", "far_mass_all", "waad", "entropy", "log_prob", "head_far_mass"):
             ours, theirs = getattr(alone, field), getattr(together[index], field)
             np.testing.assert_allclose(ours, theirs, rtol=0, atol=5e-6, err_msg=field)
@@ -172,13 +176,13 @@ def test_batch_size_does_not_matter(llama: transformers.PreTrainedModel, padding
 def test_chosen_heads_and_number_of_sinks(llama: transformers.PreTrainedModel) -> None:
     prompt, response = make_sequences()[2]
     heads = {0: [1], 2: [0, 3]}
-    (one_sink,) = trace(llama, [(prompt, response)], heads=heads)
+    (one_sink,) = trace_responses(llama, [(prompt, response)], heads=heads)
     far = reference(llama, prompt, response)["far"]
     expected = (far[0, 1] + far[2, 0] + far[2, 3]) / 3
     np.testing.assert_allclose(one_sink.far_mass, expected, rtol=0, atol=1e-5)
-    (no_sink,) = trace(llama, [(prompt, response)], num_sinks=0)
-    (three,) = trace(llama, [(prompt, response)], num_sinks=3)
-    (many,) = trace(llama, [(prompt, response)], num_sinks=500)
+    (no_sink,) = trace_responses(llama, [(prompt, response)], num_sinks=0)
+    (three,) = trace_responses(llama, [(prompt, response)], num_sinks=3)
+    (many,) = trace_responses(llama, [(prompt, response)], num_sinks=500)
     assert (no_sink.far_mass_all > one_sink.far_mass_all).all()
     assert (one_sink.far_mass_all > three.far_mass_all).all()
     np.testing.assert_allclose(many.far_mass_all, 0.0, atol=1e-6)
@@ -187,22 +191,22 @@ def test_chosen_heads_and_number_of_sinks(llama: transformers.PreTrainedModel) -
 def test_window_longer_than_the_sequence_leaves_no_far_mass(
     llama: transformers.PreTrainedModel,
 ) -> None:
-    (signals,) = trace(llama, [([5, 6, 7], [8, 9])], window=64, waad_window=64)
+    (signals,) = trace_responses(llama, [([5, 6, 7], [8, 9])], window=64, waad_window=64)
     np.testing.assert_allclose(signals.far_mass, 0.0, atol=1e-6)
     assert (signals.waad > 0).all()
     assert (signals.waad < 4).all()
 
 
-@pytest.mark.parametrize("padding_side", ["left", "right"])
+@pytest.mark.parametrize("layout", ["left", "right", "packed"])
 @pytest.mark.parametrize("name", ["llama", "mistral"])
-def test_one_bad_sequence_spoils_no_other(name: str, padding_side: str) -> None:
+def test_one_bad_sequence_spoils_no_other(name: str, layout: str) -> None:
     model = build_model(name)
     sequences = make_sequences()
-    clean = trace(model, sequences, padding_side=padding_side)
+    clean = trace_responses(model, sequences, layout=layout)
     with torch.no_grad():  # token 0 is padding too: even there it must do no harm
         model.get_input_embeddings().weight[0] = torch.nan
     bad = (sequences[2][0], [*sequences[2][1][:-2], 0, 5])
-    traced = trace(model, [*sequences, bad], padding_side=padding_side)
+    traced = trace_responses(model, [*sequences, bad], layout=layout)
     for ours, theirs in zip(traced, clean, strict=False):
         np.testing.assert_allclose(ours.far_mass, theirs.far_mass, rtol=0, atol=5e-6)
         np.testing.assert_allclose(ours.entropy, theirs.entropy, rtol=0, atol=3e-5)
@@ -225,19 +229,19 @@ def test_infinite_logits_fail_and_impossible_tokens_do_not(
     with torch.no_grad():
         model.lm_head.bias.zero_()
         model.lm_head.bias[60] = -torch.inf
-    (signals,) = trace(model, [([5, 6, 7], [8, 9])])
+    (signals,) = trace_responses(model, [([5, 6, 7], [8, 9])])
     assert np.isfinite(signals.entropy).all()
-    (impossible,) = trace(model, [([5, 6, 7], [8, 60])])
+    (impossible,) = trace_responses(model, [([5, 6, 7], [8, 60])])
     assert np.isnan(impossible.log_prob).all()
     with torch.no_grad():
         model.lm_head.bias[60] = torch.inf
-    (infinite,) = trace(model, [([5, 6, 7], [8, 9])])
+    (infinite,) = trace_responses(model, [([5, 6, 7], [8, 9])])
     assert np.isnan(infinite.entropy).all()
 
 
 def test_empty_responses_and_empty_batches(llama: transformers.PreTrainedModel) -> None:
-    assert trace(llama, []) == []
-    (signals,) = trace(llama, [([5, 6, 7], [])])
+    assert trace_responses(llama, []) == []
+    (signals,) = trace_responses(llama, [([5, 6, 7], [])])
     assert signals.far_mass.shape == signals.entropy.shape == (0,)
     assert signals.far_mass.dtype == np.float32
     assert signals.head_far_mass.shape == (3, 4)
@@ -248,11 +252,11 @@ def test_rows_of_the_head_are_taken_in_chunks(
     llama: transformers.PreTrainedModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sequences = make_sequences()
-    whole = trace(llama, sequences)
+    whole = trace_responses(llama, sequences)
     monkeypatch.setattr("pivottrace.attention.next_token.MAX_CHUNK_LOGITS", 7 * VOCABULARY)
     largest = []
     hook = llama.lm_head.register_forward_hook(lambda *args: largest.append(args[2].shape[-2]))
-    chunked = trace(llama, sequences)
+    chunked = trace_responses(llama, sequences)
     hook.remove()
     assert max(largest) == 7
     assert sum(largest) == sum(n for _, n in LENGTHS)
@@ -269,8 +273,8 @@ def test_rows_of_the_head_are_taken_in_chunks(
         ({"sequences": [([1], [VOCABULARY])]}, DataError, "the model embeds 0 to 60"),
         ({"pad_token_id": -1, "sequences": [([1], [2]), ([1, 2], [2])]}, DataError, "from -1"),
         ({"window": 0}, ConfigError, "window=0"),
-        ({"num_sinks": -1}, ConfigError, "num_sinks=-1"),
-        ({"padding_side": "middle"}, ConfigError, "'middle'"),
+        ({"num_sinks": -1}, ConfigError, "sinks=-1"),
+        ({"layout": "middle"}, ConfigError, "'middle'"),
         ({"heads": {}}, ConfigError, "no head is chosen"),
         ({"heads": {1: [4]}}, ConfigError, "heads of layer 1"),
         ({"heads": {3: [0]}}, ConfigError, r"layers \[3\]"),
@@ -280,14 +284,14 @@ def test_impossible_requests_are_refused(
     llama: transformers.PreTrainedModel, arguments: dict, error: type, words: str
 ) -> None:
     with pytest.raises(error, match=words):
-        trace(llama, **({"sequences": [([1, 2], [3])]} | arguments))
+        trace_responses(llama, **({"sequences": [([1, 2], [3])]} | arguments))
     assert llama.config._attn_implementation == "sdpa"
 
 
 def test_mode_and_implementation_are_put_back() -> None:
     model = build_model("llama", attention_dropout=0.5).train()
     model.set_attn_implementation("eager")
-    trace(model, [([1, 2], [3])])
+    trace_responses(model, [([1, 2], [3])])
     assert model.training
     assert model.config._attn_implementation == "eager"
 

@@ -1,1 +1,59 @@
-"""(model, tokens) to small per-token signals, never a layers x heads x T x T tensor."""
+"""Exact statistics of attention, nearly free: usable by itself, without the rest of PivotTrace.
+
+from pivottrace.attention import FarMass, QuestionMass, trace, trace_attention
+
+with trace_attention(model, stats=[FarMass(), QuestionMass()]) as t:
+    model.generate(**inputs)
+t[FarMass()]   # (B, T)
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pivottrace.attention.engine import trace_attention
+    from pivottrace.attention.recorder import AttentionTrace
+    from pivottrace.attention.statistics import (
+        AttentionDistance,
+        FarMass,
+        FutureInfluence,
+        LocalEntropy,
+        QuestionMass,
+        SinkMass,
+        Statistic,
+    )
+    from pivottrace.attention.tracing import TokenSignals, profile_heads, trace, trace_responses
+
+__all__ = [
+    "AttentionDistance",
+    "AttentionTrace",
+    "FarMass",
+    "FutureInfluence",
+    "LocalEntropy",
+    "QuestionMass",
+    "SinkMass",
+    "Statistic",
+    "TokenSignals",
+    "profile_heads",
+    "trace",
+    "trace_attention",
+    "trace_responses",
+]
+
+# Looked up on first use, so that importing the package imports no torch.
+_HOMES = {
+    "trace_attention": "engine",
+    "AttentionTrace": "recorder",
+    "TokenSignals": "tracing",
+    "profile_heads": "tracing",
+    "trace_responses": "tracing",
+    "trace": "tracing",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    home = importlib.import_module(f"{__name__}.{_HOMES.get(name, 'statistics')}")
+    value = globals()[name] = getattr(home, name)
+    return value

@@ -1,4 +1,4 @@
-"""Lays (prompt, response) token lists out as one padded batch, and says where the signals lie.
+"""Lays (prompt, response) token lists out as one batch, and says where the signals lie.
 
 Axes: B batch, T tokens, P prompt tokens, n response tokens, N response rows of the whole batch.
 """
@@ -14,80 +14,118 @@ from pivottrace.attention.next_token import decoder_of
 from pivottrace.errors import ConfigError, DataError, ModelError
 
 TokenPairs = Sequence[tuple[Sequence[int], Sequence[int]]]
+LAYOUTS = ("left", "right", "packed")
 
 
 @dataclass(frozen=True)
 class Batch:
-    """One padded batch.
+    """One batch, padded to one length or packed into one row.
 
     Attributes:
         input_ids: (B, T) prompt and response but for its last token: predicted, never read.
-        attention_mask: (B, T) 1 at real tokens, 0 at padding.
-        first_rows: (B,) position of the row that produced each response's first token.
-        responses: The B responses, whole.
+        attention_mask: (B, T) 1 at real tokens, 0 at padding; None where the row is packed.
+        position_ids: (B, T) counting each sequence's own tokens.
+        places: For each sequence its row of the batch and the positions of the rows of attention
+            that produced its response.
+        prompt_lengths: (B, R) prompt tokens of each sequence of a row.
+        responses: The responses, whole.
     """
 
     input_ids: torch.Tensor
-    attention_mask: torch.Tensor
-    first_rows: list[int]
+    attention_mask: torch.Tensor | None
+    position_ids: torch.Tensor
+    places: list[tuple[int, slice]]
+    prompt_lengths: torch.Tensor
     responses: list[list[int]]
 
-    def span(self, index: int) -> slice:
-        """Positions of the rows that produced a sequence's response."""
-        first = self.first_rows[index]
-        return slice(first, first + len(self.responses[index]))
 
+def make_batch(model: Any, sequences: TokenPairs, layout: str, pad_token_id: int) -> Batch:
+    """Check sequences against a model and lay them out.
 
-def make_batch(model: Any, sequences: TokenPairs, padding_side: str, pad_token_id: int) -> Batch:
-    """Check sequences against a model and pad them to one length.
+    Args:
+        model: Whose limits they are checked against.
+        sequences: (prompt, response) token lists.
+        layout: "left" or "right" padding, or "packed": one after another in a single row, so that
+            padding costs nothing.
+        pad_token_id: Token in padding.
 
     Raises:
-        ConfigError: `padding_side` is neither "left" nor "right".
+        ConfigError: `layout` is none of them.
         DataError: An empty prompt, or a token outside the vocabulary.
-        ModelError: A sequence is longer than the model's positions.
+        ModelError: A sequence is longer than the model's positions, or its decoder takes no
+            positions and so cannot be packed.
     """
-    if padding_side not in ("left", "right"):
-        raise ConfigError(f'padding_side must be "left" or "right", not {padding_side!r}.')
+    if layout not in LAYOUTS:
+        raise ConfigError(f"layout must be one of {', '.join(LAYOUTS)}, not {layout!r}.")
+    if layout == "packed" and not takes_positions(model):
+        raise ModelError(
+            f"{type(model).__name__} takes no position_ids, so sequences cannot be packed: use "
+            'layout "left".'
+        )
     _check_lengths(model, sequences)
-    inputs = [[*prompt, *response[:-1]] for prompt, response in sequences]
-    longest = max(len(row) for row in inputs)
-    input_ids = torch.full((len(inputs), longest), pad_token_id, dtype=torch.long)
-    attention_mask = torch.zeros_like(input_ids)
-    first_rows = []
-    for index, row in enumerate(inputs):
-        start = longest - len(row) if padding_side == "left" else 0
-        input_ids[index, start : start + len(row)] = torch.tensor(row)
-        attention_mask[index, start : start + len(row)] = 1
-        first_rows.append(start + len(sequences[index][0]) - 1)
-    batch = Batch(input_ids, attention_mask, first_rows, [list(pair[1]) for pair in sequences])
+    batch = _packed(sequences) if layout == "packed" else _padded(sequences, layout, pad_token_id)
     _check_vocabulary(model, batch)
     return batch
 
 
+def _padded(sequences: TokenPairs, side: str, pad_token_id: int) -> Batch:
+    inputs = [[*prompt, *response[:-1]] for prompt, response in sequences]
+    longest = max(len(row) for row in inputs)
+    input_ids = torch.full((len(inputs), longest), pad_token_id, dtype=torch.long)
+    attention_mask = torch.zeros_like(input_ids)
+    places = []
+    for index, (row, (prompt, response)) in enumerate(zip(inputs, sequences, strict=True)):
+        start = longest - len(row) if side == "left" else 0
+        input_ids[index, start : start + len(row)] = torch.tensor(row)
+        attention_mask[index, start : start + len(row)] = 1
+        first = start + len(prompt) - 1
+        places.append((index, slice(first, first + len(response))))
+    positions = (attention_mask.cumsum(dim=-1) - 1).clamp(min=0)
+    lengths = torch.tensor([[len(prompt)] for prompt, _ in sequences])
+    responses = [list(response) for _, response in sequences]
+    return Batch(input_ids, attention_mask, positions, places, lengths, responses)
+
+
+def _packed(sequences: TokenPairs) -> Batch:
+    tokens: list[int] = []
+    positions: list[int] = []
+    places = []
+    for prompt, response in sequences:
+        first = len(tokens) + len(prompt) - 1
+        places.append((0, slice(first, first + len(response))))
+        row = [*prompt, *response[:-1]]
+        tokens += row
+        positions += range(len(row))
+    lengths = torch.tensor([[len(prompt) for prompt, _ in sequences]])
+    responses = [list(response) for _, response in sequences]
+    ids, places_of = torch.tensor([tokens]), torch.tensor([positions])
+    return Batch(ids, None, places_of, places, lengths, responses)
+
+
 def decoder_inputs(model: Any, batch: Batch) -> dict[str, Any]:
-    """Keyword arguments of the decoder's forward; positions count real tokens only."""
-    inputs: dict[str, Any] = {
-        "input_ids": batch.input_ids.to(model.device),
-        "attention_mask": batch.attention_mask.to(model.device),
-        "use_cache": False,
-    }
+    """Keyword arguments of the decoder's forward."""
+    inputs: dict[str, Any] = {"input_ids": batch.input_ids.to(model.device), "use_cache": False}
+    if batch.attention_mask is not None:
+        inputs["attention_mask"] = batch.attention_mask.to(model.device)
     # Architectures without this argument derive positions from the attention mask themselves.
-    if "position_ids" in inspect.signature(decoder_of(model).forward).parameters:
-        positions = (batch.attention_mask.cumsum(dim=-1) - 1).clamp(min=0)
-        inputs["position_ids"] = positions.to(model.device)
+    if takes_positions(model):
+        inputs["position_ids"] = batch.position_ids.to(model.device)
     return inputs
+
+
+def takes_positions(model: Any) -> bool:
+    """Whether a model's decoder is told the positions of its tokens."""
+    return "position_ids" in inspect.signature(decoder_of(model).forward).parameters
 
 
 def response_rows(batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
     """Say which rows produced the responses, one response after another, and which tokens.
 
     Returns:
-        (N, 2) of (sequence, position), and (N,) token ids.
+        (N, 2) of (row of the batch, position), and (N,) token ids.
     """
     rows = [
-        (index, position)
-        for index in range(len(batch.responses))
-        for position in range(batch.span(index).start, batch.span(index).stop)
+        (row, position) for row, span in batch.places for position in range(span.start, span.stop)
     ]
     targets = [token for response in batch.responses for token in response]
     return (

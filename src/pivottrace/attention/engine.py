@@ -2,15 +2,14 @@
 
 One name is registered with `AttentionInterface` *and* with `AttentionMaskInterface`: with the first
 alone the mask arrives as None and padded batches are silently wrong. What cannot be traced exactly
-is refused by name, never approximated. Axes: B batch, H heads, T tokens.
+is refused by name, never approximated. Axes: B batch, H heads, n queries, S keys, E value width.
 """
 
 import functools
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -22,92 +21,96 @@ from pivottrace.attention.kernels import (
     fused_attention,
     why_not_fused,
 )
-from pivottrace.attention.masks import MaskSpec, causal_mask, dense_mask, describe_mask
-from pivottrace.attention.statistics import LayerSignals, SignalSpec, layer_signals
+from pivottrace.attention.masks import describe_mask
+from pivottrace.attention.recorder import AttentionTrace, Heads, Recorder
+from pivottrace.attention.statistics import FarMass, Statistic
+from pivottrace.attention.tracer import EnoughError, Tracer
 from pivottrace.errors import ModelError
 
 ATTENTION_NAME = "pivottrace"
 
-# Masks of one forward that may be in use at once; an architecture has one a layer type.
-_MASKS_KEPT = 16
 # Tensors that layers pass along and that change nothing in q . k, softmax and v.
 _HARMLESS_TENSORS = frozenset({"position_ids", "cache_position"})
 # Layer types (`config.layer_types`) whose attention must have come by here.
 _SOFTMAX_LAYERS = frozenset({"full_attention", "sliding_attention", "chunked_attention"})
 
 _log = logging.getLogger(__name__)
-
-
-@dataclass
-class _Tracer:
-    """State of one `trace_attention` block."""
-
-    spec: SignalSpec
-    consume: Callable[[int, LayerSignals], None]
-    model_name: str
-    masks: dict[int, MaskSpec] = field(default_factory=dict)
-    masks_made: int = 0
-    layers: set[int] = field(default_factory=set)
-    modules: list[torch.nn.Module] = field(default_factory=list)
-
-    def add_mask(self, mask: MaskSpec) -> torch.Tensor:
-        """Keep a mask and return the (B, T) tensor that stands for it in the layers."""
-        self.masks_made += 1
-        self.masks[self.masks_made] = mask
-        self.masks.pop(self.masks_made - _MASKS_KEPT, None)
-        return mask.key_valid.long() * self.masks_made
-
-    def find_mask(self, mask: torch.Tensor | None, query: torch.Tensor) -> MaskSpec:
-        """Return the description behind what a layer was handed."""
-        if mask is None:
-            return causal_mask(query.shape[0], query.shape[2], query.device)
-        if mask.dim() == 4:
-            return dense_mask(mask)
-        found = None
-        if mask.dim() == 2 and mask.dtype == torch.long:
-            found = self.masks.get(int(mask.max()))
-        if found is None:
-            raise ModelError(
-                f"{self.model_name} alters its attention mask on the way to its layers "
-                f"(a layer got {mask.dtype} {tuple(mask.shape)}), so it cannot be traced exactly."
-            )
-        return found
-
-
-_active: ContextVar[_Tracer | None] = ContextVar("pivottrace_tracer", default=None)
+_active: ContextVar[Tracer | None] = ContextVar("pivottrace_tracer", default=None)
 
 
 @contextmanager
 def trace_attention(
-    model: Any, spec: SignalSpec, consume: Callable[[int, LayerSignals], None]
-) -> Iterator[None]:
-    """Trace every attention layer of the forwards run inside the block, outputs unchanged.
+    model: Any,
+    stats: Sequence[Statistic] = (FarMass(),),
+    *,
+    heads: Heads | None = None,
+    per_head: bool = False,
+    prompt_lengths: Sequence[int] | torch.Tensor | None = None,
+) -> Iterator[AttentionTrace]:
+    """Trace the attention of any forward or `generate` inside the block, outputs unchanged.
 
-    The model is switched to traced attention and back. Forwards must be whole sequences without a
-    cache (`use_cache=False`) and without dropout. `consume(layer, signals)` is called as each layer
-    runs and should reduce what it gets: a dictionary's `__setitem__` keeps everything. A row of the
-    batch is one sequence: of a packed row only the first sequence's sinks would be left out.
+    The model is switched to traced attention and back. The first forward is of whole sequences;
+    those that follow extend them through a cache, as in `generate` (greedy or sampled: beam search
+    reorders the cache and cannot be traced). Dropout must be off.
+
+    Args:
+        model: A `transformers` decoder on any device.
+        stats: Statistics to read, from `pivottrace.attention`.
+        heads: Heads to read, by layer index, as from `profile_heads`; None for all.
+        per_head: Keep each head's values, not only their mean.
+        prompt_lengths: For `QuestionMass`, tokens of each question (B,); by default all tokens of
+            the first forward, which under `generate` is the prompt.
+
+    Yields:
+        The trace: `trace[stat]` is (B, T), complete when the block ends.
+
+    Raises:
+        ConfigError: No statistic or no head is asked for.
+        ModelError: The model's attention bypasses the interface or cannot be traced exactly.
+    """
+    trace = AttentionTrace(stats, heads, per_head)
+    lengths = None if prompt_lengths is None else torch.as_tensor(prompt_lengths)
+    with recording(model, trace, lengths):
+        yield trace
+
+
+@contextmanager
+def recording(
+    model: Any,
+    recorder: Recorder,
+    prompt_lengths: torch.Tensor | None = None,
+    stop_after: int | None = None,
+    packed: int = 1,
+) -> Iterator[Tracer]:
+    """As `trace_attention`, for a recorder of one's own; may give a forward up early.
 
     Args:
         model: A `transformers` decoder.
-        spec: Which statistics to read.
-        consume: Receives the layer's index and its statistics, on the layer's device.
-
-    Raises:
-        ModelError: The model's attention bypasses the interface or cannot be traced exactly.
+        recorder: Takes in each layer's statistics as it runs, and should reduce them.
+        prompt_lengths: (B,), or (B, R) where rows are packed.
+        stop_after: Layer after which the block ends quietly, whatever it was doing.
+        packed: Sequences that the longest packed row holds; a model that mixes them is refused.
     """
-    tracer = _Tracer(spec, consume, type(model).__name__)
+    tracer = Tracer(recorder, type(model).__name__, prompt_lengths, stop_after, packed)
     previous = _implementations(model)
     token = _active.set(tracer)
     try:
         _switch(model)
-        yield
+        yield tracer
+        tracer.flush()
+    except EnoughError:
+        pass
     finally:
         _active.reset(token)
         # `set_attn_implementation` would refuse some of the values that models start with.
         for config, implementation in previous:
             config._attn_implementation = implementation
-    _check_every_layer_came(model, tracer)
+    _check_every_layer_came(model, tracer, stop_after)
+
+
+def current_tracer() -> Tracer | None:
+    """The tracer of the block that this code runs in, for whoever takes rows out of a batch."""
+    return _active.get()
 
 
 def _implementations(model: Any) -> list[tuple[Any, Any]]:
@@ -135,19 +138,20 @@ def _switch(model: Any) -> None:
         )
 
 
-def _check_every_layer_came(model: Any, tracer: _Tracer) -> None:
+def _check_every_layer_came(model: Any, tracer: Tracer, stop_after: int | None) -> None:
     """Refuse a model of which some softmax attention never called the registered function."""
     config = model.config.get_text_config()
     layer_types = getattr(config, "layer_types", None) or []
     expected = {i for i, kind in enumerate(layer_types) if kind in _SOFTMAX_LAYERS}
     missing = (expected & set(range(config.num_hidden_layers))) - tracer.layers
-    kinds = {type(module) for module in tracer.modules}
-    came = {id(module) for module in tracer.modules}
+    kinds = {type(module) for module in tracer.modules.values()}
     missing |= {
         getattr(module, "layer_idx", -1)
         for module in model.modules()
-        if type(module) in kinds and id(module) not in came
+        if type(module) in kinds and id(module) not in tracer.modules
     }
+    if stop_after is not None:
+        missing = {layer for layer in missing if layer <= stop_after}
     if tracer.layers and not missing:
         return
     which = f"attention of layers {sorted(missing)}" if tracer.layers else "attention"
@@ -176,32 +180,36 @@ def _attention_function(
     is_causal: bool | None = None,
     **kwargs: Any,
 ) -> tuple[torch.Tensor, None]:
-    """Attend, hand the layer's statistics on, and return the output as (B, T, H, E)."""
+    """Attend, hand the layer's statistics on, and return the output as (B, n, H, E)."""
     tracer = _require_tracer()
-    _check_call(tracer.model_name, module, query, key, dropout, is_causal, kwargs)
-    mask = tracer.find_mask(attention_mask, query)
+    _check_call(tracer.model_name, module, dropout, is_causal, kwargs)
+    mask = tracer.find_mask(attention_mask, query, key)
     rule = ScoreRule(query.shape[-1] ** -0.5 if scaling is None else scaling, softcap, s_aux)
-
-    attend = fused_attention
-    reason = why_not_fused(query, key, value, mask, rule)
-    if reason is not None:
-        _announce_fallback(tracer.model_name, reason)
-        attend = chunked_attention
-    output, local = attend(query, key, value, mask, rule, tracer.spec)
-
     layer = getattr(module, "layer_idx", None)
     layer = len(tracer.layers) if layer is None else int(layer)
-    tracer.layers.add(layer)
-    tracer.modules.append(module)
-    tracer.consume(layer, layer_signals(local, tracer.spec))
+    heads = tracer.heads_of(layer, query.shape[1])
+    is_read = heads is None or len(heads) > 0
+
+    reason = why_not_fused(query, key, value, mask, rule)
+    if reason is None:
+        output, log_sum_exp = fused_attention(query, key, value, mask, rule)
+        if is_read:
+            tracer.read_fused(layer, query, key, log_sum_exp, mask, rule.scaling, heads)
+    else:
+        if query.shape[2] > 1:
+            _announce_fallback(tracer.model_name, reason)
+
+        def read(start: int, rows: torch.Tensor) -> None:
+            tracer.read_rows(layer, rows, mask, start, heads)
+
+        output = chunked_attention(query, key, value, mask, rule, read if is_read else None)
+    tracer.layer_done(layer, module)
     return output, None
 
 
 def _check_call(
     model_name: str,
     module: torch.nn.Module,
-    query: torch.Tensor,
-    key: torch.Tensor,
     dropout: float,
     is_causal: bool | None,
     kwargs: dict[str, Any],
@@ -210,11 +218,6 @@ def _check_call(
     layer = f"{model_name}, {type(module).__name__}"
     if dropout:
         raise ModelError(f"{layer}: attention dropout is on; call model.eval() before tracing.")
-    if query.shape[2] != key.shape[2]:
-        raise ModelError(
-            f"{layer}: {query.shape[2]} queries against {key.shape[2]} keys; trace whole "
-            "sequences in one forward with use_cache=False."
-        )
     if not (getattr(module, "is_causal", True) if is_causal is None else is_causal):
         raise ModelError(
             f"{layer}: attention is bidirectional; far mass is defined for causal models."
@@ -232,7 +235,7 @@ def _check_call(
         )
 
 
-def _require_tracer() -> _Tracer:
+def _require_tracer() -> Tracer:
     tracer = _active.get()
     if tracer is None:
         raise ModelError(

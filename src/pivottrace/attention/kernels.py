@@ -1,26 +1,23 @@
 """Two ways to attend and keep what the statistics need: a fused kernel, and exact rows in chunks.
 
-Axes: B batch, H query heads, K key heads (H = K * groups), T tokens, D head width, E value width.
+Axes: B batch, H query heads, K key heads (H = K * groups), T tokens, S keys, n queries, D head
+width, E value width.
 """
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
+import torch.nn.functional as F
 
 from pivottrace.attention.masks import MaskSpec
-from pivottrace.attention.statistics import (
-    QUERY_BLOCK,
-    LocalAttention,
-    SignalSpec,
-    local_attention,
-    local_attention_from_rows,
-    sink_positions,
-)
+from pivottrace.attention.reading import QUERY_BLOCK
 
 # The greatest number of scores held at once by the chunked path (256 MiB in float32).
 MAX_CHUNK_SCORES = 1 << 26
 
-_FUSED_DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
+HALF = (torch.bfloat16, torch.float16)
 
 
 @dataclass(frozen=True)
@@ -47,13 +44,14 @@ def why_not_fused(
         return "soft-capped scores"
     if rule.learned_sinks is not None:
         return "learned sinks"
-    if mask.spans is None:
+    if mask.runs is None and not mask.sees_all_before:
         return "a mask other than causal with padding at the ends"
-    if value.shape[-1] != key.shape[-1]:
-        return "values of another width than keys"
-    if query.device.type != "cpu":
+    if value.shape[-1] > key.shape[-1]:
+        return "values wider than keys"
+    kinds = {"cpu": (torch.float32, torch.float64, *HALF), "cuda": (torch.float32, *HALF)}
+    if query.device.type not in kinds:
         return f"no fused kernel that returns the log-sum-exp is wired up on {query.device.type}"
-    if query.dtype not in _FUSED_DTYPES:
+    if query.dtype not in kinds[query.device.type]:
         return f"data type {query.dtype}"
     return None
 
@@ -64,47 +62,47 @@ def fused_attention(
     value: torch.Tensor,
     mask: MaskSpec,
     rule: ScoreRule,
-    spec: SignalSpec,
-) -> tuple[torch.Tensor, LocalAttention]:
-    """Attend with PyTorch's flash kernel for the CPU, which returns each row's log-sum-exp.
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Attend with the device's flash kernel, which returns each row's log-sum-exp.
 
-    Each sequence is sliced out of its padding, so that the kernel's own causal flag serves (it
-    refuses boolean masks, and gives a fully masked row LSE 0), padding costs nothing, and a
-    sequence cannot feel what it is batched with.
+    Each run of tokens is sliced out of its padding or pack, so that the kernel's own causal flag
+    serves (the CPU's refuses boolean masks, and gives a fully masked row LSE 0), padding costs
+    nothing, and a sequence cannot feel what it is batched with.
 
     Args:
-        query: (B, H, T, D).
-        key: (B, K, T, D).
-        value: (B, K, T, D).
-        mask: A mask that has `spans`.
+        query: (B, H, T, D), or (B, H, 1, D) where the mask `sees_all_before`.
+        key: (B, K, S, D).
+        value: (B, K, S, E), E <= D.
+        mask: A mask that has `runs`, or that sees all keys before a single query.
         rule: Scaling alone.
-        spec: How far back from the diagonal to read, and how many sinks.
 
     Returns:
-        (B, T, H, D) output, 0 at padding, and the attention near the diagonal.
+        (B, T, H, E) output, 0 at padding, and (B, H, T) log-sum-exp, float32 at least.
     """
+    width = value.shape[-1]
+    if width < key.shape[-1]:  # latent attention: the kernels want values as wide as keys
+        value = F.pad(value, (0, key.shape[-1] - width))
+    flash = _KERNELS[query.device.type]
     batch, heads, length, _ = query.shape
-    spans = mask.spans or ()
-    flash = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
-    if all(span == (0, length) for span in spans):
-        output, lse = flash(query, key, value, is_causal=True, scale=rule.scaling)
-        output = output.transpose(1, 2)
-    else:
-        output = query.new_zeros(batch, length, heads, value.shape[-1])
-        lse = torch.zeros(
-            batch, heads, length, dtype=torch.promote_types(query.dtype, torch.float32)
-        )
-        for row, (start, stop) in enumerate(spans):
+    if mask.runs is None:
+        bias = _key_bias(mask, query.dtype)
+        output, lse = flash(query, key, value, False, rule.scaling, bias)
+        return output.transpose(1, 2)[..., :width], lse
+    if all(row == ((0, length),) for row in mask.runs):
+        output, lse = flash(query, key, value, True, rule.scaling, None)
+        return output.transpose(1, 2)[..., :width], lse
+    output = query.new_zeros(batch, length, heads, width)
+    lse = torch.zeros(batch, heads, length, dtype=torch.promote_types(query.dtype, torch.float32),
+                      device=query.device)  # fmt: skip
+    for row, runs in enumerate(mask.runs):
+        for start, stop in runs:
             part = (slice(row, row + 1), slice(None), slice(start, stop))
-            if start < stop:
-                row_output, row_lse = flash(
-                    query[part], key[part], value[part], is_causal=True, scale=rule.scaling
-                )
-                output[row, start:stop] = row_output[0].transpose(0, 1)
-                lse[row, :, start:stop] = row_lse[0]
-    sinks = sink_positions(mask.key_valid, spec.num_sinks)
-    local = local_attention(query, key, lse, rule.scaling, mask.key_valid, sinks, spec.width)
-    return output, local
+            run_output, run_lse = flash(
+                query[part], key[part], value[part], True, rule.scaling, None
+            )
+            output[row, start:stop] = run_output[0].transpose(0, 1)[..., :width]
+            lse[row, :, start:stop] = run_lse[0]
+    return output, lse
 
 
 def chunked_attention(
@@ -113,42 +111,69 @@ def chunked_attention(
     value: torch.Tensor,
     mask: MaskSpec,
     rule: ScoreRule,
-    spec: SignalSpec,
-) -> tuple[torch.Tensor, LocalAttention]:
+    read: Callable[[int, torch.Tensor], None] | None,
+) -> torch.Tensor:
     """Attend exactly, a chunk of complete rows at a time: any mask, soft-capping, learned sinks.
 
-    Memory is O(chunk * T) a head, never T x T. Softmax is in float32 at least. Rows that see no
-    key give output 0, as do rows of padding. Arguments and result as in `fused_attention`, value
-    (B, K, T, E).
+    Memory is O(chunk * S) a head, never T x T. Softmax is in float32 at least. Rows that see no
+    key give output 0, as do rows of padding.
+
+    Args:
+        query: (B, H, n, D).
+        key: (B, K, S, D).
+        value: (B, K, S, E).
+        mask: Any mask.
+        rule: How scores become attention.
+        read: Called with each chunk's first query (among the n) and its (B, H, chunk, S) rows.
+
+    Returns:
+        (B, n, H, E) output.
     """
-    batch, heads, length, _ = query.shape
+    batch, heads, count, _ = query.shape
+    length = key.shape[2]
     dtype = torch.promote_types(query.dtype, torch.float32)
     chunk = max(1, min(QUERY_BLOCK, MAX_CHUNK_SCORES // (batch * heads * length)))
-    sinks = sink_positions(mask.key_valid, spec.num_sinks)
     keys = key.to(dtype).transpose(-1, -2)
     # Masked keys weigh 0, but 0 * NaN is NaN: padding must not be able to spoil a sequence.
     values = value.masked_fill(~mask.key_valid[:, None, :, None], 0.0)
+    real = mask.key_valid[:, mask.first_query : mask.first_query + count]
 
-    output = query.new_zeros(batch, length, heads, value.shape[-1])
-    parts: list[LocalAttention] = []
-    for start in range(0, length, chunk):
-        stop = min(start + chunk, length)
+    output = query.new_zeros(batch, count, heads, value.shape[-1])
+    for start, stop, seen in _blocks(mask, count, length, chunk):
         grouped = (
             query[:, :, start:stop].to(dtype).reshape(batch, key.shape[1], -1, query.shape[-1])
         )
-        scores = (grouped @ keys * rule.scaling).view(batch, heads, stop - start, length)
-        rows = _softmax_rows(scores, mask.rows(start, stop), rule)
-        rows = rows.masked_fill(~mask.key_valid[:, None, start:stop, None], 0.0)
-        weights = rows.to(value.dtype).view(batch, key.shape[1], -1, length)
-        attended = (weights @ values).view(batch, heads, stop - start, -1)
+        scores = (grouped @ keys[..., seen] * rule.scaling).view(batch, heads, stop - start, -1)
+        rows = _softmax_rows(scores, mask.rows(start, stop)[..., seen], rule)
+        rows = rows.masked_fill(~real[:, None, start:stop, None], 0.0)
+        weights = rows.to(value.dtype).view(batch, key.shape[1], -1, rows.shape[-1])
+        attended = (weights @ values[:, :, seen]).view(batch, heads, stop - start, -1)
         output[:, start:stop] = attended.transpose(1, 2)
-        parts.append(local_attention_from_rows(rows, start, sinks, spec.width))
-    window, sink_mass, total = (torch.cat([part[i] for part in parts], dim=2) for i in range(3))
-    return output, LocalAttention(window, sink_mass, total, sinks)
+        if read is not None:
+            read(start, F.pad(rows, (seen.start, length - seen.stop)))
+    return output
+
+
+def _blocks(
+    mask: MaskSpec, count: int, length: int, chunk: int
+) -> Iterator[tuple[int, int, slice]]:
+    """Chunks of queries (first, last + 1) and the keys that they may see.
+
+    The sequences of a packed row are taken one by one: it saves work, and what is NaN in one cannot
+    reach another (0 * NaN is NaN).
+    """
+    borders = [0, count]
+    ids = mask.sequence_ids
+    if ids is not None and len(ids) == 1 and count == length and int(ids.max()) > 1:
+        borders = [0, *((ids[0, 1:] != ids[0, :-1]).nonzero()[:, 0] + 1).tolist(), count]
+    for first, last in pairwise(borders):
+        seen = slice(first, last) if len(borders) > 2 else slice(0, length)
+        for start in range(first, last, chunk):
+            yield start, min(start + chunk, last), seen
 
 
 def _softmax_rows(scores: torch.Tensor, mask: torch.Tensor, rule: ScoreRule) -> torch.Tensor:
-    """(B, H, n, T) attention of real keys; rows without any visible key are 0."""
+    """(B, H, n, S) attention of real keys; rows without any visible key are 0."""
     if rule.softcap is not None:
         scores = torch.tanh(scores / rule.softcap) * rule.softcap
     is_boolean = mask.dtype == torch.bool
@@ -159,3 +184,48 @@ def _softmax_rows(scores: torch.Tensor, mask: torch.Tensor, rule: ScoreRule) -> 
         log_sum_exp = torch.logaddexp(log_sum_exp, sink)
     sees_nothing = log_sum_exp == -torch.inf
     return (scores - log_sum_exp).exp().masked_fill(sees_nothing, 0.0)
+
+
+def _key_bias(mask: MaskSpec, dtype: torch.dtype) -> torch.Tensor | None:
+    """(B, 1, 1, S) to add to a single query's scores; None where every key is real."""
+    if bool(mask.key_valid.all()):
+        return None
+    bias = torch.zeros(mask.key_valid.shape, dtype=dtype, device=mask.key_valid.device)
+    return bias.masked_fill_(~mask.key_valid, -torch.inf)[:, None, None]
+
+
+def _flash_cpu(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, is_causal: bool, scale: float,
+    bias: torch.Tensor | None,
+) -> tuple[torch.Tensor, torch.Tensor]:  # fmt: skip
+    """PyTorch's flash kernel for the CPU: grouped-query keys as they are, (B, H, n) LSE."""
+    output, lse = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
+        query, key, value, is_causal=is_causal, attn_mask=bias, scale=scale
+    )
+    return output, lse
+
+
+def _flash_cuda(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, is_causal: bool, scale: float,
+    bias: torch.Tensor | None,
+) -> tuple[torch.Tensor, torch.Tensor]:  # fmt: skip
+    """Flash attention in half precision, the memory-efficient kernel in float32 or with a bias."""
+    if query.dtype in HALF and bias is None:
+        # (B, n, H, D) and grouped-query keys as they are.
+        output, lse, *_ = torch.ops.aten._flash_attention_forward(
+            *(x.transpose(1, 2) for x in (query, key, value)),
+            None, None, query.shape[2], key.shape[2], 0.0, is_causal, False, scale=scale,
+        )  # fmt: skip
+        return output.transpose(1, 2), lse[:, :, : query.shape[2]]
+    # This kernel knows no grouped-query keys: copied, for float32 and padded decoding only.
+    groups = query.shape[1] // key.shape[1]
+    key, value = (x.repeat_interleave(groups, dim=1) for x in (key, value))
+    if bias is not None:
+        bias = bias.expand(query.shape[0], query.shape[1], query.shape[2], key.shape[2])
+    output, lse, *_ = torch.ops.aten._scaled_dot_product_efficient_attention(
+        query, key, value, bias, True, 0.0, is_causal, scale=scale
+    )
+    return output, lse[:, :, : query.shape[2]]  # the kernel pads its rows
+
+
+_KERNELS = {"cpu": _flash_cpu, "cuda": _flash_cuda}

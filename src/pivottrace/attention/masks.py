@@ -1,9 +1,11 @@
 """What a model's attention mask says, without a T x T tensor.
 
 `transformers` asks a mask function for the mask once a forward and hands the answer to every layer.
-Ours answers with a small tensor: (B, T) integers, 0 at padding and the number of a `MaskSpec`
-elsewhere. The number travels in the values because hooks may move or copy the tensor on its way to
-a layer. Axes: B batch, T tokens, n consecutive queries.
+Ours answers with a small tensor: (B, 1, 1, S) integers, the number of a `MaskSpec` at real keys.
+The number travels in the values because hooks may move or copy the tensor on its way to a layer;
+four dimensions, because `generate` hands what it got to the model, which takes such a mask as is.
+
+Axes: B batch, S keys, n queries, R runs of a row. Without a cache the queries are the keys.
 """
 
 from collections.abc import Callable
@@ -11,9 +13,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from transformers.masking_utils import sdpa_mask
+import torch.nn.functional as F
+from transformers.masking_utils import causal_mask_function, prepare_padding_mask, sdpa_mask
 
-from pivottrace.errors import ModelError
+Runs = tuple[tuple[tuple[int, int], ...], ...]
 
 
 @dataclass(frozen=True)
@@ -21,72 +24,146 @@ class MaskSpec:
     """One mask of one forward.
 
     Attributes:
-        key_valid: (B, T) True at real tokens.
-        spans: For each sequence its first real token and the one after its last, where the mask is
-            plain causal over that run of tokens; None where it is anything else.
-        rows: `rows(start, stop)` is the mask of these queries, (B, 1 or H, n, T): boolean with True
+        key_valid: (B, S) True at real tokens.
+        rows: `rows(start, stop)` is the mask of these queries, (B, 1 or H, n, S): boolean with True
             for "sees", or a float to add to the scores.
+        runs: For each row of the batch its sequences, (first, last + 1) each, where the mask is
+            plain causal inside each and lets nothing be seen of another: one where a row is one
+            sequence, several where it is packed. None where the mask is anything else, or where
+            there is a cache.
+        sequence_ids: (B, S) which sequence of its row a key belongs to, from 1; 0 at padding. None
+            where the mask cannot tell, because its own borders look like those of sequences.
+        first_query: Key that the first query stands at; above 0 where there is a cache.
+        first_key: Position in the sequence of key 0; above 0 where a cache has dropped keys.
+        sees_all_before: There is one query, and it sees every real key up to itself.
     """
 
     key_valid: torch.Tensor
-    spans: tuple[tuple[int, int], ...] | None
     rows: Callable[[int, int], torch.Tensor]
+    runs: Runs | None = None
+    sequence_ids: torch.Tensor | None = None
+    first_query: int = 0
+    first_key: int = 0
+    sees_all_before: bool = False
 
 
 def describe_mask(arguments: dict[str, Any]) -> MaskSpec:
-    """Build a `MaskSpec` from the arguments that `transformers` passes to a mask function.
-
-    Raises:
-        ModelError: The queries are not the keys (a filled cache), which is not supported yet.
-    """
-    batch, length = arguments["batch_size"], arguments["kv_length"]
-    offsets = (arguments.get("q_offset", 0), arguments.get("kv_offset", 0))
-    if arguments["q_length"] != length or any(int(offset) for offset in offsets):
-        raise ModelError(
-            f"cannot trace {arguments['q_length']} queries against {length} cached keys: trace "
-            "whole sequences in one forward with use_cache=False."
-        )
+    """Build a `MaskSpec` from the arguments that `transformers` passes to a mask function."""
+    batch, keys = arguments["batch_size"], arguments["kv_length"]
+    queries = arguments["q_length"]
+    query_offset, key_offset = (int(arguments.get(n, 0)) for n in ("q_offset", "kv_offset"))
     device = arguments.get("device", "cpu")
-    padding = arguments.get("attention_mask")
+    padding = prepare_padding_mask(arguments.get("attention_mask"), keys, key_offset)
+    first_query = query_offset - key_offset
     if padding is None:
-        key_valid = torch.ones(batch, length, dtype=torch.bool, device=device)
+        key_valid = torch.ones(batch, keys, dtype=torch.bool, device=device)
     else:
-        key_valid = padding[:, :length].to(device=device, dtype=torch.bool)
-    # The same conditions under which `sdpa_mask` relies on `is_causal`, padding apart.
-    local_size = arguments.get("local_size")
-    is_plain = arguments.get("allow_is_causal_skip", True) and not arguments.get(
-        "allow_is_bidirectional_skip", False
-    )
-    is_plain = is_plain and (local_size is None or length < local_size)
+        # It covers dropped keys too.
+        kept = padding[:, key_offset : key_offset + keys]
+        key_valid = kept.to(device=device, dtype=torch.bool)
+    if first_query + queries < keys:  # a static cache has room for what is still to come
+        key_valid = key_valid & (torch.arange(keys, device=device) < first_query + queries)
 
     def rows(start: int, stop: int) -> torch.Tensor:
-        part = {**arguments, "q_length": stop - start, "q_offset": start}
+        part = {**arguments, "q_length": stop - start, "q_offset": query_offset + start}
         part |= {"allow_is_causal_skip": False, "allow_is_bidirectional_skip": False}
         return sdpa_mask(**part)
 
-    return MaskSpec(key_valid, _contiguous_spans(key_valid) if is_plain else None, rows)
+    local_size = arguments.get("local_size")
+    bidirectional = arguments.get("allow_is_bidirectional_skip", False)
+    # The conditions under which `sdpa_mask` relies on `is_causal`, padding apart.
+    is_causal = arguments.get("mask_function", causal_mask_function) is causal_mask_function
+    is_causal |= arguments.get("allow_is_causal_skip", True) and (
+        local_size is None or keys + key_offset < local_size
+    )
+    is_causal &= not bidirectional
+    ids = key_valid.long()
+    if queries < keys or first_query:
+        sees_all = is_causal and queries == 1 and not key_offset
+        return MaskSpec(key_valid, rows, None, ids, first_query, key_offset, sees_all)
+    if is_causal:
+        return MaskSpec(key_valid, rows, _single_runs(key_valid), ids)
+    if bidirectional or arguments.get("use_vmap", False):
+        return MaskSpec(key_valid, rows, None, ids)
+    if _is_chunked(arguments):
+        return MaskSpec(key_valid, rows, None, None)
+    runs, ids = _packed(arguments["mask_function"], key_valid)
+    return MaskSpec(key_valid, rows, runs, ids)
 
 
 def dense_mask(mask: torch.Tensor) -> MaskSpec:
-    """Wrap a ready-made (B, 1 or H, T, T) mask, boolean or additive."""
+    """Wrap a ready-made (B, 1 or H, n, S) mask, boolean or additive; the queries end the keys."""
     sees = mask if mask.dtype == torch.bool else mask > torch.finfo(mask.dtype).min / 2
-    return MaskSpec(sees.any(dim=1).any(dim=1), None, lambda start, stop: mask[:, :, start:stop])
-
-
-def causal_mask(batch: int, length: int, device: torch.device) -> MaskSpec:
-    """Describe plain causal attention without padding, for layers that get no mask."""
-    return describe_mask(
-        {"batch_size": batch, "q_length": length, "kv_length": length} | {"device": device}
+    first_query = mask.shape[-1] - mask.shape[-2]
+    key_valid = sees.any(dim=1).any(dim=1)
+    return MaskSpec(
+        key_valid,
+        lambda start, stop: mask[:, :, start:stop],
+        sequence_ids=key_valid.long(),
+        first_query=first_query,
     )
 
 
-def _contiguous_spans(key_valid: torch.Tensor) -> tuple[tuple[int, int], ...] | None:
-    """Return each row's (first, last + 1) real token; None if padding lies in between."""
+def causal_mask(batch: int, queries: int, keys: int, device: torch.device) -> MaskSpec:
+    """Describe plain causal attention without padding, for layers that get no mask."""
+    return describe_mask(
+        {"batch_size": batch, "q_length": queries, "kv_length": keys}
+        | {"q_offset": keys - queries, "device": device}
+    )
+
+
+def _is_chunked(arguments: dict[str, Any]) -> bool:
+    """Whether a mask has borders of its own (Llama 4), not only those of packed sequences."""
+    local_size = arguments.get("local_size")
+    if local_size is None:
+        return False
+    chunk = getattr(arguments.get("config"), "attention_chunk_size", None)
+    return local_size < 2 or local_size == chunk
+
+
+def _single_runs(key_valid: torch.Tensor) -> Runs | None:
+    """Each row's (first, last + 1) real token; None if padding lies in between."""
     length = key_valid.shape[1]
     count = key_valid.sum(dim=-1)
     first = key_valid.int().argmax(dim=-1)
     last = length - 1 - key_valid.flip(-1).int().argmax(dim=-1)
     if bool(((count > 0) & (last - first + 1 != count)).any()):
         return None
-    starts, counts = first.tolist(), count.tolist()
-    return tuple((start, start + n) for start, n in zip(starts, counts, strict=True))
+    pairs = zip(first.tolist(), count.tolist(), strict=True)
+    return tuple(((start, start + n),) if n else () for start, n in pairs)
+
+
+def _packed(
+    mask_function: Callable[..., torch.Tensor], key_valid: torch.Tensor
+) -> tuple[Runs | None, torch.Tensor]:
+    """The sequences of packed rows, and as runs where the mask is causal inside each.
+
+    A mask function can be asked about single (query, key) pairs, so this costs O(T): a sequence
+    goes on where a token sees the one before it. It is a run if its last token sees its first, its
+    first does not see the row's first, and nobody sees the next token.
+    """
+    batch, length = key_valid.shape
+    row_ids = torch.arange(batch, device=key_valid.device)[:, None]
+    tokens = torch.arange(length, device=key_valid.device)[None]
+
+    def sees(row: torch.Tensor, query: torch.Tensor, key: torch.Tensor) -> torch.Tensor:
+        answer = mask_function(row, torch.zeros_like(query), query, key)
+        return answer.expand(torch.broadcast_shapes(row.shape, query.shape))
+
+    goes_on = sees(row_ids, tokens, (tokens - 1).clamp(min=0))
+    goes_on = goes_on & key_valid & key_valid.roll(1, dims=1) & (tokens > 0)
+    starts = key_valid & ~goes_on
+    ids = starts.long().cumsum(dim=1) * key_valid
+    ends = key_valid & ~F.pad(goes_on[:, 1:], (0, 1))
+    row, first = starts.nonzero().unbind(dim=1)
+    last = ends.nonzero()[:, 1]
+    ahead = sees(row_ids, tokens, (tokens + 1).clamp(max=length - 1))
+    ahead = ahead & key_valid & key_valid.roll(-1, dims=1) & (tokens < length - 1)
+    row_first = key_valid.int().argmax(dim=1)[row]
+    leaks = sees(row, first, row_first) & (first != row_first)
+    if bool(ahead.any()) or bool(leaks.any()) or not bool(sees(row, last, first).all()):
+        return None, ids
+    runs: list[list[tuple[int, int]]] = [[] for _ in range(batch)]
+    for index, start, end in zip(row.tolist(), first.tolist(), last.tolist(), strict=True):
+        runs[index].append((start, end + 1))
+    return tuple(map(tuple, runs)), ids

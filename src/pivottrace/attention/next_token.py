@@ -99,6 +99,8 @@ def decoder_of(model: Any) -> Any:
         ModelError: The model has none.
     """
     decoder = getattr(model, "base_model", model)
+    if decoder is model:  # Llama 4 names its prefix otherwise
+        decoder = getattr(model, "model", model)
     if decoder is model:
         raise ModelError(
             f"{type(model).__name__} has no decoder apart from its head (`base_model`); load it "

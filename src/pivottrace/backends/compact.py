@@ -15,7 +15,9 @@ from functools import partial
 from typing import Any
 
 import torch
-from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
+from transformers.cache_utils import DynamicCache, DynamicLayer, DynamicSlidingWindowLayer
+
+from pivottrace.attention.engine import current_tracer
 
 # Tokens between two looks at what has ended; a spell costs a few milliseconds of its own.
 SPELL = 24
@@ -57,6 +59,9 @@ def generate_compacting(
     whole = partial(generate, input_ids=input_ids, attention_mask=attention_mask, **more)
     if limit is None or limit <= spell or ends is None or generation_config.stop_strings:
         return whole(generation_config=generation_config)
+    tracer = current_tracer()
+    if tracer is not None and not _can_drop_rows(DynamicCache(config=model.config)):
+        return whole(generation_config=generation_config)  # what is traced is not traced again
     width, device = input_ids.size(1), input_ids.device
     done = torch.full((input_ids.size(0), width + limit), generation_config.pad_token_id).to(device)
     done[:, :width] = input_ids
@@ -86,6 +91,8 @@ def generate_compacting(
         if kept.numel() < rows.numel():
             input_ids, attention_mask, rows = input_ids[kept], attention_mask[kept], rows[kept]
             cache.batch_select_indices(kept)
+            if tracer is not None:
+                tracer.select_rows(kept)
     return done[:, :reached]
 
 

@@ -66,14 +66,14 @@ class _Tracer:
 
     def __call__(self, rows: Sequence[dict[str, Any]], heads: Any) -> list[Any]:
         """One `TokenSignals` a row, None for a row without a response."""
-        from pivottrace.attention.trace import trace
+        from pivottrace.attention.tracing import trace_responses
 
         results: list[Any] = [None] * len(rows)
         usable = [i for i, row in enumerate(rows) if row["failure"] is None]
         usable.sort(key=lambda i: len(rows[i]["prompt_tokens"]) + len(rows[i]["tokens"]))
         for start in range(0, len(usable), self.settings.batch_size):
             batch = usable[start : start + self.settings.batch_size]
-            signals = trace(
+            signals = trace_responses(
                 self.model,
                 [(rows[i]["prompt_tokens"], rows[i]["tokens"]) for i in batch],
                 window=self.window,
@@ -101,7 +101,7 @@ def _reference_heads(run: RunDir, rows: list[dict[str, Any]], tracer: _Tracer) -
 
 
 def _profile(run: RunDir, sample: list[dict[str, Any]], tracer: _Tracer) -> dict[str, Any]:
-    from pivottrace.attention.trace import profile_heads
+    from pivottrace.attention.tracing import profile_heads
 
     heads = None
     if run.config.trace.heads == "long_range":

@@ -1,0 +1,270 @@
+"""Reads what statistics need off queries, keys and log-sum-exp, or off complete rows.
+
+Every fused kernel knows each row's log-sum-exp (LSE), and `A[t, s] = exp(q_t . k_s * scaling -
+LSE_t)`, so the mass within W tokens of the diagonal costs O(T W). It is computed in blocks: 64
+queries against their 64 + W - 1 keys are one small product, whose diagonal band is a strided view.
+
+Axes: B batch, H query heads that are read, K key heads, n queries, T keys, W window width, S sinks,
+R runs of a packed row (1 where a row is one sequence), D head width.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+
+from pivottrace.attention.statistics import LocalAttention, Needs
+
+# Queries in one block of the band: DESIGN, "Attention: exact, and nearly free".
+QUERY_BLOCK = 64
+
+Scores = Callable[[torch.Tensor], torch.Tensor]
+
+
+class RowPlan(NamedTuple):
+    """What n consecutive queries share whatever the layer.
+
+    Attributes:
+        own_run: (B, n) the run of each query; 0 at padding.
+        in_window: (B, n, W) whether key t - d is a real token of the query's own run.
+        distances: (B, n, S) how far back its sinks lie; -1 where there is none.
+    """
+
+    own_run: torch.Tensor
+    in_window: torch.Tensor
+    distances: torch.Tensor
+
+
+@dataclass(frozen=True)
+class Landmarks:
+    """Where the runs, the sinks and the questions of a batch lie among its keys.
+
+    Attributes:
+        run_ids: (B, T) which sequence of its row a key belongs to, from 1; 0 at padding.
+        sinks: (B, R, S) keys of each run's first S real tokens; T where there are fewer.
+        in_question: (B, T) True at the keys of the questions; None where nobody asks.
+    """
+
+    run_ids: torch.Tensor
+    sinks: torch.Tensor
+    in_question: torch.Tensor | None = None
+    _plans: dict[tuple[int, int, int], RowPlan] = field(default_factory=dict, repr=False)
+
+    def plan(self, first: int, count: int, width: int) -> RowPlan:
+        """The plan of `count` queries from key `first`; made once, whatever the layers."""
+        found = self._plans.get((first, count, width))
+        if found is None:
+            found = self._plans[first, count, width] = self._plan(first, count, width)
+        return found
+
+    def _plan(self, first: int, count: int, width: int) -> RowPlan:
+        own = self.run_ids[:, first : first + count]
+        padded = F.pad(self.run_ids, (width - 1, 0))[:, first : first + count + width - 1]
+        earlier = padded.unfold(1, width, 1).flip(-1)  # (B, n, W)
+        places = first + torch.arange(count, device=own.device)
+        own_sinks = _take_runs(self.sinks, own)
+        distances = places[:, None] - own_sinks
+        distances = torch.where((distances >= 0) & (own > 0)[..., None], distances, -1)
+        return RowPlan(own, (earlier == own[..., None]) & (own > 0)[..., None], distances)
+
+
+def find_landmarks(
+    run_ids: torch.Tensor, num_sinks: int, prompt_lengths: torch.Tensor | None = None
+) -> Landmarks:
+    """Find each run's sinks, left-padded or not, and its question.
+
+    Args:
+        run_ids: (B, T) from 1, ascending along a row; 0 at padding.
+        num_sinks: S >= 0.
+        prompt_lengths: (B, R) tokens of each run's question; None where nobody asks.
+    """
+    length = run_ids.shape[1]
+    num_runs = max(1, int(run_ids.max())) if run_ids.numel() else 1
+    places = torch.arange(length, device=run_ids.device)
+    numbers = torch.arange(1, num_runs + 1, device=run_ids.device)
+    is_in = run_ids[:, None, :] == numbers[:, None]  # (B, R, T)
+    firsts = torch.where(is_in, places, length).amin(dim=-1)  # (B, R)
+    counts = is_in.sum(dim=-1)
+    # The s-th real token of a run; runs are contiguous unless padding lies inside a sequence.
+    order = torch.where(is_in, is_in.cumsum(dim=-1), 0)  # (B, R, T), 1 at a run's first token
+    sinks = torch.full((*firsts.shape, num_sinks), length, device=run_ids.device)
+    for s in range(num_sinks):
+        found = torch.where(order == s + 1, places, length).amin(dim=-1)
+        sinks[..., s] = torch.where(counts > s, found, length)
+    in_question = None
+    if prompt_lengths is not None:
+        limits = prompt_lengths.to(run_ids.device)[..., None]
+        in_question = (is_in & (order <= limits)).any(dim=1)
+    return Landmarks(run_ids, sinks, in_question)
+
+
+def read_band(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    log_sum_exp: torch.Tensor,
+    scaling: float,
+    landmarks: Landmarks,
+    needs: Needs,
+    *,
+    heads: torch.Tensor | None = None,
+    first_query: int = 0,
+) -> LocalAttention:
+    """Read plain causal attention off its log-sum-exp.
+
+    Grouped-query keys are used as they are, and scores are float32 at least, as in the fused
+    kernels.
+
+    Args:
+        query: (B, H, n, D), positions encoded: the heads that are read.
+        key: (B, K, T, D), positions encoded.
+        log_sum_exp: (B, H, n) natural log of each row's sum of exponentiated scores.
+        scaling: Factor on the scores.
+        landmarks: Of the T keys. Padding gets no mass, as key and as query.
+        needs: What the statistics read.
+        heads: (H,) the key head of each query head; None where K divides H in order (all heads).
+        first_query: Key at which the first query stands.
+    """
+    batch, num_heads, count, _ = query.shape
+    dtype = torch.promote_types(query.dtype, torch.float32)
+    device = query.device
+    plan = landmarks.plan(first_query, count, needs.width)
+
+    window = torch.empty(batch, num_heads, count, needs.width, dtype=dtype, device=device)
+    sink_mass = torch.empty(batch, num_heads, count, needs.num_sinks, dtype=dtype, device=device)
+    question = None
+    if needs.question and landmarks.in_question is not None:
+        question = torch.empty(batch, num_heads, count, dtype=dtype, device=device)
+    for start in range(0, count, QUERY_BLOCK):
+        rows = slice(start, min(start + QUERY_BLOCK, count))
+        at = slice(first_query + rows.start, first_query + rows.stop)
+        block = query[:, :, rows].to(dtype) * scaling
+        lse = log_sum_exp[:, :, rows, None].to(dtype)
+
+        def scores(keys: torch.Tensor, block: torch.Tensor = block) -> torch.Tensor:
+            keys = keys if heads is None else keys[:, heads]
+            return _grouped_scores(block, keys.to(dtype))
+
+        band = _band(scores(_keys_before(key, at, needs.width)), needs.width)
+        window[:, :, rows] = _masked_exp(band - lse, plan.in_window[:, None, rows])
+        if needs.num_sinks:
+            sink_mass[:, :, rows] = _read_sinks(
+                scores, key, lse, landmarks.sinks, plan.own_run[:, rows], plan.distances[:, rows]
+            )
+        if question is not None and landmarks.in_question is not None:
+            question[:, :, rows] = _read_question(scores, key, lse, landmarks, at)
+    total = (plan.own_run > 0)[:, None].to(dtype).expand(batch, num_heads, count)
+    return LocalAttention(window, sink_mass, plan.distances, question, total)
+
+
+def read_rows(
+    rows: torch.Tensor, first_query: int, landmarks: Landmarks, needs: Needs
+) -> LocalAttention:
+    """Read the same quantities off complete rows of the matrix.
+
+    Args:
+        rows: (B, H, n, T) attention of n consecutive queries, masked.
+        first_query: Key at which the first of them stands.
+        landmarks: Of the T keys.
+        needs: What the statistics read.
+    """
+    batch, num_heads, count, _ = rows.shape
+    plan = landmarks.plan(first_query, count, needs.width)
+    places = torch.arange(first_query, first_query + count, device=rows.device)
+    keys = places[:, None] - torch.arange(needs.width, device=rows.device)  # (n, W)
+    window = rows.gather(-1, keys.clamp(min=0).expand(batch, num_heads, count, needs.width))
+    sinks = places[:, None] - plan.distances  # (B, n, S)
+    seen = plan.distances >= 0
+    columns = torch.where(seen, sinks, 0)[:, None].expand(batch, num_heads, count, needs.num_sinks)
+    question = None
+    if needs.question and landmarks.in_question is not None:
+        question = (rows * landmarks.in_question[:, None, None]).sum(dim=-1)
+    return LocalAttention(
+        window=window * (keys >= 0),
+        sinks=rows.gather(-1, columns) * seen[:, None],
+        sink_distances=plan.distances,
+        question=question,
+        total=rows.sum(dim=-1),
+    )
+
+
+def _read_sinks(
+    scores: Scores,
+    key: torch.Tensor,
+    lse: torch.Tensor,
+    sinks: torch.Tensor,
+    own_run: torch.Tensor,
+    distances: torch.Tensor,
+) -> torch.Tensor:
+    """(B, H, n, S): the rows' mass on the sinks of their own runs."""
+    batch, num_runs, num_sinks = sinks.shape
+    first, last = int(own_run.min()), int(own_run.max())
+    if num_runs == 1 or last == 0:
+        chosen, offset = sinks[:, :1], 1
+    else:  # only the runs that this block meets
+        offset = max(first, 1)
+        chosen = sinks[:, offset - 1 : last]
+    met = chosen.shape[1]
+    exponent = scores(_take_keys(key, chosen.reshape(batch, -1))) - lse  # (B, H, n, R' S)
+    exponent = exponent.unflatten(-1, (met, num_sinks))
+    numbers = torch.arange(offset, offset + met, device=own_run.device)
+    own = own_run[..., None] == numbers  # (B, n, R')
+    keep = own[..., None] & (distances >= 0)[:, :, None]  # (B, n, R', S)
+    return _masked_exp(exponent, keep[:, None]).sum(dim=-2)
+
+
+def _read_question(
+    scores: Scores, key: torch.Tensor, lse: torch.Tensor, landmarks: Landmarks, at: slice
+) -> torch.Tensor:
+    """(B, H, n): the rows' mass on the questions of their own runs."""
+    runs, asked = landmarks.run_ids, landmarks.in_question
+    assert asked is not None
+    own = runs[:, at]
+    wanted = asked & (runs >= own.amin(dim=1, keepdim=True)) & (runs <= own.amax(1, keepdim=True))
+    columns = wanted.any(dim=0).nonzero()
+    if not columns.numel():
+        return lse.new_zeros(lse.shape[:3])
+    low, high = int(columns[0]), int(columns[-1]) + 1
+    places = torch.arange(at.start, at.stop, device=runs.device)
+    keep = asked[:, None, low:high] & (runs[:, None, low:high] == own[..., None])
+    keep = keep & (torch.arange(low, high, device=runs.device) <= places[:, None])
+    return _masked_exp(scores(key[:, :, low:high]) - lse, keep[:, None]).sum(dim=-1)
+
+
+def _take_runs(per_run: torch.Tensor, own_run: torch.Tensor) -> torch.Tensor:
+    """(B, n, S): of (B, R, S) the entry of each query's run; padding takes the first."""
+    index = (own_run - 1).clamp(min=0)[..., None].expand(-1, -1, per_run.shape[-1])
+    return per_run.gather(1, index)
+
+
+def _take_keys(key: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
+    """(B, K, m, D): the keys at (B, m) positions; a position past the end takes the last key."""
+    index = positions.clamp(max=key.shape[2] - 1)[:, None, :, None]
+    return key.gather(2, index.expand(-1, key.shape[1], -1, key.shape[3]))
+
+
+def _keys_before(key: torch.Tensor, rows: slice, width: int) -> torch.Tensor:
+    """(B, K, n + W - 1, D): the keys of a block of rows and W - 1 before it, zeros if none."""
+    first = rows.start - (width - 1)
+    return F.pad(key[:, :, max(first, 0) : rows.stop], (0, 0, max(-first, 0), 0))
+
+
+def _grouped_scores(query: torch.Tensor, key: torch.Tensor) -> torch.Tensor:
+    """(B, H, n, m) scores of (B, H, n, D) queries on (B, K, m, D) keys, keys not copied."""
+    batch, heads, count, width = query.shape
+    grouped = query.reshape(batch, key.shape[1], -1, width)  # (B, K, groups * n, D)
+    return (grouped @ key.transpose(-1, -2)).view(batch, heads, count, key.shape[2])
+
+
+def _band(scores: torch.Tensor, width: int) -> torch.Tensor:
+    """(B, H, n, W): at [i, d] the score of key i - d, of contiguous (B, H, n, n + W - 1)."""
+    batch, heads, count, columns = scores.shape
+    head_stride = count * columns
+    strides = (heads * head_stride, head_stride, columns + 1, 1)
+    return scores.as_strided((batch, heads, count, width), strides).flip(-1)
+
+
+def _masked_exp(exponent: torch.Tensor, keep: torch.Tensor) -> torch.Tensor:
+    """Exponentiate where `keep`, 0 elsewhere, so that NaN and overflow in padding stay there."""
+    return exponent.masked_fill(~keep, -torch.inf).exp()

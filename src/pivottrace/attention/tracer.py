@@ -1,0 +1,255 @@
+"""State of one `trace_attention` block: masks of the forward at hand, and rows not yet read.
+
+While decoding, a layer's one query a step is not read at once: queries and log-sum-exps are kept
+until a block is full, and then read together off the cache's own keys, so that tracing costs two
+list entries a layer and token. Axes: B batch, H heads, n queries, S keys, R runs, D head width.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+import torch.nn.functional as F
+
+from pivottrace.attention.masks import MaskSpec, causal_mask, dense_mask
+from pivottrace.attention.reading import (
+    QUERY_BLOCK,
+    Landmarks,
+    find_landmarks,
+    read_band,
+    read_rows,
+)
+from pivottrace.attention.recorder import Recorder
+from pivottrace.attention.statistics import LocalAttention, Needs
+from pivottrace.errors import ConfigError, ModelError
+
+# Masks of one forward that may be in use at once; an architecture has one a layer type.
+_MASKS_KEPT = 16
+
+
+class EnoughError(Exception):
+    """Raised inside a forward once the last layer that is read has run."""
+
+
+@dataclass
+class _Decoded:
+    """Queries of one layer that have not been read yet, and the keys to read them off."""
+
+    first: int  # key at which the first of them stands
+    scaling: float
+    queries: list[torch.Tensor] = field(default_factory=list)  # (B, H, 1, D) each
+    log_sum_exps: list[torch.Tensor] = field(default_factory=list)  # (B, H, 1) each
+    key: torch.Tensor | None = None  # (B, K, S, D)
+    mask: MaskSpec | None = None
+
+
+class Tracer:
+    """Reads what `recorder` asks for, layer by layer.
+
+    Args:
+        recorder: Takes in the statistics.
+        model_name: For messages.
+        prompt_lengths: Tokens of each question: (B,), or (B, R) of a packed row; None for all
+            tokens of the first forward, which under `generate` is the prompt.
+        stop_after: Layer after which the forward is given up; None to let it run.
+        packed: Sequences that the longest packed row holds.
+    """
+
+    def __init__(
+        self,
+        recorder: Recorder,
+        model_name: str,
+        prompt_lengths: torch.Tensor | None = None,
+        stop_after: int | None = None,
+        packed: int = 1,
+    ) -> None:
+        self.recorder = recorder
+        self.model_name = model_name
+        self.layers: set[int] = set()
+        self.modules: dict[int, torch.nn.Module] = {}
+        self._stop_after = stop_after
+        self._packed = packed
+        self._needs = Needs.of(recorder.stats)
+        self._prompt_lengths = prompt_lengths
+        self._masks: dict[int, MaskSpec] = {}
+        self._masks_made = 0
+        self._landmarks: dict[int, tuple[MaskSpec, Landmarks]] = {}
+        self._first: Landmarks | None = None
+        self._decoded: dict[int, _Decoded] = {}
+        self._groups: dict[int, int] = {}  # query heads a key head, by layer
+        self._rows: torch.Tensor | None = None
+
+    def add_mask(self, mask: MaskSpec) -> torch.Tensor:
+        """Keep a mask and return the (B, 1, 1, S) integers that stand for it in the layers."""
+        self._masks_made += 1
+        self._masks[self._masks_made] = mask
+        self._masks.pop(self._masks_made - _MASKS_KEPT, None)
+        return (mask.key_valid.long() * self._masks_made)[:, None, None]
+
+    def find_mask(
+        self, mask: torch.Tensor | None, query: torch.Tensor, key: torch.Tensor
+    ) -> MaskSpec:
+        """Return the description behind what a layer was handed.
+
+        Raises:
+            ModelError: The model altered it on the way.
+        """
+        if mask is None:
+            return causal_mask(query.shape[0], query.shape[2], key.shape[2], query.device)
+        if mask.dim() == 4 and mask.dtype != torch.long:
+            return dense_mask(mask)
+        found = self._masks.get(int(mask.max())) if mask.dtype == torch.long else None
+        if found is None:
+            raise ModelError(
+                f"{self.model_name} alters its attention mask on the way to its layers "
+                f"(a layer got {mask.dtype} {tuple(mask.shape)}), so it cannot be traced exactly."
+            )
+        return found
+
+    def heads_of(self, layer: int, num_heads: int) -> Sequence[int] | None:
+        """The heads of a layer to read, None for all; empty where none is."""
+        if self.recorder.heads is None:
+            return None
+        chosen = self.recorder.heads.get(layer, ())
+        if len(chosen) and not 0 <= min(chosen) <= max(chosen) < num_heads:
+            raise ConfigError(
+                f"heads of layer {layer} are {list(chosen)}, but it has heads 0 to "
+                f"{num_heads - 1}: profile the heads of this model again."
+            )
+        return chosen
+
+    def read_fused(
+        self, layer: int, query: torch.Tensor, key: torch.Tensor, log_sum_exp: torch.Tensor,
+        mask: MaskSpec, scaling: float, heads: Sequence[int] | None,
+    ) -> None:  # fmt: skip
+        """Read (B, H, n, D) queries off their log-sum-exp; a single one when a block is full."""
+        self._groups[layer] = query.shape[1] // key.shape[1]
+        query, log_sum_exp = _take(query, heads), _take(log_sum_exp, heads)
+        if mask.runs is not None:
+            self._read_band(layer, query, key, log_sum_exp, mask, scaling, heads)
+            return
+        waiting = self._decoded.get(layer)
+        if waiting is None:
+            waiting = self._decoded[layer] = _Decoded(mask.first_query, scaling)
+        waiting.queries.append(query)
+        waiting.log_sum_exps.append(log_sum_exp)
+        waiting.key, waiting.mask = key, mask
+        if len(waiting.queries) == QUERY_BLOCK:
+            self._flush(layer)
+
+    def read_rows(
+        self, layer: int, rows: torch.Tensor, mask: MaskSpec, start: int,
+        heads: Sequence[int] | None,
+    ) -> None:  # fmt: skip
+        """Read (B, H, n, S) complete rows, the first of which is query `start` of the mask's."""
+        first = mask.first_query + start
+        local = read_rows(_take(rows, heads), first, self._find_landmarks(mask), self._needs)
+        self._record(layer, mask.first_key + first, local)
+
+    def layer_done(self, layer: int, module: torch.nn.Module) -> None:
+        """Note that a layer has run; end the forward after the last one that is read."""
+        self.layers.add(layer)
+        self.modules[id(module)] = module
+        if layer == self._stop_after:
+            raise EnoughError
+
+    def select_rows(self, kept: torch.Tensor) -> None:
+        """Go on with these rows of the batch only: (B',) indices among those still there."""
+        self.flush()
+        self._rows = kept if self._rows is None else self._rows[kept]
+        if self._first is not None:
+            question = self._first.in_question
+            self._first = Landmarks(
+                self._first.run_ids[kept], self._first.sinks[kept],
+                None if question is None else question[kept],
+            )  # fmt: skip
+        self._landmarks.clear()
+
+    def flush(self) -> None:
+        """Read all that waits."""
+        for layer in list(self._decoded):
+            self._flush(layer)
+
+    def _flush(self, layer: int) -> None:
+        waiting = self._decoded.pop(layer)
+        assert waiting.key is not None and waiting.mask is not None
+        chosen = self.recorder.heads
+        heads = None if chosen is None else chosen.get(layer)
+        self._read_band(
+            layer, torch.cat(waiting.queries, dim=2), waiting.key,
+            torch.cat(waiting.log_sum_exps, dim=2), waiting.mask, waiting.scaling, heads,
+            waiting.first,
+        )  # fmt: skip
+
+    def _read_band(
+        self, layer: int, query: torch.Tensor, key: torch.Tensor, log_sum_exp: torch.Tensor,
+        mask: MaskSpec, scaling: float, heads: Sequence[int] | None, first: int = 0,
+    ) -> None:  # fmt: skip
+        key_heads = None
+        if heads is not None:
+            groups = self._groups[layer]
+            key_heads = torch.tensor([head // groups for head in heads], device=key.device)
+        local = read_band(
+            query, key, log_sum_exp, scaling, self._find_landmarks(mask), self._needs,
+            heads=key_heads, first_query=first,
+        )  # fmt: skip
+        self._record(layer, mask.first_key + first, local)
+
+    def _record(self, layer: int, first: int, local: LocalAttention) -> None:
+        signals = [stat(local) for stat in self.recorder.stats]
+        self.recorder.add(layer, first, signals, self._rows)
+
+    def _find_landmarks(self, mask: MaskSpec) -> Landmarks:
+        """Made once a mask; sinks and questions that a cache has dropped are not found again."""
+        found = self._landmarks.get(id(mask))
+        if found is not None:
+            return found[1]
+        landmarks = self._make_landmarks(mask)
+        if self._first is None:
+            self._first = landmarks
+        if len(self._landmarks) >= _MASKS_KEPT:
+            self._landmarks.pop(next(iter(self._landmarks)))
+        self._landmarks[id(mask)] = mask, landmarks
+        return landmarks
+
+    def _make_landmarks(self, mask: MaskSpec) -> Landmarks:
+        ids, num_sinks, first = mask.sequence_ids, self._needs.num_sinks, self._first
+        if ids is None:  # another mask of this forward knows, if there is one
+            shape = mask.key_valid.shape
+            others = [m.sequence_ids for m in self._masks.values() if m.sequence_ids is not None]
+            alike = [other for other in others if other.shape == shape]
+            ids = alike[-1] if alike else mask.key_valid.long()
+        if first is None and mask.first_key:
+            raise ModelError(
+                f"{self.model_name}: its cache has dropped the first tokens already, so sinks and "
+                "question are not known: trace from the prompt on."
+            )
+        if first is None and self._packed > 1 and int(ids.max()) != self._packed:
+            raise ModelError(
+                f"{self.model_name} does not keep packed sequences apart (it makes its mask "
+                "without position_ids), so it cannot be traced packed: pad instead."
+            )
+        if first is None or (mask.first_query == 0 and mask.first_key == 0):
+            lengths = self._question_lengths(ids) if self._needs.question else None
+            return find_landmarks(ids, num_sinks, lengths)
+        keys = ids.shape[1]
+        question = first.in_question
+        if question is not None:
+            question = question[:, mask.first_key :][:, :keys]
+            question = F.pad(question, (0, keys - question.shape[1]))
+        if mask.first_key == 0:
+            sinks = find_landmarks(ids, num_sinks).sinks
+        else:
+            sinks = torch.where(first.sinks >= mask.first_key, first.sinks - mask.first_key, keys)
+        return Landmarks(ids, sinks, question)
+
+    def _question_lengths(self, run_ids: torch.Tensor) -> torch.Tensor:
+        if self._prompt_lengths is None:
+            return torch.full((len(run_ids), 1), run_ids.shape[1])
+        lengths = torch.as_tensor(self._prompt_lengths)
+        return lengths[:, None] if lengths.dim() == 1 else lengths
+
+
+def _take(values: torch.Tensor, heads: Sequence[int] | None) -> torch.Tensor:
+    """(B, chosen, ...) of (B, H, ...)."""
+    return values if heads is None else values[:, list(heads)]
