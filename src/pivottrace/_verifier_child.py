@@ -108,20 +108,21 @@ def load_function(name: str) -> Equal:
         module = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
         raise _SetupError(
-            f"answers.verifier = {name!r}: no module named {error.name!r}; put its folder on PYTHONPATH, or "
-            "correct the name (package.module:function)"
+            f"answers.verifier = {name!r}: no module named {error.name!r}; put its folder on "
+            "PYTHONPATH, or correct the name (package.module:function)"
         ) from error
     except (Exception, SystemExit) as error:
         raise _SetupError(
-            f"answers.verifier = {name!r}: importing {module_name} raised {type(error).__name__}: {error}"
+            f"answers.verifier = {name!r}: importing {module_name} raised "
+            f"{type(error).__name__}: {error}"
         ) from error
     function: Any = module
     for part in attribute.split("."):
         function = getattr(function, part, None)
     if not callable(function):
         raise _SetupError(
-            f"answers.verifier = {name!r}: module {module_name} has no function {attribute!r}; define "
-            f"{attribute}(answer: str, truth: str) -> bool there, or correct the name"
+            f"answers.verifier = {name!r}: module {module_name} has no function {attribute!r}; "
+            f"define {attribute}(answer: str, truth: str) -> bool there, or correct the name"
         )
     return function
 

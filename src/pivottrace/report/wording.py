@@ -23,7 +23,9 @@ REASON_MEANING = {
     "annotate_fraction_highest": "in the highest fraction of the ranking",
     "annotate_probe": "a probe with right and wrong rollouts; its label is paid for",
     "defer_budget": "worth a label, but the budget is spent",
-    "defer_vote_unreliable": "votes as risky as this one are not proven reliable, and no label is left",
+    "defer_vote_unreliable": (
+        "votes as risky as this one are not proven reliable, and no label is left"
+    ),
     "defer_vote_harmful": "the vote would be expected to unteach more than it teaches",
     "defer_no_vote": "no answer won the vote, and no label is left",
     "defer_no_curve": "no probe was labelled, so nothing is known of this rank",
