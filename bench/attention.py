@@ -10,11 +10,11 @@ what the forward adds to the loaded model (largest resident size).
 from __future__ import annotations
 
 import argparse
-import resource
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -97,8 +97,17 @@ def peak_of(name: str, length: int, layers: int) -> float:
     return float(done.stdout.split()[-1])
 
 
-def resident() -> float:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+def added_by(run: Callable[[], None]) -> float:
+    """Peak resident MiB while `run` works, less what was resident before (Linux)."""
+
+    def field(name: str) -> float:
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return next(float(x.split()[1]) / 1024 for x in lines if x.startswith(name))
+
+    Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
+    before = field("VmRSS")
+    run()
+    return field("VmHWM") - before
 
 
 @torch.no_grad()
@@ -114,9 +123,7 @@ def main() -> None:
     if arguments.memory_of:
         tokens = torch.randint(0, SHAPE["vocab_size"], (1, arguments.lengths[0]))
         runs[arguments.memory_of](tokens[:, :64])
-        before = resident()
-        runs[arguments.memory_of](tokens)
-        print(resident() - before)
+        print(added_by(lambda: runs[arguments.memory_of](tokens)))
         return
     print("| T | variant | time / plain (median, quartiles) | peak memory / plain | MiB |")
     print("|---|---|---|---|---|")
