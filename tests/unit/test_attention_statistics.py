@@ -143,7 +143,7 @@ def test_band_and_complete_rows_agree(
     ids[1, border:] = 2
     case, needs = make_case(ids, *groups), Needs(width, num_sinks, question=True)
     prompts = torch.full((2, 2), prompt)
-    rows = read_rows(case[3], 0, find_landmarks(ids, num_sinks, prompts), needs)
+    rows = read_rows(case[3], 0, 0, find_landmarks(ids, num_sinks, prompts), needs)
     for ours, theirs in zip(read(case, needs, prompts), rows, strict=True):
         assert ours is not None
         assert theirs is not None

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pivottrace.attention.engine import trace_attention
+    from pivottrace.attention.generating import TracedGeneration, generate_traced
     from pivottrace.attention.recorder import AttentionTrace
     from pivottrace.attention.statistics import (
         AttentionDistance,
@@ -34,6 +35,8 @@ __all__ = [
     "SinkMass",
     "Statistic",
     "TokenSignals",
+    "TracedGeneration",
+    "generate_traced",
     "profile_heads",
     "trace",
     "trace_attention",
@@ -45,6 +48,8 @@ _HOMES = {
     "trace_attention": "engine",
     "AttentionTrace": "recorder",
     "TokenSignals": "tracing",
+    "TracedGeneration": "generating",
+    "generate_traced": "generating",
     "profile_heads": "tracing",
     "trace_responses": "tracing",
     "trace": "tracing",

@@ -7,6 +7,7 @@ is refused by name, never approximated. Axes: B batch, H heads, n queries, S key
 
 import functools
 import logging
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -164,7 +165,11 @@ def _check_every_layer_came(model: Any, tracer: Tracer, stop_after: int | None) 
 
 def _mask_function(**arguments: Any) -> torch.Tensor | None:
     """Stand in for `sdpa_mask`: the mask's description, in place of the mask."""
-    return _require_tracer().add_mask(describe_mask(arguments))
+    tracer, started = _require_tracer(), time.perf_counter()
+    mask = tracer.add_mask(describe_mask(arguments))
+    if arguments["q_length"] == 1:
+        tracer.seconds += time.perf_counter() - started
+    return mask
 
 
 def _attention_function(
@@ -181,6 +186,7 @@ def _attention_function(
     **kwargs: Any,
 ) -> tuple[torch.Tensor, None]:
     """Attend, hand the layer's statistics on, and return the output as (B, n, H, E)."""
+    started = time.perf_counter()
     tracer = _require_tracer()
     _check_call(tracer.model_name, module, dropout, is_causal, kwargs)
     mask = tracer.find_mask(attention_mask, query, key)
@@ -192,15 +198,19 @@ def _attention_function(
 
     reason = why_not_fused(query, key, value, mask, rule)
     if reason is None:
+        attending = time.perf_counter()
         output, log_sum_exp = fused_attention(query, key, value, mask, rule)
+        attended = time.perf_counter()
         if is_read:
             tracer.read_fused(layer, query, key, log_sum_exp, mask, rule.scaling, heads)
+        if query.shape[2] == 1:
+            tracer.seconds += attending - started + time.perf_counter() - attended
     else:
         if query.shape[2] > 1:
             _announce_fallback(tracer.model_name, reason)
 
-        def read(start: int, rows: torch.Tensor) -> None:
-            tracer.read_rows(layer, rows, mask, start, heads)
+        def read(start: int, low: int, rows: torch.Tensor) -> None:
+            tracer.read_rows(layer, rows, mask, start, low, heads)
 
         output = chunked_attention(query, key, value, mask, rule, read if is_read else None)
     tracer.layer_done(layer, module)
@@ -215,24 +225,26 @@ def _check_call(
     kwargs: dict[str, Any],
 ) -> None:
     """Refuse a layer whose attention is not what the kernels compute."""
-    layer = f"{model_name}, {type(module).__name__}"
-    if dropout:
-        raise ModelError(f"{layer}: attention dropout is on; call model.eval() before tracing.")
-    if not (getattr(module, "is_causal", True) if is_causal is None else is_causal):
-        raise ModelError(
-            f"{layer}: attention is bidirectional; far mass is defined for causal models."
-        )
-    unknown = sorted(
+    unknown = [
         name
         for name, given in kwargs.items()
         if isinstance(given, torch.Tensor) and name not in _HARMLESS_TENSORS
-    )
-    if unknown:
+    ]
+    bidirectional = not (getattr(module, "is_causal", True) if is_causal is None else is_causal)
+    if not (dropout or bidirectional or unknown):
+        return
+    layer = f"{model_name}, {type(module).__name__}"
+    if dropout:
+        raise ModelError(f"{layer}: attention dropout is on; call model.eval() before tracing.")
+    if bidirectional:
         raise ModelError(
-            f"{layer}: its attention depends on {', '.join(unknown)}, which tracing does not "
-            "know, so it would not be exact. Choose an estimator that reads no attention "
-            "(entropy, consistency)."
+            f"{layer}: attention is bidirectional; far mass is defined for causal models."
         )
+    raise ModelError(
+        f"{layer}: its attention depends on {', '.join(sorted(unknown))}, which tracing does not "
+        "know, so it would not be exact. Choose an estimator that reads no attention "
+        "(entropy, consistency)."
+    )
 
 
 def _require_tracer() -> Tracer:

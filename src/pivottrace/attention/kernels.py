@@ -18,6 +18,7 @@ from pivottrace.attention.reading import QUERY_BLOCK
 MAX_CHUNK_SCORES = 1 << 26
 
 HALF = (torch.bfloat16, torch.float16)
+FUSED_DTYPES = {"cpu": (torch.float32, torch.float64, *HALF), "cuda": (torch.float32, *HALF)}
 
 
 @dataclass(frozen=True)
@@ -48,10 +49,9 @@ def why_not_fused(
         return "a mask other than causal with padding at the ends"
     if value.shape[-1] > key.shape[-1]:
         return "values wider than keys"
-    kinds = {"cpu": (torch.float32, torch.float64, *HALF), "cuda": (torch.float32, *HALF)}
-    if query.device.type not in kinds:
+    if query.device.type not in FUSED_DTYPES:
         return f"no fused kernel that returns the log-sum-exp is wired up on {query.device.type}"
-    if query.dtype not in kinds[query.device.type]:
+    if query.dtype not in FUSED_DTYPES[query.device.type]:
         return f"data type {query.dtype}"
     return None
 
@@ -85,7 +85,7 @@ def fused_attention(
     flash = _KERNELS[query.device.type]
     batch, heads, length, _ = query.shape
     if mask.runs is None:
-        bias = _key_bias(mask, query.dtype)
+        bias = None if mask.bias is None else mask.bias.to(query.dtype)
         output, lse = flash(query, key, value, False, rule.scaling, bias)
         return output.transpose(1, 2)[..., :width], lse
     if all(row == ((0, length),) for row in mask.runs):
@@ -111,11 +111,12 @@ def chunked_attention(
     value: torch.Tensor,
     mask: MaskSpec,
     rule: ScoreRule,
-    read: Callable[[int, torch.Tensor], None] | None,
+    read: Callable[[int, int, torch.Tensor], None] | None,
 ) -> torch.Tensor:
     """Attend exactly, a chunk of complete rows at a time: any mask, soft-capping, learned sinks.
 
-    Memory is O(chunk * S) a head, never T x T. Softmax is in float32 at least. Rows that see no
+    Memory is O(chunk * S) a head, never T x T, and keys that no row of a chunk sees cost nothing:
+    work is O(T * window) under a sliding window. Softmax is in float32 at least. Rows that see no
     key give output 0, as do rows of padding.
 
     Args:
@@ -124,12 +125,13 @@ def chunked_attention(
         value: (B, K, S, E).
         mask: Any mask.
         rule: How scores become attention.
-        read: Called with each chunk's first query (among the n) and its (B, H, chunk, S) rows.
+        read: Called with each chunk's first query (among the n), its first key and its (B, H,
+            chunk, keys) rows; keys before and after those weigh 0.
 
     Returns:
         (B, n, H, E) output.
     """
-    batch, heads, count, _ = query.shape
+    batch, heads, count, width = query.shape
     length = key.shape[2]
     dtype = torch.promote_types(query.dtype, torch.float32)
     chunk = max(1, min(QUERY_BLOCK, MAX_CHUNK_SCORES // (batch * heads * length)))
@@ -139,59 +141,69 @@ def chunked_attention(
     real = mask.key_valid[:, mask.first_query : mask.first_query + count]
 
     output = query.new_zeros(batch, count, heads, value.shape[-1])
-    for start, stop, seen in _blocks(mask, count, length, chunk):
-        grouped = (
-            query[:, :, start:stop].to(dtype).reshape(batch, key.shape[1], -1, query.shape[-1])
-        )
-        scores = (grouped @ keys[..., seen] * rule.scaling).view(batch, heads, stop - start, -1)
-        rows = _softmax_rows(scores, mask.rows(start, stop)[..., seen], rule)
-        rows = rows.masked_fill(~real[:, None, start:stop, None], 0.0)
-        weights = rows.to(value.dtype).view(batch, key.shape[1], -1, rows.shape[-1])
-        attended = (weights @ values[:, :, seen]).view(batch, heads, stop - start, -1)
+    for start, stop, low, high in _blocks(mask, count, length, chunk):
+        seen, low, high = _visible(mask.rows(start, stop), low, high)
+        block = query[:, :, start:stop].to(dtype) * rule.scaling
+        scores = block.reshape(batch, key.shape[1], -1, width) @ keys[..., low:high]
+        rows = _softmax_rows(scores.view(batch, heads, stop - start, -1), seen, rule)
+        is_padding = ~real[:, None, start:stop, None]
+        if bool(is_padding.any()):
+            rows.masked_fill_(is_padding, 0.0)
+        weights = rows.to(value.dtype).view(batch, key.shape[1], -1, high - low)
+        attended = (weights @ values[:, :, low:high]).view(batch, heads, stop - start, -1)
         output[:, start:stop] = attended.transpose(1, 2)
         if read is not None:
-            read(start, F.pad(rows, (seen.start, length - seen.stop)))
+            read(start, low, rows)
     return output
 
 
 def _blocks(
     mask: MaskSpec, count: int, length: int, chunk: int
-) -> Iterator[tuple[int, int, slice]]:
-    """Chunks of queries (first, last + 1) and the keys that they may see.
+) -> Iterator[tuple[int, int, int, int]]:
+    """Chunks of queries (first, last + 1), and of the keys that they might see.
 
-    The sequences of a packed row are taken one by one: it saves work, and what is NaN in one cannot
-    reach another (0 * NaN is NaN).
+    The sequences of a packed row are taken one by one, so that what is NaN in one cannot reach
+    another (0 * NaN is NaN).
     """
     borders = [0, count]
     ids = mask.sequence_ids
     if ids is not None and len(ids) == 1 and count == length and int(ids.max()) > 1:
         borders = [0, *((ids[0, 1:] != ids[0, :-1]).nonzero()[:, 0] + 1).tolist(), count]
     for first, last in pairwise(borders):
-        seen = slice(first, last) if len(borders) > 2 else slice(0, length)
+        low, high = (first, last) if len(borders) > 2 else (0, length)
         for start in range(first, last, chunk):
-            yield start, min(start + chunk, last), seen
+            yield start, min(start + chunk, last), low, high
+
+
+def _visible(rows: torch.Tensor, low: int, high: int) -> tuple[torch.Tensor, int, int]:
+    """Cut (B, 1 or H, n, S) mask rows to the keys in low ... high - 1 that some row sees."""
+    rows = rows[..., low:high]
+    sees = rows if rows.dtype == torch.bool else rows > -torch.inf
+    columns = sees.flatten(0, 2).any(dim=0).nonzero()
+    if not columns.numel():
+        return rows[..., :1], low, low + 1
+    first, last = int(columns[0]), int(columns[-1]) + 1
+    return rows[..., first:last], low + first, low + last
 
 
 def _softmax_rows(scores: torch.Tensor, mask: torch.Tensor, rule: ScoreRule) -> torch.Tensor:
-    """(B, H, n, S) attention of real keys; rows without any visible key are 0."""
+    """(B, H, n, S) attention of real keys, from scores that it may overwrite.
+
+    Rows without any visible key are 0.
+    """
     if rule.softcap is not None:
-        scores = torch.tanh(scores / rule.softcap) * rule.softcap
-    is_boolean = mask.dtype == torch.bool
-    scores = scores.masked_fill(~mask, -torch.inf) if is_boolean else scores + mask
-    log_sum_exp = scores.logsumexp(dim=-1, keepdim=True)
+        scores.div_(rule.softcap).tanh_().mul_(rule.softcap)
+    if mask.dtype == torch.bool:
+        scores.masked_fill_(~mask, -torch.inf)
+        sees_nothing = ~mask.any(dim=-1, keepdim=True)
+    else:
+        scores += mask
+        sees_nothing = (mask == -torch.inf).all(dim=-1, keepdim=True)
+    rows = scores.softmax(dim=-1)
     if rule.learned_sinks is not None:
         sink = rule.learned_sinks.to(scores.dtype).reshape(1, -1, 1, 1)
-        log_sum_exp = torch.logaddexp(log_sum_exp, sink)
-    sees_nothing = log_sum_exp == -torch.inf
-    return (scores - log_sum_exp).exp().masked_fill(sees_nothing, 0.0)
-
-
-def _key_bias(mask: MaskSpec, dtype: torch.dtype) -> torch.Tensor | None:
-    """(B, 1, 1, S) to add to a single query's scores; None where every key is real."""
-    if bool(mask.key_valid.all()):
-        return None
-    bias = torch.zeros(mask.key_valid.shape, dtype=dtype, device=mask.key_valid.device)
-    return bias.masked_fill_(~mask.key_valid, -torch.inf)[:, None, None]
+        rows *= (scores.logsumexp(dim=-1, keepdim=True) - sink).sigmoid()
+    return rows.masked_fill_(sees_nothing, 0.0) if bool(sees_nothing.any()) else rows
 
 
 def _flash_cpu(

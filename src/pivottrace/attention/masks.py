@@ -10,6 +10,7 @@ Axes: B batch, S keys, n queries, R runs of a row. Without a cache the queries a
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -45,6 +46,14 @@ class MaskSpec:
     first_query: int = 0
     first_key: int = 0
     sees_all_before: bool = False
+
+    @cached_property
+    def bias(self) -> torch.Tensor | None:
+        """(B, 1, 1, S) float32 to add to a single query's scores; None where every key is real."""
+        if bool(self.key_valid.all()):
+            return None
+        bias = torch.zeros(self.key_valid.shape, device=self.key_valid.device)
+        return bias.masked_fill_(~self.key_valid, -torch.inf)[:, None, None]
 
 
 def describe_mask(arguments: dict[str, Any]) -> MaskSpec:

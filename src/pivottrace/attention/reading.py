@@ -159,30 +159,38 @@ def read_band(
 
 
 def read_rows(
-    rows: torch.Tensor, first_query: int, landmarks: Landmarks, needs: Needs
+    rows: torch.Tensor, first_query: int, first_key: int, landmarks: Landmarks, needs: Needs
 ) -> LocalAttention:
-    """Read the same quantities off complete rows of the matrix.
+    """Read the same quantities off rows of the matrix.
 
     Args:
-        rows: (B, H, n, T) attention of n consecutive queries, masked.
-        first_query: Key at which the first of them stands.
-        landmarks: Of the T keys.
+        rows: (B, H, n, m) attention of n consecutive queries, masked, to m consecutive keys; to
+            all others they give nothing.
+        first_query: Key at which the first query stands.
+        first_key: The first of the m keys.
+        landmarks: Of all keys.
         needs: What the statistics read.
     """
-    batch, num_heads, count, _ = rows.shape
+    batch, num_heads, count, num_keys = rows.shape
     plan = landmarks.plan(first_query, count, needs.width)
     places = torch.arange(first_query, first_query + count, device=rows.device)
-    keys = places[:, None] - torch.arange(needs.width, device=rows.device)  # (n, W)
-    window = rows.gather(-1, keys.clamp(min=0).expand(batch, num_heads, count, needs.width))
-    sinks = places[:, None] - plan.distances  # (B, n, S)
-    seen = plan.distances >= 0
-    columns = torch.where(seen, sinks, 0)[:, None].expand(batch, num_heads, count, needs.num_sinks)
+
+    def pick(keys: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
+        """(B, H, n, k): the rows' entries at (B or 1, n, k) keys, 0 where not wanted or seen."""
+        columns = keys - first_key
+        wanted = wanted & (columns >= 0) & (columns < num_keys)
+        columns = torch.where(wanted, columns, 0)[:, None]
+        columns = columns.expand(batch, num_heads, count, keys.shape[-1])
+        return rows.gather(-1, columns) * wanted[:, None]
+
+    back = torch.arange(needs.width, device=rows.device)
     question = None
     if needs.question and landmarks.in_question is not None:
-        question = (rows * landmarks.in_question[:, None, None]).sum(dim=-1)
+        asked = landmarks.in_question[:, None, None, first_key : first_key + num_keys]
+        question = (rows * asked).sum(dim=-1)
     return LocalAttention(
-        window=window * (keys >= 0),
-        sinks=rows.gather(-1, columns) * seen[:, None],
+        window=pick((places[:, None] - back)[None], plan.in_window),
+        sinks=pick(places[:, None] - plan.distances, plan.distances >= 0),
         sink_distances=plan.distances,
         question=question,
         total=rows.sum(dim=-1),

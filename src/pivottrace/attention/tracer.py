@@ -5,6 +5,7 @@ until a block is full, and then read together off the cache's own keys, so that 
 list entries a layer and token. Axes: B batch, H heads, n queries, S keys, R runs, D head width.
 """
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -67,11 +68,14 @@ class Tracer:
         self.model_name = model_name
         self.layers: set[int] = set()
         self.modules: dict[int, torch.nn.Module] = {}
+        self.seconds = 0.0  # spent beside attention itself, while decoding
+        self.paused = False
         self._stop_after = stop_after
         self._packed = packed
         self._needs = Needs.of(recorder.stats)
         self._prompt_lengths = prompt_lengths
         self._masks: dict[int, MaskSpec] = {}
+        self._stand_ins: dict[int, torch.Tensor] = {}
         self._masks_made = 0
         self._landmarks: dict[int, tuple[MaskSpec, Landmarks]] = {}
         self._first: Landmarks | None = None
@@ -82,9 +86,11 @@ class Tracer:
     def add_mask(self, mask: MaskSpec) -> torch.Tensor:
         """Keep a mask and return the (B, 1, 1, S) integers that stand for it in the layers."""
         self._masks_made += 1
-        self._masks[self._masks_made] = mask
-        self._masks.pop(self._masks_made - _MASKS_KEPT, None)
-        return (mask.key_valid.long() * self._masks_made)[:, None, None]
+        stand_in = (mask.key_valid.long() * self._masks_made)[:, None, None]
+        self._masks[self._masks_made], self._stand_ins[self._masks_made] = mask, stand_in
+        for kept in (self._masks, self._stand_ins):
+            kept.pop(self._masks_made - _MASKS_KEPT, None)
+        return stand_in
 
     def find_mask(
         self, mask: torch.Tensor | None, query: torch.Tensor, key: torch.Tensor
@@ -98,7 +104,11 @@ class Tracer:
             return causal_mask(query.shape[0], query.shape[2], key.shape[2], query.device)
         if mask.dim() == 4 and mask.dtype != torch.long:
             return dense_mask(mask)
-        found = self._masks.get(int(mask.max())) if mask.dtype == torch.long else None
+        # Most layers get the very tensor; its values are read (a wait on a GPU) where one does not.
+        number = next((n for n, tensor in self._stand_ins.items() if tensor is mask), None)
+        if number is None and mask.dtype == torch.long:
+            number = int(mask.max())
+        found = None if number is None else self._masks.get(number)
         if found is None:
             raise ModelError(
                 f"{self.model_name} alters its attention mask on the way to its layers "
@@ -108,6 +118,8 @@ class Tracer:
 
     def heads_of(self, layer: int, num_heads: int) -> Sequence[int] | None:
         """The heads of a layer to read, None for all; empty where none is."""
+        if self.paused:
+            return ()
         if self.recorder.heads is None:
             return None
         chosen = self.recorder.heads.get(layer, ())
@@ -138,13 +150,21 @@ class Tracer:
             self._flush(layer)
 
     def read_rows(
-        self, layer: int, rows: torch.Tensor, mask: MaskSpec, start: int,
+        self, layer: int, rows: torch.Tensor, mask: MaskSpec, start: int, low: int,
         heads: Sequence[int] | None,
     ) -> None:  # fmt: skip
-        """Read (B, H, n, S) complete rows, the first of which is query `start` of the mask's."""
+        """Read (B, H, n, keys) rows, from query `start` and key `low` of the mask's on."""
+        started = time.perf_counter()
         first = mask.first_query + start
-        local = read_rows(_take(rows, heads), first, self._find_landmarks(mask), self._needs)
+        local = read_rows(_take(rows, heads), first, low, self._find_landmarks(mask), self._needs)
         self._record(layer, mask.first_key + first, local)
+        if mask.first_query:
+            self.seconds += time.perf_counter() - started
+
+    def pause(self) -> None:
+        """Read nothing more, and forget what waits: the recorder's statistics stay incomplete."""
+        self.paused = True
+        self._decoded.clear()
 
     def layer_done(self, layer: int, module: torch.nn.Module) -> None:
         """Note that a layer has run; end the forward after the last one that is read."""

@@ -38,6 +38,7 @@ CLEARLY = 0.95
 
 def render_report(run: RunDir, decode: Decode | None = None) -> Path:
     """Write the report; see `pivottrace.report.build_report`."""
+    run.refuse_torn_tables()  # also those that no section shows yet
     path = collect.report_path(run)
     template = _environment().get_template("report.html")
     write_text(path, template.render(_context(run, decode)))

@@ -1,0 +1,162 @@
+"""Generates with a model and traces what it wrote: while it decodes, or by one pass afterwards.
+
+Which is cheaper depends on the machine, the model and the batch. A pass afterwards costs one
+forward of all tokens, which is little where decoding waits for memory (one sequence, a GPU) and as
+much as decoding itself where it computes (large batches on a CPU). Axes: B batch, P prompt tokens,
+N new tokens.
+"""
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Literal, NamedTuple
+
+import torch
+
+from pivottrace.attention.engine import recording
+from pivottrace.attention.next_token import decoder_of
+from pivottrace.attention.reading import QUERY_BLOCK
+from pivottrace.attention.recorder import AttentionTrace, Heads
+from pivottrace.attention.statistics import FarMass, Statistic
+from pivottrace.attention.tracer import Tracer
+from pivottrace.attention.tracing import trace
+from pivottrace.errors import ConfigError
+
+How = Literal["auto", "decoding", "afterwards"]
+
+
+class TracedGeneration(NamedTuple):
+    """What was generated, and its trace.
+
+    Attributes:
+        output: What the model's `generate` returned.
+        trace: `trace[stat]` is (B, P + N - 1): the last token was written and never read.
+        how: `decoding` or `afterwards`.
+    """
+
+    output: Any
+    trace: AttentionTrace
+    how: str
+
+
+@torch.no_grad()
+def generate_traced(
+    model: Any,
+    input_ids: torch.Tensor,
+    attention_mask: torch.Tensor | None = None,
+    *,
+    stats: Sequence[Statistic] = (FarMass(),),
+    heads: Heads | None = None,
+    per_head: bool = False,
+    how: How = "auto",
+    **settings: Any,
+) -> TracedGeneration:
+    """Generate like `model.generate`, and trace prompts and responses.
+
+    With `auto` decoding is traced, and every 64 tokens the two ways are compared on this very
+    batch: the seconds that tracing has added so far, which as many tokens again would cost, against
+    a forward of all tokens by then, extrapolated from the prompt's and the steps'. Once a pass
+    afterwards is cheaper, tracing stops and that pass is made.
+
+    Args:
+        model: A causal language model from `transformers`.
+        input_ids: (B, P), padded on the left.
+        attention_mask: (B, P); None where all tokens are real.
+        stats: Statistics to read, from `pivottrace.attention`. The question is the prompt.
+        heads: Heads to read, by layer index, as from `profile_heads`; None for all.
+        per_head: Keep each head's values, not only their mean.
+        how: `auto`, `decoding` or `afterwards`; the values differ by rounding only.
+        **settings: Passed on to `model.generate` (greedy or sampled; beam search reorders the cache
+            and cannot be traced).
+
+    Raises:
+        ConfigError: `how` is none of them, no statistic or no head is asked for.
+        ModelError: The model cannot be traced.
+    """
+    if how not in ("auto", "decoding", "afterwards"):
+        raise ConfigError(f"how={how!r}: give auto, decoding or afterwards.")
+    if attention_mask is None:
+        attention_mask = torch.ones_like(input_ids)
+    inputs = {"input_ids": input_ids, "attention_mask": attention_mask}
+    lengths = attention_mask.sum(dim=1)
+    if how != "afterwards":
+        recorder = AttentionTrace(stats, heads, per_head)
+        with recording(model, recorder, lengths) as tracer, _choosing(model, tracer, how):
+            output = model.generate(**inputs, **settings)
+        if not tracer.paused:
+            return TracedGeneration(output, recorder, "decoding")
+    else:
+        output = model.generate(**inputs, **settings)
+    sequences = output if isinstance(output, torch.Tensor) else output.sequences
+    written = sequences.shape[1] - attention_mask.shape[1]
+    whole = torch.cat([attention_mask, attention_mask.new_ones(len(sequences), written)], dim=1)
+    traced = trace(
+        model, sequences[:, :-1], whole[:, :-1], stats=stats, heads=heads, per_head=per_head,
+        prompt_lengths=lengths,
+    )  # fmt: skip
+    return TracedGeneration(output, traced, "afterwards")
+
+
+@contextmanager
+def _choosing(model: Any, tracer: Tracer, how: How) -> Iterator[None]:
+    """Inside, let the tracer pause once a pass afterwards has turned out cheaper."""
+    if how != "auto":
+        yield
+        return
+    chooser = _Chooser(tracer)
+    decoder = decoder_of(model)
+    hooks = [
+        decoder.register_forward_pre_hook(chooser.before, with_kwargs=True),
+        decoder.register_forward_hook(chooser.after),
+    ]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+class _Chooser:
+    """Times the decoder's forwards and decides after each block of decoded tokens.
+
+    A forward of m tokens a sequence is taken to cost `fixed + m * slope`: the prompt's and the
+    steps' give both.
+    """
+
+    def __init__(self, tracer: Tracer) -> None:
+        self._tracer = tracer
+        self._calls = self._prompt_tokens = 0
+        self._started = self._prompt_seconds = self._step_seconds = 0.0
+
+    def before(self, decoder: Any, args: Any, kwargs: dict[str, Any]) -> None:
+        """Note when a forward starts, and how long the prompt is."""
+        if self._calls == 0:
+            given = kwargs.get("input_ids", args[0] if args else None)
+            given = kwargs["inputs_embeds"] if given is None else given
+            self._prompt_tokens = given.shape[1]
+            _wait_for(given.device)
+        self._started = time.perf_counter()
+
+    def after(self, decoder: Any, args: Any, output: Any) -> None:
+        """Note how long it took; decide after a block."""
+        if self._calls == 0:
+            _wait_for(output.last_hidden_state.device)
+            self._prompt_seconds = time.perf_counter() - self._started
+        else:
+            self._step_seconds += time.perf_counter() - self._started
+        steps = self._calls
+        self._calls += 1
+        if steps and steps % QUERY_BLOCK == 0 and not self._tracer.paused:
+            self._decide(steps)
+
+    def _decide(self, steps: int) -> None:
+        # As many tokens are expected again as have come; what is read already is a cost sunk.
+        fixed = (self._step_seconds - self._tracer.seconds) / steps
+        slope = max(self._prompt_seconds - fixed, 0.0) / max(self._prompt_tokens - 1, 1)
+        if fixed + slope * (self._prompt_tokens + 2 * steps) < self._tracer.seconds:
+            self._tracer.pause()
+
+
+def _wait_for(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
