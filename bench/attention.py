@@ -1,10 +1,11 @@
 """What tracing costs beside plain SDPA: time and peak memory on a Qwen3-0.6B layer shape.
 
-    python bench/attention.py [--lengths 1024 2048 4096] [--layers 4] [--repeats 7]
+    python bench/attention.py [--lengths 1024 2048 …] [--layers 2] [--repeats 7] [--output FILE.csv]
 
-Variants run interleaved in one process; time is the median ratio to plain SDPA in the same round,
-with the interquartile range. Peak memory is measured in a process of its own for each variant, as
-what the forward adds to the loaded model (largest resident size).
+Variants run interleaved in one process; time is the median of the ratios to plain SDPA in the same
+round, with the lowest and the highest (of seven, a 98 % interval of the median). Peak memory is
+what a forward adds to the loaded model (largest resident size), in a process of its own for each
+variant; its growth is fitted as a power of T. Lengths that the output file has are not run again.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 import torch
 import transformers
 
@@ -29,7 +31,12 @@ SHAPE = {
     "max_position_embeddings": 40960,
 }  # fmt: skip
 STATS = (FarMass(), AttentionDistance())
-EAGER_AT_MOST = 4096  # its matrices are 16 heads x T x T a layer
+PLAIN = "plain SDPA"
+# Their matrices are 16 heads x T x T a layer; rows in chunks are left out where they take hours.
+UP_TO = {
+    "eager, output_attentions": 4096, "matrix recomputed a layer": 4096,
+    "exact rows in chunks": 8192,
+}  # fmt: skip
 
 
 def build(layers: int) -> Any:
@@ -79,7 +86,7 @@ def variants(model: Any, layers: int) -> dict[str, Callable[[torch.Tensor], None
         engine.why_not_fused = before
 
     return {
-        "plain SDPA": plain,
+        PLAIN: plain,
         "all heads traced": lambda tokens: trace(model, tokens, stats=STATS) and None,
         "top 5 % of heads, early stop": lambda t: trace(model, t, stats=STATS, heads=top) and None,
         "exact rows in chunks": chunked,
@@ -110,12 +117,59 @@ def added_by(run: Callable[[], None]) -> float:
     return field("VmHWM") - before
 
 
+def rounds(chosen: dict[str, Any], tokens: torch.Tensor, repeats: int) -> dict[str, np.ndarray]:
+    """Seconds of each variant in each round; a first round warms up."""
+    seconds: dict[str, list[float]] = {name: [] for name in chosen}
+    for repeat in range(repeats + 1):
+        for name, run in chosen.items():
+            started = time.perf_counter()
+            run(tokens)
+            if repeat:
+                seconds[name].append(time.perf_counter() - started)
+    return {name: np.array(values) for name, values in seconds.items()}
+
+
+def measure(runs: dict[str, Any], length: int, layers: int, repeats: int) -> list[dict[str, Any]]:
+    """A row a variant."""
+    tokens = torch.randint(0, SHAPE["vocab_size"], (1, length))
+    chosen = {name: run for name, run in runs.items() if length <= UP_TO.get(name, length)}
+    seconds = rounds(chosen, tokens, repeats)
+    memory = {name: peak_of(name, length, layers) for name in chosen}
+    rows = []
+    for name, values in seconds.items():
+        ratios = values / seconds[PLAIN]
+        rows.append({
+            "T": length, "variant": name, "seconds": np.median(values), "ratio": np.median(ratios),
+            "lowest": ratios.min(), "highest": ratios.max(), "MiB": memory[name],
+            "memory": memory[name] / max(memory[PLAIN], 1e-9),
+        })  # fmt: skip
+    return rows
+
+
+def print_table(rows: list[dict[str, Any]]) -> None:
+    print("| T | variant | time / plain | lowest–highest | memory / plain | MiB | seconds |")
+    print("|---|---|---|---|---|---|---|")
+    for row in sorted(rows, key=lambda row: row["T"]):
+        print(
+            f"| {row['T']} | {row['variant']} | {row['ratio']:.3f} "
+            f"| {row['lowest']:.3f}–{row['highest']:.3f} | {row['memory']:.2f} "
+            f"| {row['MiB']:.0f} | {row['seconds']:.2f} |"
+        )
+    print("\n| variant | memory grows as T to the power |\n|---|---|")
+    for name in dict.fromkeys(row["variant"] for row in rows):
+        points = [(row["T"], row["MiB"]) for row in rows if row["variant"] == name]
+        if len(points) > 1:
+            power = np.polyfit(*np.log(np.array(points).T), 1)[0]
+            print(f"| {name} | {power:.2f} |")
+
+
 @torch.no_grad()
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--lengths", type=int, nargs="+", default=[1024, 2048, 4096, 8192, 16384])
-    parser.add_argument("--layers", type=int, default=4)
+    parser.add_argument("--layers", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=7)
+    parser.add_argument("--output", type=Path, default=Path("build/bench-attention.csv"))
     parser.add_argument("--memory-of", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     model = build(arguments.layers)
@@ -125,28 +179,15 @@ def main() -> None:
         runs[arguments.memory_of](tokens[:, :64])
         print(added_by(lambda: runs[arguments.memory_of](tokens)))
         return
-    print("| T | variant | time / plain (median, quartiles) | peak memory / plain | MiB |")
-    print("|---|---|---|---|---|")
+    path = arguments.output
+    rows = pl.read_csv(path).to_dicts() if path.is_file() else []
     for length in arguments.lengths:
-        tokens = torch.randint(0, SHAPE["vocab_size"], (1, length))
-        heavy = ("eager, output_attentions", "matrix recomputed a layer")
-        chosen = {n: r for n, r in runs.items() if n not in heavy or length <= EAGER_AT_MOST}
-        seconds: dict[str, list[float]] = {name: [] for name in chosen}
-        for repeat in range(arguments.repeats + 1):  # the first round warms up
-            for name, run in chosen.items():
-                started = time.perf_counter()
-                run(tokens)
-                if repeat:
-                    seconds[name].append(time.perf_counter() - started)
-        plain = np.array(seconds["plain SDPA"])
-        memory = {name: peak_of(name, length, arguments.layers) for name in chosen}
-        for name, values in seconds.items():
-            low, middle, high = np.quantile(np.array(values) / plain, (0.25, 0.5, 0.75))
-            print(
-                f"| {length} | {name} | {middle:.3f} ({low:.3f}–{high:.3f}) "
-                f"| {memory[name] / max(memory['plain SDPA'], 1e-9):.2f} | {memory[name]:.0f} |",
-                flush=True,
-            )
+        if any(row["T"] == length for row in rows):
+            continue
+        rows += measure(runs, length, arguments.layers, arguments.repeats)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        pl.DataFrame(rows).write_csv(path)
+    print_table(rows)
 
 
 if __name__ == "__main__":
