@@ -1,6 +1,7 @@
 """Bad input through the real command: one clear line that names what is wrong and the cure."""
 
 import json
+import shutil
 
 import pytest
 
@@ -121,6 +122,104 @@ def test_model_folder_without_tokenizer(tmp_path, capsys):
     message = capsys.readouterr().err
     assert "has no tokenizer" in message
     assert "save_pretrained" in message
+
+
+WITHOUT_ANSWERS = [{"id": row["id"], "question": row["question"]} for row in GOOD]
+
+
+@pytest.mark.parametrize("given", [0, 1])
+def test_too_few_answers_for_the_labels_are_refused_before_the_model_is_loaded(command, given):
+    rows = [*GOOD[:given], *WITHOUT_ANSWERS[given:]]
+    arguments = ["--budget", "2", "--model", "missing/folder/here"]
+    code, message = command(*arguments, rows=rows, until="rollout")
+    assert code == 2
+    assert "labels.source = 'file'" in message and "2 may be chosen for a label" in message
+    code, message = command(*arguments, "--labels.source", "file", rows=rows, until="rollout")
+    assert code == 2 and "missing/folder/here" in message  # taken up again, as far as the model
+
+
+def test_too_few_answers_are_found_by_validate(tmp_path, capsys):
+    path = tmp_path / "pool.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in WITHOUT_ANSWERS))
+    assert main(["validate", "--questions", str(path), "--budget", "2"]) == 2
+    assert "labels.source = 'file'" in capsys.readouterr().err
+    partial = ["--labels.partial", "true"]
+    assert main(["validate", "--questions", str(path), "--budget", "2", *partial]) == 2
+    assert main(["validate", "--questions", str(path), "--budget", "0"]) == 0
+
+
+@pytest.mark.parametrize("verifier", ["mth", "no_such_module:equal"])
+def test_a_wrong_verifier_is_refused_before_the_model_is_loaded(command, capsys, verifier):
+    wrong = ["--answers.verifier", verifier]
+    code, message = command(*wrong, "--model", "missing/folder/here", until="rollout")
+    assert code == 2
+    assert f"answers.verifier = '{verifier}'" in message
+    assert command()[0] == 0
+    assert main(["validate", *wrong]) == 2
+    assert f"answers.verifier = '{verifier}'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("device", ["gpu", "meta", "cuda:99"])
+@pytest.mark.parametrize("name", ["run", "validate"])
+def test_a_device_that_cannot_be_used_is_named(tmp_path, capsys, name, device):
+    arguments = ["--questions", "world:default?num=4", "--output", str(tmp_path / "run")]
+    assert main([name, *arguments, "--model.device", device]) == 2
+    assert f"model.device = '{device}' cannot be used here" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["run", "validate"])
+def test_torn_weights_are_named(tmp_path, capsys, name):
+    from importlib.resources import files
+
+    model = tmp_path / "model"
+    shutil.copytree(str(files("pivottrace.lab") / "reasoner"), model)
+    weights = model / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1000])
+    arguments = ["--questions", "world:default?num=4", "--output", str(tmp_path / "run")]
+    assert main([name, *arguments, "--model", str(model)]) == 2
+    message = capsys.readouterr().err
+    assert f"{model}: the weights are torn" in message and "again" in message
+    weights.unlink()
+    assert main(["validate", *arguments, "--model", str(model)]) == 2
+    assert "model.safetensors is missing" in capsys.readouterr().err
+
+
+def test_a_name_without_a_slash_may_be_a_hub_id(tmp_path, capsys, monkeypatch):
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    assert main(["validate", "--model", "gpt2"]) == 2
+    assert "gpt2: no such folder here, nor to be had from the Hub" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["init", "nowhere/my.toml"], "there is no folder nowhere"),
+        (["init", "/sys/my.toml"], "/sys/my.toml: no permission to write there"),
+        (["run", "--output", "/sys/x"], "/sys/x: no permission to write there"),
+        (["run", "--output", "/proc/x"], "/proc/x: it cannot be written"),
+        (["run", "--budget", "-1"], "command line: labels.budget = -1.0: Input should be greater"),
+        (["run", "--train.enabled", "maybe"], "train.enabled = 'maybe'"),
+        (["run", "--pool.chat-template-args", "{a ="], "pool.chat_template_args = {a = is not a"),
+        (["trace", "runs/misspelled"], "neither a run directory nor a configuration file"),
+        (["label"], "label needs a run directory or a configuration file"),
+        (["trace", "--seed", "1"], "trace needs a run directory or a configuration file"),
+    ],
+)
+def test_what_cannot_be_is_said_in_one_line(tmp_path, monkeypatch, capsys, arguments, words):
+    monkeypatch.chdir(tmp_path)
+    assert main(arguments) in (1, 2)
+    message = capsys.readouterr().err
+    assert words in message and len(message.splitlines()) == 1
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_preset_that_is_no_name_is_refused(tmp_path, capsys):
+    (tmp_path / "my.toml").write_text('preset = ["a"]\n')
+    assert main(["run", str(tmp_path / "my.toml")]) == 2
+    assert "preset = ['a'] is not one of default, paper" in capsys.readouterr().err
 
 
 def test_missing_model_folder(tmp_path, capsys):

@@ -142,3 +142,50 @@ def test_running_out_of_memory_leaves_samples_repeatable(start, tokenizer, monke
 
     monkeypatch.setattr(hf, "generate_compacting", short_of_memory)
     assert sample(8) == sample(8) == expected
+
+
+# Responses ------------------------------------------------------------------------------------
+
+
+def respond(start, tokenizer, **more):
+    found = hf.generate(start, tokenizer, [[8, 9, 10]], num_samples=1, temperature=None, **more)
+    return found[0][0]
+
+
+def test_a_response_that_reaches_the_limit_is_recorded_as_cut(start, tokenizer):
+    cut = respond(start, tokenizer, max_new_tokens=5)
+    assert (len(cut.tokens), cut.finish) == (5, "length")
+
+
+def test_a_stop_string_ends_a_response_and_is_cut_from_its_text():
+    model, tokenizer = hf.load_model(ModelConfig(device="cpu"))
+    question = [{"role": "user", "content": "Ana is 40 years old. Leo is 12 years younger."}]
+    prompt = hf.render_prompt(tokenizer, question, PoolConfig())
+
+    def ask(limit, *stop):
+        more = {"max_new_tokens": limit, "stop": stop}
+        return hf.generate(
+            model, tokenizer, [prompt], num_samples=1, temperature=None, **more
+        )[0][0]  # fmt: skip
+
+    whole = ask(64)
+    word = whole.text.split()[3]
+    stopped = ask(64, word)
+    assert (stopped.text, stopped.finish) == (whole.text[: whole.text.index(word)], "stop")
+    assert len(stopped.tokens) < len(whole.tokens)
+    assert ask(len(stopped.tokens), word).finish == "stop"  # by itself, at the very limit
+    assert ask(len(stopped.tokens)).finish == "length"
+
+
+def test_a_prompt_without_a_template_is_plain_text(tokenizer, monkeypatch):
+    monkeypatch.setattr(tokenizer, "chat_template", None)
+    tokens = hf.render_prompt(tokenizer, QUESTION, PoolConfig())
+    assert tokenizer.decode(tokens, skip_special_tokens=True).split() == ["a", "b"]
+
+
+def test_the_home_folder_is_expanded(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    build_tokenizer().save_pretrained(tmp_path / "model")
+    build_model().save_pretrained(tmp_path / "model")
+    model, _ = hf.load_model(ModelConfig(path="~/model"))
+    assert model.config.name_or_path == str(tmp_path / "model")

@@ -198,3 +198,19 @@ def test_world_pool_and_its_evaluation_are_disjoint_and_repeat():
 )
 def test_wrong_world_sources_are_refused(source, expected):
     assert expected in refused(source, ConfigError)
+
+
+def test_no_question_of_the_world_is_in_two_splits():
+    from itertools import combinations
+
+    from pivottrace.lab.problems import SPLITS, generate
+
+    drawn = {
+        split: [p for seed in (0, 1) for preset in ("default", "hard")
+                for p in generate(split, 300, seed, preset)]
+        for split in SPLITS
+    }  # fmt: skip
+    assert set(drawn) == {"pretraining", "pool", "development", "evaluation"}
+    for one, other in combinations(drawn.values(), 2):
+        for key in ("expression", "question", "id"):
+            assert not {getattr(p, key) for p in one} & {getattr(p, key) for p in other}

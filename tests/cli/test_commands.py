@@ -1,0 +1,117 @@
+"""What each command says: its help, its last line, and the settings that it takes."""
+
+import re
+import shutil
+from importlib.resources import files
+
+import pytest
+
+from pivottrace.cli import COMMANDS, main
+from pivottrace.config import load_config
+from pivottrace.rundir import RunDir
+from pivottrace.usage import MAIN, STAGES
+
+SMALL = ["--questions", "world:default?num=6&seed=3", "--labels.source", "oracle", "--budget", "3",
+         "--rollouts.num-samples", "2", "--rollouts.max-new-tokens", "24"]  # fmt: skip
+
+
+@pytest.mark.parametrize("command", [*MAIN, *STAGES])
+def test_each_command_has_its_own_help(command, capsys):
+    assert main([*command.split(), "--help"]) == 0
+    printed = capsys.readouterr().out
+    assert printed.startswith(f"usage: pivottrace {command} ")
+    assert {name.split()[0] for name in (*MAIN, *STAGES)} == set(COMMANDS)
+
+
+def test_the_help_of_run_has_shortcuts_until_and_every_setting(capsys):
+    assert main(["run", "--help"]) == 0
+    printed = capsys.readouterr().out
+    for words in ("--until STAGE", "--budget N", "--map prompt=COLUMN", "--train.learning-rate",
+                  "--pool.chat-template-args TABLE", "--train.enabled {true,false}"):  # fmt: skip
+        assert words in printed
+
+
+def test_init_writes_every_setting_as_given(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    flags = ["--pool.chat-template-args", "{enable_thinking = false}", "--train.enabled", "false",
+             "--labels.partial", "True", "--map", "prompt=task", "--budget", "7"]  # fmt: skip
+    assert main(["init", "my.toml", *flags]) == 0
+    assert "next: edit it, then pivottrace validate my.toml" in capsys.readouterr().out
+    config = load_config(tmp_path / "my.toml")
+    assert str(config.output) == "runs/my"
+    assert config.pool.chat_template_args == {"enable_thinking": False}
+    assert config.pool.map == {"prompt": "task"}
+    assert (config.train.enabled, config.labels.partial, config.labels.budget) == (False, True, 7)
+    assert main(["init", "my.toml"]) == 2
+    assert "is there already" in capsys.readouterr().err
+
+
+def test_a_table_with_one_inside_survives_a_flag_beside_it(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    given = tmp_path / "given.toml"
+    given.write_text('[pool]\nchat_template_args = {a = {b = [1, 2], "c d" = "e"}}\n')
+    assert main(["init", "one.toml", "--pool.chat-template-args", "a = {b = 1}"]) == 0
+    assert load_config(tmp_path / "one.toml").pool.chat_template_args == {"a": {"b": 1}}
+    from pivottrace.flags import load
+
+    expected = load_config(given).pool.chat_template_args
+    assert load([str(given), "--seed", "3"]).pool.chat_template_args == expected
+
+
+def test_validate_says_what_it_looked_at_and_repeats_the_settings(capsys):
+    assert main(["validate", *SMALL]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "pool: 6 questions, 0 with an answer"
+    assert any(re.match(r"model: embedded on \w+, weights of [\d.]+ MB", line) for line in lines)
+    assert lines[-1].startswith(
+        "all is well; next: pivottrace run --questions 'world:default?num=6"
+    )
+    assert main(["validate"]) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == "all is well; next: pivottrace run"
+
+
+def test_stages_end_with_their_outputs_and_the_next_command(tmp_path, capsys):
+    path = tmp_path / "a run"
+    round_path = f"'{path}/rounds/00"
+    arguments = ["--output", str(path), *SMALL]
+    expected = {
+        "rollout": (f"{round_path}/rollouts_greedy', {round_path}/rollouts_sampled'", "trace"),
+        "trace": (f"{round_path}/signals', '{path}/reference.json'", "score"),
+        "score": (f"{round_path}/scores.parquet'", "calibrate"),
+    }
+    for stage, (outputs, following) in expected.items():
+        assert main([stage, *arguments]) == 0
+        lines = capsys.readouterr().out.splitlines()
+        assert lines == [f"{stage}: {outputs}", f"next: pivottrace {following} '{path}'"]
+        arguments = [str(path)]
+    assert main(["status", str(path)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[:2] for line in lines if line.startswith("  done")] == [
+        ["done", name] for name in ("pool", "rollout", "trace", "score")
+    ]
+    assert lines[-1] == f"next: pivottrace run '{path}'"
+    assert main(["report", str(path)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines == [f"report: '{path}/report.html'", f"next: pivottrace run '{path}'"]
+
+
+def test_a_model_without_a_chat_template_is_told_when_it_is_used_and_by_status(tmp_path, capsys):
+    model, path = tmp_path / "model", tmp_path / "run"
+    shutil.copytree(str(files("pivottrace.lab") / "reasoner"), model)
+    (model / "chat_template.jinja").unlink()
+    settings = (model / "tokenizer_config.json").read_text()
+    assert "chat_template" not in settings
+    assert main(["rollout", "--output", str(path), *SMALL, "--model", str(model)]) == 0
+    notice = "note: the model has no chat template: questions are put to it as plain text"
+    assert notice in capsys.readouterr().err
+    assert main(["status", str(path)]) == 0
+    assert notice in capsys.readouterr().out
+
+
+def test_a_run_that_stops_early_leaves_out_what_is_not_there(tmp_path, capsys):
+    path = tmp_path / "run"
+    assert main(["run", "--output", str(path), *SMALL, "--until", "pool"]) == 0
+    printed = capsys.readouterr().out
+    assert "None" not in printed and "probes" not in printed
+    assert printed.splitlines()[-1] == f"next: pivottrace run {path}"
+    assert RunDir.open(path).is_done("pool")

@@ -1,0 +1,172 @@
+"""Labels through the commands, on a fabricated run that is about to ask for its probes."""
+
+import csv
+
+import pyarrow as pa
+import pytest
+from report_run import make_run as fabricate
+
+from pivottrace.annotate import sources
+from pivottrace.annotate.store import LabelStore
+from pivottrace.cli import main
+from pivottrace.report import build_report
+from pivottrace.rundir import RunDir
+from pivottrace.status import describe
+
+PROBES, BUDGET = 12, 20
+
+
+@pytest.fixture
+def run(tmp_path):
+    return fabricate(
+        tmp_path / "run", "score", 60, labels={"budget": BUDGET, "source": "file"},
+        calibrate={"num_probes": PROBES}, triage={"hopeless": "annotate"},
+        train={"enabled": False},
+    )  # fmt: skip
+
+
+def ids_of(path):
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        return [row["id"] for row in csv.DictReader(file)]
+
+
+def fill(run, path, ids=None, **wrong):
+    """A file of answers to the questions of `path`, beside the run."""
+    pool = run.read_table("pool", made_by="run").to_pylist()
+    truths = {row["id"]: row["answer"] for row in pool} | wrong
+    filled = run.path.parent / "filled.csv"
+    rows = [f"{i},{truths.get(i, '1')}\n" for i in (ids_of(path) if ids is None else ids)]
+    filled.write_text("id,answer\n" + "".join(rows))
+    return filled
+
+
+def test_both_stops_say_what_to_fill_in_and_the_run_goes_on(run, capsys):
+    until = ["--until", "label"]
+    for name, what, number in (
+        ("probes_to_label.csv", f"{PROBES} probe questions wait", PROBES),
+        ("annotate_to_label.csv", f"{BUDGET - PROBES} questions wait", BUDGET - PROBES),
+    ):
+        assert main(["run", str(run.path), *until]) == 3
+        waiting = capsys.readouterr().err
+        assert what in waiting and f"pivottrace label import {run.path}" in waiting
+        asked = run.path / name
+        assert len(ids_of(asked)) == number
+        assert (run.path / "report.html").is_file()
+
+        assert main(["status", str(run.path)]) == 0
+        last = capsys.readouterr().out.splitlines()[-1]
+        command = f"pivottrace label import {run.path} {asked}"
+        assert last == f"next: fill in `answer` in {asked}, then: {command}"
+
+        again = run.path.parent / f"again-{name}"
+        assert main(["label", "export", str(run.path), str(again)]) == 0
+        assert f"pivottrace label import {run.path} {again}" in capsys.readouterr().out
+        assert ids_of(again) == ids_of(asked)
+
+        assert main(["label", "import", str(run.path), str(fill(run, asked))]) == 0
+        assert f"{number} new labels" in capsys.readouterr().out
+        assert main(["status", str(run.path)]) == 0
+        assert "label import" not in capsys.readouterr().out
+    assert main(["run", str(run.path), *until]) == 0
+    assert RunDir.open(run.path).stage_facts("label")["labels_used"] == BUDGET
+    assert main(["label", "export", str(run.path)]) == 1
+    assert "no question waits for a label" in capsys.readouterr().err
+
+
+def test_wrong_rows_are_refused_by_file_and_row_and_nothing_is_taken_in(run, capsys):
+    assert main(["calibrate", str(run.path)]) == 3
+    asked = ids_of(run.path / "probes_to_label.csv")
+    stranger = next(i for i in (f"q-{n:04d}" for n in range(60)) if i not in asked)
+    assert main(["label", "import", str(run.path), str(fill(run, None, asked[:2]))]) == 0
+    capsys.readouterr()
+    for ids, wrong, words in (
+        ([asked[2], "nobody"], {}, "row 2 (line 3), column id: 'nobody' is not a question"),
+        ([asked[2], stranger], {}, f"row 2 (line 3): question '{stranger}' does not wait for"),
+        ([asked[2], asked[0]], {asked[0]: "-1"}, "row 2 (line 3), column answer: question"),
+    ):
+        file = fill(run, None, ids, **wrong)
+        assert main(["label", "import", str(run.path), str(file)]) == 2
+        message = capsys.readouterr().err
+        assert str(file) in message and words in message
+        assert sources.bought(run).keys() == set(asked[:2])
+    assert "is answered '-1' here and has the answer" in message
+
+
+def test_probes_follow_the_settings_until_the_first_label(run, capsys):
+    def ask(*settings):
+        code = main(["run", str(run.path), "--until", "calibrate", *settings])
+        return code, capsys.readouterr().err
+
+    code, message = ask("--calibrate.num-probes", "4", "--budget", "4")
+    assert code == 3 and "4 probe questions wait" in message
+    code, message = ask("--calibrate.num-probes", "9", "--budget", "20")
+    assert code == 3 and "9 probe questions wait" in message
+    asked = run.path / "probes_to_label.csv"
+    assert len(ids_of(asked)) == 9
+    assert main(["label", "import", str(run.path), str(fill(run, None, ids_of(asked)[:1]))]) == 0
+    code, message = ask("--calibrate.num-probes", "8")
+    assert code == 2 and "calibrate.num_probes: was 9, now 8 (used by calibrate)" in message
+    code, message = ask()
+    assert code == 3 and "8 probe questions wait" in message  # those of the nine without a label
+
+
+def test_people_may_take_over_from_a_column(run, capsys):
+    settings = ["--until", "calibrate", "--labels.source"]
+    whole = run.read_table("pool", made_by="run")
+    gaps = pa.array([None if i % 2 else "1" for i in range(60)], pa.string())
+    run.write_table(
+        "pool", whole.set_column(whole.schema.get_field_index("answer"), "answer", gaps)
+    )
+    rollouts = {p: p.stat().st_mtime_ns for p in run.round_path.glob("*/part-*")}
+    assert main(["run", str(run.path), *settings, "column"]) == 2
+    assert "no answer in its answer column" in capsys.readouterr().err
+    assert main(["run", str(run.path), *settings, "file"]) == 3
+    assert {p: p.stat().st_mtime_ns for p in run.round_path.glob("*/part-*")} == rollouts
+    run.write_table("pool", whole)
+    assert main(["run", str(run.path), *settings, "column"]) == 0
+    assert main(["run", str(run.path), *settings, "file"]) == 0
+    assert main(["run", str(run.path), *settings, "oracle"]) == 2
+    assert "labels.source: was 'column', now 'oracle'" in capsys.readouterr().err
+
+
+def test_without_training_a_run_ends_with_its_route_files(run, capsys):
+    assert main(["run", str(run.path), "--labels.source", "column"]) == 0
+    printed = capsys.readouterr()
+    assert not {"· label", "· evaluate before", "· train"} & set(printed.err.splitlines())
+    assert printed.out.splitlines()[-1] == f"next: open {run.path / 'report.html'}"
+    assert len(sources.bought(run)) == PROBES
+    lines = list(describe(RunDir.open(run.path)))
+    assert {f"  off   {name}" for name in ("label", "train", "evaluate")} <= set(lines)
+    assert lines[-1] == f"next: pivottrace report {run.path}"
+    assert main(["label", str(run.path)]) == 0  # whoever wants the labels asks for them
+    assert len(sources.bought(run)) == BUDGET
+
+
+def test_status_and_report_only_read_the_labels(run, monkeypatch):
+    assert main(["run", str(run.path), "--labels.source", "column"]) == 0
+
+    def refuse(self, path, allowed):
+        raise AssertionError("the store was opened to write")
+
+    monkeypatch.setattr(LabelStore, "__init__", refuse)
+    read = RunDir.open(run.path)
+    assert f"labels: {PROBES} of {BUDGET} allowed" in list(describe(read))
+    build_report(read)
+
+
+def test_the_users_last_message_is_what_people_are_shown():
+    asked = [{"role": "user", "content": "How many?"}]
+    assert sources._question([*asked, {"role": "assistant", "content": "So,"}]) == "How many?"
+    assert sources._question([{"role": "system", "content": "Rules."}, *asked]) == "How many?"
+
+
+@pytest.mark.parametrize("torn", ["rounds/00/scores.parquet", "pool.parquet", "manifest.json"])
+@pytest.mark.parametrize("command", ["run", "status", "report"])
+def test_a_torn_file_is_named_with_its_cure(run, capsys, torn, command):
+    assert main(["run", str(run.path), "--labels.source", "column", "--until", "score"]) == 0
+    path = run.path / torn
+    path.write_bytes(path.read_bytes()[:-20])
+    capsys.readouterr()
+    assert main([command, str(run.path)]) == 1
+    message = capsys.readouterr().err
+    assert f"{path} is torn" in message and "from a copy, or start again" in message
