@@ -7,7 +7,8 @@ import pytest
 import torch
 import transformers
 
-from pivottrace.attention.tracing import TokenSignals, profile_heads, trace_responses
+from pivottrace.attention.token_signals import TokenSignals
+from pivottrace.attention.tracing import profile_heads, trace_responses
 from pivottrace.errors import ConfigError, DataError, ModelError
 
 pytestmark = pytest.mark.usefixtures("one_thread")
