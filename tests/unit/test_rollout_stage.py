@@ -102,10 +102,20 @@ def test_an_attempt_that_kept_nothing_binds_nobody(make_run, monkeypatch):
 
 
 def test_a_threshold_is_frozen_once_it_is_there():
-    signals = [{"question_id": "q0", "failure": None, "far_mass": [0.1, 0.2, 0.3]}]
-    reference = {"question_ids": ["q0"], "heads": None}
-    assert score._threshold(reference, signals, 50.0) == pytest.approx(0.2)
-    assert score._threshold(reference | {"threshold": 0.7}, signals, 50.0) == 0.7
+    signals = [
+        {"question_id": "q0", "failure": None, "far_mass": [0.1, 0.2, 0.3],
+         "question_mass": [0.5, 0.6, 0.7]},
+        {"question_id": "q1", "failure": None, "far_mass": [0.9], "question_mass": [0.9]},
+        {"question_id": "q2", "failure": "nan_logits", "far_mass": None, "question_mass": None},
+    ]  # fmt: skip
+    reference = {"question_ids": ["q0", "q2"], "heads": None}
+    made = score._thresholds(reference, signals, 50.0)
+    assert made == {
+        "threshold": pytest.approx(0.2), "question_threshold": pytest.approx(0.6)
+    }  # fmt: skip
+    frozen = score._thresholds(reference | {"threshold": 0.7}, signals, 50.0)
+    assert frozen == made | {"threshold": 0.7}
+    assert score._thresholds(reference, [], 50.0) == dict.fromkeys(made)
 
 
 def test_the_reference_sample_binds_the_settings_that_it_was_drawn_with(make_run, killed):
