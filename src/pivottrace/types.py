@@ -14,6 +14,16 @@ import pyarrow as pa
 
 _MESSAGES = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
 _SIGNAL = pa.list_(pa.float32())
+# `core.layer_path.LayerPath`, which says what each is.
+_LAYER_PATH = pa.struct(
+    [
+        ("step_lengths", _SIGNAL),  # (L,)
+        ("step_angles", _SIGNAL),  # (L,) radians
+        ("turn_angles", _SIGNAL),  # (L-1,) radians
+        ("span_length", pa.float32()),
+        ("span_angle", pa.float32()),  # radians
+    ]
+)
 
 QUESTIONS = pa.schema(
     [
@@ -46,6 +56,9 @@ SIGNALS = pa.schema(
         ("waad", _SIGNAL),  # (T,) windowed average attention distance, tokens
         ("entropy", _SIGNAL),  # (T,) nats
         ("log_prob", _SIGNAL),  # (T,) nats, <= 0
+        ("self_certainty", _SIGNAL),  # (T,) nats, >= 0
+        ("question_mass", _SIGNAL),  # (T,) mean over all heads, share in [0, 1]
+        ("layer_path", _LAYER_PATH),  # null where the model's layers could not be followed
         ("top2_margin", pa.float32()),  # smallest gap between the two largest logits
         ("failure", pa.string()),
     ]

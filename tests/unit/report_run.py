@@ -153,7 +153,8 @@ class World:
             entropy = self.numpy.gamma(1 + 2 * (1 - self.skill[i]), 0.1, mass.size)
             rows.append({
                 "question_id": question_id, "far_mass": mass, "far_mass_all": mass,
-                "waad": mass * 10,
+                "waad": mass * 10, "question_mass": mass / 2, "layer_path": None,
+                "self_certainty": 5 - entropy.astype(np.float32),
                 "entropy": entropy.astype(np.float32), "log_prob": -entropy.astype(np.float32),
                 "top2_margin": 0.5, "failure": None,
             })  # fmt: skip

@@ -85,7 +85,7 @@ def defined(stat: Statistic, case: Case, prompts: torch.Tensor) -> np.ndarray:
             elif isinstance(stat, SinkMass):
                 out[at] = row[:, own[: stat.sinks]].sum(-1)
             elif isinstance(stat, QuestionMass):
-                out[at] = row[:, own[: int(prompts[b, ids[b, t] - 1])]].sum(-1)
+                out[at] = row[:, own[stat.sinks : int(prompts[b, ids[b, t] - 1])]].sum(-1)
             elif isinstance(stat, LocalEntropy):
                 share = np.stack(list(near.values())) / sum(near.values())
                 out[at] = -(share * np.log(share)).sum(0)
@@ -98,8 +98,8 @@ def defined(stat: Statistic, case: Case, prompts: torch.Tensor) -> np.ndarray:
 
 EVERY_STATISTIC = [
     FarMass(), FarMass(3, sinks=0), FarMass(24, sinks=4), AttentionDistance(), AttentionDistance(1),
-    SinkMass(), SinkMass(3), QuestionMass(), LocalEntropy(), LocalEntropy(5), FutureInfluence(),
-    FutureInfluence(3),
+    SinkMass(), SinkMass(3), QuestionMass(), QuestionMass(sinks=1), LocalEntropy(),
+    LocalEntropy(5), FutureInfluence(), FutureInfluence(3),
 ]  # fmt: skip
 
 

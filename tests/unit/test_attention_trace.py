@@ -7,7 +7,8 @@ import pytest
 import torch
 import transformers
 
-from pivottrace.attention.tracing import TokenSignals, profile_heads, trace_responses
+from pivottrace.attention.token_signals import TokenSignals
+from pivottrace.attention.tracing import profile_heads, trace_responses
 from pivottrace.errors import ConfigError, DataError, ModelError
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -75,6 +76,10 @@ ARCHITECTURES = {
         },
     ),
 }
+FIELDS = (
+    "far_mass", "far_mass_all", "waad", "entropy", "log_prob", "self_certainty", "question_mass",
+    "head_far_mass",
+)  # fmt: skip
 # Prompts from one token up, shorter and longer than the window; responses of none, one and many.
 LENGTHS = ((1, 30), (3, 7), (25, 40), (12, 1), (8, 0), (1, 1), (40, 12))
 
@@ -115,16 +120,20 @@ def reference(model: transformers.PreTrainedModel, prompt: list, response: list)
 
     rows = range(len(prompt) - 1, len(prompt) + len(response) - 1)
     far = np.zeros((*matrices.shape[:2], len(response)))
-    waad = np.zeros_like(far)
+    waad, question = np.zeros_like(far), np.zeros_like(far)
     for index, t in enumerate(rows):
         for s in range(t + 1):
             if t - s >= WINDOW and s != 0:
                 far[:, :, index] += matrices[:, :, t, s]
             waad[:, :, index] += min(t - s, WINDOW) * matrices[:, :, t, s]
+            if 0 < s < len(prompt):
+                question[:, :, index] += matrices[:, :, t, s]
     tops = [np.sort(output.logits[0, t].numpy())[-2:] for t in rows]
     return {
         "far": far,
         "waad": waad,
+        "question": question,
+        "self_certainty": np.array([-math.log(VOCABULARY) - log_probs[t].mean() for t in rows]),
         "entropy": np.array([-(np.exp(log_probs[t]) * log_probs[t]).sum() for t in rows]),
         "log_prob": np.array([log_probs[t, y] for t, y in zip(rows, response, strict=True)]),
         "margin": min((float(top[1] - top[0]) for top in tops), default=math.inf),
@@ -137,6 +146,10 @@ def assert_matches(traced: TokenSignals, expected: dict, tolerance: float = 1e-5
     np.testing.assert_allclose(traced.waad, expected["waad"].mean((0, 1)), rtol=0, atol=3e-5)
     np.testing.assert_allclose(traced.entropy, expected["entropy"], rtol=0, atol=3e-5)
     np.testing.assert_allclose(traced.log_prob, expected["log_prob"], rtol=0, atol=3e-5)
+    np.testing.assert_allclose(
+        traced.self_certainty, expected["self_certainty"], rtol=1e-5, atol=3e-5
+    )
+    np.testing.assert_allclose(traced.question_mass, expected["question"].mean((0, 1)), **close)
     assert traced.top2_margin == pytest.approx(expected["margin"], abs=3e-5)
     if len(traced.far_mass):
         np.testing.assert_allclose(traced.head_far_mass, expected["far"].mean(-1), **close)
@@ -167,7 +180,7 @@ def test_batch_size_does_not_matter(llama: transformers.PreTrainedModel, layout:
     together = trace_responses(llama, sequences, layout=layout)
     for index, sequence in enumerate(sequences):
         (alone,) = trace_responses(llama, [sequence], layout=layout)
-        for field in ("far_mass", "far_mass_all", "waad", "entropy", "log_prob", "head_far_mass"):
+        for field in FIELDS:
             ours, theirs = getattr(alone, field), getattr(together[index], field)
             np.testing.assert_allclose(ours, theirs, rtol=0, atol=5e-6, err_msg=field)
         assert alone.top2_margin == pytest.approx(together[index].top2_margin, abs=1e-5)
@@ -211,11 +224,10 @@ def test_one_bad_sequence_spoils_no_other(name: str, layout: str) -> None:
         np.testing.assert_allclose(ours.far_mass, theirs.far_mass, rtol=0, atol=5e-6)
         np.testing.assert_allclose(ours.entropy, theirs.entropy, rtol=0, atol=3e-5)
     failed = traced[-1]
-    for array in (failed.far_mass, failed.far_mass_all, failed.waad, failed.entropy):
-        assert array.shape == (len(bad[1]),)
+    for field in FIELDS:
+        array = getattr(failed, field)
+        assert array.shape == ((len(bad[1]),) if field != "head_far_mass" else (3, 4))
         assert np.isnan(array).all()
-    assert np.isnan(failed.log_prob).all()
-    assert np.isnan(failed.head_far_mass).all()
     assert math.isnan(failed.top2_margin)
 
 
@@ -262,6 +274,7 @@ def test_rows_of_the_head_are_taken_in_chunks(
     assert sum(largest) == sum(n for _, n in LENGTHS)
     for ours, theirs in zip(chunked, whole, strict=True):
         np.testing.assert_allclose(ours.log_prob, theirs.log_prob, rtol=0, atol=1e-5)
+        np.testing.assert_allclose(ours.self_certainty, theirs.self_certainty, rtol=0, atol=1e-5)
     assert "forward" not in vars(llama.model)
 
 

@@ -1,7 +1,9 @@
 """Batch size must not change a result: greedy tokens, pivots and routes on the embedded model."""
 
+import numpy as np
 import pytest
 
+from pivottrace.estimators import ESTIMATORS
 from pivottrace.pipeline import run_step
 
 STAGES = ("pool", "rollout", "trace", "score", "calibrate", "triage")
@@ -32,8 +34,11 @@ def test_batch_sizes_1_7_64_agree(make_run, capsys):
         for stage in STAGES[2:]:
             run_step(run, stage)
         mine = run.read_table("scores", made_by="score")
-        for column in ("onsets", "peaks", "onset_density", "peak_count"):
+        for column in ("onsets", "peaks", "onset_density", "peak_count", "question_onset_density"):
             assert mine[column].equals(scores[column]), column
+        for name in ESTIMATORS:
+            ours, theirs = mine[name].to_numpy(), scores[name].to_numpy()
+            np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-5, err_msg=name)
         table = run.read_table("triage", made_by="triage")
         for column in ("question_id", "route", "reason", "rank"):
             assert table[column].equals(routes[column]), column

@@ -1,5 +1,8 @@
 """The stages rollout and trace with a tiny random model: resumed, with other settings or models."""
 
+import json
+
+import numpy as np
 import pyarrow as pa
 import pytest
 import torch
@@ -7,6 +10,7 @@ import torch
 from pivottrace.backends import hf
 from pivottrace.config import parse_config
 from pivottrace.errors import ConfigError, ModelError, RunDirError
+from pivottrace.estimators import ESTIMATORS
 from pivottrace.rundir import RunDir
 from pivottrace.stages import rollouts, score, trace
 from pivottrace.status import describe, notes
@@ -102,10 +106,36 @@ def test_an_attempt_that_kept_nothing_binds_nobody(make_run, monkeypatch):
 
 
 def test_a_threshold_is_frozen_once_it_is_there():
-    signals = [{"question_id": "q0", "failure": None, "far_mass": [0.1, 0.2, 0.3]}]
-    reference = {"question_ids": ["q0"], "heads": None}
-    assert score._threshold(reference, signals, 50.0) == pytest.approx(0.2)
-    assert score._threshold(reference | {"threshold": 0.7}, signals, 50.0) == 0.7
+    signals = [
+        {"question_id": "q0", "failure": None, "far_mass": [0.1, 0.2, 0.3],
+         "question_mass": [0.5, 0.6, 0.7]},
+        {"question_id": "q1", "failure": None, "far_mass": [0.9], "question_mass": [0.9]},
+        {"question_id": "q2", "failure": "nan_logits", "far_mass": None, "question_mass": None},
+    ]  # fmt: skip
+    reference = {"question_ids": ["q0", "q2"], "heads": None}
+    made = score._thresholds(reference, signals, 50.0)
+    assert made == {
+        "threshold": pytest.approx(0.2), "question_threshold": pytest.approx(0.6)
+    }  # fmt: skip
+    frozen = score._thresholds(reference | {"threshold": 0.7}, signals, 50.0)
+    assert frozen == made | {"threshold": 0.7}
+    assert score._thresholds(reference, [], 50.0) == dict.fromkeys(made)
+
+
+def test_every_estimator_scores_every_question_that_has_a_response(make_run):
+    run = make_run()
+    for stage in (rollouts, trace, score):
+        stage.run(run)
+    signals = run.read_parts("signals", "trace").to_pylist()
+    scores = run.read_table("scores", made_by="score").to_pylist()
+    assert {len(s["layer_path"]["step_lengths"]) for s in signals if s["failure"] is None} == {2}
+    usable = [row for row, s in zip(scores, signals, strict=True) if s["failure"] is None]
+    assert len(usable) >= 4
+    for name in ESTIMATORS:
+        assert np.isfinite([row[name] for row in usable]).all(), name
+    assert json.loads((run.path / "reference.json").read_text()).keys() == {
+        "question_ids", "heads", "threshold", "question_threshold",
+    }  # fmt: skip
 
 
 def test_the_reference_sample_binds_the_settings_that_it_was_drawn_with(make_run, killed):

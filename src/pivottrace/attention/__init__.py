@@ -23,7 +23,8 @@ if TYPE_CHECKING:
         SinkMass,
         Statistic,
     )
-    from pivottrace.attention.tracing import TokenSignals, profile_heads, trace, trace_responses
+    from pivottrace.attention.token_signals import TokenSignals
+    from pivottrace.attention.tracing import profile_heads, trace, trace_responses
 
 __all__ = [
     "AttentionDistance",
@@ -47,7 +48,7 @@ __all__ = [
 _HOMES = {
     "trace_attention": "engine",
     "AttentionTrace": "recorder",
-    "TokenSignals": "tracing",
+    "TokenSignals": "token_signals",
     "TracedGeneration": "generating",
     "generate_traced": "generating",
     "profile_heads": "tracing",

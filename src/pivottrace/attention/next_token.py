@@ -1,4 +1,4 @@
-"""Entropy and log-probability of the tokens that a model produced, without (B, T, V) logits.
+"""What the distributions that produced a response say, without (B, T, V) logits.
 
 Axes: B batch, T tokens, N response rows of the whole batch, V vocabulary.
 """
@@ -21,11 +21,14 @@ class NextTokenSignals(NamedTuple):
     Attributes:
         entropy: (N,) nats, in [0, ln V].
         log_prob: (N,) log-probability of the token that followed, nats, <= 0.
+        self_certainty: (N,) KL(U || p), U uniform over the tokens that have a probability at all:
+            `-ln V' - mean_v ln p_v` over these V', nats, >= 0; higher is more certain.
         margin: (N,) difference of the two largest logits, >= 0.
     """
 
     entropy: torch.Tensor
     log_prob: torch.Tensor
+    self_certainty: torch.Tensor
     margin: torch.Tensor
 
 
@@ -41,7 +44,16 @@ def next_token_signals(logits: torch.Tensor, targets: torch.Tensor) -> NextToken
     entropy = torch.special.entr(log_probs.exp()).sum(dim=-1)
     log_prob = log_probs.gather(-1, targets[:, None])[:, 0]
     top2 = logits.topk(2, dim=-1).values
-    return NextTokenSignals(entropy, log_prob, top2[:, 0] - top2[:, 1])
+    return NextTokenSignals(entropy, log_prob, _self_certainty(log_probs), top2[:, 0] - top2[:, 1])
+
+
+def _self_certainty(log_probs: torch.Tensor) -> torch.Tensor:
+    """(N,) KL(U || p) of (N, V); entries masked with -inf would make it infinite: left out."""
+    is_possible = log_probs != -torch.inf
+    count = is_possible.sum(dim=-1)
+    total = torch.where(is_possible, log_probs, 0.0).sum(dim=-1)
+    # Rounding takes the uniform distribution a hair below zero.
+    return (-count.log() - total / count).clamp(min=0.0)
 
 
 def signals_from_hidden(

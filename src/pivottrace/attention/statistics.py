@@ -149,18 +149,24 @@ class SinkMass(_OfRows):
 
 @dataclass(frozen=True)
 class QuestionMass(_OfRows):
-    """Share of a row's attention on the question: `sum_{s < P, s <= t} A[t, s]`, sinks included.
+    """Share of a row's attention on the question: `sum_{sinks <= s < P, s <= t} A[t, s]`.
 
-    In [0, 1]; P is the number of prompt tokens. Costs O(T P) a head.
+    In [0, 1]; P is the number of prompt tokens, at least `sinks`. Costs O(T P) a head.
+
+    Attributes:
+        sinks: First tokens of the question that are left out; 0 counts all.
     """
 
     reads_question: ClassVar[bool] = True
+    sinks: int = 0
 
     def __call__(self, rows: LocalAttention) -> torch.Tensor:
         """(B, H, n)."""
         if rows.question is None:
             raise ConfigError("QuestionMass needs to know where the question ends: prompt_lengths.")
-        return rows.question
+        if not self.sinks:
+            return rows.question
+        return (rows.question - rows.sinks[..., : self.sinks].sum(dim=-1)).clamp(min=0.0)
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from pivottrace.estimators import consistency, entropy, length, pivots, random
+from pivottrace.estimators import (
+    coe,
+    consistency,
+    cot_kinetics,
+    entropy,
+    length,
+    pivots,
+    random,
+    recheck_words,
+    self_certainty,
+    sequence_probability,
+)
 from pivottrace.estimators.evidence import TraceEvidence
 
 ESTIMATORS: dict[str, Callable[[TraceEvidence], float]] = {
@@ -16,9 +27,19 @@ ESTIMATORS: dict[str, Callable[[TraceEvidence], float]] = {
     "onset_count": pivots.onset_count,
     "peak_density": pivots.peak_density,
     "peak_count": pivots.peak_count,
+    "question_onset_density": pivots.question_onset_density,
+    "question_onset_count": pivots.question_onset_count,
     "entropy_mean": entropy.entropy_mean,
     "entropy_sum": entropy.entropy_sum,
+    "entropy_top": entropy.entropy_top,
+    "self_certainty": self_certainty.self_certainty,
     "consistency": consistency.consistency,
+    "coe_r": coe.coe_r,
+    "coe_c": coe.coe_c,
+    "cot_kinetics": cot_kinetics.cot_kinetics,
+    "neg_log_prob_mean": sequence_probability.neg_log_prob_mean,
+    "neg_log_prob_sum": sequence_probability.neg_log_prob_sum,
     "length": length.length,
+    "recheck_words": recheck_words.recheck_words,
     "random": random.random_score,
 }

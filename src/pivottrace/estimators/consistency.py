@@ -1,4 +1,9 @@
-"""Disagreement of sampled answers: needs G inferences where a pivot needs one."""
+"""Disagreement of sampled answers: needs G inferences where a pivot needs one.
+
+Source: the "Consistency" of the paper's tables (DE-Venus §4.3.1: lower agreement among G sampled
+answers is higher uncertainty, after Zuo et al. 2025, TTRL). Answers agree when the verifier holds
+them equal; a sample without an answer agrees with none.
+"""
 
 from __future__ import annotations
 

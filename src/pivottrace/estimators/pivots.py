@@ -1,7 +1,8 @@
 """Metacognitive pivots: moments of the greedy trace where attention reaches far back.
 
 Source: the paper's abstract (density), DE-Venus (number). How a pivot is found is our
-reconstruction, in two readings: `core.pivots`.
+reconstruction, in two readings: `core.pivots`. The variant on the question's mass is ours: onsets
+of the share of attention that goes to the question (sinks left out), not to all that is far back.
 """
 
 from __future__ import annotations
@@ -30,6 +31,16 @@ def peak_density(evidence: TraceEvidence) -> float:
 def peak_count(evidence: TraceEvidence) -> float:
     """Number of peaks, 0 or more."""
     return float(count(evidence.peaks))
+
+
+def question_onset_density(evidence: TraceEvidence) -> float:
+    """Onsets of the mass on the question a response token, in [0, 1]; NaN for an empty response."""
+    return _density(evidence.question_onsets, evidence.num_tokens)
+
+
+def question_onset_count(evidence: TraceEvidence) -> float:
+    """Number of onsets of the mass on the question, 0 or more."""
+    return float(count(evidence.question_onsets))
 
 
 def _density(positions: np.ndarray, num_tokens: int) -> float:

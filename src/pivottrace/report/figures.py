@@ -98,7 +98,7 @@ def ranking_figure(
         correlations: best first.
     """
     with drawing():
-        figure = new_figure(WIDTH, 3.5)
+        figure = new_figure(WIDTH, max(3.5, 1.0 + 0.22 * len(correlations)))
         left, right = figure.subplots(1, 2, width_ratios=[1, 1.25])
         _bubbles(left, scores, correct)
         _binned_means(left, scores, correct)

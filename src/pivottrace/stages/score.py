@@ -1,7 +1,7 @@
 """Scoring: signals to pivots, every estimator's number a question, and votes of sampled answers.
 
-The threshold of the first reading is a percentile over the reference traces. It is stored in
-`reference.json` by the first round and frozen for later ones.
+The thresholds of onsets are percentiles over the reference traces, one for each signal that has
+onsets. They are stored in `reference.json` by the first round and frozen for later ones.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import pyarrow as pa
 from pivottrace import tables
 from pivottrace.config import PivotsConfig
 from pivottrace.core.answers import group_equivalent, majority_vote
+from pivottrace.core.layer_path import LayerPath
 from pivottrace.core.pivots import find_onsets, find_peaks, reference_threshold
 from pivottrace.estimators import ESTIMATORS
 from pivottrace.estimators.evidence import TraceEvidence
@@ -24,6 +25,9 @@ from pivottrace.types import scores_schema
 from pivottrace.verifier import Verifier
 
 SCORES = scores_schema(ESTIMATORS)
+TRACED = ("far_mass", "question_mass", "entropy", "log_prob", "self_certainty")
+# Each signal's threshold, by its key in `reference.json`.
+THRESHOLDS = {"threshold": "far_mass", "question_threshold": "question_mass"}
 
 
 def run(run: RunDir) -> None:
@@ -32,11 +36,13 @@ def run(run: RunDir) -> None:
         return
     estimator = tables.driving_estimator(run.config)
     signals = run.read_parts("signals", "trace").to_pylist()
-    greedy = run.read_parts("rollouts_greedy", "rollout", ["question_id", "answer", "finish"])
+    greedy = run.read_parts(
+        "rollouts_greedy", "rollout", ["question_id", "text", "answer", "finish"]
+    )
     answers = tables.sampled_answers(run)
     path = run.path / "reference.json"
     reference = read_json(path)
-    threshold = _threshold(reference, signals, run.config.pivots.percentile)
+    thresholds = _thresholds(reference, signals, run.config.pivots.percentile)
 
     rows: list[dict[str, Any]] = []
     with (
@@ -46,15 +52,15 @@ def run(run: RunDir) -> None:
         for signal, trace in zip(signals, greedy.to_pylist(), strict=True):
             update(len(rows))
             classes = group_equivalent(answers[signal["question_id"]], verifier.equal)
-            rows.append(_score(run, signal, trace, answers, classes, threshold))
+            rows.append(_score(run, signal, trace, answers, classes, thresholds))
         update(len(rows))
     # Only now: an attempt that fails, at a wrong verifier say, binds nobody.
     run.begin("score")
-    write_text(path, json.dumps(reference | {"threshold": threshold}, indent=2) + "\n")
+    write_text(path, json.dumps(reference | thresholds, indent=2) + "\n")
     run.write_table("scores", pa.Table.from_pylist(rows, schema=SCORES))
     run.mark_done(
         "score",
-        threshold=threshold,
+        **thresholds,
         estimator=estimator,
         num_unscored=sum(row["failure"] is not None for row in rows),
         smallest_top2_margin=_smallest([s["top2_margin"] for s in signals]),
@@ -62,20 +68,20 @@ def run(run: RunDir) -> None:
     )
 
 
-def _threshold(
+def _thresholds(
     reference: dict[str, Any], signals: list[dict[str, Any]], percentile: float
-) -> float | None:
-    """The frozen threshold, or the one that these signals give where there is none yet."""
-    if "threshold" in reference:
-        frozen: float | None = reference["threshold"]
-        return frozen
+) -> dict[str, float | None]:
+    """The frozen thresholds, or those that these signals give where there are none yet."""
     chosen = set(reference["question_ids"])
-    traces = [
-        np.asarray(s["far_mass"], np.float32)
-        for s in signals
-        if s["failure"] is None and s["question_id"] in chosen
-    ]
-    return reference_threshold(traces, percentile) if traces else None
+    usable = [s for s in signals if s["failure"] is None and s["question_id"] in chosen]
+
+    def made(name: str) -> float | None:
+        traces = [np.asarray(signal[name], np.float32) for signal in usable]
+        return reference_threshold(traces, percentile) if traces else None
+
+    return {
+        key: reference[key] if key in reference else made(name) for key, name in THRESHOLDS.items()
+    }
 
 
 def find_pivots(
@@ -93,7 +99,7 @@ def _score(
     trace: dict[str, Any],
     answers: dict[str, list[str | None]],
     classes: list[int],
-    threshold: float | None,
+    thresholds: dict[str, float | None],
 ) -> dict[str, Any]:
     question_id = signal["question_id"]
     vote = majority_vote(classes)
@@ -107,21 +113,46 @@ def _score(
         "num_samples": len(classes),
         "failure": signal["failure"] or _unanswered(trace, classes),
     }
-    if signal["failure"] is not None or threshold is None:
+    if signal["failure"] is not None or None in thresholds.values():
         return row
-    far_mass = np.asarray(signal["far_mass"], np.float32)
-    onsets, peaks = find_pivots(far_mass, threshold, run.config.pivots)
-    evidence = TraceEvidence(
-        question_id=question_id,
+    evidence = _evidence(run, signal, trace["text"], classes, thresholds)
+    row |= {name: estimate(evidence) for name, estimate in ESTIMATORS.items()}
+    return row | {"onsets": evidence.onsets, "peaks": evidence.peaks}
+
+
+def _evidence(
+    run: RunDir,
+    signal: dict[str, Any],
+    text: str,
+    classes: list[int],
+    thresholds: dict[str, Any],
+) -> TraceEvidence:
+    settings = run.config.pivots
+    traced = {name: np.asarray(signal[name], np.float32) for name in TRACED}
+    far_mass = traced.pop("far_mass")
+    onsets, peaks = find_pivots(far_mass, thresholds["threshold"], settings)
+    question_onsets, _ = find_pivots(
+        traced.pop("question_mass"), thresholds["question_threshold"], settings
+    )
+    return TraceEvidence(
+        question_id=signal["question_id"],
         num_tokens=far_mass.size,
+        text=text,
         onsets=onsets,
         peaks=peaks,
-        entropy=np.asarray(signal["entropy"], np.float32),
+        question_onsets=question_onsets,
+        layer_path=_layer_path(signal["layer_path"]),
         answer_classes=classes,
         seed=run.config.seed,
+        **traced,
     )
-    row |= {name: estimate(evidence) for name, estimate in ESTIMATORS.items()}
-    return row | {"onsets": onsets, "peaks": peaks}
+
+
+def _layer_path(stored: dict[str, Any] | None) -> LayerPath | None:
+    if stored is None:
+        return None
+    arrays = {n: np.asarray(v) for n, v in stored.items() if isinstance(v, list)}
+    return LayerPath(**(stored | arrays))
 
 
 def _unanswered(trace: dict[str, Any], classes: list[int]) -> str | None:

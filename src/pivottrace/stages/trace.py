@@ -1,4 +1,4 @@
-"""Tracing: the attention signals of every greedy trace, by one teacher-forced pass.
+"""Tracing: attention, logits and hidden states of every greedy trace, by one teacher-forced pass.
 
 First a seeded reference sample is traced to choose the long-range heads; they are stored in the run
 directory (`reference.json`) and kept for every later round, so that scores stay comparable.
@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,9 @@ from pivottrace.progress import progress
 from pivottrace.rundir import RunDir, run_parts, write_text
 from pivottrace.types import SIGNALS
 
-SIGNAL_COLUMNS = ("far_mass", "far_mass_all", "waad", "entropy", "log_prob")
+SIGNAL_COLUMNS = (
+    "far_mass", "far_mass_all", "waad", "entropy", "log_prob", "self_certainty", "question_mass",
+)  # fmt: skip
 
 
 def run(run: RunDir) -> None:
@@ -79,6 +82,7 @@ class _Tracer:
                 window=self.window,
                 num_sinks=self.settings.num_sinks,
                 heads=heads,
+                layout="right",  # all questions start alike, so their mass is cheap
                 pad_token_id=self.pad,
             )
             for i, signal in zip(batch, signals, strict=True):
@@ -123,8 +127,9 @@ def _trace_part(path: Path, tracer: _Tracer, heads: Any) -> pa.Table:
 def _signal_row(row: dict[str, Any], signal: Any) -> dict[str, Any]:
     record = {"question_id": row["question_id"], "failure": row["failure"]}
     if signal is None:
-        return record | dict.fromkeys((*SIGNAL_COLUMNS, "top2_margin"))
+        return record | dict.fromkeys((*SIGNAL_COLUMNS, "layer_path", "top2_margin"))
     if not all(np.isfinite(getattr(signal, name)).all() for name in SIGNAL_COLUMNS):
         record["failure"] = "nan_logits"
     record |= {name: getattr(signal, name) for name in SIGNAL_COLUMNS}
-    return record | {"top2_margin": float(signal.top2_margin)}
+    path = None if signal.layer_path is None else asdict(signal.layer_path)
+    return record | {"layer_path": path, "top2_margin": float(signal.top2_margin)}

@@ -1,0 +1,116 @@
+"""Follows responses through the layers of a decoder, holding a few vectors a sequence.
+
+`output_hidden_states` would keep (L + 1, B, T, hidden); here each layer's input is reduced to one
+mean a sequence as it comes by, and compared with the one before it. Axes: B batch, T tokens,
+N sequences, L layers.
+"""
+
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+
+from pivottrace.attention.batch import Batch
+from pivottrace.attention.next_token import decoder_of
+from pivottrace.core.layer_path import LayerPath
+
+_log = logging.getLogger(__name__)
+
+
+class PathRecorder:
+    """Takes in hidden states layer after layer; means are float64, so that batches don't matter."""
+
+    def __init__(self, places: Sequence[tuple[int, slice]]) -> None:
+        self._places = places
+        self._first: torch.Tensor | None = None  # (N, hidden), as the two below
+        self._last: torch.Tensor | None = None
+        self._step: torch.Tensor | None = None
+        self._lengths: list[torch.Tensor] = []  # (N,) a layer, as the two below
+        self._angles: list[torch.Tensor] = []
+        self._turns: list[torch.Tensor] = []
+        self._is_whole = True
+
+    def add(self, states: torch.Tensor) -> None:
+        """Take in (B, T, hidden): what enters the next layer, or leaves the last one."""
+        if states.dim() != 3:  # several streams at once, as in Gemma 3n
+            self._is_whole = False
+            return
+        means = [
+            states[row, span].mean(dim=0, dtype=torch.float64).cpu() for row, span in self._places
+        ]
+        state = torch.stack(means)
+        if self._last is None:
+            self._first = state
+        else:
+            step = state - self._last
+            self._lengths.append(step.norm(dim=-1))
+            self._angles.append(_angle(self._last, state))
+            if self._step is not None:
+                self._turns.append(_angle(self._step, step))
+            self._step = step
+        self._last = state
+
+    def results(self) -> list[LayerPath | None]:
+        """Each sequence's path; None where the layers did not come by in the expected form."""
+        if not self._is_whole or not self._lengths or self._first is None or self._last is None:
+            return [None] * len(self._places)
+        spans = torch.stack(
+            [(self._last - self._first).norm(dim=-1), _angle(self._first, self._last)]
+        )  # (2, N)
+        lengths, angles = torch.stack(self._lengths), torch.stack(self._angles)  # (L, N)
+        turns = torch.stack(self._turns) if self._turns else lengths[:0]
+        return [
+            LayerPath(
+                lengths[:, i].numpy(), angles[:, i].numpy(), turns[:, i].numpy(),
+                float(spans[0, i]), float(spans[1, i]),
+            ) for i in range(len(self._places))
+        ]  # fmt: skip
+
+
+@contextmanager
+def following(model: Any, batch: Batch) -> Iterator[PathRecorder]:
+    """Record, inside the block, what enters each layer of a model's decoder.
+
+    Args:
+        model: A causal language model.
+        batch: What the decoder is called with; its `places` are the rows that are averaged.
+
+    Yields:
+        The recorder, to which the decoder's output is still to be added.
+    """
+    recorder = PathRecorder(batch.places)
+
+    def hook(_: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        recorder.add(args[0] if args else kwargs["hidden_states"])
+
+    layers = _layers_of(model)
+    handles = [layer.register_forward_pre_hook(hook, with_kwargs=True) for layer in layers]
+    try:
+        yield recorder
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _layers_of(model: Any) -> Sequence[torch.nn.Module]:
+    """The decoder's layers: its outermost list of as many modules as the model has layers."""
+    count = model.config.get_text_config().num_hidden_layers
+    for module in decoder_of(model).modules():
+        if isinstance(module, torch.nn.ModuleList) and len(module) == count:
+            return list(module)
+    _log.warning(
+        "%s: no list of %d layers was found, so estimators of hidden states (CoE, CoT-kinetics) "
+        "have no value.", type(model).__name__, count,
+    )  # fmt: skip
+    return []
+
+
+def _angle(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+    """(N,) angle between the rows of (N, hidden), radians; NaN where one of them is zero.
+
+    By atan2 and not arccos, which loses half its digits near 0 and leaves [-1, 1] by rounding.
+    """
+    a, b = a / a.norm(dim=-1, keepdim=True), b / b.norm(dim=-1, keepdim=True)
+    return 2.0 * torch.atan2((a - b).norm(dim=-1), (a + b).norm(dim=-1))

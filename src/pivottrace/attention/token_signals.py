@@ -1,0 +1,157 @@
+"""What a traced response's layers, heads and logits are reduced to.
+
+Axes: B batch, T tokens, n response tokens, L layers, H heads.
+"""
+
+import math
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from pivottrace.attention.batch import Batch
+from pivottrace.attention.next_token import NextTokenSignals
+from pivottrace.attention.recorder import Heads
+from pivottrace.attention.statistics import Statistic
+from pivottrace.core.layer_path import LayerPath
+from pivottrace.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class TokenSignals:
+    """One traced response: float32 arrays (n,) over its tokens; all NaN if the pass was not finite.
+
+    Attributes:
+        far_mass: Mean far mass of the chosen heads, [0, 1].
+        far_mass_all: Mean far mass of all heads, [0, 1].
+        waad: Mean windowed average attention distance of all heads, tokens, [0, waad_window].
+        entropy: Entropy of the next-token distribution that produced the token, nats.
+        log_prob: Log-probability of the token, nats, <= 0.
+        self_certainty: KL divergence from uniform to the distribution that produced it, nats, >= 0.
+        question_mass: Mean mass on the question, its sinks left out, of all heads, [0, 1].
+        head_far_mass: (L, H) each head's mean over the response, rows by the model's layer index;
+            NaN where a layer has no such head (no softmax attention), and for an empty response.
+        layer_path: How the response's mean hidden state moves through the layers; None where the
+            model's layers could not be followed.
+        top2_margin: Smallest difference of the two largest logits over the response: how far
+            the greedy choice is from rounding. +inf for an empty response, NaN for a failed one.
+    """
+
+    far_mass: np.ndarray
+    far_mass_all: np.ndarray
+    waad: np.ndarray
+    entropy: np.ndarray
+    log_prob: np.ndarray
+    self_certainty: np.ndarray
+    question_mass: np.ndarray
+    head_far_mass: np.ndarray
+    layer_path: LayerPath | None
+    top2_margin: float
+
+
+class ResponseRecorder:
+    """Reduces each layer as it runs, so that nothing of size L x H x T is ever held."""
+
+    heads = None  # all are read: the chosen ones' mean and everybody's are both wanted
+
+    def __init__(
+        self, batch: Batch, stats: Sequence[Statistic], chosen: dict[int, list[int]] | None
+    ) -> None:
+        self.stats = stats
+        self._batch, self._chosen_heads = batch, chosen
+        shape = batch.input_ids.shape
+        self._far, self._chosen, self._waad, self._question = (
+            torch.zeros(shape, dtype=torch.float64) for _ in range(4)
+        )  # (B, T) each
+        self._head_sums: dict[int, torch.Tensor] = {}  # layer: (sequences, H)
+
+    def add(
+        self, layer: int, first: int, signals: Sequence[torch.Tensor], rows: torch.Tensor | None
+    ) -> None:
+        """Take in one layer's (B, H, n) far mass, WAAD and question mass from `first` on."""
+        far, waad, question = signals
+        count = far.shape[-1]
+        part = (slice(None), slice(first, first + count))
+        far_sum = _sum_heads(far)
+        self._far[part] += far_sum
+        self._waad[part] += _sum_heads(waad)
+        self._question[part] += _sum_heads(question)
+        chosen = None if self._chosen_heads is None else self._chosen_heads.get(layer)
+        if self._chosen_heads is None:
+            self._chosen[part] += far_sum
+        elif chosen:
+            if not 0 <= chosen[0] <= chosen[-1] < far.shape[1]:
+                last = far.shape[1] - 1
+                raise ConfigError(
+                    f"heads of layer {layer} are {chosen}, but it has heads 0 to {last}: "
+                    "profile the heads of this model again."
+                )
+            self._chosen[part] += _sum_heads(far[:, chosen])
+        sums = [
+            far[row, :, max(span.start - first, 0) : max(span.stop - first, 0)]
+            .double().sum(dim=-1) for row, span in self._batch.places
+        ]  # fmt: skip
+        before = self._head_sums.get(layer, 0.0)
+        self._head_sums[layer] = before + torch.stack(sums).cpu()
+
+    def results(
+        self, tokens: NextTokenSignals, paths: Sequence[LayerPath | None]
+    ) -> list[TokenSignals]:
+        """Assemble each sequence's signals; `tokens` has the responses' rows, concatenated."""
+        head_counts = {layer: sums.shape[1] for layer, sums in self._head_sums.items()}
+        num_all = sum(head_counts.values())
+        num_chosen = num_all
+        if self._chosen_heads is not None:
+            check_layers(self._chosen_heads, head_counts)
+            num_chosen = sum(len(chosen) for chosen in self._chosen_heads.values())
+        columns = NextTokenSignals(*(column.double().cpu() for column in tokens))
+        results, start = [], 0
+        for index, response in enumerate(self._batch.responses):
+            rows, start = slice(start, start + len(response)), start + len(response)
+            place = self._batch.places[index]
+            arrays = {
+                "far_mass": self._chosen[place].numpy() / num_chosen,
+                "far_mass_all": self._far[place].numpy() / num_all,
+                "waad": self._waad[place].numpy() / num_all,
+                "entropy": columns.entropy[rows].numpy(),
+                "log_prob": columns.log_prob[rows].numpy(),
+                "self_certainty": columns.self_certainty[rows].numpy(),
+                "question_mass": self._question[place].numpy() / num_all,
+            }
+            heads = np.full((max(head_counts) + 1, max(head_counts.values())), np.nan)
+            for layer, sums in self._head_sums.items():
+                means = sums[index].numpy() / max(len(response), 1)
+                heads[layer, : head_counts[layer]] = means if response else np.nan
+            margin = columns.margin[rows].numpy().min(initial=math.inf)
+            results.append(_finish(arrays, heads, paths[index], float(margin)))
+        return results
+
+
+def _finish(
+    arrays: dict[str, np.ndarray], heads: np.ndarray, path: LayerPath | None, margin: float
+) -> TokenSignals:
+    """Make the result, all NaN if any signal is not finite: half a trace is no trace."""
+    if not all(np.isfinite(array).all() for array in arrays.values()):
+        arrays = {name: np.full_like(array, np.nan) for name, array in arrays.items()}
+        heads, margin = np.full_like(heads, np.nan), math.nan
+        path = None if path is None else path.failed()
+    signals = {name: array.astype(np.float32) for name, array in arrays.items()}
+    return TokenSignals(
+        **signals, head_far_mass=heads.astype(np.float32), layer_path=path, top2_margin=margin
+    )
+
+
+def _sum_heads(signal: torch.Tensor) -> torch.Tensor:
+    """(B, n) sum over the heads of a (B, H, n) signal, in float64 on the CPU."""
+    return signal.sum(dim=1, dtype=torch.float64).cpu()
+
+
+def check_layers(heads: Heads | None, layers: Collection[int]) -> None:
+    """Refuse heads of layers that have no attention; ConfigError."""
+    missing = sorted(set(heads or ()) - set(layers))
+    if missing:
+        raise ConfigError(
+            f"heads are chosen in layers {missing}, but attention layers are {sorted(layers)}: "
+            "profile the heads of this model again."
+        )

@@ -1,0 +1,35 @@
+"""How often the trace says that it looks again: a control, since pivots may just be these words.
+
+Source: ours. The words are those with which large reasoning models turn back in English ("Wait,",
+"Hmm", "let me double-check"), and those that the embedded world's demonstrations use
+(`lab.problems.GO_BACK`, and `LOCAL_CHECKS`, which say nothing on purpose).
+"""
+
+from __future__ import annotations
+
+import re
+
+from pivottrace.estimators.evidence import TraceEvidence
+
+RECHECK_WORDS = (
+    "wait", "hmm", "hold on", "actually", "alternatively", "on second thought", "mistake",
+    "again", "once more", "go back", "going back", "check", "checking", "verify", "verifying",
+)  # fmt: skip
+# With "re" before them, hyphenated or not: re-read, recheck, reconsidering.
+RECHECK_VERBS = (
+    "calculat", "check", "comput", "consider", "evaluat", "examin", "read", "think", "verif",
+)  # fmt: skip
+
+_PATTERN = re.compile(
+    rf"\b(?:(?:{'|'.join(RECHECK_WORDS)})\b|re-?(?:{'|'.join(RECHECK_VERBS)}))", re.IGNORECASE
+)
+
+
+def recheck_words(evidence: TraceEvidence) -> float:
+    """Number of re-check words in the response, 0 or more; higher is less certain.
+
+    Words count one by one, so that "check again" counts twice. NaN for an empty response.
+    """
+    if not evidence.num_tokens:
+        return float("nan")
+    return float(len(_PATTERN.findall(evidence.text)))

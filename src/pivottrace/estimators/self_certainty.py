@@ -1,0 +1,23 @@
+"""Self-certainty: how far the next-token distributions are from uniform.
+
+Source: Kang et al. 2025 (*Scalable Best-of-N Selection for Large Language Models via
+Self-Certainty*, arXiv 2502.18581), the signal of Intuitor as well:
+`KL(U || p_t) = -1/V Σ_v ln(V p_t(v))`, averaged over the response.
+Deviations: negated; U is uniform over the tokens whose probability is not exactly 0 (a model that
+masks part of its vocabulary would be infinitely certain); each p_t is the one that *produced* token
+t, where the authors' script (`confidence_list.py`) starts at the first response token and so takes
+each distribution one token late.
+"""
+
+from __future__ import annotations
+
+from pivottrace.estimators.evidence import TraceEvidence
+
+
+def self_certainty(evidence: TraceEvidence) -> float:
+    """Minus the mean self-certainty, nats, 0 or less; higher is less certain.
+
+    NaN for an empty response.
+    """
+    values = evidence.self_certainty
+    return -float(values.mean()) if values.size else float("nan")

@@ -1,0 +1,20 @@
+"""How improbable the greedy trace was to the model that wrote it: a control.
+
+`-Σ_t ln p(y_t | …)`, and its mean over tokens, the logarithm of perplexity. The end-of-sequence
+token is left out, as everywhere. Source: none in particular; sequence probability and perplexity
+are the usual baselines.
+"""
+
+from __future__ import annotations
+
+from pivottrace.estimators.evidence import TraceEvidence
+
+
+def neg_log_prob_mean(evidence: TraceEvidence) -> float:
+    """Mean negative log-probability, nats, 0 or more; NaN for an empty response."""
+    return -float(evidence.log_prob.mean()) if evidence.log_prob.size else float("nan")
+
+
+def neg_log_prob_sum(evidence: TraceEvidence) -> float:
+    """Negative log-probability of the whole response, nats, 0 or more; NaN for an empty one."""
+    return -float(evidence.log_prob.sum()) if evidence.log_prob.size else float("nan")
