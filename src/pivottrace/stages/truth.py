@@ -53,7 +53,7 @@ def _check(
         part = read_parquet(run.part_path("rollouts_truth", index), ["question_id", "answer"])
         for question_id, answer in zip(*(c.to_pylist() for c in part.columns), strict=True):
             samples.setdefault(question_id, []).append(answer)
-    rows = []
+    rows: list[dict[str, Any]] = []
     with progress("check", len(truths)) as update:
         for question_id, truth in truths.items():
             update(len(rows))
