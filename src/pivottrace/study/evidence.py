@@ -21,7 +21,12 @@ from pivottrace.stages import truth
 from pivottrace.tables import driving_estimator
 
 # What an estimator has to be given; the trace of the greedy response where it is not named here.
-NEEDS = {"random": "nothing", "length": "greedy", "recheck_words": "greedy", "consistency": "samples"}  # fmt: skip  # noqa: E501
+NEEDS = {
+    "random": "nothing",
+    "length": "greedy",
+    "recheck_words": "greedy",
+    "consistency": "samples",
+}
 
 
 @dataclass(frozen=True)

@@ -84,11 +84,13 @@ def _combinations(pool: PoolEvidence) -> Iterator[tuple[Key, FloatArray]]:
         for window, name in sets:
             of = signals[(window, name) if signal == SIGNALS[0] else (QUESTION, (window, name))]
             for psi in PSIS:
-                for number, zeta in enumerate(ZETAS):
-                    settings = PivotSettings(zeta, psi, window)
-                    scores = pivot_scores(of, pool.question_ids, tracer.reference_ids, settings)
-                    for reading in READINGS if number == 0 else READINGS[:1]:
-                        for statistic in STATISTICS:
-                            shown = zeta if reading == "onset" else None
-                            key = (signal, reading, statistic, name, shown, psi, window)
-                            yield key, scores[f"{reading}_{statistic}"]
+                # Zeta is a threshold of the first reading only.
+                for zeta in (None, *ZETAS):
+                    reading = READINGS[1] if zeta is None else READINGS[0]
+                    settings = PivotSettings(zeta or ZETAS[-1], psi, window)
+                    scores = pivot_scores(
+                        of, pool.question_ids, tracer.reference_ids, settings, (reading,)
+                    )
+                    for statistic in STATISTICS:
+                        key = (signal, reading, statistic, name, zeta, psi, window)
+                        yield key, scores[f"{reading}_{statistic}"]

@@ -34,27 +34,30 @@ def pivot_scores(
     question_ids: Sequence[str],
     reference_ids: Sequence[str],
     settings: PivotSettings,
+    readings: Sequence[str] = READINGS,
 ) -> dict[str, FloatArray]:
-    """Score every question by both readings and both statistics.
+    """Score every question by density and count of the pivots of some readings.
 
     Args:
         signals: (T,) a question.
         question_ids: Q ids, the order of the result.
         reference_ids: whose signals the threshold is read off, as in the run itself.
         settings: of the pivots.
+        readings: `onset`, `peak` or both.
 
     Returns:
-        `onset_density`, `onset_count`, `peak_density`, `peak_count`, each (Q,).
+        `<reading>_density` and `<reading>_count`, each (Q,).
     """
-    threshold = reference_threshold([signals[i] for i in reference_ids], settings.zeta)
     psi, window = settings.psi, settings.window
-    lengths = [signals[i].size for i in question_ids]
-    counts = {
-        "onset": [count(find_onsets(signals[i], threshold, psi, window)) for i in question_ids],
-        "peak": [count(find_peaks(signals[i], psi, window)) for i in question_ids],
-    }
+    traces = [signals[i] for i in question_ids]
+    lengths = [trace.size for trace in traces]
     scores = {}
-    for reading, numbers in counts.items():
+    for reading in readings:
+        if reading == "onset":
+            threshold = reference_threshold([signals[i] for i in reference_ids], settings.zeta)
+            numbers = [count(find_onsets(trace, threshold, psi, window)) for trace in traces]
+        else:
+            numbers = [count(find_peaks(trace, psi, window)) for trace in traces]
         scores[f"{reading}_density"] = np.array(list(map(density, numbers, lengths)))
         scores[f"{reading}_count"] = np.array(numbers, dtype=np.float64)
     return scores

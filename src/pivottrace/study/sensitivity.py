@@ -70,7 +70,9 @@ def sensitivity(pools: Sequence[PoolEvidence]) -> list[dict[str, Any]]:
 
 
 def _changed(base: PivotSettings, setting: str, value: float) -> PivotSettings:
-    return replace(base, **{setting: int(value) if setting == "window" else value})
+    if setting == "window":
+        return replace(base, window=int(value))
+    return replace(base, zeta=value) if setting == "zeta" else replace(base, psi=value)
 
 
 def _scores_of(

@@ -77,12 +77,13 @@ def _rankings(results: Figure) -> Iterator[str]:
     estimators = results["estimators"]
     order = sorted(estimators, key=lambda n: (n == ORACLE, -(estimators[n]["auroc"]["value"] or 0)))
     yield "\n## How well each ranks\n"
+    shown = RANKING if "recheck_words" in estimators else RANKING[:-1]
     rows = [
-        (name_of(n), *(_cell(estimators[n][m]) for m in RANKING), estimators[n].get("inferences"),
+        (name_of(n), *(_cell(estimators[n][m]) for m in shown), estimators[n].get("inferences"),
          _seconds(estimators[n].get("seconds")))
         for n in order
     ]  # fmt: skip
-    headers = ("estimator", *(HEADERS[m] for m in RANKING), "inferences", "seconds a question")
+    headers = ("estimator", *(HEADERS[m] for m in shown), "inferences", "seconds a question")
     yield _table(headers, rows)
     for name in order:
         if "reason" in estimators[name]:
