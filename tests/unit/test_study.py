@@ -97,7 +97,7 @@ def test_default_and_costs():
 
 def test_pivots_under_other_settings():
     signals = {"a": np.array([0.1] * 5 + [0.9] * 2 + [0.1] * 5), "b": np.full(4, 0.1)}
-    settings = PivotSettings(zeta=80, psi=0.05, window=3)
+    settings = PivotSettings(zeta=95, psi=0.05, window=3)
     scores = pivot_scores(signals, ["b", "a"], ["a"], settings)
     assert scores["onset_count"].tolist() == [0, 1]
     assert scores["onset_density"].tolist() == [0, 1 / 12]
