@@ -175,6 +175,27 @@ def _label(arguments: list[str]) -> None:
     return None
 
 
+def _study(arguments: list[str]) -> None:
+    from pivottrace.flags import load, take_flag, take_option
+    from pivottrace.status import quoted
+    from pivottrace.study import run_study
+
+    command = shlex.join(["pivottrace", "study", *arguments])
+    rest = list(arguments)
+    with_grid = take_flag(rest, "--grid")
+    output = take_option(rest, "--output")
+    first_flag = next((i for i, text in enumerate(rest) if text.startswith("-")), len(rest))
+    targets, flags = rest[:first_flag], rest[first_flag:]
+    if with_grid:
+        print(
+            "note: --grid chooses settings on these questions; report them on others",
+            file=sys.stderr,
+        )
+    configs = [load([target, *flags]) for target in targets]
+    folder, _ = run_study(configs, Path(output) if output else None, with_grid, command)
+    print(f"study: {quoted(folder / 'study.md')}; figures: {quoted(folder / 'study.json')}")
+
+
 COMMANDS: dict[str, Callable[[list[str]], None]] = {
     "demo": _demo,
     "init": _init,
@@ -183,6 +204,7 @@ COMMANDS: dict[str, Callable[[list[str]], None]] = {
     "status": _status,
     "report": _report,
     "label": _label,
+    "study": _study,
     **{
         name: _stage(name)
         for name in ("rollout", "trace", "score", "calibrate", "triage", "train", "evaluate")

@@ -196,6 +196,15 @@ class EvaluateConfig(Section):
     """By default the rollouts' limit."""
 
 
+class StudyConfig(Section):
+    """`pivottrace study`: estimators compared on questions whose answers are all known."""
+
+    truth_samples: int = Field(32, ge=2)
+    """Further samples a question whose mean correctness is the truth; no estimator sees them."""
+    resamples: int = Field(2_000, ge=1)
+    """Of the bootstrap behind every interval."""
+
+
 class Config(Section):
     """The whole tree."""
 
@@ -216,6 +225,7 @@ class Config(Section):
     triage: TriageConfig = TriageConfig()
     train: TrainConfig = TrainConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
+    study: StudyConfig = StudyConfig()
 
 
 _PAPER_PIVOTS = {"percentile": 95.0, "amplitude": 0.05, "window": 10}

@@ -73,6 +73,14 @@ def take_option(arguments: list[str], name: str) -> str | None:
     return None
 
 
+def take_flag(arguments: list[str], name: str) -> bool:
+    """Remove a flag without a value from the arguments and say whether it was there."""
+    found = name in arguments
+    while name in arguments:
+        arguments.remove(name)
+    return found
+
+
 def parse(flags: list[str], default: Config) -> Config:
     """Flags over a configuration. Raises as `load`."""
     flags = list(flags)

@@ -40,6 +40,7 @@ from pivottrace.stage_settings import changed_settings, settings_of
 KEPT: dict[str, str] = {
     "rollouts_greedy": "rollout",
     "rollouts_sampled": "rollout",
+    "rollouts_truth": "truth",
     "signals": "trace",
     "evaluation_before": "evaluate",
     "evaluation_after": "evaluate",
@@ -262,25 +263,37 @@ class RunDir:
     # Timings ----------------------------------------------------------------------------------
 
     @contextmanager
-    def timed(self, stage: str) -> Iterator[None]:
-        """Append the seconds that the block took to timings.jsonl, also when it fails."""
+    def timed(self, stage: str, part: str | None = None) -> Iterator[None]:
+        """Append the seconds that the block took to timings.jsonl, also when it fails.
+
+        With `part` they are those of a part of a stage that is itself timed.
+        """
         started = time.monotonic()
         try:
             yield
         finally:
-            line = json.dumps({"stage": stage, "seconds": round(time.monotonic() - started, 3)})
+            row = {"stage": stage, "seconds": round(time.monotonic() - started, 3)}
+            line = json.dumps(row if part is None else row | {"part": part})
             # A time that cannot be noted must not hide why the stage failed, nor fail it.
             with suppress(OSError), (self.path / "timings.jsonl").open("a") as file:
                 file.write(line + "\n")
 
     def seconds(self) -> dict[str, float]:
         """Seconds spent on each stage, over all attempts; lines torn by a kill are left out."""
+        return {stage: took for (stage, part), took in self._seconds().items() if part is None}
+
+    def part_seconds(self, stage: str) -> dict[str, float]:
+        """Seconds spent on each timed part of a stage, over all attempts."""
+        return {p: took for (of, p), took in self._seconds().items() if of == stage and p}
+
+    def _seconds(self) -> dict[tuple[str, str | None], float]:
         path = self.path / "timings.jsonl"
-        totals: dict[str, float] = {}
+        totals: dict[tuple[str, str | None], float] = {}
         for line in path.read_text().splitlines() if path.is_file() else []:
             with suppress(json.JSONDecodeError):
                 row = json.loads(line)
-                totals[row["stage"]] = totals.get(row["stage"], 0.0) + row["seconds"]
+                key = (row["stage"], row.get("part"))
+                totals[key] = totals.get(key, 0.0) + row["seconds"]
         return totals
 
 

@@ -29,6 +29,7 @@ STAGE_SETTINGS: dict[str, tuple[str, ...]] = {
         "seed", *_MODEL, "trace", "pivots.window", "pivots.reference_size", "rollouts.part_size",
     ),
     "score": ("seed", "answers", "pivots", "score"),
+    "truth": ("seed", *_MODEL, *_PROMPT, "answers", "rollouts", "study.truth_samples"),
     "calibrate": ("seed", "answers", *_RANKING, "labels.budget", "labels.source", "calibrate"),
     "triage": (*_RANKING, "labels.budget", "calibrate.window", "calibrate.level", "triage"),
     "label": ("labels",),

@@ -69,7 +69,7 @@ def notes(run: RunDir) -> Iterator[str]:
         done = "dropped" if run.config.pool.on_overlap == "drop" else "kept"
         yield f"{overlap} pool questions are also held-out questions ({done}; overlap.parquet)"
     if run.begun_facts("rollout").get("chat_template") is False:
-        from pivottrace.stages.rollouts import NO_CHAT_TEMPLATE
+        from pivottrace.sampling import NO_CHAT_TEMPLATE
 
         yield NO_CHAT_TEMPLATE
     rollout, calibrate = run.stage_facts("rollout"), run.stage_facts("calibrate")

@@ -152,6 +152,16 @@ EVALUATION = pa.schema(
     ]
 )
 
+TRUTH = pa.schema(
+    [
+        ("question_id", pa.string()),
+        ("num_correct", pa.int32()),  # of further samples, which no estimator has seen
+        ("num_samples", pa.int32()),
+        ("greedy_right", pa.bool_()),
+        ("vote_right", pa.bool_()),  # of the estimators' samples; false on an abstention
+    ]
+)
+
 TRAINING_ROWS = pa.schema(
     [
         ("question_id", pa.string()),

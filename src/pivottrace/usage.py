@@ -13,6 +13,10 @@ MAIN: dict[str, tuple[str, str]] = {
     "run": ("FILE|RUN [--until STAGE] [SETTINGS]", "run or resume every stage"),
     "status": ("RUN", "say what is done and what comes next"),
     "report": ("RUN", "write the report of what there is"),
+    "study": (
+        "FILE|RUN ... [--grid] [SETTINGS]",
+        "compare the estimators on labelled pools, with intervals",
+    ),
 }
 STAGES: dict[str, tuple[str, str]] = {
     "rollout": ("FILE|RUN [SETTINGS]", "one greedy trace and G samples a question"),
@@ -50,6 +54,15 @@ FILE is a configuration file, RUN a run directory; without either the settings a
                            train or evaluate
 
 """
+STUDY = """
+Every question needs an answer: a column, or the world's oracle. Missing stages are run first, then
+--study.truth-samples further samples a question; no label is bought. Several pools are taken
+together. The results are study.json, study.md and study.svg.
+  --output DIR             where they go; by default beside the first run, as RUN-study
+  --grid                   also try all combinations of pivot settings, into grid.csv: a choice made
+                           on these questions, so development questions only
+
+"""
 
 
 def usage() -> str:
@@ -72,6 +85,8 @@ def help_of(command: str) -> str:
     text = f"usage: pivottrace {command} {arguments}\n\n{summary[0].upper()}{summary[1:]}.\n"
     if "SETTINGS" not in arguments:
         return text
+    if command == "study":
+        return f"{text}{STUDY}{SETTINGS}\npivottrace run --help lists all settings.\n"
     if command == "run":
         return f"{text}{UNTIL}{SETTINGS}\n"
     return f"{text}\n{SETTINGS}\npivottrace run --help lists all settings.\n"

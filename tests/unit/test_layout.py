@@ -16,9 +16,9 @@ LAYERS = {
     1: {"config", "core"},
     2: {"attention", "estimators", "rewards", "refine", "rundir", "stage_settings", "progress",
         "verifier", "_verifier_child", "_verifier_process", "lab", "ingest"},
-    3: {"annotate", "tables", "backends", "held_out"},
+    3: {"annotate", "tables", "backends", "held_out", "sampling"},
     4: {"stages"},
-    5: {"report", "validate", "pipeline"},
+    5: {"report", "validate", "pipeline", "study"},
     6: {"status"},
     7: {"cli", "flags", "usage"},
 }  # fmt: skip

@@ -232,6 +232,25 @@ def _oracle(run: RunDir) -> Callable[[str], str | None]:
     return dict(zip(world["id"].to_pylist(), world["answer"].to_pylist(), strict=True)).get
 
 
+def every_answer(run: RunDir) -> dict[str, str]:
+    """The true answer of every question of a labelled pool: for a study, which buys nothing.
+
+    Raises:
+        DataError: questions have no answer.
+    """
+    answer = _oracle(run) if run.config.labels.source == "oracle" else _column(run)
+    ids = run.read_table("pool", made_by="run")["id"].to_pylist()
+    truths = {question_id: answer(question_id) for question_id in ids}
+    gaps = [question_id for question_id, truth in truths.items() if truth is None]
+    if gaps:
+        raise DataError(
+            f"{run.config.pool.questions}: {len(gaps)} of {len(ids)} questions have no answer, the "
+            f"first is id {gaps[0]!r}. A study needs them all: name the answers' column with --map "
+            f"answer=COLUMN, or leave those questions out of the file."
+        )
+    return {question_id: truth for question_id, truth in truths.items() if truth is not None}
+
+
 def _no_answer(run: RunDir, truths: Mapping[str, str | None]) -> str:
     gaps = [i for i, truth in truths.items() if truth is None]
     return (

@@ -1,0 +1,73 @@
+"""Truth for a study: further samples of every question, checked against its true answer.
+
+Not a stage of the main job. It needs the answers of the whole pool, and its samples are its own:
+consistency, votes and probes never see them, so no estimator is judged by what it was made of.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pyarrow as pa
+
+from pivottrace.annotate import sources
+from pivottrace.progress import progress
+from pivottrace.rundir import RunDir, read_parquet
+from pivottrace.sampling import Sampler
+from pivottrace.types import TRUTH
+from pivottrace.verifier import Verifier
+
+
+def run(run: RunDir) -> None:
+    """Write the parts of `rollouts_truth`, and the table `truth`.
+
+    Raises:
+        DataError: a question has no answer.
+        RunDirError: scores are missing, or the model is not the one that they came from.
+    """
+    if run.is_done("truth"):
+        return
+    truths = sources.every_answer(run)
+    scores = run.read_table("scores", made_by="score").to_pylist()
+    sampler = Sampler(run)
+    num_samples = run.config.study.truth_samples
+    sampler.write_parts("truth", num_samples, begin=lambda: run.begin("truth"))
+    with Verifier(run.config.answers.verifier, run.config.answers.timeout_s) as verifier:
+        rows = _check(run, sampler.num_parts, truths, scores, verifier)
+    run.write_table("truth", pa.Table.from_pylist(rows, schema=TRUTH))
+    run.mark_done("truth", num_parts=sampler.num_parts, **verifier.facts())
+
+
+def _check(
+    run: RunDir,
+    num_parts: int,
+    truths: dict[str, str],
+    scores: list[dict[str, Any]],
+    verifier: Verifier,
+) -> list[dict[str, Any]]:
+    votes = {row["question_id"]: row for row in scores}
+    greedy = run.read_parts("rollouts_greedy", "rollout", ["question_id", "answer"])
+    greedy_answers = dict(zip(*(c.to_pylist() for c in greedy.columns), strict=True))
+    samples: dict[str, list[str | None]] = {}
+    for index in range(num_parts):
+        part = read_parquet(run.part_path("rollouts_truth", index), ["question_id", "answer"])
+        for question_id, answer in zip(*(c.to_pylist() for c in part.columns), strict=True):
+            samples.setdefault(question_id, []).append(answer)
+    rows: list[dict[str, Any]] = []
+    with progress("check", len(truths)) as update:
+        for question_id, truth in truths.items():
+            update(len(rows))
+            vote = votes[question_id]
+            given = [*samples[question_id], vote["vote_answer"], greedy_answers[question_id]]
+            *right, vote_right, greedy_right = verifier.check_many(given, [truth] * len(given))
+            rows.append(
+                {
+                    "question_id": question_id,
+                    "num_correct": sum(right),
+                    "num_samples": len(right),
+                    "greedy_right": greedy_right,
+                    "vote_right": vote_right and vote["vote_reason"] == "ok",
+                }
+            )
+        update(len(rows))
+    return rows

@@ -1,0 +1,96 @@
+"""Choosing: every combination of reading, statistic, heads, zeta, psi and Delta on these questions.
+
+What is chosen here looks better than it is, on these questions: report it on others.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from pivottrace.core.metrics import FloatArray, auroc, spearman
+from pivottrace.errors import ConfigError
+from pivottrace.study.evidence import PoolEvidence
+from pivottrace.study.pivot_scores import READINGS, STATISTICS, PivotSettings, pivot_scores
+from pivottrace.study.signals import QUESTION, Tracer
+
+HEAD_PERCENTILES = (50.0, 75.0, 90.0, 95.0)
+ALL_HEADS = "all"
+ZETAS = (80.0, 85.0, 90.0, 95.0)
+PSIS = (0.02, 0.05, 0.1)
+WINDOWS = (5, 10, 20)
+SIGNALS = ("far_mass", "question_mass")
+COLUMNS = (
+    "auroc", "spearman", "signal", "reading", "statistic", "heads", "zeta", "psi", "window",
+)  # fmt: skip
+RESERVED = ("split=evaluation", "split=held_out")
+Key = tuple[Any, ...]  # COLUMNS after the two figures
+
+
+def refuse_reserved_questions(pools: Sequence[str]) -> None:
+    """Refuse to choose on the world's questions that are kept for reporting. Raises ConfigError."""
+    for source in pools:
+        if source.startswith("world:") and any(split in source for split in RESERVED):
+            raise ConfigError(
+                f"--grid chooses settings, and {source} is kept for reporting what was chosen. "
+                f"Choose on another split: world:default?split=development"
+            )
+
+
+def grid(pools: Sequence[PoolEvidence]) -> list[dict[str, Any]]:
+    """Return a row a combination, best AUROC first: `COLUMNS`; zeta is None for peaks.
+
+    AUROC is for "the greedy answer is wrong", Spearman against the correctness of unseen samples;
+    both are means over the pools, weighted by their questions.
+    """
+    figures: dict[Key, list[tuple[float, float]]] = {}
+    for pool in pools:
+        for key, scores in _combinations(pool):
+            pair = (auroc(scores, pool.wrong)[0], spearman(scores, pool.correctness)[0])
+            figures.setdefault(key, []).append(pair)
+    sizes = [pool.wrong.size for pool in pools]
+    rows = []
+    for key, pairs in figures.items():
+        means = np.average(np.array(pairs), axis=0, weights=sizes)
+        rows.append(dict(zip(COLUMNS, (*map(float, means), *key), strict=True)))
+    # A constant score has no Spearman; it goes last with its AUROC of one half or none.
+    return sorted(rows, key=lambda row: (-np.nan_to_num(row["auroc"], nan=-1.0), str(row)))
+
+
+def as_csv(rows: Sequence[dict[str, Any]]) -> str:
+    """The rows as CSV, figures to five decimals."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    for row in rows:
+        figures = {name: f"{row[name]:.5f}" for name in ("auroc", "spearman")}
+        writer.writerow(row | figures)
+    return text.getvalue()
+
+
+def _combinations(pool: PoolEvidence) -> Iterator[tuple[Key, FloatArray]]:
+    tracer = Tracer(pool.run, pool.question_ids)
+    chosen = tracer.long_range_heads(WINDOWS, HEAD_PERCENTILES)
+    names = (ALL_HEADS, *HEAD_PERCENTILES)
+    sets = {(w, n): None if n == ALL_HEADS else chosen[w, n] for w in WINDOWS for n in names}  # type: ignore[index]
+    # Heads are long-range by their far mass, at each window, whatever signal is read off them.
+    on_question = {(QUESTION, key): heads for key, heads in sets.items()}
+    signals = tracer.means((*WINDOWS, QUESTION), {**sets, **on_question})
+    for signal in SIGNALS:
+        for window, name in sets:
+            of = signals[(window, name) if signal == SIGNALS[0] else (QUESTION, (window, name))]
+            for psi in PSIS:
+                # Zeta is a threshold of the first reading only.
+                for zeta in (None, *ZETAS):
+                    reading = READINGS[1] if zeta is None else READINGS[0]
+                    settings = PivotSettings(zeta or ZETAS[-1], psi, window)
+                    scores = pivot_scores(
+                        of, pool.question_ids, tracer.reference_ids, settings, (reading,)
+                    )
+                    for statistic in STATISTICS:
+                        key = (signal, reading, statistic, name, zeta, psi, window)
+                        yield key, scores[f"{reading}_{statistic}"]

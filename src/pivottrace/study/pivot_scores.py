@@ -1,0 +1,63 @@
+"""Pivot scores of a pool under other settings than the run's."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from pivottrace.config import Config
+from pivottrace.core.metrics import FloatArray
+from pivottrace.core.pivots import count, density, find_onsets, find_peaks, reference_threshold
+
+READINGS = ("onset", "peak")
+STATISTICS = ("density", "count")
+
+
+@dataclass(frozen=True)
+class PivotSettings:
+    """The paper's three: zeta (percentile), psi (attention mass) and Delta (tokens)."""
+
+    zeta: float
+    psi: float
+    window: int
+
+    @classmethod
+    def of(cls, config: Config) -> PivotSettings:
+        """Those of a configuration."""
+        return cls(config.pivots.percentile, config.pivots.amplitude, config.pivots.window)
+
+
+def pivot_scores(
+    signals: Mapping[str, FloatArray],
+    question_ids: Sequence[str],
+    reference_ids: Sequence[str],
+    settings: PivotSettings,
+    readings: Sequence[str] = READINGS,
+) -> dict[str, FloatArray]:
+    """Score every question by density and count of the pivots of some readings.
+
+    Args:
+        signals: (T,) a question.
+        question_ids: Q ids, the order of the result.
+        reference_ids: whose signals the threshold is read off, as in the run itself.
+        settings: of the pivots.
+        readings: `onset`, `peak` or both.
+
+    Returns:
+        `<reading>_density` and `<reading>_count`, each (Q,).
+    """
+    psi, window = settings.psi, settings.window
+    traces = [signals[i] for i in question_ids]
+    lengths = [trace.size for trace in traces]
+    scores = {}
+    for reading in readings:
+        if reading == "onset":
+            threshold = reference_threshold([signals[i] for i in reference_ids], settings.zeta)
+            numbers = [count(find_onsets(trace, threshold, psi, window)) for trace in traces]
+        else:
+            numbers = [count(find_peaks(trace, psi, window)) for trace in traces]
+        scores[f"{reading}_density"] = np.array(list(map(density, numbers, lengths)))
+        scores[f"{reading}_count"] = np.array(numbers, dtype=np.float64)
+    return scores

@@ -1,0 +1,119 @@
+"""How much of the ranking stays when zeta, psi or Delta changes, as in the paper's appendix table.
+
+The paper calls its measure "similarity" and does not name it; ours is Spearman's correlation of the
+ranking with the default's (DESIGN). Delta is the window of far mass as well as the pivots', so the
+stored greedy responses are traced again for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from pivottrace.config import PRESETS
+from pivottrace.core.metrics import FloatArray, spearman
+from pivottrace.core.resampling import percentile_interval, resample_counts
+from pivottrace.study.evidence import PoolEvidence
+from pivottrace.study.pivot_scores import READINGS, STATISTICS, PivotSettings, pivot_scores
+from pivottrace.study.signals import Tracer
+
+# Setting, value, similarity: the paper's appendix, from zeta 95, psi 5 %, Delta 10.
+PAPER_TABLE: tuple[tuple[str, float, float], ...] = (
+    ("zeta", 90.0, 0.947),
+    ("zeta", 85.0, 0.940),
+    ("zeta", 80.0, 0.936),
+    ("psi", 0.10, 0.966),
+    ("psi", 0.15, 0.934),
+    ("psi", 0.20, 0.812),
+    ("window", 5, 0.951),
+    ("window", 15, 0.951),
+    ("window", 20, 0.941),
+)
+NAMES = tuple(f"{reading}_{statistic}" for reading in READINGS for statistic in STATISTICS)
+
+
+def sensitivity(pools: Sequence[PoolEvidence]) -> list[dict[str, Any]]:
+    """Return a table for the run's own settings and, where they differ, one for the paper's.
+
+    Returns:
+        [{zeta, psi, window, rows: [{setting, value, paper, <estimator>: {value, low, high}}]}];
+        no figure where a ranking is constant. Zeta is a threshold of the first reading only, so the
+        second has none for it.
+    """
+    config = pools[0].run.config
+    paper = PRESETS["paper"]["pivots"]
+    bases = [
+        PivotSettings.of(config),
+        PivotSettings(paper["percentile"], paper["amplitude"], paper["window"]),
+    ]
+    bases = list(dict.fromkeys(bases))
+    windows = sorted(
+        {int(v) for s, v, _ in PAPER_TABLE if s == "window"} | {b.window for b in bases}
+    )
+    scored = [_scores_of(pool, bases, windows) for pool in pools]
+    return [
+        {
+            "zeta": base.zeta,
+            "psi": base.psi,
+            "window": base.window,
+            "rows": [
+                {"setting": setting, "value": value, "paper": similarity}
+                | _similarities(pools, scored, base, _changed(base, setting, value))
+                for setting, value, similarity in PAPER_TABLE
+            ],
+        }
+        for base in bases
+    ]
+
+
+def _changed(base: PivotSettings, setting: str, value: float) -> PivotSettings:
+    if setting == "window":
+        return replace(base, window=int(value))
+    return replace(base, zeta=value) if setting == "zeta" else replace(base, psi=value)
+
+
+def _scores_of(
+    pool: PoolEvidence, bases: Sequence[PivotSettings], windows: Sequence[int]
+) -> dict[PivotSettings, dict[str, FloatArray]]:
+    tracer = Tracer(pool.run, pool.question_ids)
+    signals = tracer.means(windows, {(window, "run"): tracer.run_heads for window in windows})
+    wanted = {_changed(base, s, v) for base in bases for s, v, _ in PAPER_TABLE} | set(bases)
+    return {
+        settings: pivot_scores(
+            signals[settings.window, "run"], pool.question_ids, tracer.reference_ids, settings
+        )
+        for settings in wanted
+    }
+
+
+def _similarities(
+    pools: Sequence[PoolEvidence],
+    scored: Sequence[dict[PivotSettings, dict[str, FloatArray]]],
+    base: PivotSettings,
+    changed: PivotSettings,
+) -> dict[str, Any]:
+    config = pools[0].run.config
+    figures: dict[str, Any] = {}
+    for name in NAMES:
+        if name.startswith("peak") and changed.zeta != base.zeta:
+            continue
+        by_pool = [
+            np.concatenate(
+                [
+                    spearman(scores[base][name], scores[changed][name], counts)
+                    for counts in resample_counts(
+                        pool.wrong.size, config.study.resamples, config.seed, stratum=number
+                    )
+                ]
+            )
+            for number, (pool, scores) in enumerate(zip(pools, scored, strict=True))
+        ]
+        sizes = [pool.wrong.size for pool in pools]
+        values = np.average(by_pool, axis=0, weights=sizes)
+        if np.isfinite(values[0]):
+            low, high = percentile_interval(values[1:])
+            figures[name] = {"value": float(values[0]), "low": low, "high": high}
+    return figures

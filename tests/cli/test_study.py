@@ -1,0 +1,99 @@
+"""`pivottrace study` through the real command, on two small pools of the embedded world."""
+
+import csv
+import json
+
+import numpy as np
+import pytest
+
+from pivottrace.cli import main
+from pivottrace.rundir import RunDir
+from pivottrace.study.pivot_scores import PivotSettings, pivot_scores
+from pivottrace.study.signals import Tracer
+
+SMALL = [
+    "--rollouts.num-samples", "4", "--rollouts.max-new-tokens", "128", "--study.truth-samples",
+    "4", "--study.resamples", "50",
+]  # fmt: skip
+
+
+def write_pool(folder, name, questions, source="oracle"):
+    path = folder / f"{name}.toml"
+    path.write_text(
+        f'output = "{folder / name}"\n[pool]\nquestions = "{questions}"\n'
+        f'[labels]\nsource = "{source}"\n'
+    )
+    return str(path)
+
+
+@pytest.mark.slow
+def test_two_pools_and_again(tmp_path, capsys):
+    pools = [
+        write_pool(tmp_path, f"p{s}", f"world:default?split=development&num=16&seed={s}")
+        for s in (3, 4)
+    ]
+    arguments = ["study", *pools, *SMALL, "--output", str(tmp_path / "out")]
+    assert main([*arguments, "--grid"]) == 0
+    assert "report them on others" in capsys.readouterr().err
+    results = json.loads((tmp_path / "out" / "study.json").read_text())
+    estimators = results["estimators"]
+    assert [p["num_questions"] for p in results["pools"]] == [16, 16]
+    assert {"onset_density", "consistency", "random", "oracle"} <= estimators.keys()
+    assert estimators["oracle"]["spearman"]["value"] == pytest.approx(-1)
+    assert estimators["length"]["spearman_given_length"]["value"] is None
+    assert estimators["consistency"]["inferences"] == 4
+    assert estimators["consistency"]["seconds"] > 0
+    assert len(results["sensitivity"][0]["rows"]) == 9
+    with (tmp_path / "out" / "grid.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == len({tuple(list(row.values())[2:]) for row in rows}) == 900
+    page = (tmp_path / "out" / "study.md").read_text()
+    assert "Re-checking was built into this world" in page
+    assert "| ψ 20 % | 0.812 |" in page
+    assert "<svg" in (tmp_path / "out" / "study.svg").read_text()
+
+    # Nothing is sampled again, no label was bought, and the figures repeat.
+    run = RunDir.open(tmp_path / "p3")
+    assert not (run.path / "labels.sqlite").exists()
+    written = {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*.parquet")}
+    assert main(arguments) == 0
+    assert written == {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*.parquet")}
+    again = json.loads((tmp_path / "out" / "study.json").read_text())
+    assert again["advantages"] == results["advantages"]
+
+    # A forced pass over the stored responses gives the scores that the run has.
+    scores = run.read_table("scores", made_by="score")
+    ids = scores["question_id"].to_pylist()
+    tracer = Tracer(run, ids)
+    signals = tracer.means([10], {(10, "run"): tracer.run_heads})[10, "run"]
+    traced = pivot_scores(signals, ids, tracer.reference_ids, PivotSettings.of(run.config))
+    for name, values in traced.items():
+        assert np.allclose(values, scores[name].to_numpy(zero_copy_only=False)), name
+
+    changed = ["study", *pools, *SMALL, "--study.truth-samples", "8"]
+    assert main(changed) == 2
+    assert "study.truth_samples: was 4, now 8" in capsys.readouterr().err
+
+
+def test_questions_without_answers_are_refused_before_the_model_is_loaded(tmp_path, capsys):
+    file = tmp_path / "questions.jsonl"
+    rows = [{"id": "a", "prompt": "1 + 1?", "answer": "2"}, {"id": "b", "prompt": "2 + 2?"}]
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert main(["study", write_pool(tmp_path, "p", file, "file")]) == 2
+    assert "1 of 2 questions have no answer, the first is id 'b'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("split", ["evaluation", "held_out"])
+def test_a_grid_on_questions_kept_for_reporting_is_refused(tmp_path, capsys, split):
+    pool = write_pool(tmp_path, "p", f"world:default?split={split}&num=4")
+    assert main(["study", pool, "--grid"]) == 2
+    assert "kept for reporting" in capsys.readouterr().err
+    assert not (tmp_path / "p").exists()
+
+
+def test_the_same_pool_twice_and_none_are_refused(tmp_path, capsys):
+    pool = write_pool(tmp_path, "p", "world:default?num=4")
+    assert main(["study", pool, pool]) == 2
+    assert "give each its own `output`" in capsys.readouterr().err
+    assert main(["study"]) == 2
+    assert "needs a configuration" in capsys.readouterr().err

@@ -1,0 +1,127 @@
+"""The study's own arithmetic, on made-up pools: no model."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from pivottrace.config import parse_config
+from pivottrace.core.calibrate import ProbeEvidence
+from pivottrace.study.calibrations import WAYS
+from pivottrace.study.comparison import compare
+from pivottrace.study.evidence import PoolEvidence, default_pivots, inferences
+from pivottrace.study.picture import draw
+from pivottrace.study.pivot_scores import PivotSettings, pivot_scores
+
+CONFIG = parse_config({"study": {"resamples": 200}}, "test")
+
+
+def make_pool(seed, num=80, **scores):
+    rng = np.random.default_rng(seed)
+    correctness = rng.integers(0, 33, num) / 32
+    noise = rng.normal(0, 0.3, num)
+    made = {
+        "onset_density": noise - correctness,
+        "length": np.round(20 + 5 * noise),
+        "consistency": 1 - correctness,
+        "random": rng.random(num),
+    }
+    return PoolEvidence(
+        run=SimpleNamespace(config=CONFIG),
+        name=f"p{seed}",
+        question_ids=[str(i) for i in range(num)],
+        scores=made | scores,
+        wrong=rng.random(num) > correctness,
+        correctness=correctness,
+        vote_right=correctness > 0.5,
+        num_failed=0,
+    )
+
+
+def test_pools_are_averaged_by_their_questions_and_compared_in_pairs():
+    pools = [make_pool(0, 80), make_pool(1, 40)]
+    results = compare(pools, "onset_density")
+    figures = results["estimators"]["onset_density"]["auroc"]
+    assert figures["value"] == pytest.approx(np.average(figures["pools"], weights=[80, 40]), 1e-5)
+    assert figures["low"] < figures["value"] < figures["high"]
+    assert results["estimators"]["consistency"]["spearman"]["value"] == pytest.approx(-1)
+    gain = results["advantages"]["consistency"]["spearman"]
+    assert 0 < gain["low"] < gain["value"] < gain["high"]  # less is better: the sign is turned
+    assert "onset_density" not in results["advantages"]
+    assert results["advantages"]["random"]["auroc"]["high"] < 0
+    assert results["ratio_to_consistency"]["value"] == pytest.approx(
+        -results["estimators"]["onset_density"]["spearman"]["value"], abs=1e-5
+    )
+    assert results == compare(pools, "onset_density")
+
+
+def test_a_control_is_not_judged_given_itself():
+    results = compare([make_pool(0, recheck_words=np.arange(80.0) % 7)], "onset_density")
+    estimators = results["estimators"]
+    assert estimators["length"]["spearman_given_length"]["value"] is None
+    assert estimators["recheck_words"]["spearman_given_length"]["value"] is not None
+    assert estimators["recheck_words"]["spearman_given_controls"]["value"] is None
+    assert estimators["onset_density"]["spearman_given_controls"]["value"] is not None
+
+
+def test_what_cannot_be_judged_has_a_reason_and_spoils_nothing():
+    scores = {"constant": np.ones(80), "missing": np.full(80, np.nan)}
+    results = compare([make_pool(0, **scores)], "onset_density")
+    estimators = results["estimators"]
+    assert estimators["constant"]["auroc"]["value"] == 0.5
+    assert estimators["constant"]["spearman"]["value"] is None
+    assert estimators["constant"]["reason"] == "the score is constant"
+    assert estimators["missing"]["auroc"]["value"] is None
+    assert estimators["missing"]["reason"] == "no question has a score"
+    pool = make_pool(0, **scores)
+    assert "<svg" in draw([pool], results | {"default": "onset_density"})
+
+
+def test_all_right_has_no_auroc_but_a_risk():
+    pool = make_pool(0)
+    pool = PoolEvidence(**{**vars(pool), "wrong": np.zeros(80, dtype=bool)})
+    figures = compare([pool], "onset_density")["estimators"]["onset_density"]
+    assert figures["auroc"]["value"] is None
+    assert figures["aurc"]["value"] == 0
+    assert figures["reason"] == "every greedy answer is right"
+
+
+def test_default_and_costs():
+    assert default_pivots(CONFIG) == "onset_density"
+    by_peaks = {"score": {"estimator": "peak_count"}}
+    assert default_pivots(parse_config(by_peaks, "test")) == "peak_count"
+    by_entropy = {"score": {"estimator": "entropy_sum"}, "pivots": {"statistic": "count"}}
+    assert default_pivots(parse_config(by_entropy, "test")) == "onset_count"
+    assert [inferences(n, CONFIG) for n in ("random", "onset_density", "consistency")] == [0, 1, 16]
+
+
+def test_pivots_under_other_settings():
+    signals = {"a": np.array([0.1] * 5 + [0.9] * 2 + [0.1] * 5), "b": np.full(4, 0.1)}
+    settings = PivotSettings(zeta=95, psi=0.05, window=3)
+    scores = pivot_scores(signals, ["b", "a"], ["a"], settings)
+    assert scores["onset_count"].tolist() == [0, 1]
+    assert scores["onset_density"].tolist() == [0, 1 / 12]
+    assert scores["peak_count"].tolist() == [0, 1]
+    assert pivot_scores(signals, ["a"], ["a"], settings, ("peak",)).keys() == {
+        "peak_density", "peak_count",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_every_calibration_reads_a_falling_curve(way):
+    ranks = (np.arange(64) + 0.5) / 64
+    correct = np.round(16 * (1 - ranks)).astype(int)
+    nothing = np.zeros(64, dtype=bool)
+    probes = ProbeEvidence(ranks, correct, np.full(64, 16), nothing, nothing, np.full(64, np.nan))
+    places = np.array([0.1, 0.5, 0.9])
+    assert WAYS[way](probes, places) == pytest.approx(1 - places, abs=0.1)
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("right", [0, 16])
+def test_every_calibration_bears_all_right_and_all_wrong(way, right):
+    ranks, nothing = (np.arange(64) + 0.5) / 64, np.zeros(64, dtype=bool)
+    probes = ProbeEvidence(
+        ranks, np.full(64, right), np.full(64, 16), nothing, nothing, np.full(64, np.nan)
+    )
+    assert WAYS[way](probes, ranks) == pytest.approx(right / 16, abs=0.02)
