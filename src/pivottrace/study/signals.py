@@ -110,7 +110,7 @@ class Tracer:
 
         sinks = self._run.config.trace.num_sinks
         stats: dict[Any, Any] = {
-            w: QuestionMass() if w == QUESTION else FarMass(int(w), sinks) for w in windows
+            w: QuestionMass(sinks) if w == QUESTION else FarMass(int(w), sinks) for w in windows
         }
         pairs = [(self.rows[i]["prompt_tokens"], self.rows[i]["tokens"]) for i in batch]
         laid = make_batch(self._model, pairs, "left", self._pad)
