@@ -133,6 +133,9 @@ class CalibrateConfig(Section):
 
     num_probes: int | None = Field(None, ge=1)
     """By default max(64, 5 % of the pool), at most 256, within the budget."""
+    draw: Literal["systematic", "strata", "adaptive"] = "systematic"
+    """Along the ranking: evenly, one from each stretch, or half evenly and half where the first
+    half's curve is steep or undecided (people are then asked twice)."""
     window: int | None = Field(None, ge=2)
     """Probes in a sliding window; by default set from their number."""
     level: float = Field(0.9, gt=0, lt=1)

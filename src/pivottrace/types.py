@@ -74,6 +74,7 @@ PROBES = pa.schema(
         ("question_id", pa.string()),
         ("rank", pa.float64()),  # place in the ranking, in (0, 1): low is certain; ties share one
         ("score", pa.float64()),
+        ("stage", pa.int8()),  # 0; 1 for those that an adaptive draw adds once the first are known
     ]
 )
 
