@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 from scipy.special import expit
 
 from pivottrace.core.calibrate import ProbeEvidence, calibrate
-from pivottrace.core.smooth import fit_logistic, smooth
+from pivottrace.core.logistic import fit_logistic
+from pivottrace.core.smooth import smooth
 from pivottrace.errors import ConfigError, DataError
 
 RANKS = (np.arange(64) + 0.5) / 64
