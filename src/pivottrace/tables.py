@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from pivottrace.config import Config
-from pivottrace.core.calibrate import ProbeEvidence
+from pivottrace.core.calibrate import CalibrationCurve, CurveValues, ProbeEvidence
+from pivottrace.core.routes import TriageOptions
 from pivottrace.errors import ConfigError
 from pivottrace.estimators import ESTIMATORS
+from pivottrace.routing import Scored, read_scored
 from pivottrace.rundir import RunDir
 
 
@@ -55,4 +58,45 @@ def probe_evidence(rows: list[dict[str, Any]]) -> ProbeEvidence:
         vote_right=column("vote_right", bool),
         vote_abstained=column("vote_abstained", bool),
         vote_share=column("vote_share", np.float64),
+    )
+
+
+def score_files(run: RunDir) -> list[Path]:
+    """The parts of `scores`, in order. Raises RunDirError where scoring has not finished."""
+    path = run.table_path("scores")
+    if not path.is_file():
+        run.read_table("scores", made_by="score")
+    return [path]
+
+
+def scored_pool(run: RunDir, probes: list[dict[str, Any]]) -> Scored:
+    """The scored pool as arrays; `probes` are the rows of `evidence`."""
+    correctness = {row["question_id"]: row["num_correct"] / row["num_samples"] for row in probes}
+    return read_scored(score_files(run), driving_estimator(run.config), correctness)
+
+
+def calibration_curve(run: RunDir) -> CalibrationCurve | None:
+    """The stored curve; None where no probe was labelled."""
+    table = run.read_table("calibration", made_by="calibrate")
+    if not len(table):
+        return None
+    columns = {name: table[name].to_numpy(zero_copy_only=False) for name in table.column_names}
+    ranks, sizes = columns.pop("rank"), columns.pop("window_size")
+    facts = run.stage_facts("calibrate")
+    return CalibrationCurve(
+        ranks, sizes, CurveValues(**columns), run.config.calibrate.level, facts["num_probes"]
+    )
+
+
+def triage_options(config: Config) -> TriageOptions:
+    """The triage's thresholds."""
+    settings = config.triage
+    fixed = (settings.annotate_fraction, settings.discard_fraction)
+    return TriageOptions(
+        mastered_floor=settings.mastered_floor,
+        hopeless_ceiling=settings.hopeless_ceiling,
+        vote_floor=settings.vote_floor,
+        vote_alpha=settings.vote_alpha,
+        hopeless=settings.hopeless,
+        fractions=fixed if settings.mode == "fixed" else None,
     )

@@ -13,6 +13,8 @@ MAIN: dict[str, tuple[str, str]] = {
     "run": ("FILE|RUN [--until STAGE] [SETTINGS]", "run or resume every stage"),
     "status": ("RUN", "say what is done and what comes next"),
     "report": ("RUN", "write the report of what there is"),
+    "plan": ("RUN", "what each label budget is expected to give, before it is spent"),
+    "audit": ("RUN [--label-error SHARE]", "labels that the model contradicts, for a second look"),
 }
 STAGES: dict[str, tuple[str, str]] = {
     "rollout": ("FILE|RUN [SETTINGS]", "one greedy trace and G samples a question"),

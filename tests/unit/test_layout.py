@@ -15,10 +15,10 @@ LAYERS = {
     0: {"errors", "types"},
     1: {"config", "core"},
     2: {"attention", "estimators", "rewards", "refine", "rundir", "stage_settings", "progress",
-        "verifier", "_verifier_child", "_verifier_process", "lab", "ingest"},
+        "verifier", "_verifier_child", "_verifier_process", "lab", "ingest", "routing"},
     3: {"annotate", "tables", "backends", "held_out"},
     4: {"stages"},
-    5: {"report", "validate", "pipeline"},
+    5: {"report", "validate", "pipeline", "planning", "auditing"},
     6: {"status"},
     7: {"cli", "flags", "usage"},
 }  # fmt: skip

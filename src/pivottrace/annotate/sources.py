@@ -275,11 +275,17 @@ def _ask_people(run: RunDir, missing: list[str], purpose: Purpose) -> NoReturn:
 
 
 def _write_requests(run: RunDir, missing: list[str], purpose: Purpose, path: Path | None) -> Path:
-    pool = run.read_table("pool", made_by="run").select(["id", "prompt"]).to_pylist()
-    questions = {row["id"]: _question(row["prompt"]) for row in pool}
+    questions = questions_of(run, missing)
     path = path or _request_file(run, purpose)
     export_requests(path, [Request(i, questions[i], purpose) for i in missing])
     return path
+
+
+def questions_of(run: RunDir, question_ids: Sequence[str]) -> dict[str, str]:
+    """What some questions of the pool ask, by id."""
+    pool = run.read_table("pool", made_by="run").select(["id", "prompt"])
+    rows = pool.filter(pc.is_in(pool["id"], value_set=pa.array(question_ids, pa.string())))
+    return {row["id"]: _question(row["prompt"]) for row in rows.to_pylist()}
 
 
 def _question(messages: Sequence[Mapping[str, str]]) -> str:

@@ -17,6 +17,7 @@ from pivottrace.core.intervals import fewest_trials, share_interval, share_lower
 from pivottrace.core.windows import (
     MEAN_DECIMALS,
     default_window,
+    interpolate,
     mean_known,
     window_sums,
     windows,
@@ -128,12 +129,7 @@ class CalibrationCurve:
     def at(self, ranks: npt.ArrayLike) -> CurveValues:
         """Evaluate every curve at ranks (Q,): linear between probes, constant beyond them."""
         places = np.asarray(ranks, dtype=np.float64)
-        return CurveValues(
-            **{
-                field.name: np.interp(places, self.ranks, getattr(self.values, field.name))
-                for field in fields(CurveValues)
-            }
-        )
+        return CurveValues(*interpolate(places, self.ranks, *vars(self.values).values()))
 
 
 @dataclass(frozen=True)

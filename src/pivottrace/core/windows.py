@@ -61,3 +61,19 @@ def mean_known(values: FloatArray, low: IntArray, high: IntArray) -> FloatArray:
     means = np.full(low.size, filled.sum() / known.sum())
     np.divide(window_sums(filled, low, high), counts, out=means, where=counts > 0)
     return np.round(means, MEAN_DECIMALS)
+
+
+def interpolate(at: FloatArray, knots: FloatArray, *curves: FloatArray) -> list[FloatArray]:
+    """Evaluate curves (K,) that share their knots: linear between, constant beyond, NaN at NaN.
+
+    As `np.interp` for each, but the places (Q,) are looked up once for all of them.
+    """
+    last = knots.size - 1
+    places = np.clip(at, knots[0], knots[-1])
+    # NaN sorts to the end, where the slope is 0, and stays NaN.
+    index = np.clip(np.searchsorted(knots, places, side="right") - 1, 0, last).astype(np.int32)
+    offset = places - knots[index]
+    gaps = np.diff(knots)
+    return [
+        curve[index] + np.append(np.diff(curve) / gaps, 0.0)[index] * offset for curve in curves
+    ]
