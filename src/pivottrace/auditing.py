@@ -1,4 +1,4 @@
-"""`pivottrace audit`: labels that the model contradicts steadily and confidently, for a second look.
+"""`pivottrace audit`: labels that the model contradicts steadily, for a second look.
 
 A label is listed where the majority of the sampled answers is another one, with a large share and
 the greedy answer behind it, and where the calibration says that such votes are mostly right. A
@@ -100,21 +100,24 @@ def _contradicted(run: RunDir, min_share: float) -> list[dict[str, Any]]:
     )
     greedy = run.read_parts("rollouts_greedy", "rollout", ["question_id", "answer"])
     greedy_answers = dict(zip(*(c.to_pylist() for c in greedy.columns), strict=True))
-    found = []
+    rows = [row for row in votes.to_pylist() if row["question_id"] in labels]
     with Verifier(run.config.answers.verifier, run.config.answers.timeout_s) as verifier:
-        for row in votes.to_pylist():
-            question_id, vote = row["question_id"], row["vote_answer"]
-            answer = greedy_answers[question_id]
-            if question_id not in labels or answer is None:
-                continue
-            label = labels[question_id]
-            if not verifier.check(vote, label.answer) and verifier.equal(answer, vote):
-                found.append(
-                    {
-                        "question_id": question_id, "purpose": label.purpose, "vote": vote,
-                        "label": label.answer, "vote_share": row["vote_share"],
-                    }
-                )  # fmt: skip
+        agreed = verifier.check_many(
+            [row["vote_answer"] for row in rows], [labels[r["question_id"]].answer for r in rows]
+        )
+        rows = [row for row, right in zip(rows, agreed, strict=True) if not right]
+        steady = verifier.check_many(
+            [greedy_answers[r["question_id"]] for r in rows], [r["vote_answer"] for r in rows]
+        )
+    found = []
+    for row in (row for row, same in zip(rows, steady, strict=True) if same):
+        label = labels[row["question_id"]]
+        found.append(
+            {
+                "question_id": row["question_id"], "purpose": label.purpose,
+                "label": label.answer, "vote": row["vote_answer"], "vote_share": row["vote_share"],
+            }
+        )  # fmt: skip
     return found
 
 
@@ -154,20 +157,3 @@ def _csv_text(suspects: list[Suspect]) -> str:
         cells = (getattr(suspect, name) for name in COLUMNS)
         writer.writerow([escaped(c) if isinstance(c, str) else f"{c:.4f}" for c in cells])
     return "\ufeff" + buffer.getvalue()
-
-
-def audit_lines(run: RunDir, suspects: list[Suspect]) -> list[str]:
-    """The list to print, and what to do next."""
-    from pivottrace.report.texts import field
-    from pivottrace.status import quoted
-
-    place = quoted(run.path / "audit.csv")
-    if not suspects:
-        return [f"no label is contradicted steadily where votes are reliable; wrote {place}"]
-    lines = ["label wrong?  vote right  samples  label → the model's answer  (question)"]
-    lines += [
-        f"{s.label_wrong:>11.0%} {s.vote_right:>11.0%} {s.vote_share:>8.0%}  "
-        f"{field(s.label)} → {field(s.vote)}  ({field(s.question_id)})"
-        for s in suspects
-    ]
-    return [*lines, "", f"wrote {place}; next: look at these labels again, the first ones first"]

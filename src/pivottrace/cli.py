@@ -176,7 +176,8 @@ def _label(arguments: list[str]) -> None:
 
 
 def _plan(arguments: list[str]) -> None:
-    from pivottrace.planning import make_plan, plan_lines
+    from pivottrace.planning import make_plan
+    from pivottrace.printing import plan_lines
 
     run = _open_run(arguments)
     with run.locked():
@@ -185,8 +186,9 @@ def _plan(arguments: list[str]) -> None:
 
 
 def _audit(arguments: list[str]) -> None:
-    from pivottrace.auditing import LABEL_ERROR, audit, audit_lines
+    from pivottrace.auditing import LABEL_ERROR, audit
     from pivottrace.flags import take_option
+    from pivottrace.printing import audit_lines
 
     expected = take_option(arguments, "--label-error")
     try:

@@ -113,7 +113,8 @@ class ScoreConfig(Section):
     """Which estimator ranks the pool."""
 
     estimator: str = "pivots"
-    """`pivots` (the reading and statistic of `[pivots]`), or any estimator's name."""
+    """`pivots` (the reading and statistic of `[pivots]`), any estimator's name, or `combination`:
+    fitted on probes drawn along the pivots' ranking, and used where it is better for sure."""
 
 
 class LabelsConfig(Section):

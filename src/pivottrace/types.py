@@ -90,6 +90,13 @@ EVIDENCE = pa.schema(
     ]
 )
 
+RANKING = pa.schema(  # only where a combination ranks the pool
+    [
+        ("question_id", pa.string()),
+        ("score", pa.float64()),  # of the combination, higher is more uncertain
+    ]
+)
+
 CALIBRATION = pa.schema(
     [
         ("rank", pa.float64()),

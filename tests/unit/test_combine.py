@@ -1,10 +1,16 @@
 """The combination: offered where estimators know different things, not where one knows all."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
+import report_run
 
+from pivottrace import combining
 from pivottrace.core.combine import MIN_PROBES, combine, rank_features, spearman
+from pivottrace.core.probes import rank_fractions
 from pivottrace.errors import DataError
+from pivottrace.report import build_report
 
 G = 16
 
@@ -64,3 +70,39 @@ def test_nothing_to_fit_or_to_compare() -> None:
 def test_features_are_ranks_and_missing_is_the_middle() -> None:
     found = rank_features({"a": [5.0, np.nan, 1.0, 3.0]})
     np.testing.assert_allclose(found[:, 0], [2 / 3, 0, -2 / 3, 0])
+
+
+def test_a_run_asks_for_it_and_gets_it_only_where_it_is_better(tmp_path) -> None:
+    labels, probes = {"budget": 0.6}, {"num_probes": 80}
+    run = report_run.make_run(
+        tmp_path / "run", "triage", labels=labels, calibrate=probes,
+        score={"estimator": "combination"},
+    )  # fmt: skip
+    plain = report_run.make_run(tmp_path / "plain", "triage", labels=labels, calibrate=probes)
+    facts = run.stage_facts("calibrate")["combination"]
+    drawn = [r.read_table("probes", "calibrate").to_pylist() for r in (run, plain)]
+    assert drawn[0] == drawn[1]  # along the pivots' ranking, whatever comes after
+    assert facts["used"] == facts["offered"] == (facts["low"] > 0)
+    assert plain.stage_facts("calibrate")["combination"] == {**facts, "used": False}
+    assert run.table_path("ranking").is_file() == facts["used"]
+    assert not plain.table_path("ranking").exists()
+    build_report(run, report_run.decode)
+    assert "A combination of" in (run.path / "report.html").read_text()
+
+
+def test_a_used_combination_ranks_the_pool(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(
+        combining, "combine", lambda *a, **k: replace(combine(*a, **k), offered=True)
+    )
+    run = report_run.make_run(
+        tmp_path / "run", "triage", labels={"budget": 0.6}, calibrate={"num_probes": 80},
+        score={"estimator": "combination"},
+    )  # fmt: skip
+    ranking = run.read_table("ranking", "calibrate")["score"].to_numpy()
+    triage = run.read_table("triage", "triage")
+    np.testing.assert_array_equal(triage["score"].to_numpy(), ranking)
+    np.testing.assert_allclose(triage["rank"].to_numpy(), rank_fractions(ranking))
+    evidence = run.read_table("evidence", "calibrate").to_pylist()
+    rank_of = dict(zip(triage["question_id"].to_pylist(), triage["rank"].to_pylist(), strict=True))
+    moved = np.array([abs(row["rank"] - rank_of[row["question_id"]]) for row in evidence])
+    assert 0 < moved.mean() < 0.1  # near the pool's own, by a fit without the probe

@@ -42,6 +42,8 @@ class Combination:
             uncertain. The intercept, which ranks nothing, is left out.
         penalty: the ridge's, chosen by cross-validation.
         out_of_fold: (n,) each probe's score by a fit that has not seen it.
+        folds: (n,) the fold of each probe.
+        fold_weights: (F, k) the weights of the fit that has not seen each fold.
         best_single: the estimator that ranks all probes best.
         rho: Spearman correlation of `out_of_fold` with the share of wrong rollouts, in [-1, 1];
             higher is better.
@@ -56,6 +58,8 @@ class Combination:
     weights: FloatArray
     penalty: float
     out_of_fold: FloatArray
+    folds: IntArray
+    fold_weights: FloatArray
     best_single: str
     rho: float
     single_rho: float
@@ -109,10 +113,11 @@ def combine(
     rng = np.random.default_rng(seed)
     folds = _folds(truth.size, NUM_FOLDS, rng)
     combined, single = np.empty(truth.size), np.empty(truth.size)
+    fold_weights = np.empty((NUM_FOLDS, design.shape[1]))
     for fold in range(NUM_FOLDS):
         held, seen = folds == fold, folds != fold
-        weights, _ = _fit(design[seen], truth[seen], rng)
-        combined[held] = design[held] @ weights
+        fold_weights[fold], _ = _fit(design[seen], truth[seen], rng)
+        combined[held] = design[held] @ fold_weights[fold]
         single[held] = design[held, _best(design[seen], truth[seen])]
     weights, penalty = _fit(design, truth, rng)
     wrong = 1.0 - truth
@@ -125,6 +130,8 @@ def combine(
         weights=weights,
         penalty=penalty,
         out_of_fold=combined,
+        folds=folds,
+        fold_weights=fold_weights,
         best_single=names[_best(design, truth)],
         rho=float(spearman(combined[None], wrong[None])[0]),
         single_rho=float(spearman(single[None], wrong[None])[0]),

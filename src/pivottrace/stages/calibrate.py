@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 
 from pivottrace import tables
 from pivottrace.annotate import sources
+from pivottrace.combining import combination_facts, fit_combination, rerank
 from pivottrace.core.adaptive import draw_more, num_first_probes, probe_need
 from pivottrace.core.calibrate import CurveValues, ProbeEvidence, calibrate
 from pivottrace.core.probes import default_num_probes, draw_probes, rank_fractions
@@ -49,6 +50,16 @@ def run(run: RunDir) -> None:
                 run.write_table("probes", probes)
             # A request of its own: people are asked again, now for these.
             rows += _label(run, probes.filter(pc.field("stage") == 1), verifier)
+    combination = fit_combination(run, rows) if rows else None
+    # Never forced: a run that asks for a combination keeps its first ranking where none is offered.
+    reranked = (
+        run.config.score.estimator == "combination"
+        and combination is not None
+        and combination.offered
+    )
+    if combination is not None and reranked:
+        ranking, rows = rerank(run, combination, rows)
+        run.write_table("ranking", ranking)
     run.write_table("evidence", pa.Table.from_pylist(rows, schema=EVIDENCE))
     if rows:
         run.write_table("calibration", _curve_table(run, tables.probe_evidence(rows)))
@@ -62,6 +73,7 @@ def run(run: RunDir) -> None:
         labels_allowed=sources.allowed_labels(run),
         mean_correctness=_mean(rows, lambda r: r["num_correct"] / r["num_samples"]),
         greedy_accuracy=_mean(rows, lambda r: r["greedy_right"]),
+        combination=combination_facts(combination, reranked),
         vote_accuracy=_mean(rows, lambda r: r["vote_right"]),
         **verifier.facts(),
     )
