@@ -27,7 +27,7 @@ SHARES = tuple(percent / 100 for percent in range(0, 101, 5))
 PLAN = pa.schema(
     [
         ("budget", pa.float64()),  # share of the pool, in [0, 1]
-        ("labels", pa.int64()),  # bought in all, probes included
+        ("labels", pa.int64()),  # bought in all: the probes, and what is annotated beside them
         *((route, pa.int64()) for route in ROUTES),
         ("wrong_votes", pa.float64()),  # expected share of wrong pseudo-labels; null without any
         ("learning", pa.float64()),  # expected, in units of sqrt(p(1-p)); null if not calibrated
@@ -75,21 +75,27 @@ def _calibrated(run: RunDir) -> list[dict[str, Any]]:
     scored = tables.scored_pool(run, evidence_rows)
     settings = run.config.calibrate
     ranks, size = rank_fractions(scored.scores), scored.scores.size
-    rows, results = [], []
+    rows: list[dict[str, Any]] = []
+    results = []
     for share in SHARES:
-        labels = max(int(share * size + 1e-9), len(evidence_rows))
         routed = routing.route_pool(
-            scored, budget=labels - len(evidence_rows), probes=probes, curve=curve,
-            options=tables.triage_options(run.config), window=settings.window,
-            level=settings.level, ranks=ranks,
-        )  # fmt: skip
+            scored,
+            budget=max(0, int(share * size + 1e-9) - len(evidence_rows)),
+            probes=probes,
+            curve=curve,
+            options=tables.triage_options(run.config),
+            window=settings.window,
+            level=settings.level,
+            ranks=ranks,
+        )
         assert routed.values is not None
         expected = expectation(routed.result, routed.values.vote)
         results.append(routed.result)
-        rows.append(
-            {"budget": share, "labels": labels} | routed.result.counts()
-            | {"wrong_votes": _known(expected.wrong_votes), "learning": expected.learning}
-        )  # fmt: skip
+        annotated = routed.result.route == ROUTES.index("annotate")
+        bought = len(evidence_rows) + int((annotated & (scored.probe < 0)).sum())
+        row: dict[str, Any] = {"budget": share, "labels": bought, **routed.result.counts()}
+        row |= {"wrong_votes": _known(expected.wrong_votes), "learning": expected.learning}
+        rows.append(row)
     low, high = learning_bands(
         results, probes, ranks, scored.evidence,
         window=settings.window, level=settings.level, seed=run.config.seed,
@@ -107,11 +113,12 @@ def _by_fractions(run: RunDir) -> list[dict[str, Any]]:
     for share in SHARES:
         fixed = (share, min(PAPER_FRACTIONS[1], 1.0 - share))
         options = replace(tables.triage_options(run.config), fractions=fixed)
-        labels = int(share * size + 1e-9)
         routed = routing.route_pool(
-            scored, budget=labels, probes=None, curve=None, options=options, ranks=ranks
-        )
-        rows.append({"budget": share, "labels": labels} | routed.result.counts())
+            scored, budget=int(share * size + 1e-9), probes=None, curve=None, options=options,
+            ranks=ranks,
+        )  # fmt: skip
+        counts = routed.result.counts()
+        rows.append({"budget": share, "labels": counts["annotate"], **counts})
     return rows
 
 

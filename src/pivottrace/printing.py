@@ -25,7 +25,7 @@ def plan_lines(run: RunDir, table: pa.Table) -> list[str]:
     lines = [PLAN_HEAD, *(_plan_line(row, rows[-1]["learning"]) for row in rows), ""]
     if num_probes:
         lines += [
-            f"labels count the {num_probes} probes bought; a smaller budget is those alone",
+            f"labels: the {num_probes} probes bought, and what is annotated beside them",
             "learning is relative to a budget of 100 %: a label for all that is worth one",
         ]
         following = f"pivottrace run {place}"

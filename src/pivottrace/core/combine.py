@@ -3,8 +3,10 @@
 Ours throughout (DESIGN, "Calibration and triage": "or a small combination fitted on the probes").
 
 A ridge logistic regression of correctness on every estimator's place in the pool's ranking. It is
-judged out of fold against the best single estimator, which is chosen in the same folds: choosing
-the best of several on the probes it is judged by would flatter it as fitting flatters the other.
+judged out of fold against the best single estimator. Which is that? Chosen in the same folds, it
+is as honest as the combination; but of estimators that are nearly level the folds choose the one
+that does worst on what they leave out, and the rival comes out too weak. Chosen on all probes, it
+is flattered. The better of the two is the rival: the combination has to beat both.
 """
 
 from collections.abc import Mapping, Sequence
@@ -47,8 +49,8 @@ class Combination:
         best_single: the estimator that ranks all probes best.
         rho: Spearman correlation of `out_of_fold` with the share of wrong rollouts, in [-1, 1];
             higher is better.
-        single_rho: the same for the best single estimator, chosen without the fold it is judged
-            on.
+        single_rho: the same for the best single estimator: chosen on all probes, or without the
+            fold it is judged on, whichever is higher.
         low: lower end of the interval of rho - single_rho, paired over probes.
         high: upper end.
         offered: the whole interval is above 0.
@@ -121,8 +123,13 @@ def combine(
         single[held] = design[held, _best(design[seen], truth[seen])]
     weights, penalty = _fit(design, truth, rng)
     wrong = 1.0 - truth
+    best = _best(design, truth)
+    rho, in_folds, on_all = spearman(
+        np.stack([combined, single, design[:, best]]), np.broadcast_to(wrong, (3, wrong.size))
+    )
+    rival = single if in_folds > on_all else design[:, best]
     draws = rng.integers(0, truth.size, (NUM_RESAMPLES, truth.size))
-    differences = spearman(combined[draws], wrong[draws]) - spearman(single[draws], wrong[draws])
+    differences = spearman(combined[draws], wrong[draws]) - spearman(rival[draws], wrong[draws])
     tail = (1.0 - level) / 2.0
     low, high = np.quantile(differences, (tail, 1.0 - tail))
     return Combination(
@@ -132,9 +139,9 @@ def combine(
         out_of_fold=combined,
         folds=folds,
         fold_weights=fold_weights,
-        best_single=names[_best(design, truth)],
-        rho=float(spearman(combined[None], wrong[None])[0]),
-        single_rho=float(spearman(single[None], wrong[None])[0]),
+        best_single=names[best],
+        rho=float(rho),
+        single_rho=float(max(in_folds, on_all)),
         low=float(low),
         high=float(high),
         offered=bool(low > 0.0),

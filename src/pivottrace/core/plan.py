@@ -5,6 +5,7 @@ Ours throughout. Gains are those of `core.gains`, whose bound is the paper's Pro
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +18,8 @@ from pivottrace.core.weak import with_own_votes
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
+
+Rows = TypeVar("Rows", QuestionEvidence, TriageResult)
 
 NUM_RESAMPLES = 200
 # Bands are read off at most so many questions, evenly over the ranking; more change no digit.
@@ -112,10 +115,7 @@ def learning_bands(
         (low, high), each (len(results),), in the units of `Expectation.learning`.
     """
     chosen = _evenly(ranks, MAX_BAND_QUESTIONS)
-    part = replace(
-        evidence.filled(ranks.size),
-        **{n: v[chosen] for n, v in vars(evidence.filled(ranks.size)).items() if _is_array(v)},
-    )
+    part = _part(evidence.filled(ranks.size), chosen)
     parts = [_part(result, chosen) for result in results]
     scale = ranks.size / max(chosen.size, 1)
     rng = np.random.default_rng(seed)
@@ -146,10 +146,11 @@ def _evenly(ranks: FloatArray, limit: int) -> IntArray:
     return order[places].astype(np.int64)
 
 
-def _part(result: TriageResult, chosen: IntArray) -> TriageResult:
-    arrays = {name: value[chosen] for name, value in vars(result).items() if _is_array(value)}
-    return replace(result, **arrays)
-
-
-def _is_array(value: object) -> bool:
-    return isinstance(value, np.ndarray)
+def _part(rows: Rows, chosen: IntArray) -> Rows:
+    """The chosen rows of every array."""
+    arrays: dict[str, Any] = {
+        name: values[chosen]
+        for name, values in vars(rows).items()
+        if isinstance(values, np.ndarray)
+    }
+    return replace(rows, **arrays)

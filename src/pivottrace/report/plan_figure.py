@@ -24,7 +24,7 @@ def plan_figure(rows: Sequence[dict[str, Any]], num_probes: int) -> str:
     calibrated = num_probes > 0
     with drawing():
         figure = new_figure(9.4, 3.3)
-        panels = np.atleast_1d(figure.subplots(1, 2 if calibrated else 1))
+        panels: Any = figure.subplots(1, 2 if calibrated else 1, squeeze=False)[0]
         counts = np.array([[row[route] for route in ROUTES] for row in rows], float)  # (B, 4)
         total = max(counts[0].sum(), 1.0)
         panels[0].stackplot(
