@@ -18,7 +18,7 @@ def plan_figure(rows: Sequence[dict[str, Any]], num_probes: int) -> str:
 
     Args:
         rows: rows of PLAN, by rising budget; expected values may be missing.
-        num_probes: labels that are bought already; 0 where nothing was calibrated.
+        num_probes: labels that are bought already, a dotted line; 0 where nothing was calibrated.
     """
     budget = np.array([row["budget"] for row in rows])
     calibrated = num_probes > 0
@@ -34,6 +34,8 @@ def plan_figure(rows: Sequence[dict[str, Any]], num_probes: int) -> str:
         panels[0].legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=4)
         if calibrated:
             _learning(panels[1], budget, rows)
+            for axes in panels:  # what is left of here is spent already
+                axes.axvline(num_probes / total, color=COLOURS["ink"], lw=1, ls=(0, (2, 3)))
         for axes in panels:
             axes.set(xlim=(0, 1), xlabel="label budget, share of the pool")
             axes.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
