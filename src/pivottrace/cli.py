@@ -196,6 +196,32 @@ def _study(arguments: list[str]) -> None:
     print(f"study: {quoted(folder / 'study.md')}; figures: {quoted(folder / 'study.json')}")
 
 
+def _plan(arguments: list[str]) -> None:
+    from pivottrace.planning import make_plan
+    from pivottrace.printing import plan_lines
+
+    run = _open_run(arguments)
+    with run.locked():
+        table = make_plan(run)
+    print("\n".join(plan_lines(run, table)))
+
+
+def _audit(arguments: list[str]) -> None:
+    from pivottrace.auditing import LABEL_ERROR, audit
+    from pivottrace.flags import take_option
+    from pivottrace.printing import audit_lines
+
+    expected = take_option(arguments, "--label-error")
+    try:
+        label_error = LABEL_ERROR if expected is None else float(expected)
+    except ValueError:
+        raise ConfigError(f"--label-error {expected}: give a share, such as 0.05") from None
+    run = _open_run(arguments)
+    with run.locked():
+        suspects = audit(run, label_error)
+    print("\n".join(audit_lines(run, suspects)))
+
+
 COMMANDS: dict[str, Callable[[list[str]], None]] = {
     "demo": _demo,
     "init": _init,
@@ -205,6 +231,8 @@ COMMANDS: dict[str, Callable[[list[str]], None]] = {
     "report": _report,
     "label": _label,
     "study": _study,
+    "plan": _plan,
+    "audit": _audit,
     **{
         name: _stage(name)
         for name in ("rollout", "trace", "score", "calibrate", "triage", "train", "evaluate")

@@ -113,7 +113,8 @@ class ScoreConfig(Section):
     """Which estimator ranks the pool."""
 
     estimator: str = "pivots"
-    """`pivots` (the reading and statistic of `[pivots]`), or any estimator's name."""
+    """`pivots` (the reading and statistic of `[pivots]`), any estimator's name, or `combination`:
+    fitted on probes drawn along the pivots' ranking, and used where it is better for sure."""
 
 
 class LabelsConfig(Section):
@@ -133,6 +134,9 @@ class CalibrateConfig(Section):
 
     num_probes: int | None = Field(None, ge=1)
     """By default max(64, 5 % of the pool), at most 256, within the budget."""
+    draw: Literal["systematic", "strata", "adaptive"] = "systematic"
+    """Along the ranking: evenly, one from each stretch, or half evenly and half where the first
+    half's curve is steep or undecided (people are then asked twice)."""
     window: int | None = Field(None, ge=2)
     """Probes in a sliding window; by default set from their number."""
     level: float = Field(0.9, gt=0, lt=1)

@@ -30,7 +30,12 @@ OUTPUTS: dict[str, tuple[str, ...]] = {
     "rollout": ("{}/rollouts_greedy", "{}/rollouts_sampled"),
     "trace": ("{}/signals", "reference.json"),
     "score": ("{}/scores.parquet",),
-    "calibrate": ("{}/probes.parquet", "{}/evidence.parquet", "{}/calibration.parquet"),
+    "calibrate": (
+        "{}/probes.parquet",
+        "{}/evidence.parquet",
+        "{}/calibration.parquet",
+        "{}/ranking.parquet",
+    ),
     "triage": ("{}/triage.parquet", "{}/routes"),
     "label": ("labels.sqlite",),
     "train": ("{}/train/model", "{}/train/metrics.jsonl"),

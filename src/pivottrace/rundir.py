@@ -21,7 +21,7 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from importlib.metadata import version
 from pathlib import Path
@@ -358,6 +358,22 @@ def write_parquet(path: Path, table: pa.Table) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         beside = path.with_name(f".{path.name}.tmp")
         pq.write_table(table, beside, compression="zstd")
+        _rename(beside, path)
+
+
+def write_batches(path: Path, schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> None:
+    """Write a long parquet file batch by batch, atomically. Raises as `write_parquet`.
+
+    Only texts are put into dictionaries and packed tightly: numbers that seldom repeat gain little.
+    """
+    texts = [field.name for field in schema if field.type == pa.string()]
+    packing = {name: "zstd" if name in texts else "lz4" for name in schema.names}
+    with _disk_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        beside = path.with_name(f".{path.name}.tmp")
+        with pq.ParquetWriter(beside, schema, compression=packing, use_dictionary=texts) as writer:
+            for batch in batches:
+                writer.write_batch(batch)
         _rename(beside, path)
 
 

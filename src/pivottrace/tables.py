@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from pivottrace.config import Config
-from pivottrace.core.calibrate import ProbeEvidence
+from pivottrace.core.calibrate import CalibrationCurve, CurveValues, ProbeEvidence
+from pivottrace.core.routes import TriageOptions
 from pivottrace.errors import ConfigError
 from pivottrace.estimators import ESTIMATORS
+from pivottrace.routing import Scored, read_scored
 from pivottrace.rundir import RunDir
 
 
 def driving_estimator(config: Config) -> str:
     """The estimator that ranks the pool. Raises ConfigError where there is no such one."""
     name = config.score.estimator
-    if name == "pivots":
+    if name in ("pivots", "combination"):  # a combination needs probes, drawn along the pivots
         return f"{config.pivots.reading}_{config.pivots.statistic}"
     if name not in ESTIMATORS:
         raise ConfigError(
-            f"score.estimator = {name!r} is not one of: pivots, {', '.join(ESTIMATORS)}"
+            f"score.estimator = {name!r} is not one of: pivots, combination, "
+            f"{', '.join(ESTIMATORS)}"
         )
     return name
 
@@ -28,9 +33,19 @@ def driving_estimator(config: Config) -> str:
 def driving_scores(run: RunDir) -> tuple[list[str], np.ndarray]:
     """Question ids and the driving estimator's scores (Q,); NaN for a question that failed."""
     table = run.read_table("scores", made_by="score")
-    scores = table[driving_estimator(run.config)].to_numpy(zero_copy_only=False)
+    scores = _combined_scores(run)
+    if scores is None:
+        scores = table[driving_estimator(run.config)].to_numpy(zero_copy_only=False)
     failed = np.array([f is not None for f in table["failure"].to_pylist()], dtype=bool)
     return table["question_id"].to_pylist(), np.where(failed, np.nan, scores.astype(np.float64))
+
+
+def _combined_scores(run: RunDir) -> np.ndarray | None:
+    """The combination's scores (Q,) where it ranks the pool, which it does from calibration on."""
+    if not (run.stage_facts("calibrate").get("combination") or {}).get("used"):
+        return None
+    scores: np.ndarray = run.read_table("ranking", made_by="calibrate")["score"].to_numpy()
+    return scores
 
 
 def sampled_answers(run: RunDir) -> dict[str, list[str | None]]:
@@ -55,4 +70,47 @@ def probe_evidence(rows: list[dict[str, Any]]) -> ProbeEvidence:
         vote_right=column("vote_right", bool),
         vote_abstained=column("vote_abstained", bool),
         vote_share=column("vote_share", np.float64),
+    )
+
+
+def score_files(run: RunDir) -> list[Path]:
+    """The parts of `scores`, in order. Raises RunDirError where scoring has not finished."""
+    path = run.table_path("scores")
+    if not path.is_file():
+        run.read_table("scores", made_by="score")
+    return [path]
+
+
+def scored_pool(run: RunDir, probes: list[dict[str, Any]]) -> Scored:
+    """The scored pool as arrays; `probes` are the rows of `evidence`."""
+    correctness = {row["question_id"]: row["num_correct"] / row["num_samples"] for row in probes}
+    scored = read_scored(score_files(run), driving_estimator(run.config), correctness)
+    combined = _combined_scores(run)
+    return scored if combined is None else replace(scored, scores=combined)
+
+
+def calibration_curve(run: RunDir) -> CalibrationCurve | None:
+    """The stored curve; None where no probe was labelled."""
+    table = run.read_table("calibration", made_by="calibrate")
+    if not len(table):
+        return None
+    columns = {name: table[name].to_numpy(zero_copy_only=False) for name in table.column_names}
+    ranks, sizes = columns.pop("rank"), columns.pop("window_size")
+    facts = run.stage_facts("calibrate")
+    return CalibrationCurve(
+        ranks, sizes, CurveValues(**columns), run.config.calibrate.level, facts["num_probes"]
+    )
+
+
+def triage_options(config: Config) -> TriageOptions:
+    """The triage's thresholds."""
+    settings = config.triage
+    fixed = (settings.annotate_fraction, settings.discard_fraction)
+    return TriageOptions(
+        mastered_floor=settings.mastered_floor,
+        hopeless_ceiling=settings.hopeless_ceiling,
+        vote_floor=settings.vote_floor,
+        vote_alpha=settings.vote_alpha,
+        hopeless=settings.hopeless,
+        fractions=fixed if settings.mode == "fixed" else None,
     )

@@ -87,6 +87,7 @@ PROBES = pa.schema(
         ("question_id", pa.string()),
         ("rank", pa.float64()),  # place in the ranking, in (0, 1): low is certain; ties share one
         ("score", pa.float64()),
+        ("stage", pa.int8()),  # 0; 1 for those that an adaptive draw adds once the first are known
     ]
 )
 
@@ -99,6 +100,13 @@ EVIDENCE = pa.schema(
         ("vote_abstained", pa.bool_()),
         ("vote_share", pa.float64()),  # null on an abstention
         ("greedy_right", pa.bool_()),
+    ]
+)
+
+RANKING = pa.schema(  # only where a combination ranks the pool
+    [
+        ("question_id", pa.string()),
+        ("score", pa.float64()),  # of the combination, higher is more uncertain
     ]
 )
 

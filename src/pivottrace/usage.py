@@ -17,6 +17,8 @@ MAIN: dict[str, tuple[str, str]] = {
         "FILE|RUN ... [--grid] [SETTINGS]",
         "compare the estimators on labelled pools, with intervals",
     ),
+    "plan": ("RUN", "what each label budget is expected to give, before it is spent"),
+    "audit": ("RUN [--label-error SHARE]", "labels that the model contradicts, for a second look"),
 }
 STAGES: dict[str, tuple[str, str]] = {
     "rollout": ("FILE|RUN [SETTINGS]", "one greedy trace and G samples a question"),

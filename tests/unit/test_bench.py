@@ -44,3 +44,27 @@ def test_verdicts_are_not_reused_for_other_settings(labels_matter, monkeypatch, 
     monkeypatch.setattr(labels_matter, "POOL", 7)
     with pytest.raises(ConfigError, match=r"pool: was \d+, now 7"):
         call("--seeds", "0", "--steps", "5")
+
+
+def script(name):
+    path = Path(__file__).parents[2] / "bench" / f"{name}.py"
+    spec = importlib.util.spec_from_file_location(f"bench_{name}", path)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # its dataclasses look themselves up
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_probes_are_compared_in_every_way(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["probes", "--pools", "3", "--questions", "300"])
+    script("probes").main()
+    rows = [line for line in capsys.readouterr().out.splitlines() if line.startswith("| ")]
+    assert len(rows) == 1 + 5 * 3
+    assert all(row.count("|") == rows[0].count("|") for row in rows)
+
+
+def test_triage_of_many_rows_in_parts(tmp_path, capsys):
+    bench = script("triage")
+    bench.generate(tmp_path, 5000, 3)
+    assert bench.measure(tmp_path) == 0
+    assert "5,000 rows in 3 parts" in capsys.readouterr().out

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from pivottrace.annotate.exchange import (
     ImportedAnswers,
     Request,
-    _escaped,
     _unescaped,
+    escaped,
     export_requests,
     read_answers,
 )
@@ -216,10 +216,10 @@ def test_csv_round_trip_through_spreadsheets(tmp_path, encoding, dialect):
 
 @given(st.text(alphabet="'=+-@\t\r15a,.", max_size=6))
 def test_escaping_is_undone_and_disarms(cell):
-    escaped = _escaped(cell)
-    assert _unescaped(escaped) == cell
-    if escaped[:1] in ("=", "+", "-", "@", "\t", "\r"):
-        float(escaped.replace(",", ""))  # only plain numbers may begin like a formula
+    written = escaped(cell)
+    assert _unescaped(written) == cell
+    if written[:1] in ("=", "+", "-", "@", "\t", "\r"):
+        float(written.replace(",", ""))  # only plain numbers may begin like a formula
 
 
 def test_jsonl_round_trip_and_numbers_as_written(tmp_path):

@@ -15,11 +15,11 @@ LAYERS = {
     0: {"errors", "types"},
     1: {"config", "core"},
     2: {"attention", "estimators", "rewards", "refine", "rundir", "stage_settings", "progress",
-        "verifier", "_verifier_child", "_verifier_process", "lab", "ingest"},
-    3: {"annotate", "tables", "backends", "held_out", "sampling"},
+        "verifier", "_verifier_child", "_verifier_process", "lab", "ingest", "routing"},
+    3: {"annotate", "tables", "combining", "backends", "held_out", "sampling"},
     4: {"stages"},
-    5: {"report", "validate", "pipeline", "study"},
-    6: {"status"},
+    5: {"report", "validate", "pipeline", "planning", "auditing", "study"},
+    6: {"status", "printing"},
     7: {"cli", "flags", "usage"},
 }  # fmt: skip
 LAYER_OF = {name: layer for layer, names in LAYERS.items() for name in names}

@@ -189,7 +189,7 @@ def _csv_text(rows: Sequence[Request]) -> str:
         shown = _valid_unicode(row.question.replace("\0", ""))
         if len(shown) > MAX_CELL_CHARS:
             shown = shown[:MAX_CELL_CHARS] + " … [cut; the whole question is in the pool]"
-        writer.writerow((_escaped(row.id), _escaped(shown), "", row.purpose))
+        writer.writerow((escaped(row.id), escaped(shown), "", row.purpose))
     return "\ufeff" + buffer.getvalue()
 
 
@@ -201,7 +201,7 @@ def _jsonl_text(rows: Sequence[Request]) -> str:
     return "".join(line + "\n" for line in lines)
 
 
-def _escaped(cell: str) -> str:
+def escaped(cell: str) -> str:
     """Put an apostrophe before a cell that a spreadsheet would run; `_unescaped` takes it off."""
     return "'" + cell if _FORMULA.match(cell) and not _NUMBER.fullmatch(cell) else cell
 

@@ -23,6 +23,8 @@ from pivottrace.rundir import RunDir
 
 Purpose = Literal["probe", "annotation"]
 FILES: dict[Purpose, str] = {"probe": "probes_to_label.csv", "annotation": "annotate_to_label.csv"}
+# For the second probes of an adaptive draw: the first file has answers in it by then.
+MORE_PROBES = "more_probes_to_label.csv"
 
 
 def allowed_labels(run: RunDir) -> int:
@@ -192,11 +194,29 @@ def waiting_file(run: RunDir) -> Path | None:
     if run.config.labels.source != "file" or run.is_done("label"):
         return None
     purpose: Purpose = "annotation" if run.is_done("calibrate") else "probe"
-    path = run.path / FILES[purpose]
-    known = bought(run)
-    answered = [i in known for i, asked_as in _requested(run).items() if asked_as == purpose]
+    path, known = _request_file(run, purpose), bought(run)
+    second = set(_second_probes(run)) if purpose == "probe" else set()
+    answered = [
+        i in known
+        for i, asked_as in _requested(run).items()
+        if asked_as == purpose and (i in second or not second)
+    ]
     enough = any(answered) if run.config.labels.partial else all(answered)
     return path if answered and not enough and path.is_file() else None
+
+
+def _request_file(run: RunDir, purpose: Purpose) -> Path:
+    second = purpose == "probe" and _second_probes(run)
+    return run.path / (MORE_PROBES if second else FILES[purpose])
+
+
+def _second_probes(run: RunDir) -> list[str]:
+    """Probes that an adaptive draw has added after the first were labelled."""
+    if not run.table_path("probes").is_file():
+        return []
+    probes = run.read_table("probes", made_by="calibrate")
+    chosen: list[str] = probes.filter(pc.field("stage") == 1)["question_id"].to_pylist()
+    return chosen
 
 
 def _requested(run: RunDir) -> dict[str, Purpose]:
@@ -274,11 +294,17 @@ def _ask_people(run: RunDir, missing: list[str], purpose: Purpose) -> NoReturn:
 
 
 def _write_requests(run: RunDir, missing: list[str], purpose: Purpose, path: Path | None) -> Path:
-    pool = run.read_table("pool", made_by="run").select(["id", "prompt"]).to_pylist()
-    questions = {row["id"]: _question(row["prompt"]) for row in pool}
-    path = path or run.path / FILES[purpose]
+    questions = questions_of(run, missing)
+    path = path or _request_file(run, purpose)
     export_requests(path, [Request(i, questions[i], purpose) for i in missing])
     return path
+
+
+def questions_of(run: RunDir, question_ids: Sequence[str]) -> dict[str, str]:
+    """What some questions of the pool ask, by id."""
+    pool = run.read_table("pool", made_by="run").select(["id", "prompt"])
+    rows = pool.filter(pc.is_in(pool["id"], value_set=pa.array(question_ids, pa.string())))
+    return {row["id"]: _question(row["prompt"]) for row in rows.to_pylist()}
 
 
 def _question(messages: Sequence[Mapping[str, str]]) -> str:

@@ -4,11 +4,8 @@ The paper's (DE-Venus): thresholds are read off sliding-window statistics of the
 correctness along the uncertainty ranking.
 Reconstructed or ours: the window's width, the intervals, vote reliability, learnability, and the
 floor held over a whole route by fixed-sequence testing.
-
-How a window is made. It is centred on a probe (on all probes that share its rank), is
-`default_window(n)` probes wide, is cut off at the ends of the ranking rather than shifted (a
-shifted window would be farther from the rank that it stands for), and takes in whole ties. Between
-probes the curve is linear, beyond the outermost ones constant.
+How a window is made: `core.windows`. Between probes the curve is linear, beyond the outermost ones
+constant.
 """
 
 from dataclasses import dataclass, fields
@@ -17,6 +14,14 @@ import numpy as np
 import numpy.typing as npt
 
 from pivottrace.core.intervals import fewest_trials, share_interval, share_lower_bound
+from pivottrace.core.windows import (
+    MEAN_DECIMALS,
+    default_window,
+    interpolate,
+    mean_known,
+    window_sums,
+    windows,
+)
 from pivottrace.errors import ConfigError, DataError
 
 __all__ = [
@@ -32,11 +37,6 @@ __all__ = [
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
 BoolArray = npt.NDArray[np.bool_]
-
-MIN_WINDOW = 8
-# Means are rounded so that the order of tied probes, which sums would show in the last digit,
-# cannot reach a decision.
-_MEAN_DECIMALS = 12
 
 
 @dataclass(frozen=True)
@@ -129,12 +129,7 @@ class CalibrationCurve:
     def at(self, ranks: npt.ArrayLike) -> CurveValues:
         """Evaluate every curve at ranks (Q,): linear between probes, constant beyond them."""
         places = np.asarray(ranks, dtype=np.float64)
-        return CurveValues(
-            **{
-                field.name: np.interp(places, self.ranks, getattr(self.values, field.name))
-                for field in fields(CurveValues)
-            }
-        )
+        return CurveValues(*interpolate(places, self.ranks, *vars(self.values).values()))
 
 
 @dataclass(frozen=True)
@@ -156,18 +151,6 @@ class RouteFloor:
     lower_bound: float
     floor: float
     alpha: float
-
-
-def default_window(num_probes: int) -> int:
-    """Return the window's width in probes: n^(2/3), at least 8 (16 of 64, 40 of 256).
-
-    A wider window has less variance and more smoothing bias. Exponent 4/5 balances the two, but
-    intervals that know nothing of the bias need a narrower window. In simulation with 64 probes
-    the 90 % bands of this width cover 94 % or more of a steep curve, those of 24 probes 74 %.
-
-    Source: ours; the paper's width is not in the fragments that we hold.
-    """
-    return max(MIN_WINDOW, round(num_probes ** (2 / 3)))
 
 
 def calibrate(
@@ -202,25 +185,25 @@ def calibrate(
     if window is not None and window < 1:
         raise ConfigError(f"window is {window}; give at least 1 probe")
     order = np.argsort(probes.ranks, kind="stable")
-    knots, low, high = _windows(probes.ranks[order], window or default_window(num_probes))
+    knots, low, high = windows(probes.ranks[order], window or default_window(num_probes))
     sizes = (high - low).astype(np.float64)
 
     samples = probes.num_samples[order].astype(np.float64)
     correct = probes.num_correct[order] / samples
     spread = correct * (1.0 - correct) * samples / (samples - 1.0)
-    mu = _window_sums(correct, low, high) / sizes
-    num_right = _window_sums(probes.vote_right[order].astype(np.float64), low, high)
-    mu_low, mu_high = share_interval(np.round(mu * sizes, _MEAN_DECIMALS), sizes, level)
+    mu = window_sums(correct, low, high) / sizes
+    num_right = window_sums(probes.vote_right[order].astype(np.float64), low, high)
+    mu_low, mu_high = share_interval(np.round(mu * sizes, MEAN_DECIMALS), sizes, level)
     vote_low, vote_high = share_interval(num_right, sizes, level)
     values = CurveValues(
-        mu=np.round(mu, _MEAN_DECIMALS),
+        mu=np.round(mu, MEAN_DECIMALS),
         mu_low=mu_low,
         mu_high=mu_high,
         vote=(num_right + 0.5) / (sizes + 1.0),
         vote_low=vote_low,
         vote_high=vote_high,
-        learnability=np.round(_window_sums(spread, low, high) / sizes, _MEAN_DECIMALS),
-        vote_share=_mean_known(probes.vote_share[order], low, high),
+        learnability=np.round(window_sums(spread, low, high) / sizes, MEAN_DECIMALS),
+        vote_share=mean_known(probes.vote_share[order], low, high),
     )
     return CalibrationCurve(knots, high - low, values, level, num_probes)
 
@@ -279,35 +262,3 @@ def route_reliability(
     return RouteFloor(
         end, int(lengths[last]), int(num_right[last]), float(bounds[last]), floor, alpha
     )
-
-
-def _windows(ranks: FloatArray, width: int) -> tuple[FloatArray, IntArray, IntArray]:
-    """Return distinct ranks (K,) and the slice [low, high) of sorted probes around each."""
-    knots, first = np.unique(ranks, return_index=True)
-    end = np.append(first[1:], ranks.size)
-    reach = np.maximum(width - (end - first) + 1, 0) // 2  # probes to add on either side
-    low = np.maximum(first - reach, 0)
-    high = np.minimum(end + reach, ranks.size)
-    # Whole ties: which of the questions that share a rank came first must not matter.
-    low = np.searchsorted(ranks, ranks[low], side="left")
-    high = np.searchsorted(ranks, ranks[high - 1], side="right")
-    return knots, low.astype(np.int64), high.astype(np.int64)
-
-
-def _window_sums(values: FloatArray, low: IntArray, high: IntArray) -> FloatArray:
-    """Sum values[low:high] for every window; direct sums, so zeros stay exactly zero."""
-    slices = np.stack([low, high], axis=1).ravel()
-    sums: FloatArray = np.add.reduceat(np.append(values, 0.0), slices)[::2]
-    return sums
-
-
-def _mean_known(values: FloatArray, low: IntArray, high: IntArray) -> FloatArray:
-    """Mean of the values that are not NaN; windows without one take the mean of all."""
-    known = ~np.isnan(values)
-    if not known.any():
-        return np.full(low.size, np.nan)
-    filled = np.where(known, values, 0.0)
-    counts = _window_sums(known.astype(np.float64), low, high)
-    means = np.full(low.size, filled.sum() / known.sum())
-    np.divide(_window_sums(filled, low, high), counts, out=means, where=counts > 0)
-    return np.round(means, _MEAN_DECIMALS)

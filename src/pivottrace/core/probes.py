@@ -1,10 +1,12 @@
 """Where a question stands in the ranking, and which questions are drawn as probes.
 
 The paper's (DE-Venus): rank the pool by uncertainty, draw a small probe set across the ranking.
-Ours: systematic sampling, the probe numbers, tied scores share one rank.
+Ours: systematic and stratified sampling, the probe numbers, tied scores share one rank. Drawing
+more where it is needed is in `core.adaptive`.
 """
 
 import math
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +15,7 @@ from pivottrace.errors import BudgetError, ConfigError, DataError
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
+Draw = Literal["systematic", "strata", "adaptive"]
 
 MIN_PROBES = 64
 MAX_PROBES = 256
@@ -78,16 +81,24 @@ def default_num_probes(pool_size: int, budget: int) -> int:
     return min(wanted, budget, pool_size)
 
 
-def draw_probes(scores: npt.ArrayLike, num_probes: int, seed: int) -> IntArray:
-    """Draw probes evenly over the ranking: systematic sampling from a seeded start.
+def draw_probes(
+    scores: npt.ArrayLike,
+    num_probes: int,
+    seed: int,
+    method: Literal["systematic", "strata"] = "systematic",
+) -> IntArray:
+    """Draw probes evenly over the ranking.
 
-    The ranking is cut into `num_probes` equal stretches and the same place is taken in each, so
-    each scored question is drawn with the same chance. Ties stand in input order.
+    The ranking is cut into `num_probes` equal stretches and one question is drawn from each, so
+    that each scored question is drawn with the same chance (with strata up to the rounding of a
+    stretch to whole questions). Systematic: at the same place in each stretch, from one seeded
+    start. Strata: at a place of its own in each. Ties stand in input order.
 
     Args:
         scores: (Q,) uncertainty; NaN (no score) is never drawn.
         num_probes: how many; all scored questions where there are fewer.
-        seed: of the start, the only randomness.
+        seed: the only randomness.
+        method: how a place in a stretch is chosen.
 
     Returns:
         Indices into `scores`, distinct, in ranking order.
@@ -96,15 +107,19 @@ def draw_probes(scores: npt.ArrayLike, num_probes: int, seed: int) -> IntArray:
         ConfigError: a negative `num_probes`.
         DataError: `scores` is not one-dimensional.
 
-    Source: DE-Venus ("across the ranking"); the sampling scheme is ours.
+    Source: DE-Venus ("across the ranking"); the sampling schemes are ours.
     """
     if num_probes < 0:
         raise ConfigError(f"num_probes is {num_probes}; give 0 or more")
     order = rank_order(scores)
-    if num_probes >= order.size:
-        return order
-    step = order.size / max(num_probes, 1)
-    start = np.random.default_rng(seed).random() * step
+    if num_probes >= order.size or num_probes == 0:
+        return order[:num_probes]
+    rng = np.random.default_rng(seed)
+    step = order.size / num_probes
+    if method == "strata":
+        edges = np.floor(step * np.arange(num_probes + 1) + 0.5).astype(np.int64)
+        return order[rng.integers(edges[:-1], edges[1:])]
+    start = rng.random() * step
     # step > 1, so neighbouring places never fall on the same question.
     places = np.floor(start + step * np.arange(num_probes)).astype(np.int64)
     return order[np.minimum(places, order.size - 1)]

@@ -54,6 +54,7 @@ __all__ = [
 
 FloatArray = npt.NDArray[np.float64]
 BoolArray = npt.NDArray[np.bool_]
+IntArray = npt.NDArray[np.int64]
 
 
 def triage(
@@ -178,13 +179,23 @@ def _route_auction(
     """Give labels to the best priorities; ties to the more uncertain, then the lower index."""
     hopeless = curve.mu <= options.hopeless_ceiling
     bidders = np.flatnonzero(board.open() & ((priority > 0.0) | hopeless))
-    order = np.lexsort((bidders, -board.ranks[bidders], -priority[bidders]))
     won = np.zeros(board.route.size, dtype=bool)
-    won[bidders[order[:budget]]] = True
+    won[_highest(bidders, priority, board.ranks, budget)] = True
     board.put(won & hopeless, Route.ANNOTATE, Reason.ANNOTATE_HOPELESS)
     board.put(won, Route.ANNOTATE, Reason.ANNOTATE_GAIN)
     # Their votes are almost surely wrong: without a label they are not trained on.
     board.put(hopeless, Route.DEFER, Reason.DEFER_BUDGET)
+
+
+def _highest(bidders: IntArray, priority: FloatArray, ranks: FloatArray, budget: int) -> IntArray:
+    """The `budget` best of the bidders; only those level with the last one need sorting."""
+    if budget >= bidders.size or budget == 0:
+        return bidders[:budget]
+    bids = priority[bidders]
+    last = np.partition(bids, bids.size - budget)[bids.size - budget]
+    sure, level = bidders[bids > last], bidders[bids == last]
+    order = np.lexsort((level, -ranks[level]))
+    return np.concatenate([sure, level[order[: budget - sure.size]]])
 
 
 def _route_unlabelled(

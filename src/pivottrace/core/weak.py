@@ -19,6 +19,7 @@ from pivottrace.core.calibrate import (
     route_reliability,
 )
 from pivottrace.core.routes import TriageOptions
+from pivottrace.core.windows import interpolate
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -88,9 +89,15 @@ def with_own_votes(
     """
     shares = np.where(probes.vote_abstained, 0.0, probes.vote_share)
     along = replace(probes, ranks=vote_risk(probes.ranks, shares))
-    own = calibrate(along, **settings).at(vote_risk(ranks, vote_share))
+    own, risk = calibrate(along, **settings), vote_risk(ranks, vote_share)
+    known = ~np.isnan(risk)
+
     names = ("vote", "vote_low", "vote_high")
-    known = ~np.isnan(own.vote)
+    found = interpolate(risk, own.ranks, *(getattr(own.values, name) for name in names))
     return replace(
-        values, **{n: np.where(known, getattr(own, n), getattr(values, n)) for n in names}
+        values,
+        **{
+            name: np.where(known, at_own_risk, getattr(values, name))
+            for name, at_own_risk in zip(names, found, strict=True)
+        },
     )

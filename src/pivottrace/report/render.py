@@ -209,6 +209,7 @@ def _ranking(run: RunDir) -> dict[str, Any] | None:
         "correlations": correlations,
         "driving": driving,
         "verdict": _verdict(correlations, driving),
+        "combination": run.stage_facts("calibrate").get("combination"),
     }
 
 

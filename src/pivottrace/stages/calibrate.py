@@ -6,11 +6,15 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from pivottrace import tables
 from pivottrace.annotate import sources
+from pivottrace.combining import combination_facts, fit_combination, rerank
+from pivottrace.core.adaptive import draw_more, num_first_probes, probe_need
 from pivottrace.core.calibrate import CurveValues, ProbeEvidence, calibrate
 from pivottrace.core.probes import default_num_probes, draw_probes, rank_fractions
+from pivottrace.core.routes import TriageOptions
 from pivottrace.errors import BudgetError
 from pivottrace.rundir import RunDir
 from pivottrace.types import CALIBRATION, EVIDENCE, PROBES
@@ -26,15 +30,36 @@ def run(run: RunDir) -> None:
     if run.is_done("calibrate"):
         return
     ids, scores = tables.driving_scores(run)
+    num_probes = _num_probes(run, len(ids))
+    how = run.config.calibrate.draw
+    adaptive = how == "adaptive"
+    num_first = num_first_probes(num_probes) if adaptive else num_probes
     if not run.begun_facts("calibrate"):
         # No label was bought for probes yet, so they may still follow the settings.
-        run.write_table("probes", _draw(run, ids, scores))
-    probes = run.read_table("probes", made_by="calibrate").to_pylist()
-    chosen = [row["question_id"] for row in probes]
-    truths = sources.obtain(run, chosen, "probe")
-    labelled = [row for row in probes if row["question_id"] in truths]
+        chosen = draw_probes(
+            scores, num_first, run.config.seed, "strata" if how == "strata" else "systematic"
+        )
+        run.write_table("probes", _probe_table(ids, scores, chosen, 0))
     with Verifier(run.config.answers.verifier, run.config.answers.timeout_s) as verifier:
-        rows = _evidence(run, labelled, truths, verifier)
+        probes = run.read_table("probes", made_by="calibrate")
+        rows = _label(run, probes.filter(pc.field("stage") == 0), verifier)
+        if adaptive and rows:
+            if not pc.any(pc.equal(probes["stage"], 1)).as_py():
+                more = _draw_more(run, ids, scores, rows, num_probes - num_first)
+                probes = pa.concat_tables([probes, more])
+                run.write_table("probes", probes)
+            # A request of its own: people are asked again, now for these.
+            rows += _label(run, probes.filter(pc.field("stage") == 1), verifier)
+    combination = fit_combination(run, rows) if rows else None
+    # Never forced: a run that asks for a combination keeps its first ranking where none is offered.
+    reranked = (
+        run.config.score.estimator == "combination"
+        and combination is not None
+        and combination.offered
+    )
+    if combination is not None and reranked:
+        ranking, rows = rerank(run, combination, rows)
+        run.write_table("ranking", ranking)
     run.write_table("evidence", pa.Table.from_pylist(rows, schema=EVIDENCE))
     if rows:
         run.write_table("calibration", _curve_table(run, tables.probe_evidence(rows)))
@@ -43,34 +68,62 @@ def run(run: RunDir) -> None:
     run.mark_done(
         "calibrate",
         num_probes=len(rows),
-        labels_asked=sources.num_asked(run, chosen, "probe"),
+        labels_asked=sources.num_asked(run, probes["question_id"].to_pylist(), "probe"),
         labels_used=sources.store(run).used,
         labels_allowed=sources.allowed_labels(run),
         mean_correctness=_mean(rows, lambda r: r["num_correct"] / r["num_samples"]),
         greedy_accuracy=_mean(rows, lambda r: r["greedy_right"]),
+        combination=combination_facts(combination, reranked),
         vote_accuracy=_mean(rows, lambda r: r["vote_right"]),
         **verifier.facts(),
     )
 
 
-def _draw(run: RunDir, ids: list[str], scores: np.ndarray) -> pa.Table:
+def _num_probes(run: RunDir, num_questions: int) -> int:
     allowed = sources.allowed_labels(run)
     wanted = run.config.calibrate.num_probes
     if wanted is not None and wanted > allowed:
         raise BudgetError(
             f"calibrate.num_probes = {wanted} is more than the {allowed} labels of labels.budget"
         )
-    num = default_num_probes(len(ids), allowed) if wanted is None else wanted
-    chosen = draw_probes(scores, num, run.config.seed)
-    ranks = rank_fractions(scores)
-    return pa.table(
-        {
-            "question_id": [ids[i] for i in chosen],
-            "rank": ranks[chosen],
-            "score": scores[chosen],
-        },
-        schema=PROBES,
-    )
+    return default_num_probes(num_questions, allowed) if wanted is None else wanted
+
+
+def _draw_more(
+    run: RunDir,
+    ids: list[str],
+    scores: np.ndarray,
+    evidence: list[dict[str, Any]],
+    num_probes: int,
+) -> pa.Table:
+    """The second stage of an adaptive draw, by the first one's curve."""
+    settings = run.config.calibrate
+    curve = calibrate(tables.probe_evidence(evidence), settings.window, settings.level)
+    # The defaults, not the run's: its thresholds may still change once probes are labelled.
+    thresholds = (TriageOptions.mastered_floor, TriageOptions.hopeless_ceiling)
+    need = probe_need(curve, rank_fractions(scores), thresholds)
+    place = {question_id: i for i, question_id in enumerate(ids)}
+    first = run.read_table("probes", made_by="calibrate")["question_id"].to_pylist()
+    drawn = [place[question_id] for question_id in first]
+    chosen = draw_more(scores, drawn, need, num_probes, run.config.seed)
+    return _probe_table(ids, scores, chosen, 1)
+
+
+def _probe_table(ids: list[str], scores: np.ndarray, chosen: np.ndarray, stage: int) -> pa.Table:
+    columns = {
+        "question_id": [ids[i] for i in chosen],
+        "rank": rank_fractions(scores)[chosen],
+        "score": scores[chosen],
+        "stage": np.full(chosen.size, stage, np.int8),
+    }
+    return pa.table(columns, schema=PROBES)
+
+
+def _label(run: RunDir, probes: pa.Table, verifier: Verifier) -> list[dict[str, Any]]:
+    """Get the labels of some probes; rows of `evidence` for those that have one."""
+    truths = sources.obtain(run, probes["question_id"].to_pylist(), "probe")
+    labelled = [row for row in probes.to_pylist() if row["question_id"] in truths]
+    return _evidence(run, labelled, truths, verifier)
 
 
 def _evidence(

@@ -1,0 +1,167 @@
+"""Plans and audits on a fabricated run, and the numbers behind them."""
+
+import csv
+import json
+
+import numpy as np
+import polars as pl
+import pytest
+import report_run
+
+from pivottrace.auditing import audit
+from pivottrace.cli import main
+from pivottrace.core.audit import wrong_label_chance
+from pivottrace.core.plan import CostModel
+from pivottrace.errors import ConfigError
+from pivottrace.planning import cost_model, make_plan
+from pivottrace.rundir import RunDir
+from pivottrace.stages import calibrate
+
+
+@pytest.fixture(scope="module")
+def calibrated(tmp_path_factory) -> RunDir:
+    return report_run.make_run(tmp_path_factory.mktemp("plan") / "run", "calibrate")
+
+
+def test_a_plan_adds_up(calibrated) -> None:
+    rows = make_plan(calibrated).to_pylist()
+    assert [row["budget"] for row in rows] == pytest.approx(np.arange(0, 1.01, 0.05))
+    probes = calibrated.stage_facts("calibrate")["num_probes"]
+    bought = set(calibrated.read_table("evidence", "calibrate")["question_id"].to_pylist())
+    for row in rows:
+        assert sum(row[r] for r in ("annotate", "weak", "discard", "defer")) == 160
+        assert probes <= row["labels"] <= max(int(160 * row["budget"] + 1e-9), probes)
+        assert row["annotate"] <= row["labels"]
+        assert row["learning_low"] <= row["learning_high"]
+        assert 0 <= (row["wrong_votes"] or 0) <= 1
+    learning = [row["learning"] for row in rows]
+    assert learning == sorted(learning)  # a label more never teaches less
+    assert rows[0]["labels"] == len(bought)
+    assert rows[-1]["weak"] == 0
+
+
+def test_a_plan_repeats_and_is_written_four_ways(calibrated) -> None:
+    make_plan(calibrated)
+    paths = [calibrated.round_path / f"plan.{kind}" for kind in ("parquet", "csv", "json", "svg")]
+    first = [path.read_bytes() for path in paths]
+    table = make_plan(calibrated)
+    assert [path.read_bytes() for path in paths] == first
+    assert pl.read_csv(paths[1])["annotate"].to_list() == table["annotate"].to_pylist()
+    assert len(json.loads(paths[2].read_text())["rows"]) == 21
+    assert b"<svg" in first[3]
+
+
+def test_a_plan_of_a_budget_is_what_triage_then_does(tmp_path, calibrated) -> None:
+    run = report_run.make_run(tmp_path / "run", "triage")  # a budget of 30 %
+    plan = {round(row["budget"], 2): row for row in make_plan(run).to_pylist()}[0.3]
+    assert {route: plan[route] for route in run.stage_facts("triage")["counts"]} == (
+        run.stage_facts("triage")["counts"]
+    )
+
+
+def test_costs_come_from_the_runs_own_rates(calibrated) -> None:
+    costs = cost_model(calibrated)
+    assert costs.response_tokens == 1  # the fabricated samples have one token each
+    assert costs.prompt_tokens == 2
+    tokens = sum(len(words) for i, (words, _) in enumerate(report_run.World(160, None).traces)
+                 if i != 11)  # fmt: skip
+    assert costs.generated_per_s == pytest.approx((tokens + 160 * 8) / 41.2)
+    assert costs.traced_per_s == pytest.approx((tokens + 320) / 6.3)
+    model = CostModel(100.0, 1000.0, 10.0, 40.0, 8)
+    assert model.tokens(5) == 1600
+    assert model.seconds(5) == pytest.approx(1600 / 100 + 3 * (1600 + 400) / 1000)
+
+
+def test_without_labels_only_counts(tmp_path, capsys) -> None:
+    run = report_run.make_run(tmp_path / "run", "score")
+    assert main(["plan", str(run.path)]) == 0
+    printed = capsys.readouterr().out
+    assert "no probe is labelled, so nothing is known of correctness" in printed
+    assert f"next: pivottrace calibrate {run.path}" in printed
+    rows = pl.read_parquet(run.round_path / "plan.parquet")
+    assert rows["learning"].null_count() == rows["wrong_votes"].null_count() == 21
+    assert rows["annotate"].to_list()[:3] == [0, 8, 16]
+    assert not (run.path / "labels.sqlite").exists() or not calibrate_labels(run)
+
+
+def calibrate_labels(run: RunDir) -> int:
+    return len(report_run.calibrate.sources.bought(run))
+
+
+def test_the_plan_is_printed(calibrated, capsys) -> None:
+    assert main(["plan", str(calibrated.path)]) == 0
+    printed = capsys.readouterr().out
+    assert printed.count(" %") > 21
+    assert "labels: the 40 probes bought" in printed
+    assert printed.strip().endswith(f"next: pivottrace run {calibrated.path}")
+
+
+def test_a_plan_before_scores_names_the_command(tmp_path, capsys) -> None:
+    run = report_run.make_run(tmp_path / "run", "trace")
+    assert main(["plan", str(run.path)]) == 1
+    assert f"pivottrace score {run.path}" in capsys.readouterr().err
+
+
+def spoiled(path, monkeypatch, count: int) -> tuple[RunDir, set[str]]:
+    """A run in which some labels of questions that the model has mastered are wrong."""
+    run = report_run.make_run(path, "score", labels={"budget": 0.6}, calibrate={"num_probes": 64})
+    scores = run.read_table("scores", "score").to_pylist()
+    sure = [r["question_id"] for r in scores if r["vote_share"] == 1.0]
+    pool = run.read_table("pool", "run").to_pylist()
+    truth = {row["id"]: row["answer"] for row in pool}
+    mastered = {i for i in sure if truth[i] == {r["question_id"]: r["vote_answer"]
+                                                for r in scores}[i]}  # fmt: skip
+    obtain = calibrate.sources.obtain
+    planted: set[str] = set()
+
+    def lie(run, ids, purpose):
+        chosen = [i for i in ids if i in mastered][:count]
+        planted.update(chosen)
+        calibrate.sources._store_labels(run, [(i, "999", "column", purpose) for i in chosen])
+        return obtain(run, ids, purpose)
+
+    monkeypatch.setattr(calibrate.sources, "obtain", lie)
+    calibrate.run(run)
+    return run, planted
+
+
+def test_planted_wrong_labels_are_found_first(tmp_path, monkeypatch, capsys) -> None:
+    run, planted = spoiled(tmp_path / "run", monkeypatch, 3)
+    assert len(planted) == 3
+    suspects = audit(run)
+    assert {s.question_id for s in suspects[:3]} == planted
+    chances = [s.label_wrong for s in suspects]
+    assert chances == sorted(chances, reverse=True)
+    for suspect in suspects[:3]:
+        assert suspect.label == "999"
+        assert suspect.vote_share == 1.0
+        assert suspect.vote_right > 0.6
+        assert "marbles" in suspect.question
+    with (run.path / "audit.csv").open(encoding="utf-8-sig") as file:
+        rows = list(csv.DictReader(file))
+    assert {row["question_id"] for row in rows[:3]} == planted
+    assert main(["audit", str(run.path), "--label-error", "0.2"]) == 0
+    printed = capsys.readouterr().out
+    assert "999 → " in printed
+    assert audit(run, 0.2)[0].label_wrong > suspects[0].label_wrong
+
+
+def test_sound_labels_are_not_suspected(calibrated, capsys) -> None:
+    assert [s for s in audit(calibrated) if s.label_wrong > 0.3] == []
+    assert main(["audit", str(calibrated.path), "--label-error", "x"]) == 2
+    assert "give a share, such as 0.05" in capsys.readouterr().err
+
+
+def test_an_audit_without_probes_says_so(tmp_path, capsys) -> None:
+    run = report_run.make_run(tmp_path / "run", "score")
+    assert main(["audit", str(run.path)]) == 1
+    assert f"pivottrace calibrate {run.path}" in capsys.readouterr().err
+
+
+def test_chances_by_bayes() -> None:
+    # Of 1,000 questions with m = 0.9 and e = 0.1: 100 wrong labels, all contradicted; 900 right
+    # ones, of which 90 meet a wrong vote.
+    assert wrong_label_chance([0.9], 0.1)[0] == pytest.approx(100 / 190)
+    np.testing.assert_allclose(wrong_label_chance([0.0, 1.0], 0.1), [0.1, 1.0])
+    with pytest.raises(ConfigError, match="between 0 and 1"):
+        wrong_label_chance([0.5], 0.0)

@@ -1,0 +1,135 @@
+"""The three ways to draw probes, and the stage that asks for them once or twice."""
+
+import csv
+import math
+
+import numpy as np
+import pytest
+import report_run
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pivottrace.annotate import sources
+from pivottrace.core.adaptive import draw_more, num_first_probes, probe_need
+from pivottrace.core.calibrate import ProbeEvidence, calibrate
+from pivottrace.core.probes import draw_probes, rank_fractions
+from pivottrace.errors import DataError, LabelsNeeded
+from pivottrace.rundir import RunDir
+from pivottrace.stages import calibrate as stage
+
+SIZES = st.integers(0, 300)
+
+
+def some_scores(size: int, seed: int) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    scores = rng.integers(0, 20, size).astype(float)
+    scores[rng.random(size) < 0.1] = np.nan
+    return scores
+
+
+@settings(max_examples=100, deadline=None)
+@given(SIZES, st.integers(0, 80), st.integers(0, 99))
+def test_strata_take_one_from_each_stretch(size: int, wanted: int, seed: int) -> None:
+    scores = some_scores(size, seed)
+    drawn = draw_probes(scores, wanted, seed, "strata").tolist()
+    order = draw_probes(scores, size, seed).tolist()
+    assert len(drawn) == len(set(drawn)) == min(wanted, len(order))
+    if 0 < wanted < len(order):
+        edges = [math.floor(k * len(order) / wanted + 0.5) for k in range(wanted + 1)]
+        for k, index in enumerate(drawn):
+            assert edges[k] <= order.index(index) < edges[k + 1]
+
+
+@settings(max_examples=150, deadline=None)
+@given(SIZES, st.integers(0, 80), st.integers(0, 99), st.booleans())
+def test_more_probes_are_new_ones_within_the_number(
+    size: int, wanted: int, seed: int, needless: bool
+) -> None:
+    scores = some_scores(size, seed)
+    need = np.zeros(size) if needless else np.random.default_rng(seed).exponential(1, size) ** 3
+    num_first = num_first_probes(wanted)
+    first = draw_probes(scores, num_first, seed)
+    more = draw_more(scores, first, need, wanted - num_first, seed)
+    both = [*first.tolist(), *more.tolist()]
+    assert len(both) == len(set(both)) == min(wanted, int((~np.isnan(scores)).sum()))
+    assert not np.isnan(scores[both]).any()
+    assert more.tolist() == draw_more(scores, first, need, wanted - num_first, seed).tolist()
+
+
+def test_more_probes_go_where_they_are_needed() -> None:
+    need = np.where(np.arange(1000) < 200, 4.0, 1.0)
+    drawn = np.concatenate(
+        [draw_more(np.arange(1000.0), [500], need, 40, seed) for seed in range(200)]
+    )
+    shares = np.bincount(drawn, minlength=1000) / 200
+    assert shares[:200].sum() == pytest.approx(20, abs=0.5)  # 800 of 1,600
+    assert shares[500] == 0
+    np.testing.assert_allclose(shares[:200].reshape(10, 20).mean(axis=1), 0.1, atol=0.02)
+    with pytest.raises(DataError, match="need must have"):
+        draw_more([1.0, 2.0], [], [1.0, -1.0], 1, 0)
+
+
+def test_a_step_draws_more_probes_than_a_plain() -> None:
+    ranks = (np.arange(32) + 0.5) / 32
+    correct = np.where(ranks < 0.6, 15, 2)
+    rows = ProbeEvidence(
+        ranks, correct, np.full(32, 16), correct > 8, np.zeros(32, bool), np.full(32, 0.9)
+    )
+    need = probe_need(calibrate(rows), [0.3, 0.6, 0.9, np.nan], (1.0, 0.0))
+    assert need[1] > 0.4
+    assert need[[0, 2, 3]].tolist() == [0, 0, 0]
+    undecided = probe_need(calibrate(rows), [0.3, 0.6, 0.9], (0.95, 0.0))
+    assert undecided[0] > 0.1
+
+
+@pytest.mark.parametrize("partial", [False, True])
+def test_an_adaptive_run_asks_people_twice(tmp_path, partial) -> None:
+    labels = {"budget": 0.3, "source": "file", "partial": partial}
+    run = report_run.make_run(
+        tmp_path / "run", "score", labels=labels,
+        calibrate={"num_probes": 21, "draw": "adaptive"},
+    )  # fmt: skip
+    truth = dict(
+        zip(*(run.read_table("pool", "run")[n].to_pylist() for n in ("id", "answer")), strict=True)
+    )
+    asked = []
+    for name in ("probes_to_label.csv", "more_probes_to_label.csv"):
+        with pytest.raises(LabelsNeeded, match="probe questions"):
+            stage.run(RunDir.open(run.path))
+        file = run.path / name
+        assert sources.waiting_file(RunDir.open(run.path)) == file
+        with file.open(encoding="utf-8-sig") as opened:
+            ids = [row["id"] for row in csv.DictReader(opened)]
+        asked.append(ids)
+        given_ = ids[1:] if partial else ids
+        file.write_text("id,answer\n" + "".join(f"{i},{truth[i]}\n" for i in given_))
+        sources.import_file(run, file)
+    stage.run(RunDir.open(run.path))
+    assert [len(ids) for ids in asked] == [11, 10]
+    assert not set(asked[0]) & set(asked[1])
+    facts = run.stage_facts("calibrate")
+    assert facts["num_probes"] == (19 if partial else 21)
+    assert sources.store(run).used == facts["num_probes"]
+    probes = run.read_table("probes", "calibrate")
+    assert probes["question_id"].to_pylist() == asked[0] + asked[1]
+
+
+def test_an_adaptive_run_repeats_and_keeps_the_budget(tmp_path) -> None:
+    def probes(name: str) -> list[dict]:
+        run = report_run.make_run(
+            tmp_path / name, "calibrate", calibrate={"num_probes": 40, "draw": "adaptive"}
+        )
+        assert sources.store(run).used == 40
+        return run.read_table("probes", "calibrate").to_pylist()
+
+    one = probes("one")
+    assert one == probes("two")
+    ranks = [row["rank"] for row in one]
+    assert ranks[:20] == sorted(ranks[:20])
+    assert ranks[20:] == sorted(ranks[20:])
+
+
+def test_rank_fractions_and_draws_agree_on_what_is_scored() -> None:
+    scores = np.array([np.nan, 2.0, 1.0])
+    assert draw_probes(scores, 9, 0, "strata").tolist() == [2, 1]
+    assert np.isnan(rank_fractions(scores)[0])
