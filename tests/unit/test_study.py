@@ -4,12 +4,12 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from scipy.stats import spearmanr
 
 from pivottrace.config import parse_config
-from pivottrace.core.calibrate import ProbeEvidence
-from pivottrace.study.calibrations import WAYS
+from pivottrace.core.probes import draw_probes
 from pivottrace.study.comparison import compare
-from pivottrace.study.evidence import PoolEvidence, default_pivots, inferences
+from pivottrace.study.evidence import PoolEvidence, combined_score, default_pivots, inferences
 from pivottrace.study.picture import draw
 from pivottrace.study.pivot_scores import PivotSettings, pivot_scores
 
@@ -34,6 +34,7 @@ def make_pool(seed, num=80, **scores):
         wrong=rng.random(num) > correctness,
         correctness=correctness,
         vote_right=correctness > 0.5,
+        sampled=correctness,
         num_failed=0,
     )
 
@@ -107,21 +108,24 @@ def test_pivots_under_other_settings():
     }  # fmt: skip
 
 
-@pytest.mark.parametrize("way", WAYS)
-def test_every_calibration_reads_a_falling_curve(way):
-    ranks = (np.arange(64) + 0.5) / 64
-    correct = np.round(16 * (1 - ranks)).astype(int)
-    nothing = np.zeros(64, dtype=bool)
-    probes = ProbeEvidence(ranks, correct, np.full(64, 16), nothing, nothing, np.full(64, np.nan))
-    places = np.array([0.1, 0.5, 0.9])
-    assert WAYS[way](probes, places) == pytest.approx(1 - places, abs=0.1)
-
-
-@pytest.mark.parametrize("way", WAYS)
-@pytest.mark.parametrize("right", [0, 16])
-def test_every_calibration_bears_all_right_and_all_wrong(way, right):
-    ranks, nothing = (np.arange(64) + 0.5) / 64, np.zeros(64, dtype=bool)
-    probes = ProbeEvidence(
-        ranks, np.full(64, right), np.full(64, 16), nothing, nothing, np.full(64, np.nan)
-    )
-    assert WAYS[way](probes, ranks) == pytest.approx(right / 16, abs=0.02)
+def test_the_combination_is_what_sixty_four_probes_give():
+    rng = np.random.default_rng(0)
+    sampled = rng.integers(0, 17, 300) / 16
+    scores = {
+        "onset_density": rng.normal(0, 0.4, 300) - sampled,
+        "entropy_mean": rng.normal(0, 0.4, 300) - sampled,
+        "consistency": 1 - sampled,  # left out: it is made of the very samples
+    }
+    places = combined_score(scores, sampled, "onset_density", seed=0)
+    assert places.shape == (300,)
+    assert 0 < places.min() < places.max() < 1
+    rho = {name: spearmanr(values, sampled).statistic for name, values in scores.items()}
+    assert spearmanr(places, sampled).statistic < rho["onset_density"] < -0.5
+    few = {name: values[:128] for name, values in scores.items()}
+    assert combined_score(few, sampled[:128], "onset_density", seed=0) is None
+    # A probe's own label does not move it.
+    probe = draw_probes(scores["onset_density"], 64, seed=0)[10]
+    changed = sampled.copy()
+    changed[probe] = 1 - changed[probe]
+    again = combined_score(scores, changed, "onset_density", seed=0)
+    assert again[probe] == places[probe]

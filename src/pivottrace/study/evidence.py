@@ -6,19 +6,24 @@ have no score by any estimator and are left out, counted.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from pivottrace.annotate import sources
+from pivottrace.combining import LEFT_OUT
 from pivottrace.config import Config
+from pivottrace.core.combine import combine, rank_features
 from pivottrace.core.metrics import BoolArray, FloatArray
+from pivottrace.core.probes import draw_probes, rank_fractions
 from pivottrace.errors import DataError
 from pivottrace.estimators import ESTIMATORS
 from pivottrace.pipeline import run_step
 from pivottrace.rundir import RunDir
 from pivottrace.stages import truth
-from pivottrace.tables import driving_estimator
+from pivottrace.tables import driving_estimator, sampled_answers
+from pivottrace.verifier import Verifier
 
 # What an estimator has to be given; the trace of the greedy response where it is not named here.
 NEEDS = {
@@ -26,7 +31,10 @@ NEEDS = {
     "length": "greedy",
     "recheck_words": "greedy",
     "consistency": "samples",
+    "combination": "trace",
 }
+# Labelled questions that a calibration or a combination is fitted on.
+NUM_PROBES = 64
 
 
 @dataclass(frozen=True)
@@ -41,6 +49,8 @@ class PoolEvidence:
         wrong: (Q,) the greedy answer is wrong (or there is none).
         correctness: (Q,) share of right answers among the truth samples.
         vote_right: (Q,) the majority of the estimators' samples is right.
+        sampled: (Q,) share of right answers among the estimators' own samples: what a probe's label
+            would say.
         num_failed: questions left out.
     """
 
@@ -51,6 +61,7 @@ class PoolEvidence:
     wrong: BoolArray
     correctness: FloatArray
     vote_right: BoolArray
+    sampled: FloatArray
     num_failed: int
 
 
@@ -89,16 +100,19 @@ def read_evidence(run: RunDir) -> PoolEvidence:
             f"{run.path}: {kept.sum()} of {len(ids)} questions have a traced response. A study "
             f"needs two at least: look at the failures with pivottrace report {run.path}"
         )
+    kept_ids = [i for i, keep in zip(ids, kept, strict=True) if keep]
+    scores = {name: column(table, name)[kept] for name in ESTIMATORS if name in table.column_names}
+    sampled = _sampled_correctness(run, kept_ids)
+    combined = combined_score(scores, sampled, default_pivots(run.config), run.config.seed)
     return PoolEvidence(
         run=run,
         name=run.path.name,
-        question_ids=[i for i, keep in zip(ids, kept, strict=True) if keep],
-        scores={
-            name: column(table, name)[kept] for name in ESTIMATORS if name in table.column_names
-        },
+        question_ids=kept_ids,
+        scores=scores if combined is None else scores | {"combination": combined},
         wrong=~truths["greedy_right"].to_numpy(zero_copy_only=False).astype(bool)[kept],
         correctness=(column(truths, "num_correct") / column(truths, "num_samples"))[kept],
         vote_right=truths["vote_right"].to_numpy(zero_copy_only=False).astype(bool)[kept],
+        sampled=sampled,
         num_failed=int((~kept).sum()),
     )
 
@@ -129,6 +143,39 @@ def seconds_a_question(name: str, run: RunDir) -> float | None:
     if any(took is None for took in spent):
         return None
     return sum(took for took in spent if took is not None) / questions
+
+
+def combined_score(
+    scores: Mapping[str, FloatArray], sampled: FloatArray, ranking: str, seed: int
+) -> FloatArray | None:
+    """The combination that `run` would fit on 64 probes: (Q,) places in its ranking.
+
+    A probe's place is the one that a fit without it gives, as in `run`. None where there are too
+    few questions, or nothing to fit.
+    """
+    names = [name for name in ESTIMATORS if name in scores and name not in LEFT_OUT]
+    if sampled.size <= 2 * NUM_PROBES or not np.isfinite(scores[ranking]).all():
+        return None
+    probes = draw_probes(scores[ranking], NUM_PROBES, seed=seed)
+    features = rank_features({name: scores[name] for name in names})  # (Q, k)
+    fitted = combine(features[probes], sampled[probes], names, seed)
+    if fitted is None:
+        return None
+    places: FloatArray = rank_fractions(features @ fitted.weights)
+    for probe, fold in zip(probes, fitted.folds, strict=True):
+        values = features @ fitted.fold_weights[fold]
+        places[probe] = (np.mean(values < values[probe]) + np.mean(values <= values[probe])) / 2
+    return places
+
+
+def _sampled_correctness(run: RunDir, question_ids: Sequence[str]) -> FloatArray:
+    answers, truths = sampled_answers(run), sources.every_answer(run)
+    config = run.config.answers
+    with Verifier(config.verifier, config.timeout_s) as verifier:
+        return np.array([
+            np.mean(verifier.check_many(answers[i], [truths[i]] * len(answers[i])))
+            for i in question_ids
+        ])  # fmt: skip
 
 
 def _needs(name: str) -> str:
