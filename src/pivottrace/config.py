@@ -89,9 +89,11 @@ class TraceConfig(Section):
     window: int | None = Field(None, ge=1)
     """Tokens that count as near; by default `pivots.window`, since the paper has one Δ."""
     num_sinks: int = Field(1, ge=0)
-    heads: Literal["all", "long_range"] = "all"
+    heads: Literal["all", "long_range", "changing"] = "changing"
+    """`long_range`: the heads whose far mass is highest over the reference traces; `changing`:
+    those whose far mass varies most along them."""
     head_percentile: float = Field(50.0, ge=0, lt=100)
-    """Long-range heads: mean far mass over the reference traces above this percentile."""
+    """Chosen heads are above this percentile of all heads."""
     batch_size: int = Field(32, ge=1)
 
 
@@ -99,11 +101,11 @@ class PivotsConfig(Section):
     """What counts as a pivot."""
 
     reading: Literal["onset", "peak"] = "onset"
-    statistic: Literal["density", "count"] = "density"
-    percentile: float = Field(95.0, gt=0, lt=100)
-    """Percentile of the reference signal that an onset must reach (the paper's ζ)."""
-    amplitude: float = Field(0.05, ge=0, le=1)
-    """Least rise above the window before, in attention mass (the paper's ψ)."""
+    statistic: Literal["density", "count"] = "count"
+    percentile: float = Field(80.0, gt=0, lt=100)
+    """Percentile of the reference signal that an onset must reach (the paper's ζ, there 95)."""
+    amplitude: float = Field(0.3, ge=0, le=1)
+    """Least rise above the window before, in attention mass (the paper's ψ, there 0.05)."""
     window: int = Field(10, ge=1)
     """Look-back of the rise, and the distance within which pivots are one (the paper's Δ)."""
     reference_size: int = Field(512, ge=1)
@@ -215,8 +217,9 @@ class Config(Section):
     output: Path = Path("runs/default")
     seed: int = 0
     preset: Literal["default", "paper"] = "default"
-    """`paper`: pivots with the paper's ζ = 95, ψ = 5 %, Δ = 10. A file's other keys override its
-    preset; `--preset` on the command line overrides the file."""
+    """`default`: what docs/results/estimators.md found best; `paper`: density of onsets over all
+    heads with the paper's ζ = 95, ψ = 5 %, Δ = 10. A file's other keys override its preset;
+    `--preset` on the command line overrides the file."""
     pool: PoolConfig = PoolConfig()
     model: ModelConfig = ModelConfig()
     answers: AnswersConfig = AnswersConfig()
@@ -232,11 +235,20 @@ class Config(Section):
     study: StudyConfig = StudyConfig()
 
 
-_PAPER_PIVOTS = {"percentile": 95.0, "amplitude": 0.05, "window": 10}
+_PAPER: dict[str, dict[str, Any]] = {
+    "pivots": {
+        "reading": "onset", "statistic": "density", "percentile": 95.0, "amplitude": 0.05,
+        "window": 10,
+    },
+    "trace": {"heads": "all"},
+}  # fmt: skip
 # Every preset has the same keys, so that each undoes the others.
 PRESETS: dict[str, dict[str, dict[str, Any]]] = {
-    "default": {"pivots": {key: getattr(PivotsConfig(), key) for key in _PAPER_PIVOTS}},
-    "paper": {"pivots": _PAPER_PIVOTS},
+    "default": {
+        "pivots": {key: getattr(PivotsConfig(), key) for key in _PAPER["pivots"]},
+        "trace": {key: getattr(TraceConfig(), key) for key in _PAPER["trace"]},
+    },
+    "paper": _PAPER,
 }
 
 

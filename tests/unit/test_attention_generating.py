@@ -6,7 +6,13 @@ import pytest
 import torch
 from architectures import VOCABULARY, build_model
 
-from pivottrace.attention import AttentionDistance, FarMass, QuestionMass, generate_traced
+from pivottrace.attention import (
+    AttentionDistance,
+    FarMass,
+    QuestionMass,
+    generate_traced,
+    trace,
+)
 from pivottrace.attention import generating as generating_module
 from pivottrace.errors import ConfigError
 
@@ -77,3 +83,37 @@ def test_settings_of_generate_are_passed_on() -> None:
 def test_an_unknown_way_is_refused() -> None:
     with pytest.raises(ConfigError, match="how='later'"):
         generate_traced(build_model("Llama"), prompts()[0], how="later", **SETTINGS)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("how", ["decoding", "afterwards"])
+def test_sequences_that_end_earlier_and_copies(how: str) -> None:
+    model = build_model("Llama")
+    tokens, mask = prompts()
+    torch.manual_seed(1)
+    generation = generate_traced(
+        model, tokens, mask, stats=STATS, heads={0: [0, 2], 2: [1]}, how=how,
+        max_new_tokens=100, do_sample=True, num_return_sequences=2, eos_token_id=[7, 9],
+        pad_token_id=0,
+    )  # fmt: skip
+    lengths = []
+    for row, sequence in enumerate(generation.output):
+        prompt = tokens[row // 2][mask[row // 2].bool()]
+        ends = torch.isin(sequence[20:], torch.tensor([7, 9])).nonzero()
+        lengths.append(int(ends[0]) + 1 if len(ends) else len(sequence) - 20)
+        whole = torch.cat([prompt, sequence[20 : 20 + lengths[-1]]])[None, :-1]
+        alone = trace(
+            model, whole, stats=STATS, heads={0: [0, 2], 2: [1]}, prompt_lengths=[len(prompt)]
+        )
+        last = 20 + lengths[-1] - 1
+        for stat in STATS:
+            traced = generation.trace[stat][row]
+            error = (traced[20 - len(prompt) : last] - alone[stat][0]).abs().max()
+            assert float(error) < (1e-4 if isinstance(stat, AttentionDistance) else 1e-5), stat
+            # The end itself was fed back where others went on: it is real, what follows is not.
+            assert not traced[last + 1 :].any()
+    assert len(set(lengths)) > 1
+
+
+def test_beams_are_refused() -> None:
+    with pytest.raises(ConfigError, match="num_beams=1"):
+        generate_traced(build_model("Llama"), prompts()[0], num_beams=2, **SETTINGS)

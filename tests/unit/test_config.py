@@ -38,8 +38,8 @@ def test_unknown_preset_is_refused():
 
 def test_file_overrides_preset():
     assert parse_config({"preset": "paper"}, "x").pivots.percentile == 95
-    overridden = parse_config({"preset": "paper", "pivots": {"percentile": 80}}, "x")
-    assert overridden.pivots.percentile == 80
+    overridden = parse_config({"preset": "paper", "pivots": {"percentile": 85}}, "x")
+    assert overridden.pivots.percentile == 85
     assert overridden.pivots.window == 10
 
 

@@ -51,11 +51,13 @@ def trace_attention(
     """Trace the attention of any forward or `generate` inside the block, outputs unchanged.
 
     The model is switched to traced attention and back. The first forward is of whole sequences;
-    those that follow extend them through a cache, as in `generate` (greedy or sampled: beam search
-    reorders the cache and cannot be traced). Dropout must be off.
+    those that follow extend them through a cache, as in `generate`, greedy or sampled. What does
+    not (a second sequence, beam search, assisted decoding) is refused. Dropout must be off. Where a
+    sequence of a batch has ended, `generate` goes on with padding: its rows hold what the model
+    made of that (`generate_traced` clears them).
 
     Args:
-        model: A `transformers` decoder on any device.
+        model: A `transformers` decoder on one device, CPU or CUDA.
         stats: Statistics to read, from `pivottrace.attention`.
         heads: Heads to read, by layer index, as from `profile_heads`; None for all.
         per_head: Keep each head's values, not only their mean.
@@ -73,6 +75,7 @@ def trace_attention(
     lengths = None if prompt_lengths is None else torch.as_tensor(prompt_lengths)
     with recording(model, trace, lengths):
         yield trace
+    trace.check_layers()
 
 
 @contextmanager
@@ -97,7 +100,10 @@ def recording(
     token = _active.set(tracer)
     try:
         _switch(model)
-        yield tracer
+        # `generate` compiles steps with a static cache on a GPU: CUDA graphs would reuse the memory
+        # of queries that wait to be read, and Python state makes it compile anew every few layers.
+        with torch.compiler.set_stance("force_eager"):
+            yield tracer
         tracer.flush()
     except EnoughError:
         pass
@@ -156,6 +162,11 @@ def _check_every_layer_came(model: Any, tracer: Tracer, stop_after: int | None) 
     if tracer.layers and not missing:
         return
     which = f"attention of layers {sorted(missing)}" if tracer.layers else "attention"
+    if not tracer.layers and not tracer.masks_made:
+        raise ModelError(
+            f"{tracer.model_name}: no forward ran inside the block (in this thread, and not within "
+            "another block of the same model)."
+        )
     raise ModelError(
         f"{tracer.model_name}: its {which} did not run through transformers' AttentionInterface "
         "while it was traced, so it cannot be traced. Choose an estimator that reads no "
@@ -195,6 +206,8 @@ def _attention_function(
     layer = len(tracer.layers) if layer is None else int(layer)
     heads = tracer.heads_of(layer, query.shape[1])
     is_read = heads is None or len(heads) > 0
+    if is_read:
+        tracer.continuity.check(layer, query.shape[2], key, mask)
 
     reason = why_not_fused(query, key, value, mask, rule)
     if reason is None:
@@ -202,7 +215,8 @@ def _attention_function(
         output, log_sum_exp = fused_attention(query, key, value, mask, rule)
         attended = time.perf_counter()
         if is_read:
-            tracer.read_fused(layer, query, key, log_sum_exp, mask, rule.scaling, heads)
+            parts = (query.detach(), key.detach(), log_sum_exp.detach())
+            tracer.read_fused(layer, *parts, mask, rule.scaling, heads)
         if query.shape[2] == 1:
             tracer.seconds += attending - started + time.perf_counter() - attended
     else:
@@ -210,7 +224,7 @@ def _attention_function(
             _announce_fallback(tracer.model_name, reason)
 
         def read(start: int, low: int, rows: torch.Tensor) -> None:
-            tracer.read_rows(layer, rows, mask, start, low, heads)
+            tracer.read_rows(layer, rows.detach(), mask, start, low, heads)
 
         output = chunked_attention(query, key, value, mask, rule, read if is_read else None)
     tracer.layer_done(layer, module)

@@ -56,7 +56,9 @@ def generate_traced(
     With `auto` decoding is traced, and every 64 tokens the two ways are compared on this very
     batch: the seconds that tracing has added so far, which as many tokens again would cost, against
     a forward of all tokens by then, extrapolated from the prompt's and the steps'. Once a pass
-    afterwards is cheaper, tracing stops and that pass is made.
+    afterwards is cheaper, tracing stops and that pass is made. What follows the end of a sequence
+    is padding, and 0; traced while decoding, `FutureInfluence` of its last tokens counts what
+    padding reads.
 
     Args:
         model: A causal language model from `transformers`.
@@ -66,35 +68,59 @@ def generate_traced(
         heads: Heads to read, by layer index, as from `profile_heads`; None for all.
         per_head: Keep each head's values, not only their mean.
         how: `auto`, `decoding` or `afterwards`; the values differ by rounding only.
-        **settings: Passed on to `model.generate` (greedy or sampled; beam search reorders the cache
-            and cannot be traced).
+        **settings: Passed on to `model.generate`, greedy or sampled; with `num_return_sequences`,
+            B is their number in all.
 
     Raises:
-        ConfigError: `how` is none of them, no statistic or no head is asked for.
+        ConfigError: `how` is none of them, no statistic or no head is asked for, or beams are.
         ModelError: The model cannot be traced.
     """
     if how not in ("auto", "decoding", "afterwards"):
         raise ConfigError(f"how={how!r}: give auto, decoding or afterwards.")
     if attention_mask is None:
         attention_mask = torch.ones_like(input_ids)
+    if _setting(model, settings, "num_beams") not in (None, 1):
+        raise ConfigError("beam search reorders the cache and cannot be traced: set num_beams=1.")
     inputs = {"input_ids": input_ids, "attention_mask": attention_mask}
+    copies = _setting(model, settings, "num_return_sequences") or 1
+    attention_mask = attention_mask.repeat_interleave(copies, dim=0)
     lengths = attention_mask.sum(dim=1)
+    recorder = None
     if how != "afterwards":
         recorder = AttentionTrace(stats, heads, per_head)
         with recording(model, recorder, lengths) as tracer, _choosing(model, tracer, how):
             output = model.generate(**inputs, **settings)
-        if not tracer.paused:
-            return TracedGeneration(output, recorder, "decoding")
+        recorder = None if tracer.paused else recorder
     else:
         output = model.generate(**inputs, **settings)
     sequences = output if isinstance(output, torch.Tensor) else output.sequences
-    written = sequences.shape[1] - attention_mask.shape[1]
-    whole = torch.cat([attention_mask, attention_mask.new_ones(len(sequences), written)], dim=1)
+    written = sequences[:, attention_mask.shape[1] :]
+    is_real = _before_the_end(written, _setting(model, settings, "eos_token_id"))
+    whole = torch.cat([attention_mask, is_real.to(attention_mask.dtype)], dim=1)[:, :-1]
+    if recorder is not None:
+        recorder.check_layers()
+        recorder.clear(whole.cpu().bool())
+        return TracedGeneration(output, recorder, "decoding")
     traced = trace(
-        model, sequences[:, :-1], whole[:, :-1], stats=stats, heads=heads, per_head=per_head,
+        model, sequences[:, :-1], whole, stats=stats, heads=heads, per_head=per_head,
         prompt_lengths=lengths,
     )  # fmt: skip
     return TracedGeneration(output, traced, "afterwards")
+
+
+def _setting(model: Any, settings: dict[str, Any], name: str) -> Any:
+    """What `generate` will take: what is passed, or else the generation configuration's."""
+    if name in settings:
+        return settings[name]
+    return getattr(settings.get("generation_config") or model.generation_config, name, None)
+
+
+def _before_the_end(written: torch.Tensor, ends: int | Sequence[int] | None) -> torch.Tensor:
+    """(B, N) True up to and with each sequence's first end-of-sequence token."""
+    if ends is None:
+        return torch.ones_like(written, dtype=torch.bool)
+    is_end = torch.isin(written, torch.tensor(ends, device=written.device))
+    return is_end.cumsum(dim=1) - is_end.long() == 0
 
 
 @contextmanager

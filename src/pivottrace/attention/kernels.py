@@ -148,7 +148,7 @@ def chunked_attention(
         rows = _softmax_rows(scores.view(batch, heads, stop - start, -1), seen, rule)
         is_padding = ~real[:, None, start:stop, None]
         if bool(is_padding.any()):
-            rows.masked_fill_(is_padding, 0.0)
+            rows = rows.masked_fill(is_padding, 0.0)
         weights = rows.to(value.dtype).view(batch, key.shape[1], -1, high - low)
         attended = (weights @ values[:, :, low:high]).view(batch, heads, stop - start, -1)
         output[:, start:stop] = attended.transpose(1, 2)
@@ -189,10 +189,10 @@ def _visible(rows: torch.Tensor, low: int, high: int) -> tuple[torch.Tensor, int
 def _softmax_rows(scores: torch.Tensor, mask: torch.Tensor, rule: ScoreRule) -> torch.Tensor:
     """(B, H, n, S) attention of real keys, from scores that it may overwrite.
 
-    Rows without any visible key are 0.
+    Rows without any visible key are 0. What autograd still needs is not overwritten.
     """
     if rule.softcap is not None:
-        scores.div_(rule.softcap).tanh_().mul_(rule.softcap)
+        scores = torch.tanh(scores / rule.softcap) * rule.softcap
     if mask.dtype == torch.bool:
         scores.masked_fill_(~mask, -torch.inf)
         sees_nothing = ~mask.any(dim=-1, keepdim=True)
@@ -202,8 +202,8 @@ def _softmax_rows(scores: torch.Tensor, mask: torch.Tensor, rule: ScoreRule) -> 
     rows = scores.softmax(dim=-1)
     if rule.learned_sinks is not None:
         sink = rule.learned_sinks.to(scores.dtype).reshape(1, -1, 1, 1)
-        rows *= (scores.logsumexp(dim=-1, keepdim=True) - sink).sigmoid()
-    return rows.masked_fill_(sees_nothing, 0.0) if bool(sees_nothing.any()) else rows
+        rows = rows * (scores.logsumexp(dim=-1, keepdim=True) - sink).sigmoid()
+    return rows.masked_fill(sees_nothing, 0.0) if bool(sees_nothing.any()) else rows
 
 
 def _flash_cpu(
@@ -222,22 +222,33 @@ def _flash_cuda(
     bias: torch.Tensor | None,
 ) -> tuple[torch.Tensor, torch.Tensor]:  # fmt: skip
     """Flash attention in half precision, the memory-efficient kernel in float32 or with a bias."""
-    if query.dtype in HALF and bias is None:
+    batch, heads, count, width = query.shape
+    keys = key.shape[2]
+    # Both kernels read 16 bytes at once: heads, and rows of a bias, must be multiples of that.
+    query, key, value = (F.pad(x, (0, -width % 8)) if width % 8 else x for x in (query, key, value))
+    is_flash = width <= 256 and torch.cuda.get_device_capability(query.device) >= (8, 0)
+    if query.dtype in HALF and bias is None and is_flash:
         # (B, n, H, D) and grouped-query keys as they are.
         output, lse, *_ = torch.ops.aten._flash_attention_forward(
             *(x.transpose(1, 2) for x in (query, key, value)),
-            None, None, query.shape[2], key.shape[2], 0.0, is_causal, False, scale=scale,
+            None, None, count, keys, 0.0, is_causal, False, scale=scale,
         )  # fmt: skip
-        return output.transpose(1, 2), lse[:, :, : query.shape[2]]
-    # This kernel knows no grouped-query keys: copied, for float32 and padded decoding only.
-    groups = query.shape[1] // key.shape[1]
-    key, value = (x.repeat_interleave(groups, dim=1) for x in (key, value))
+        return output.transpose(1, 2)[..., :width], lse[:, :, :count]
+    # This kernel knows no grouped-query keys. A single query a head is as good as a group's queries
+    # on one key head; several would meet the causal mask, so keys are copied (float32 only).
+    if count == 1:
+        query = query.reshape(batch, key.shape[1], -1, query.shape[-1])
+    else:
+        groups = heads // key.shape[1]
+        key, value = (x.repeat_interleave(groups, dim=1) for x in (key, value))
     if bias is not None:
-        bias = bias.expand(query.shape[0], query.shape[1], query.shape[2], key.shape[2])
+        bias = F.pad(bias, (0, -keys % 8))[..., :keys].expand(*query.shape[:3], keys)
     output, lse, *_ = torch.ops.aten._scaled_dot_product_efficient_attention(
         query, key, value, bias, True, 0.0, is_causal, scale=scale
     )
-    return output, lse[:, :, : query.shape[2]]  # the kernel pads its rows
+    lse = lse[:, :, : query.shape[2]]  # the kernel pads its rows
+    output = output[..., :width].reshape(batch, heads, count, width)
+    return output, lse.reshape(batch, heads, count)
 
 
 _KERNELS = {"cpu": _flash_cpu, "cuda": _flash_cuda}

@@ -159,18 +159,21 @@ def _packed(
         answer = mask_function(row, torch.zeros_like(query), query, key)
         return answer.expand(torch.broadcast_shapes(row.shape, query.shape))
 
-    goes_on = sees(row_ids, tokens, (tokens - 1).clamp(min=0))
-    goes_on = goes_on & key_valid & key_valid.roll(1, dims=1) & (tokens > 0)
+    # Where the mask itself begins anew: padding inside a sequence does not end it.
+    begins = ~sees(row_ids, tokens, (tokens - 1).clamp(min=0)) & (tokens > 0)
+    ids = (begins.long().cumsum(dim=1) + 1) * key_valid
+    goes_on = key_valid & F.pad(ids[:, 1:] == ids[:, :-1], (1, 0))
     starts = key_valid & ~goes_on
-    ids = starts.long().cumsum(dim=1) * key_valid
     ends = key_valid & ~F.pad(goes_on[:, 1:], (0, 1))
     row, first = starts.nonzero().unbind(dim=1)
     last = ends.nonzero()[:, 1]
+    has_holes = len(torch.stack([row, ids[row, first]], dim=1).unique(dim=0)) < len(row)
     ahead = sees(row_ids, tokens, (tokens + 1).clamp(max=length - 1))
     ahead = ahead & key_valid & key_valid.roll(-1, dims=1) & (tokens < length - 1)
     row_first = key_valid.int().argmax(dim=1)[row]
     leaks = sees(row, first, row_first) & (first != row_first)
-    if bool(ahead.any()) or bool(leaks.any()) or not bool(sees(row, last, first).all()):
+    is_whole = not has_holes and bool(sees(row, last, first).all())
+    if bool(ahead.any()) or bool(leaks.any()) or not is_whole:
         return None, ids
     runs: list[list[tuple[int, int]]] = [[] for _ in range(batch)]
     for index, start, end in zip(row.tolist(), first.tolist(), last.tolist(), strict=True):

@@ -207,11 +207,9 @@ def _read_sinks(
 ) -> torch.Tensor:
     """(B, H, n, S): the rows' mass on the sinks of their own runs."""
     batch, num_runs, num_sinks = sinks.shape
-    first, last = int(own_run.min()), int(own_run.max())
-    if num_runs == 1 or last == 0:
-        chosen, offset = sinks[:, :1], 1
-    else:  # only the runs that this block meets
-        offset = max(first, 1)
+    chosen, offset = sinks[:, :1], 1
+    if num_runs > 1 and (last := int(own_run.max())):  # only the runs that this block meets
+        offset = max(int(own_run.min()), 1)
         chosen = sinks[:, offset - 1 : last]
     met = chosen.shape[1]
     exponent = scores(_take_keys(key, chosen.reshape(batch, -1))) - lse  # (B, H, n, R' S)

@@ -3,7 +3,7 @@
 Axes: B batch, H heads that are read, T tokens seen so far, n tokens of one call.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Protocol
 
 import torch
@@ -57,7 +57,7 @@ class AttentionTrace:
     def __init__(
         self, stats: Sequence[Statistic], heads: Heads | None = None, per_head: bool = False
     ) -> None:
-        self.stats = tuple(stats)
+        self.stats = tuple(dict.fromkeys(stats))
         self.heads = clean_heads(heads)
         self._keep = per_head
         self._sums: dict[Statistic, torch.Tensor] = {}  # (B, T) each
@@ -83,17 +83,35 @@ class AttentionTrace:
 
     def __getitem__(self, stat: Statistic) -> torch.Tensor:
         """Mean over the heads that were read: (B, T)."""
-        if stat not in self._sums:
-            known = ", ".join(map(str, self.stats))
-            raise ConfigError(f"{stat} was not traced; this trace has {known}, after a forward.")
+        self._refuse_untraced(stat)
         return (self._sums[stat][:, : self._length].cpu() / self.num_heads).float()
 
     def per_head(self, stat: Statistic) -> dict[int, torch.Tensor]:
-        """Each layer's (B, H, T), heads in the order given; needs `per_head=True`."""
+        """Each layer's (B, H, T), its chosen heads ascending; needs `per_head=True`."""
         if not self._keep:
             raise ConfigError("heads were not kept: trace with per_head=True.")
+        self._refuse_untraced(stat)
         layers = sorted(self._layers[stat].items())
         return {layer: values[..., : self._length].cpu() for layer, values in layers}
+
+    def check_layers(self) -> None:
+        """Refuse, after a forward, heads of layers that have no attention; ConfigError."""
+        check_layers(self.heads, self._head_counts)
+
+    def clear(self, is_real: torch.Tensor) -> None:
+        """Set to 0 what lies at padding: (B, T) True elsewhere."""
+        keep = is_real[:, : self._length]
+        for stat, values in self._sums.items():
+            self._sums[stat] = values[:, : self._length] * keep.to(values.device)
+        for layers in self._layers.values():
+            for layer, values in layers.items():
+                kept = keep[:, None].to(values.device)
+                layers[layer] = values[..., : self._length] * kept
+
+    def _refuse_untraced(self, stat: Statistic) -> None:
+        if stat not in self._sums:
+            known = ", ".join(map(str, self.stats))
+            raise ConfigError(f"{stat} was not traced; this trace has {known}, after a forward.")
 
     @property
     def layers(self) -> list[int]:
@@ -114,6 +132,16 @@ def clean_heads(heads: Heads | None) -> dict[int, list[int]] | None:
     if not chosen:
         raise ConfigError("no head is chosen: give at least one, or None for all heads.")
     return chosen
+
+
+def check_layers(heads: Heads | None, layers: Collection[int]) -> None:
+    """Refuse heads of layers that have no attention; ConfigError."""
+    missing = sorted(set(heads or ()) - set(layers))
+    if missing:
+        raise ConfigError(
+            f"heads are chosen in layers {missing}, but attention layers are {sorted(layers)}: "
+            "profile the heads of this model again."
+        )
 
 
 def _added(

@@ -79,9 +79,9 @@ class _OfRows:
 
     def __post_init__(self) -> None:
         """Refuse windows below one token and a negative number of sinks."""
-        if self.width < 1 or self.num_sinks < 0:
+        if min(self.width, getattr(self, "horizon", 1)) < 1 or self.num_sinks < 0:
             raise ConfigError(
-                f"{self}: a window is at least 1 token and the number of sinks at least 0."
+                f"{self}: a window or horizon is at least 1 token, the number of sinks at least 0."
             )
 
 

@@ -4,7 +4,7 @@ Axes: B batch, T tokens, n response tokens, L layers, H heads.
 """
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,7 +12,7 @@ import torch
 
 from pivottrace.attention.batch import Batch
 from pivottrace.attention.next_token import NextTokenSignals
-from pivottrace.attention.recorder import Heads
+from pivottrace.attention.recorder import check_layers
 from pivottrace.attention.statistics import Statistic
 from pivottrace.core.layer_path import LayerPath
 from pivottrace.errors import ConfigError
@@ -32,6 +32,7 @@ class TokenSignals:
         question_mass: Mean mass on the question, its sinks left out, of all heads, [0, 1].
         head_far_mass: (L, H) each head's mean over the response, rows by the model's layer index;
             NaN where a layer has no such head (no softmax attention), and for an empty response.
+        head_deviation: (L, H) the standard deviation of each head's far mass over the response.
         layer_path: How the response's mean hidden state moves through the layers; None where the
             model's layers could not be followed.
         top2_margin: Smallest difference of the two largest logits over the response: how far
@@ -46,6 +47,7 @@ class TokenSignals:
     self_certainty: np.ndarray
     question_mass: np.ndarray
     head_far_mass: np.ndarray
+    head_deviation: np.ndarray
     layer_path: LayerPath | None
     top2_margin: float
 
@@ -64,7 +66,7 @@ class ResponseRecorder:
         self._far, self._chosen, self._waad, self._question = (
             torch.zeros(shape, dtype=torch.float64) for _ in range(4)
         )  # (B, T) each
-        self._head_sums: dict[int, torch.Tensor] = {}  # layer: (sequences, H)
+        self._head_sums: dict[int, torch.Tensor] = {}  # layer: (2, sequences, H), squares second
 
     def add(
         self, layer: int, first: int, signals: Sequence[torch.Tensor], rows: torch.Tensor | None
@@ -88,18 +90,19 @@ class ResponseRecorder:
                     "profile the heads of this model again."
                 )
             self._chosen[part] += _sum_heads(far[:, chosen])
-        sums = [
-            far[row, :, max(span.start - first, 0) : max(span.stop - first, 0)]
-            .double().sum(dim=-1) for row, span in self._batch.places
-        ]  # fmt: skip
         before = self._head_sums.get(layer, 0.0)
-        self._head_sums[layer] = before + torch.stack(sums).cpu()
+        parts = [
+            far[row, :, max(span.start - first, 0) : max(span.stop - first, 0)].double()
+            for row, span in self._batch.places
+        ]
+        sums = [torch.stack([values.sum(-1), (values * values).sum(-1)]) for values in parts]
+        self._head_sums[layer] = before + torch.stack(sums, dim=1).cpu()
 
     def results(
         self, tokens: NextTokenSignals, paths: Sequence[LayerPath | None]
     ) -> list[TokenSignals]:
         """Assemble each sequence's signals; `tokens` has the responses' rows, concatenated."""
-        head_counts = {layer: sums.shape[1] for layer, sums in self._head_sums.items()}
+        head_counts = {layer: sums.shape[-1] for layer, sums in self._head_sums.items()}
         num_all = sum(head_counts.values())
         num_chosen = num_all
         if self._chosen_heads is not None:
@@ -119,10 +122,12 @@ class ResponseRecorder:
                 "self_certainty": columns.self_certainty[rows].numpy(),
                 "question_mass": self._question[place].numpy() / num_all,
             }
-            heads = np.full((max(head_counts) + 1, max(head_counts.values())), np.nan)
+            heads = np.full((2, max(head_counts) + 1, max(head_counts.values())), np.nan)
             for layer, sums in self._head_sums.items():
-                means = sums[index].numpy() / max(len(response), 1)
-                heads[layer, : head_counts[layer]] = means if response else np.nan
+                if response:
+                    mean, square = sums[:, index].numpy() / len(response)
+                    deviation = np.sqrt(np.maximum(square - mean**2, 0.0))
+                    heads[:, layer, : head_counts[layer]] = mean, deviation
             margin = columns.margin[rows].numpy().min(initial=math.inf)
             results.append(_finish(arrays, heads, paths[index], float(margin)))
         return results
@@ -137,21 +142,13 @@ def _finish(
         heads, margin = np.full_like(heads, np.nan), math.nan
         path = None if path is None else path.failed()
     signals = {name: array.astype(np.float32) for name, array in arrays.items()}
+    mean, deviation = heads.astype(np.float32)
     return TokenSignals(
-        **signals, head_far_mass=heads.astype(np.float32), layer_path=path, top2_margin=margin
-    )
+        **signals, head_far_mass=mean, head_deviation=deviation, layer_path=path,
+        top2_margin=margin,
+    )  # fmt: skip
 
 
 def _sum_heads(signal: torch.Tensor) -> torch.Tensor:
     """(B, n) sum over the heads of a (B, H, n) signal, in float64 on the CPU."""
     return signal.sum(dim=1, dtype=torch.float64).cpu()
-
-
-def check_layers(heads: Heads | None, layers: Collection[int]) -> None:
-    """Refuse heads of layers that have no attention; ConfigError."""
-    missing = sorted(set(heads or ()) - set(layers))
-    if missing:
-        raise ConfigError(
-            f"heads are chosen in layers {missing}, but attention layers are {sorted(layers)}: "
-            "profile the heads of this model again."
-        )

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 import torch
 import torch.nn.functional as F
 
+from pivottrace.attention.continuity import Continuity
 from pivottrace.attention.masks import MaskSpec, causal_mask, dense_mask
 from pivottrace.attention.reading import (
     QUERY_BLOCK,
@@ -70,13 +71,14 @@ class Tracer:
         self.modules: dict[int, torch.nn.Module] = {}
         self.seconds = 0.0  # spent beside attention itself, while decoding
         self.paused = False
+        self.continuity = Continuity(model_name)
         self._stop_after = stop_after
         self._packed = packed
         self._needs = Needs.of(recorder.stats)
         self._prompt_lengths = prompt_lengths
         self._masks: dict[int, MaskSpec] = {}
         self._stand_ins: dict[int, torch.Tensor] = {}
-        self._masks_made = 0
+        self.masks_made = 0
         self._landmarks: dict[int, tuple[MaskSpec, Landmarks]] = {}
         self._first: Landmarks | None = None
         self._decoded: dict[int, _Decoded] = {}
@@ -85,11 +87,11 @@ class Tracer:
 
     def add_mask(self, mask: MaskSpec) -> torch.Tensor:
         """Keep a mask and return the (B, 1, 1, S) integers that stand for it in the layers."""
-        self._masks_made += 1
-        stand_in = (mask.key_valid.long() * self._masks_made)[:, None, None]
-        self._masks[self._masks_made], self._stand_ins[self._masks_made] = mask, stand_in
+        self.masks_made += 1
+        stand_in = (mask.key_valid.long() * self.masks_made)[:, None, None]
+        self._masks[self.masks_made], self._stand_ins[self.masks_made] = mask, stand_in
         for kept in (self._masks, self._stand_ins):
-            kept.pop(self._masks_made - _MASKS_KEPT, None)
+            kept.pop(self.masks_made - _MASKS_KEPT, None)
         return stand_in
 
     def find_mask(
@@ -141,6 +143,9 @@ class Tracer:
             self._read_band(layer, query, key, log_sum_exp, mask, scaling, heads)
             return
         waiting = self._decoded.get(layer)
+        if waiting is not None and mask.first_query != waiting.first + len(waiting.queries):
+            self._flush(layer)  # several tokens at once came between
+            waiting = None
         if waiting is None:
             waiting = self._decoded[layer] = _Decoded(mask.first_query, scaling)
         waiting.queries.append(query)
@@ -176,6 +181,7 @@ class Tracer:
     def select_rows(self, kept: torch.Tensor) -> None:
         """Go on with these rows of the batch only: (B',) indices among those still there."""
         self.flush()
+        self.continuity.select_rows(kept)
         self._rows = kept if self._rows is None else self._rows[kept]
         if self._first is not None:
             question = self._first.in_question

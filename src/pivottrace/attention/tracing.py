@@ -21,7 +21,7 @@ from pivottrace.attention.hidden_states import following
 from pivottrace.attention.next_token import decoder_of, signals_from_hidden
 from pivottrace.attention.recorder import AttentionTrace, Heads, clean_heads
 from pivottrace.attention.statistics import AttentionDistance, FarMass, QuestionMass, Statistic
-from pivottrace.attention.token_signals import ResponseRecorder, TokenSignals, check_layers
+from pivottrace.attention.token_signals import ResponseRecorder, TokenSignals
 from pivottrace.errors import ConfigError, DataError
 
 
@@ -42,10 +42,11 @@ def trace(
     Only layers that hold a chosen head are read, and nothing beyond the last of them runs.
 
     Args:
-        model: A causal language model from `transformers`, on any device; put in evaluation mode
-            meanwhile.
+        model: A causal language model from `transformers`, on one device (CPU or CUDA); put in
+            evaluation mode meanwhile.
         input_ids: (B, T).
-        attention_mask: (B, T) 1 at real tokens, padded on either side; None where all are real.
+        attention_mask: (B, T) 1 at real tokens, padded on either side; None where all are real. A
+            ready-made (B, 1 or H, T, T) one counts as one sequence a row, with one set of sinks.
         stats: Statistics to read, from `pivottrace.attention`.
         heads: Heads to read, by layer index, as from `profile_heads`; None for all.
         per_head: Keep each head's values, not only their mean.
@@ -59,13 +60,18 @@ def trace(
 
     Raises:
         ConfigError: No statistic or no head is asked for, or a head that the model has not.
+        DataError: The attention mask is not of the tokens' shape.
         ModelError: The model cannot be traced.
     """
     model = _without_adapter_wrapper(model)
     recorder = AttentionTrace(stats, heads, per_head)
     inputs: dict[str, Any] = {"input_ids": input_ids.to(model.device), "use_cache": False}
-    if attention_mask is not None and position_ids is None and takes_positions(model):
-        position_ids = (attention_mask.cumsum(dim=-1) - 1).clamp(min=0)
+    if attention_mask is not None:
+        _check_mask(model, attention_mask, input_ids)
+        if attention_mask.dim() == 2 and position_ids is None and takes_positions(model):
+            position_ids = (attention_mask.cumsum(dim=-1) - 1).clamp(min=0)
+    if prompt_lengths is None and any(stat.reads_question for stat in recorder.stats):
+        raise ConfigError("QuestionMass needs to know where the question ends: prompt_lengths.")
     for name, given in (("attention_mask", attention_mask), ("position_ids", position_ids)):
         if given is not None:
             inputs[name] = given.to(model.device)
@@ -76,7 +82,7 @@ def trace(
     stop_after = None if recorder.heads is None else max(recorder.heads)
     with _evaluating(model), recording(model, recorder, lengths, stop_after, packed):
         decoder_of(model)(**inputs)
-    check_layers(recorder.heads, recorder.layers)
+    recorder.check_layers()
     return recorder
 
 
@@ -140,12 +146,13 @@ def trace_responses(
     return recorder.results(tokens, path.results())
 
 
-def profile_heads(head_far_mass: np.ndarray, percentile: float) -> dict[int, list[int]]:
-    """Choose the long-range heads: those whose mean over reference traces reaches a percentile.
+def profile_heads(head_values: np.ndarray, percentile: float) -> dict[int, list[int]]:
+    """Choose heads whose mean over reference traces reaches a percentile.
 
     Args:
-        head_far_mass: (R, L, H) from `TokenSignals`; NaN entries (failed traces, missing heads) do
-            not count.
+        head_values: (R, L, H) from `TokenSignals`: `head_far_mass` for the heads that look furthest
+            back, `head_deviation` for those that change most between near and far. NaN entries
+            (failed traces, missing heads) do not count.
         percentile: In [0, 100], among the heads; 95 keeps about the top 5 %, and at least one head.
 
     Returns:
@@ -157,7 +164,7 @@ def profile_heads(head_far_mass: np.ndarray, percentile: float) -> dict[int, lis
     """
     if not 0.0 <= percentile <= 100.0:
         raise ConfigError(f"head percentile {percentile} must lie between 0 and 100.")
-    values = np.asarray(head_far_mass, dtype=np.float64)
+    values = np.asarray(head_values, dtype=np.float64)
     if values.ndim != 3:
         raise DataError(f"head far mass must be (traces, layers, heads), not shape {values.shape}.")
     finite = np.isfinite(values)
@@ -189,3 +196,16 @@ def _evaluating(model: Any) -> Iterator[None]:
         yield
     finally:
         model.train(was_training)
+
+
+def _check_mask(model: Any, mask: torch.Tensor, input_ids: torch.Tensor) -> None:
+    """Refuse what would broadcast, or fail deep inside the model."""
+    batch, length = input_ids.shape
+    shape = tuple(mask.shape)
+    heads = model.config.get_text_config().num_attention_heads
+    is_ready = shape in ((batch, 1, length, length), (batch, heads, length, length))
+    if shape != (batch, length) and not is_ready:
+        raise DataError(
+            f"attention_mask is {shape}, but input_ids are {(batch, length)}: give a mask of that "
+            f"shape, or a ready-made one of ({batch}, 1 or {heads}, {length}, {length})."
+        )

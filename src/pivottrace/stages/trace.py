@@ -24,6 +24,8 @@ from pivottrace.types import SIGNALS
 SIGNAL_COLUMNS = (
     "far_mass", "far_mass_all", "waad", "entropy", "log_prob", "self_certainty", "question_mass",
 )  # fmt: skip
+# What heads are chosen by, from `TokenSignals`.
+HEADS_BY = {"long_range": "head_far_mass", "changing": "head_deviation"}
 
 
 def run(run: RunDir) -> None:
@@ -108,9 +110,10 @@ def _profile(run: RunDir, sample: list[dict[str, Any]], tracer: _Tracer) -> dict
     from pivottrace.attention.tracing import profile_heads
 
     heads = None
-    if run.config.trace.heads == "long_range":
-        means = [s.head_far_mass for s in tracer(sample, None)]
-        finite = [m for m in means if np.isfinite(m).any()]
+    if run.config.trace.heads != "all":
+        by = HEADS_BY[run.config.trace.heads]
+        values = [getattr(signals, by) for signals in tracer(sample, None)]
+        finite = [of_heads for of_heads in values if np.isfinite(of_heads).any()]
         if finite:
             heads = profile_heads(np.stack(finite), run.config.trace.head_percentile)
     return {"question_ids": [row["question_id"] for row in sample], "heads": heads}

@@ -21,7 +21,7 @@ from pivottrace.study.signals import QUESTION, Tracer
 HEAD_PERCENTILES = (50.0, 75.0, 90.0, 95.0)
 ALL_HEADS = "all"
 ZETAS = (80.0, 85.0, 90.0, 95.0)
-PSIS = (0.02, 0.05, 0.1)
+PSIS = (0.05, 0.1, 0.2, 0.3, 0.4)
 WINDOWS = (5, 10, 20)
 SIGNALS = ("far_mass", "question_mass")
 COLUMNS = (
@@ -74,10 +74,10 @@ def as_csv(rows: Sequence[dict[str, Any]]) -> str:
 
 def _combinations(pool: PoolEvidence) -> Iterator[tuple[Key, FloatArray]]:
     tracer = Tracer(pool.run, pool.question_ids)
-    chosen = tracer.long_range_heads(WINDOWS, HEAD_PERCENTILES)
-    names = (ALL_HEADS, *HEAD_PERCENTILES)
-    sets = {(w, n): None if n == ALL_HEADS else chosen[w, n] for w in WINDOWS for n in names}  # type: ignore[index]
-    # Heads are long-range by their far mass, at each window, whatever signal is read off them.
+    chosen = tracer.choose_heads(WINDOWS, HEAD_PERCENTILES)
+    sets: dict[tuple[int, str], Any] = {(w, ALL_HEADS): None for w in WINDOWS}
+    sets |= {(w, f"{by} {percentile:g}"): of for (w, by, percentile), of in chosen.items()}
+    # Heads are chosen by their far mass, at each window, whatever signal is read off them.
     on_question = {(QUESTION, key): heads for key, heads in sets.items()}
     signals = tracer.means((*WINDOWS, QUESTION), {**sets, **on_question})
     for signal in SIGNALS:

@@ -1,6 +1,6 @@
 """Far mass at several windows and over several sets of heads, by forced passes on stored rollouts.
 
-One pass over the reference traces chooses the long-range heads of each window; one pass over all
+One pass over the reference traces chooses the heads of each window; one pass over all
 traces then keeps, of every window and set of heads, the mean signal of each response. Nothing is
 generated. Axes: T response tokens, L layers, H heads.
 """
@@ -46,22 +46,23 @@ class Tracer:
         heads = reference["heads"]
         self.run_heads: Heads = None if heads is None else {int(k): v for k, v in heads.items()}
 
-    def long_range_heads(
+    def choose_heads(
         self, windows: Sequence[int], percentiles: Sequence[float]
-    ) -> dict[tuple[int, float], dict[int, list[int]]]:
-        """The heads above each percentile of mean far mass, for each window."""
+    ) -> dict[tuple[int, str, float], dict[int, list[int]]]:
+        """The heads of each (window, `long_range` or `changing`, percentile), as a run's trace."""
         from pivottrace.attention.tracing import profile_heads
 
-        means: dict[int, list[FloatArray]] = {window: [] for window in windows}
+        found: dict[tuple[int, str], list[FloatArray]] = {}
 
         def collect(question_id: str, signals: dict[Any, np.ndarray]) -> None:
-            for window in windows:
-                means[window].append(signals[window].mean(axis=2))  # (L, H, T) to (L, H)
+            for window in windows:  # (L, H, T) to (L, H)
+                found.setdefault((window, "long_range"), []).append(signals[window].mean(axis=2))
+                found.setdefault((window, "changing"), []).append(signals[window].std(axis=2))
 
         self._each(self.reference_ids, windows, collect, "heads")
         return {
-            (window, percentile): profile_heads(np.stack(means[window]), percentile)
-            for window in windows
+            (*key, percentile): profile_heads(np.stack(values), percentile)
+            for key, values in found.items()
             for percentile in percentiles
         }
 
