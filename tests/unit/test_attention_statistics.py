@@ -16,6 +16,7 @@ from pivottrace.attention import (
     QuestionMass,
     SinkMass,
     Statistic,
+    reading,
 )
 from pivottrace.attention.reading import find_landmarks, read_band, read_rows
 from pivottrace.attention.statistics import LocalAttention, Needs
@@ -111,6 +112,16 @@ def test_statistics_equal_their_definitions(length: int) -> None:
     local = read(case, Needs.of(EVERY_STATISTIC), prompts)
     for stat in EVERY_STATISTIC:
         np.testing.assert_allclose(stat(local), defined(stat, case, prompts), rtol=0, atol=5e-5)
+
+
+@pytest.mark.parametrize("scores", [1 << 24, 1 << 18])
+def test_many_blocks_at_once_read_the_same(scores: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    case = make_case(padded(300, (0, 0), (100, 0), (0, 90), (1, 1)), heads=6)
+    prompts, needs = torch.tensor([[2], [75], [1], [300]]), Needs.of(EVERY_STATISTIC)
+    one = read(case, needs, prompts)
+    monkeypatch.setitem(reading.MAX_BAND_SCORES, "cpu", scores)
+    for ours, theirs in zip(read(case, needs, prompts), one, strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-6)
 
 
 def test_packed_sequences_know_nothing_of_one_another() -> None:

@@ -19,6 +19,9 @@ from pivottrace.attention.statistics import LocalAttention, Needs
 
 # Queries in one block of the band: DESIGN, "Attention: exact, and nearly free".
 QUERY_BLOCK = 64
+# Scores of a band that are held at once. A CPU is fastest with one block at a time, in its cache; a
+# GPU with as many as fit, since each operation costs it a launch (64 MiB in float32).
+MAX_BAND_SCORES = {"cpu": 0, "cuda": 1 << 24}
 
 Scores = Callable[[torch.Tensor], torch.Tensor]
 
@@ -136,17 +139,22 @@ def read_band(
     question = None
     if needs.question and landmarks.in_question is not None:
         question = torch.empty(batch, num_heads, count, dtype=dtype, device=device)
-    for start in range(0, count, QUERY_BLOCK):
-        rows = slice(start, min(start + QUERY_BLOCK, count))
+    columns = QUERY_BLOCK + needs.width - 1 + (0 if question is None else key.shape[2])
+    blocks = MAX_BAND_SCORES.get(device.type, 0) // (batch * num_heads * QUERY_BLOCK * columns)
+    slab = QUERY_BLOCK * max(1, blocks)
+    for start in range(0, count, slab):
+        rows = slice(start, min(start + slab, count))
         at = slice(first_query + rows.start, first_query + rows.stop)
         block = query[:, :, rows].to(dtype) * scaling
         lse = log_sum_exp[:, :, rows, None].to(dtype)
 
-        def scores(keys: torch.Tensor, block: torch.Tensor = block) -> torch.Tensor:
-            keys = keys if heads is None else keys[:, heads]
-            return _grouped_scores(block, keys.to(dtype))
+        def read_keys(keys: torch.Tensor) -> torch.Tensor:
+            return (keys if heads is None else keys[:, heads]).to(dtype)
 
-        band = _band(scores(_keys_before(key, at, needs.width)), needs.width)
+        def scores(keys: torch.Tensor, block: torch.Tensor = block) -> torch.Tensor:
+            return _grouped_scores(block, read_keys(keys))
+
+        band = _band(block, read_keys(_keys_before(key, at, needs.width)), needs.width)
         window[:, :, rows] = _masked_exp(band - lse, plan.in_window[:, None, rows])
         if needs.num_sinks:
             sink_mass[:, :, rows] = _read_sinks(
@@ -263,7 +271,25 @@ def _grouped_scores(query: torch.Tensor, key: torch.Tensor) -> torch.Tensor:
     return (grouped @ key.transpose(-1, -2)).view(batch, heads, count, key.shape[2])
 
 
-def _band(scores: torch.Tensor, width: int) -> torch.Tensor:
+def _band(query: torch.Tensor, key: torch.Tensor, width: int) -> torch.Tensor:
+    """(B, H, n, W): at [i, d] the score of query i on the key d before it.
+
+    The keys (B, K, n + W - 1, D) begin W - 1 before the first query.
+    """
+    batch, _, count, _ = query.shape
+    blocks = -(-count // QUERY_BLOCK)
+    if blocks == 1:
+        return _diagonals(_grouped_scores(query, key), width)
+    spare = (0, 0, 0, blocks * QUERY_BLOCK - count)
+    # Each block of queries with its own keys, as if it were a sequence of the batch.
+    queries = F.pad(query, spare).unflatten(2, (blocks, -1)).transpose(1, 2).flatten(0, 1)
+    keys = F.pad(key, spare).unfold(2, QUERY_BLOCK + width - 1, QUERY_BLOCK)  # (B, K, b, D, m)
+    keys = keys.permute(0, 2, 1, 4, 3).flatten(0, 1)
+    band = _diagonals(_grouped_scores(queries, keys), width)
+    return band.unflatten(0, (batch, blocks)).transpose(1, 2).flatten(2, 3)[:, :, :count]
+
+
+def _diagonals(scores: torch.Tensor, width: int) -> torch.Tensor:
     """(B, H, n, W): at [i, d] the score of key i - d, of contiguous (B, H, n, n + W - 1)."""
     batch, heads, count, columns = scores.shape
     head_stride = count * columns
