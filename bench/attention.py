@@ -138,7 +138,7 @@ def rounds(chosen: dict[str, Any], tokens: torch.Tensor, repeats: int) -> dict[s
     return {name: np.array(values) for name, values in seconds.items()}
 
 
-def measure(runs: dict[str, Any], length: int, repeats: int) -> list[dict[str, Any]]:
+def measure(runs: dict[str, Any], length: int, layers: int, repeats: int) -> list[dict[str, Any]]:
     """A row a variant; its memory is still to be measured."""
     tokens = torch.randint(0, SHAPE["vocab_size"], (1, length))
     chosen = {name: run for name, run in runs.items() if length <= UP_TO.get(name, length)}
@@ -146,7 +146,8 @@ def measure(runs: dict[str, Any], length: int, repeats: int) -> list[dict[str, A
     ratios = {name: values / seconds[PLAIN] for name, values in seconds.items()}
     return [
         {
-            "T": length, "variant": name, "seconds": float(np.median(seconds[name])),
+            "layers": layers, "T": length, "variant": name,
+            "seconds": float(np.median(seconds[name])),
             "ratio": float(np.median(ratio)), "lowest": float(ratio.min()),
             "highest": float(ratio.max()), "MiB": None,
         }
@@ -190,10 +191,11 @@ def main() -> None:
         return
     path = arguments.output
     path.parent.mkdir(parents=True, exist_ok=True)
-    rows = pl.read_csv(path).to_dicts() if path.is_file() else []
+    done = pl.read_csv(path).to_dicts() if path.is_file() else []
+    rows = [row for row in done if row["layers"] == arguments.layers]
     for length in arguments.lengths:
         if not any(row["T"] == length for row in rows):
-            rows += measure(runs, length, arguments.repeats)
+            rows += measure(runs, length, arguments.layers, arguments.repeats)
             pl.DataFrame(rows).write_csv(path)
     for row in rows:
         if row["MiB"] is None:
