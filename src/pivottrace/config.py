@@ -92,7 +92,7 @@ class TraceConfig(Section):
     heads: Literal["all", "long_range", "changing"] = "changing"
     """`long_range`: the heads whose far mass is highest over the reference traces; `changing`:
     those whose far mass varies most along them."""
-    head_percentile: float = Field(50.0, ge=0, lt=100)
+    head_percentile: float = Field(75.0, ge=0, lt=100)
     """Chosen heads are above this percentile of all heads."""
     batch_size: int = Field(32, ge=1)
 
@@ -100,12 +100,12 @@ class TraceConfig(Section):
 class PivotsConfig(Section):
     """What counts as a pivot."""
 
-    reading: Literal["onset", "peak"] = "onset"
+    reading: Literal["onset", "peak"] = "peak"
     statistic: Literal["density", "count"] = "count"
-    percentile: float = Field(80.0, gt=0, lt=100)
-    """Percentile of the reference signal that an onset must reach (the paper's ζ, there 95)."""
-    amplitude: float = Field(0.3, ge=0, le=1)
-    """Least rise above the window before, in attention mass (the paper's ψ, there 0.05)."""
+    percentile: float = Field(95.0, gt=0, lt=100)
+    """Percentile of the reference signal that an onset must reach (the paper's ζ)."""
+    amplitude: float = Field(0.05, ge=0, le=1)
+    """Least rise above the window before, in attention mass (the paper's ψ)."""
     window: int = Field(10, ge=1)
     """Look-back of the rise, and the distance within which pivots are one (the paper's Δ)."""
     reference_size: int = Field(512, ge=1)

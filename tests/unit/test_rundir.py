@@ -67,7 +67,7 @@ def test_changed_configuration_names_the_keys(tmp_path):
     with pytest.raises(ConfigError) as caught:
         make(tmp_path, pivots={"percentile": 90.0, "window": 7})
     message = str(caught.value)
-    assert "pivots.percentile: was 80.0, now 90.0 (used by score)" in message
+    assert "pivots.percentile: was 95.0, now 90.0 (used by score)" in message
     assert "pivots.window: was 10, now 7 (used by score)" in message
     assert "--output" in message
 

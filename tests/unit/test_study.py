@@ -88,7 +88,7 @@ def test_all_right_has_no_auroc_but_a_risk():
 
 
 def test_default_and_costs():
-    assert default_pivots(CONFIG) == "onset_count"
+    assert default_pivots(CONFIG) == "peak_count"
     by_peaks = {"score": {"estimator": "peak_count"}}
     assert default_pivots(parse_config(by_peaks, "test")) == "peak_count"
     by_entropy = {"score": {"estimator": "entropy_sum"}, "pivots": {"statistic": "count"}}
