@@ -1,6 +1,7 @@
 """What tracing costs while a model generates: tokens a second beside `generate` by itself.
 
     python bench/decoding.py [--models embedded 0.6B] [--batches 1 16] [--tokens 128] [--repeats 7]
+                             [--ways decoding afterwards auto]
 
 Greedy decoding of random prompts of 64 tokens, far mass and WAAD of all heads. `0.6B` is
 Qwen3-0.6B's whole shape with random weights, float32. Variants run interleaved in one process;
@@ -28,6 +29,7 @@ SHAPE = {
     "max_position_embeddings": 40960, "tie_word_embeddings": True,
 }  # fmt: skip
 PLAIN = "plain generate"
+WAYS = ("decoding", "afterwards", "auto")
 
 
 def build(name: str) -> Any:
@@ -37,7 +39,9 @@ def build(name: str) -> Any:
     return transformers.Qwen3ForCausalLM(transformers.Qwen3Config(**SHAPE)).eval()
 
 
-def measure(model: Any, batch: int, tokens: int, repeats: int) -> tuple[dict[str, Any], str]:
+def measure(
+    model: Any, batch: int, tokens: int, repeats: int, ways: list[str]
+) -> tuple[dict[str, Any], str]:
     """Seconds of each variant in each round, and which way `auto` took."""
     torch.manual_seed(1)
     prompts = torch.randint(5, min(model.config.vocab_size, 500), (batch, PROMPT))
@@ -48,7 +52,7 @@ def measure(model: Any, batch: int, tokens: int, repeats: int) -> tuple[dict[str
     seconds: dict[str, list[float]] = {}
     chosen = ""
     for repeat in range(repeats + 1):  # the first round warms up
-        for name in (PLAIN, "decoding", "afterwards", "auto"):
+        for name in (PLAIN, *ways):
             started = time.perf_counter()
             if name == PLAIN:
                 model.generate(prompts, attention_mask=mask, **settings)
@@ -67,13 +71,16 @@ def main() -> None:
     parser.add_argument("--batches", type=int, nargs="+", default=[1, 16])
     parser.add_argument("--tokens", type=int, default=128)
     parser.add_argument("--repeats", type=int, default=7)
+    parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS))
     arguments = parser.parse_args()
     print("| model | sequences | traced | tokens a second / plain | lowest–highest | tokens/s |")
     print("|---|---|---|---|---|---|")
     for name in arguments.models:
         model = build(name)
         for batch in arguments.batches:
-            seconds, chosen = measure(model, batch, arguments.tokens, arguments.repeats)
+            seconds, chosen = measure(
+                model, batch, arguments.tokens, arguments.repeats, arguments.ways
+            )
             for way, values in seconds.items():
                 ratio = seconds[PLAIN] / values
                 label = f"auto: {chosen}" if way == "auto" else way

@@ -127,7 +127,10 @@ def _reliability(
     """Calibrated chance that each row's vote is right, by the probes other than itself."""
     ids, scores = tables.driving_scores(run)
     place = {question_id: i for i, question_id in enumerate(ids)}
+    # A probe's place is the stored one, by a ranking that has not seen its label.
     ranks = rank_fractions(scores)
+    for row in evidence:
+        ranks[place[row["question_id"]]] = row["rank"]
     probes = tables.probe_evidence(evidence)
     own = [row["question_id"] for row in evidence]
     window = run.config.calibrate.window

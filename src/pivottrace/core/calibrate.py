@@ -69,7 +69,7 @@ class ProbeEvidence:
         share = self.vote_share
         for wrong, problem in (
             (~((self.ranks >= 0) & (self.ranks <= 1)), "has no rank in [0, 1]; leave it out"),
-            (self.num_samples < 2, "has fewer than 2 sampled rollouts; raise num_generations"),
+            (self.num_samples < 2, "has fewer than 2 sampled rollouts; raise rollouts.num_samples"),
             ((self.num_correct < 0) | (self.num_correct > self.num_samples),
              "has num_correct outside 0 .. num_samples; count both on the same rollouts"),
             (self.vote_right & self.vote_abstained,

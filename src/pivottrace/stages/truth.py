@@ -1,7 +1,8 @@
 """Truth for a study: further samples of every question, checked against its true answer.
 
 Not a stage of the main job. It needs the answers of the whole pool, and its samples are its own:
-consistency, votes and probes never see them, so no estimator is judged by what it was made of.
+consistency, votes and probes never see them, so correctness judges no estimator by what it was made
+of. The vote that is checked beside it is the run's own.
 """
 
 from __future__ import annotations

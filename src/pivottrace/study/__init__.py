@@ -44,7 +44,7 @@ def run_study(
 
     _refuse_repeated(configs)
     if with_grid:
-        refuse_reserved_questions([config.pool.questions for config in configs])
+        refuse_reserved_questions([config.pool for config in configs])
     pools = [read_evidence(run) for run in [prepare(config) for config in configs]]
     results = _results(pools, command)
     first = configs[0].output.expanduser()

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from pivottrace.config import PoolConfig
 from pivottrace.core.metrics import FloatArray, auroc, spearman
 from pivottrace.errors import ConfigError
 from pivottrace.study.evidence import PoolEvidence
@@ -27,14 +28,16 @@ SIGNALS = ("far_mass", "question_mass")
 COLUMNS = (
     "auroc", "spearman", "signal", "reading", "statistic", "heads", "zeta", "psi", "window",
 )  # fmt: skip
-RESERVED = ("split=evaluation", "split=held_out")
+RESERVED = ("evaluation", "held_out")
 Key = tuple[Any, ...]  # COLUMNS after the two figures
 
 
-def refuse_reserved_questions(pools: Sequence[str]) -> None:
+def refuse_reserved_questions(pools: Sequence[PoolConfig]) -> None:
     """Refuse to choose on the world's questions that are kept for reporting. Raises ConfigError."""
-    for source in pools:
-        if source.startswith("world:") and any(split in source for split in RESERVED):
+    for pool in pools:
+        source = pool.questions
+        splits = [pool.split, *(split for split in RESERVED if f"split={split}" in source)]
+        if source.startswith("world:") and any(split in RESERVED for split in splits):
             raise ConfigError(
                 f"--grid chooses settings, and {source} is kept for reporting what was chosen. "
                 f"Choose on another split: world:default?split=development"

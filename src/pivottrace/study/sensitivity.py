@@ -7,7 +7,7 @@ stored greedy responses are traced again for it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -32,40 +32,43 @@ PAPER_TABLE: tuple[tuple[str, float, float], ...] = (
     ("window", 15, 0.951),
     ("window", 20, 0.941),
 )
+ALL_HEADS = "all"
 NAMES = tuple(f"{reading}_{statistic}" for reading in READINGS for statistic in STATISTICS)
 
 
 def sensitivity(pools: Sequence[PoolEvidence]) -> list[dict[str, Any]]:
     """Return a table for the run's own settings and, where they differ, one for the paper's.
 
+    The paper's are over all heads, the run's over its own.
+
     Returns:
-        [{zeta, psi, window, rows: [{setting, value, paper, <estimator>: {value, low, high}}]}];
-        no figure where a ranking is constant. Zeta is a threshold of the first reading only, so the
-        second has none for it.
+        [{heads, zeta, psi, window, rows: [{setting, value, paper, <estimator>: {value, low,
+        high}}]}]; no figure where a ranking is constant. Zeta is a threshold of the first reading
+        only, so the second has none for it.
     """
     config = pools[0].run.config
     paper = PRESETS["paper"]["pivots"]
-    bases = [
-        PivotSettings.of(config),
-        PivotSettings(paper["percentile"], paper["amplitude"], paper["window"]),
-    ]
-    bases = list(dict.fromkeys(bases))
-    windows = sorted(
-        {int(v) for s, v, _ in PAPER_TABLE if s == "window"} | {b.window for b in bases}
-    )
-    scored = [_scores_of(pool, bases, windows) for pool in pools]
+    papers = PivotSettings(paper["percentile"], paper["amplitude"], paper["window"])
+    bases = {(config.trace.heads, PivotSettings.of(config)): None, (ALL_HEADS, papers): None}
+    settings = {base for _, base in bases}
+    wanted = {_changed(base, s, v) for base in settings for s, v, _ in PAPER_TABLE} | settings
+    by_heads = {
+        heads: [_scores_of(pool, heads, wanted) for pool in pools]
+        for heads in dict.fromkeys(heads for heads, _ in bases)
+    }
     return [
         {
+            "heads": heads,
             "zeta": base.zeta,
             "psi": base.psi,
             "window": base.window,
             "rows": [
                 {"setting": setting, "value": value, "paper": similarity}
-                | _similarities(pools, scored, base, _changed(base, setting, value))
+                | _similarities(pools, by_heads[heads], base, _changed(base, setting, value))
                 for setting, value, similarity in PAPER_TABLE
             ],
         }
-        for base in bases
+        for heads, base in bases
     ]
 
 
@@ -76,14 +79,15 @@ def _changed(base: PivotSettings, setting: str, value: float) -> PivotSettings:
 
 
 def _scores_of(
-    pool: PoolEvidence, bases: Sequence[PivotSettings], windows: Sequence[int]
+    pool: PoolEvidence, heads: str, wanted: Collection[PivotSettings]
 ) -> dict[PivotSettings, dict[str, FloatArray]]:
     tracer = Tracer(pool.run, pool.question_ids)
-    signals = tracer.means(windows, {(window, "run"): tracer.run_heads for window in windows})
-    wanted = {_changed(base, s, v) for base in bases for s, v, _ in PAPER_TABLE} | set(bases)
+    chosen = None if heads == ALL_HEADS else tracer.run_heads
+    windows = sorted({settings.window for settings in wanted})
+    signals = tracer.means(windows, {(window, heads): chosen for window in windows})
     return {
         settings: pivot_scores(
-            signals[settings.window, "run"], pool.question_ids, tracer.reference_ids, settings
+            signals[settings.window, heads], pool.question_ids, tracer.reference_ids, settings
         )
         for settings in wanted
     }

@@ -167,7 +167,10 @@ def _sensitivity(results: Figure) -> Iterator[str]:
         "of them changed. The paper calls its measure “similarity” and does not name it.\n"
     )
     for table in results["sensitivity"]:
-        yield f"From ζ {table['zeta']:g}, ψ {100 * table['psi']:g} %, Δ {table['window']}:\n"
+        yield (
+            f"From ζ {table['zeta']:g}, ψ {100 * table['psi']:g} %, Δ {table['window']}, "
+            f"heads: {table['heads'].replace('_', '-')}:\n"
+        )
         yield _table(
             ("setting", "paper", *(name_of(name) for name in NAMES)),
             [
