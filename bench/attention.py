@@ -101,16 +101,13 @@ def variants(model: Any, layers: int) -> dict[str, Callable[[torch.Tensor], None
 
 
 def peak_of(name: str, length: int, layers: int) -> float:
-    """MiB that a variant adds to the loaded model: the median of three processes of its own."""
+    """MiB that a variant adds to the loaded model, in a process of its own."""
     command = [sys.executable, __file__, "--memory-of", name, "--lengths", str(length)]
-    peaks = []
-    for _ in range(3):
-        done = subprocess.run(
-            [*command, "--layers", str(layers)], capture_output=True, text=True, check=True,
-            env=os.environ | GIVE_BACK,
-        )  # fmt: skip
-        peaks.append(float(done.stdout.split()[-1]))
-    return float(np.median(peaks))
+    done = subprocess.run(
+        [*command, "--layers", str(layers)], capture_output=True, text=True, check=True,
+        env=os.environ | GIVE_BACK,
+    )  # fmt: skip
+    return float(done.stdout.split()[-1])
 
 
 def added_by(run: Callable[[], None]) -> float:

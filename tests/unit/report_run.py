@@ -12,8 +12,8 @@ from pivottrace.stages import calibrate, label, score, triage
 from pivottrace.types import EVALUATION, QUESTIONS, ROLLOUTS, SIGNALS
 
 STAGES = ("pool", "rollout", "trace", "score", "calibrate", "triage", "label", "train", "evaluate")
-# The truth of q-0006, which the model never finds and which nobody pays for before annotation.
-HIDDEN_TRUTH = "90210"
+# The truth of a question, which the model never finds and which nobody pays for before annotation.
+HIDDEN_QUESTION, HIDDEN_TRUTH = "q-0010", "90210"
 NAMES = ("Ada", "Boris", "Chen", "Dalia", "Emil", "Farah")
 VOCABULARY: list[str] = []
 
@@ -69,8 +69,8 @@ class World:
         self.skill[: num_questions // 3] = 1.0
         self.skill = self.skill[self.numpy.permutation(num_questions)]
         self.truth = [str(self.rng.randrange(12, 400)) for _ in self.ids]
-        self.truth[6] = HIDDEN_TRUTH
-        self.skill[6] = 0.0
+        self.truth[10] = HIDDEN_TRUTH
+        self.skill[10] = 0.0
         self.traces = [self._trace(i) for i in range(num_questions)]
 
     def _trace(self, i):

@@ -6,7 +6,7 @@ from html.parser import HTMLParser
 import numpy as np
 import pyarrow.compute as pc
 import pytest
-from report_run import HIDDEN_TRUTH, STAGES, decode, make_run, stages_of
+from report_run import HIDDEN_QUESTION, HIDDEN_TRUTH, STAGES, decode, make_run, stages_of
 from scipy.stats import spearmanr
 
 from pivottrace.annotate import sources
@@ -124,17 +124,18 @@ def test_hostile_text_is_shown_and_does_nothing(tmp_path):
 def test_only_truths_that_were_paid_for_are_shown(tmp_path, monkeypatch):
     run = make_run(tmp_path / "run", until="triage")
     paid = {i: label.answer for i, label in sources.store(run).labels().items()}
-    free = next(f"q-{i:04}" for i in range(160) if f"q-{i:04}" not in paid)
-    shown = [free, min(paid)]
+    shown = [HIDDEN_QUESTION, min(paid)]
     monkeypatch.setattr(
         "pivottrace.report.examples._chosen",
         lambda triage: triage.filter(pc.field("question_id").isin(shown)).to_pylist(),
     )
     found = {e.question_id: e for route in examples(run, decode).values() for e in route}
-    assert {i: e.truth for i, e in found.items()} == {free: None, min(paid): paid[min(paid)]}
+    assert {i: e.truth for i, e in found.items()} == {
+        HIDDEN_QUESTION: None, min(paid): paid[min(paid)]
+    }  # fmt: skip
     assert HIDDEN_TRUTH in run.read_table("pool", made_by="run")["answer"].to_pylist()
     page = build_report(run, decode).read_text()
-    assert "q-0006" in page and HIDDEN_TRUTH not in page
+    assert HIDDEN_QUESTION in page and HIDDEN_TRUTH not in page
 
 
 @pytest.mark.parametrize("until", STAGES[:-1])
@@ -200,7 +201,7 @@ def test_pivots_are_marked_on_the_token_and_on_the_curve(run):
         marked = [p.text for p in e.response if p.pivots]
         assert marked == [decode([tokens[e.question_id][t]]).lstrip() for t in peaks]
         assert "".join(p.text for p in e.response) == decode(tokens[e.question_id])
-        for number, t in enumerate(onsets, start=1):
+        for number, t in enumerate(peaks, start=1):
             assert f"pivot {number}: token {t}," in e.signal
 
 
