@@ -46,7 +46,7 @@ def test_two_pools_and_again(tmp_path, capsys):
     assert len(results["sensitivity"][0]["rows"]) == 9
     with (tmp_path / "out" / "grid.csv").open() as file:
         rows = list(csv.DictReader(file))
-    assert len(rows) == len({tuple(list(row.values())[2:]) for row in rows}) == 900
+    assert len(rows) == len({tuple(list(row.values())[2:]) for row in rows}) == 2700
     page = (tmp_path / "out" / "study.md").read_text()
     assert "Re-checking was built into this world" in page
     assert "| ψ 20 % | 0.812 |" in page
