@@ -91,7 +91,7 @@ def test_default_and_costs():
     assert default_pivots(CONFIG) == "peak_count"
     by_peaks = {"score": {"estimator": "peak_count"}}
     assert default_pivots(parse_config(by_peaks, "test")) == "peak_count"
-    by_entropy = {"score": {"estimator": "entropy_sum"}, "pivots": {"statistic": "count"}}
+    by_entropy = {"score": {"estimator": "entropy_sum"}, "pivots": {"reading": "onset"}}
     assert default_pivots(parse_config(by_entropy, "test")) == "onset_count"
     assert [inferences(n, CONFIG) for n in ("random", "onset_density", "consistency")] == [0, 1, 16]
 
