@@ -28,6 +28,8 @@ def plan_lines(run: RunDir, table: pa.Table) -> list[str]:
             f"labels: the {num_probes} probes bought, and what is annotated beside them",
             "learning is relative to a budget of 100 %: a label for all that is worth one",
         ]
+        if not run.is_done("triage"):
+            lines.append("to take another row than the run's own, go on with --budget SHARE")
         following = f"pivottrace run {place}"
     else:
         lines += [

@@ -7,10 +7,12 @@ import pytest
 import report_run
 
 from pivottrace import combining
+from pivottrace.cli import main
 from pivottrace.core.combine import MIN_PROBES, combine, rank_features, spearman
 from pivottrace.core.probes import rank_fractions
 from pivottrace.errors import DataError
 from pivottrace.report import build_report
+from pivottrace.rundir import RunDir
 
 G = 16
 
@@ -106,3 +108,24 @@ def test_a_used_combination_ranks_the_pool(tmp_path, monkeypatch) -> None:
     rank_of = dict(zip(triage["question_id"].to_pylist(), triage["rank"].to_pylist(), strict=True))
     moved = np.array([abs(row["rank"] - rank_of[row["question_id"]]) for row in evidence])
     assert 0 < moved.mean() < 0.1  # near the pool's own, by a fit without the probe
+
+
+def test_a_combination_that_is_asked_for_and_not_used_says_why(tmp_path, capsys) -> None:
+    def note_of(name: str, **sections) -> str:
+        run = report_run.make_run(
+            tmp_path / name, "score", score={"estimator": "combination"}, **sections
+        )
+        assert main(["calibrate", str(run.path)]) == 0
+        notes = [n for n in capsys.readouterr().out.splitlines() if n.startswith("note: ")]
+        assert main(["status", str(run.path)]) == 0
+        assert notes[0] in capsys.readouterr().out.splitlines()
+        return notes[0]
+
+    note = note_of("run", labels={"budget": 0.6}, calibrate={"num_probes": 80})
+    facts = RunDir.open(tmp_path / "run").stage_facts("calibrate")["combination"]
+    assert facts["low"] < 0 and not facts["offered"]
+    assert f"on 80 probes is {facts['rho']:.2f}, that of {facts['best_single']}" in note
+    assert f"{facts['low']:+.2f} to {facts['high']:+.2f}, 90 % interval" in note
+    assert note.endswith("peak_count goes on ranking the pool")
+    note = note_of("few", calibrate={"num_probes": 20})
+    assert "no combination could be fitted: 20 labelled probes, at least 32 needed" in note

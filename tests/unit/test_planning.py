@@ -93,6 +93,7 @@ def test_the_plan_is_printed(calibrated, capsys) -> None:
     printed = capsys.readouterr().out
     assert printed.count(" %") > 21
     assert "labels: the 40 probes bought" in printed
+    assert "to take another row than the run's own, go on with --budget SHARE" in printed
     assert printed.strip().endswith(f"next: pivottrace run {calibrated.path}")
 
 
@@ -165,3 +166,54 @@ def test_chances_by_bayes() -> None:
     np.testing.assert_allclose(wrong_label_chance([0.0, 1.0], 0.1), [0.1, 1.0])
     with pytest.raises(ConfigError, match="between 0 and 1"):
         wrong_label_chance([0.5], 0.0)
+
+
+def test_another_row_of_the_plan_is_the_same_run_with_its_budget(tmp_path, capsys) -> None:
+    run = report_run.make_run(tmp_path / "run", "calibrate", train={"enabled": False})
+    place = str(run.path)
+    plan = {round(row["budget"], 2): row for row in make_plan(run).to_pylist()}[0.5]
+    probes = run.read_table("probes", "calibrate").to_pylist()
+    assert main(["triage", place, "--budget", "0.2"]) == 2
+    message = capsys.readouterr().err
+    assert "labels.budget = 0.2 allows 32 labels, and 40 are bought already" in message
+    assert "Give at least 40" in message
+    assert not RunDir.open(run.path).is_done("triage")
+    assert main(["triage", place, "--budget", "0.5"]) == 0
+    facts = RunDir.open(run.path).stage_facts("triage")
+    assert facts["counts"] == {route: plan[route] for route in facts["counts"]}
+    assert (facts["labels_allowed"], facts["labels_planned"]) == (80, plan["labels"])
+    assert run.read_table("probes", "calibrate").to_pylist() == probes
+    capsys.readouterr()
+    assert main(["run", place, "--budget", "0.6"]) == 2
+    assert "labels.budget: was 0.5, now 0.6 (used by triage)" in capsys.readouterr().err
+
+
+def test_a_budget_after_one_of_zero_has_no_probes_to_stand_on(tmp_path, capsys) -> None:
+    run = report_run.make_run(
+        tmp_path / "run", "calibrate", labels={"budget": 0}, calibrate={"num_probes": None}
+    )
+    assert main(["triage", str(run.path), "--budget", "0.3"]) == 2
+    assert "calibrated with a budget of 0, so without a probe" in capsys.readouterr().err
+    assert main(["triage", str(run.path), "--budget", "0"]) == 0
+
+
+def test_what_ranks_the_pool_is_chosen_until_the_first_probe_is_labelled(tmp_path, capsys) -> None:
+    run = report_run.make_run(tmp_path / "run", "score")
+    other = report_run.make_run(
+        tmp_path / "other", "score", score={"estimator": "entropy_mean"},
+        pivots={"reading": "onset", "statistic": "density"},
+    )  # fmt: skip
+    scores = [r.read_table("scores", "score") for r in (run, other)]
+    # Every estimator, whichever ranks; as texts, in which a NaN equals another.
+    assert str(scores[0].to_pylist()) == str(scores[1].to_pylist())
+    for settings in (["--pivots.reading", "onset"], ["--score.estimator", "entropy_mean"]):
+        assert main(["score", str(run.path), *settings]) == 0
+    assert main(["calibrate", str(run.path)]) == 0
+    drawn = RunDir.open(run.path).read_table("probes", "calibrate").to_pylist()
+    column = dict(zip(*scores[0].select(["question_id", "entropy_mean"]).to_pydict().values(),
+                      strict=True))  # fmt: skip
+    assert [row["score"] for row in drawn] == [column[row["question_id"]] for row in drawn]
+    capsys.readouterr()
+    assert main(["triage", str(run.path), "--score.estimator", "length"]) == 2
+    message = capsys.readouterr().err
+    assert "score.estimator: was 'entropy_mean', now 'length' (used by calibrate)" in message

@@ -85,6 +85,23 @@ def test_what_an_interrupted_stage_keeps_binds_its_settings(tmp_path):
         make(tmp_path, evaluate={"num_samples": 2})
 
 
+def test_what_an_older_version_recorded_and_nothing_reads_now_binds_nobody(tmp_path):
+    run = make(tmp_path)
+    run.mark_done("score")
+    run.mark_done("calibrate")
+    rounds = run.manifest["rounds"]
+    whole = run.config.model_dump(mode="json")
+    rounds["0"]["score"]["settings"] |= {"pivots": whole["pivots"], "score": whole["score"]}
+    rounds["0"]["calibrate"]["settings"]["labels.budget"] = 0.293
+    run.update_manifest(rounds=rounds)
+    make(tmp_path, labels={"budget": 0.5})
+    with pytest.raises(ConfigError) as caught:
+        make(tmp_path, pivots={"percentile": 90.0, "reading": "onset"})
+    message = str(caught.value)
+    assert "pivots.percentile: was 95.0, now 90.0 (used by score)" in message
+    assert "pivots.reading: was 'peak', now 'onset' (used by calibrate)" in message
+
+
 def test_one_line_names_every_stage_that_used_a_setting(tmp_path):
     run = make(tmp_path)
     run.mark_done("score")

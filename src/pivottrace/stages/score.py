@@ -34,7 +34,6 @@ def run(run: RunDir) -> None:
     """Write `scores`: every estimator, the pivots and the vote of each question."""
     if run.is_done("score"):
         return
-    estimator = tables.driving_estimator(run.config)
     signals = run.read_parts("signals", "trace").to_pylist()
     greedy = run.read_parts(
         "rollouts_greedy", "rollout", ["question_id", "text", "answer", "finish"]
@@ -61,7 +60,6 @@ def run(run: RunDir) -> None:
     run.mark_done(
         "score",
         **thresholds,
-        estimator=estimator,
         num_unscored=sum(row["failure"] is not None for row in rows),
         smallest_top2_margin=_smallest([s["top2_margin"] for s in signals]),
         **verifier.facts(),
