@@ -34,8 +34,8 @@ def plan_lines(run: RunDir, table: pa.Table) -> list[str]:
     else:
         lines += [
             "no probe is labelled, so nothing is known of correctness: these are shares of the",
-            "ranking, discard as in the paper, without errors or learning; a run takes its probes",
-            "out of the budget first, and with none of them labelled it defers what is not dropped",
+            "ranking, discard as in the paper, without errors or learning. The probes come out of",
+            "each budget first, along the whole ranking, and count as annotated",
         ]
         following = f"pivottrace calibrate {place} (buys the probes' labels), then plan again"
     if rows[0]["hours"] is None:

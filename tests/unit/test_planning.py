@@ -81,6 +81,12 @@ def test_without_labels_only_counts(tmp_path, capsys) -> None:
     rows = pl.read_parquet(run.round_path / "plan.parquet")
     assert rows["learning"].null_count() == rows["wrong_votes"].null_count() == 21
     assert rows["annotate"].to_list()[:3] == [0, 8, 16]
+    assert rows["labels"].to_list() == [min(8 * i, 159) for i in range(21)]
+    # 40 probes along the ranking are paid first, so the top of it is annotated less far down: at
+    # 50 %, 40 labels beside the probes, of which half lie in the top half already.
+    assert rows["annotate"].to_list()[10] == 80
+    assert rows["defer"].to_list()[10] == pytest.approx(20, abs=2)
+    assert "The probes come out of\neach budget first" in printed
     assert not (run.path / "labels.sqlite").exists() or not calibrate_labels(run)
 
 
@@ -95,6 +101,12 @@ def test_the_plan_is_printed(calibrated, capsys) -> None:
     assert "labels: the 40 probes bought" in printed
     assert "to take another row than the run's own, go on with --budget SHARE" in printed
     assert printed.strip().endswith(f"next: pivottrace run {calibrated.path}")
+
+
+@pytest.mark.parametrize("command", ["plan", "audit", "status", "report"])
+def test_without_a_run_the_command_itself_is_named(command, capsys) -> None:
+    assert main([command]) == 2
+    assert f"for instance: pivottrace {command} runs/my" in capsys.readouterr().err
 
 
 def test_a_plan_before_scores_names_the_command(tmp_path, capsys) -> None:
