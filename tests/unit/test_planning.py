@@ -2,16 +2,22 @@
 
 import csv
 import json
+from dataclasses import replace
 
 import numpy as np
 import polars as pl
 import pytest
 import report_run
 
+from pivottrace import combining, tables
 from pivottrace.auditing import audit
 from pivottrace.cli import main
 from pivottrace.core.audit import wrong_label_chance
+from pivottrace.core.calibrate import calibrate as fit_curve
+from pivottrace.core.combine import combine
 from pivottrace.core.plan import CostModel
+from pivottrace.core.probes import rank_fractions
+from pivottrace.core.weak import with_own_votes
 from pivottrace.errors import ConfigError
 from pivottrace.planning import cost_model, make_plan
 from pivottrace.rundir import RunDir
@@ -115,9 +121,11 @@ def test_a_plan_before_scores_names_the_command(tmp_path, capsys) -> None:
     assert f"pivottrace score {run.path}" in capsys.readouterr().err
 
 
-def spoiled(path, monkeypatch, count: int) -> tuple[RunDir, set[str]]:
+def spoiled(path, monkeypatch, count: int, **sections) -> tuple[RunDir, set[str]]:
     """A run in which some labels of questions that the model has mastered are wrong."""
-    run = report_run.make_run(path, "score", labels={"budget": 0.6}, calibrate={"num_probes": 64})
+    run = report_run.make_run(
+        path, "score", labels={"budget": 0.6}, calibrate={"num_probes": 64}, **sections
+    )
     scores = run.read_table("scores", "score").to_pylist()
     sure = [r["question_id"] for r in scores if r["vote_share"] == 1.0]
     pool = run.read_table("pool", "run").to_pylist()
@@ -157,6 +165,35 @@ def test_planted_wrong_labels_are_found_first(tmp_path, monkeypatch, capsys) -> 
     printed = capsys.readouterr().out
     assert "999 → " in printed
     assert audit(run, 0.2)[0].label_wrong > suspects[0].label_wrong
+
+
+def test_under_a_combination_a_probe_is_judged_where_its_own_label_has_not_moved_it(
+    tmp_path, monkeypatch
+) -> None:
+    monkeypatch.setattr(
+        combining, "combine", lambda *a, **k: replace(combine(*a, **k), offered=True)
+    )
+    asked = {"score": {"estimator": "combination"}}
+    sound, _ = spoiled(tmp_path / "sound", monkeypatch, 0, **asked)
+    run, planted = spoiled(tmp_path / "run", monkeypatch, 1, **asked)
+    (suspect_id,) = planted
+    before, after = (
+        {row["question_id"]: row for row in r.read_table("evidence", "calibrate").to_pylist()}
+        for r in (sound, run)
+    )
+    assert (before[suspect_id]["num_correct"], after[suspect_id]["num_correct"]) == (8, 0)
+    # The wrong label moves the ranking, and so the others, but not the probe that has it.
+    assert after[suspect_id]["rank"] == before[suspect_id]["rank"]
+    assert sum(after[i]["rank"] != before[i]["rank"] for i in after) > 10
+    ids, scores = tables.driving_scores(run)
+    seen = rank_fractions(scores)[[ids.index(suspect_id)]]
+    unseen = np.array([after[suspect_id]["rank"]])
+    assert seen[0] > unseen[0]  # the fit that knows the label takes the question for harder
+    (suspect, *_) = audit(run)
+    assert (suspect.question_id, suspect.label, suspect.vote_share) == (suspect_id, "999", 1.0)
+    rest = tables.probe_evidence([row for i, row in after.items() if i != suspect_id])
+    by_hand = with_own_votes(fit_curve(rest).at(unseen), rest, unseen, [1.0]).vote[0]
+    assert suspect.vote_right == pytest.approx(by_hand)
 
 
 def test_sound_labels_are_not_suspected(calibrated, capsys) -> None:
