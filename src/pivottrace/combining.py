@@ -72,7 +72,7 @@ def _names() -> list[str]:
 
 def _features(run: RunDir) -> tuple[list[str], np.ndarray]:
     """Ids and features (Q, k); NaN throughout for a question that failed."""
-    table = run.read_table("scores", made_by="score")
+    table = run.read_table("scores", "score", ["question_id", "failure", *_names()])
     failed = np.array([f is not None for f in table["failure"].to_pylist()], dtype=bool)
     columns = {
         name: np.where(failed, np.nan, table[name].to_numpy(zero_copy_only=False))

@@ -3,10 +3,12 @@ import os
 
 import pyarrow as pa
 import pytest
+import report_run
 
 from pivottrace.config import parse_config
 from pivottrace.errors import ConfigError, OutOfDiskError, RunDirError
 from pivottrace.rundir import RunDir, digest_file, run_parts
+from pivottrace.stages import calibrate, score, triage
 
 
 def make(tmp_path, **sections):
@@ -91,7 +93,7 @@ def test_what_an_older_version_recorded_and_nothing_reads_now_binds_nobody(tmp_p
     run.mark_done("calibrate")
     rounds = run.manifest["rounds"]
     whole = run.config.model_dump(mode="json")
-    rounds["0"]["score"]["settings"] |= {"pivots": whole["pivots"], "score": whole["score"]}
+    rounds["0"]["score"]["settings"] = {"pivots": whole["pivots"], "score": whole["score"]}
     rounds["0"]["calibrate"]["settings"]["labels.budget"] = 0.293
     run.update_manifest(rounds=rounds)
     make(tmp_path, labels={"budget": 0.5})
@@ -232,3 +234,24 @@ def test_a_torn_line_of_timings_is_left_out(tmp_path):
     with (run.path / "timings.jsonl").open("a") as file:
         file.write('{"stage": "tri')
     assert set(run.seconds()) == {"score"}
+
+
+def test_columns_that_an_older_version_did_not_write_are_named_with_their_stage(tmp_path):
+    run = report_run.make_run(tmp_path / "old", "trace")
+    parts = run.read_parts("signals", "trace")
+    run.write_part("signals", 0, parts.drop_columns(["log_prob", "layer_path"]))
+    with pytest.raises(RunDirError) as caught:
+        score.run(run)
+    assert str(caught.value) == (
+        f"{run.part_path('signals', 0)} has no column layer_path, log_prob: an older version of "
+        f"pivottrace made it. Make the stage trace anew, in another run directory (--output)."
+    )
+    run.write_part("signals", 0, parts)
+    score.run(run)
+    scores = run.read_table("scores", "score")
+    for stage in (calibrate, triage):
+        run.write_table("scores", scores.drop_columns(["peak_count"]))
+        with pytest.raises(RunDirError, match=r"no column peak_count.* Make the stage score anew"):
+            stage.run(run)
+        run.write_table("scores", scores)
+        stage.run(run)

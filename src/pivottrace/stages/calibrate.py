@@ -122,8 +122,8 @@ def _evidence(
     answers = tables.sampled_answers(run)
     greedy = run.read_parts("rollouts_greedy", "rollout", ["question_id", "answer"])
     greedy_answers = dict(zip(*(c.to_pylist() for c in greedy.columns), strict=True))
-    votes = run.read_table("scores", made_by="score").select(
-        ["question_id", "vote_answer", "vote_share", "vote_reason"]
+    votes = run.read_table(
+        "scores", "score", ["question_id", "vote_answer", "vote_share", "vote_reason"]
     )
     vote_of = {row["question_id"]: row for row in votes.to_pylist()}
     rows = []

@@ -26,6 +26,7 @@ from pivottrace.verifier import Verifier
 
 SCORES = scores_schema(ESTIMATORS)
 TRACED = ("far_mass", "question_mass", "entropy", "log_prob", "self_certainty")
+SIGNALS_READ = ("question_id", "failure", "top2_margin", "layer_path", *TRACED)
 # Each signal's threshold, by its key in `reference.json`.
 THRESHOLDS = {"threshold": "far_mass", "question_threshold": "question_mass"}
 
@@ -34,7 +35,7 @@ def run(run: RunDir) -> None:
     """Write `scores`: every estimator, the pivots and the vote of each question."""
     if run.is_done("score"):
         return
-    signals = run.read_parts("signals", "trace").to_pylist()
+    signals = run.read_parts("signals", "trace", SIGNALS_READ).to_pylist()
     greedy = run.read_parts(
         "rollouts_greedy", "rollout", ["question_id", "text", "answer", "finish"]
     )
