@@ -111,7 +111,7 @@ def _validate(arguments: list[str]) -> None:
 def _status(arguments: list[str]) -> None:
     from pivottrace.status import describe
 
-    for line in describe(_open_run(arguments)):
+    for line in describe(_open_run("status", arguments)):
         print(line)
 
 
@@ -119,7 +119,7 @@ def _report(arguments: list[str]) -> None:
     from pivottrace.report import build_report
     from pivottrace.status import next_line, quoted
 
-    run = _open_run(arguments)
+    run = _open_run("report", arguments)
     path = quoted(build_report(run))
     print(f"report: {path}")
     print(next_line(run, f"open {path}"))
@@ -160,7 +160,7 @@ def _label(arguments: list[str]) -> None:
         raise ConfigError(
             f"usage: pivottrace label {action} RUN {'FILE' if action == 'import' else '[FILE]'}"
         )
-    run = _open_run(rest[:1])
+    run = _open_run(f"label {action}", rest[:1])
     with run.locked():
         if action == "export":
             path = sources.export(run, Path(rest[1]) if len(rest) > 1 else None)
@@ -200,7 +200,7 @@ def _plan(arguments: list[str]) -> None:
     from pivottrace.planning import make_plan
     from pivottrace.printing import plan_lines
 
-    run = _open_run(arguments)
+    run = _open_run("plan", arguments)
     with run.locked():
         table = make_plan(run)
     print("\n".join(plan_lines(run, table)))
@@ -216,7 +216,7 @@ def _audit(arguments: list[str]) -> None:
         label_error = LABEL_ERROR if expected is None else float(expected)
     except ValueError:
         raise ConfigError(f"--label-error {expected}: give a share, such as 0.05") from None
-    run = _open_run(arguments)
+    run = _open_run("audit", arguments)
     with run.locked():
         suspects = audit(run, label_error)
     print("\n".join(audit_lines(run, suspects)))
@@ -264,11 +264,11 @@ def _create_run(arguments: list[str]) -> RunDir:
     return run
 
 
-def _open_run(arguments: list[str]) -> RunDir:
+def _open_run(command: str, arguments: list[str]) -> RunDir:
     from pivottrace.rundir import RunDir
 
     if len(arguments) != 1:
-        raise ConfigError("give one run directory, for instance: pivottrace status runs/my")
+        raise ConfigError(f"give one run directory, for instance: pivottrace {command} runs/my")
     return RunDir.open(Path(arguments[0]))
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from pivottrace.core.combine import Combination, combine, rank_features
+from pivottrace.core.combine import Combination, combine, cross_fitted_places, rank_features
 from pivottrace.estimators import ESTIMATORS
 from pivottrace.rundir import RunDir
 from pivottrace.types import RANKING
@@ -54,13 +54,12 @@ def rerank(
     ids, features = _features(run)
     scored = ~np.isnan(features).any(axis=1)
     scores = np.where(scored, features @ combination.weights, np.nan)
-    moved = []
-    for row, place, fold in zip(evidence, _places(ids, evidence), combination.folds, strict=True):
-        unseen = features[scored] @ combination.fold_weights[fold]
-        own = features[place] @ combination.fold_weights[fold]
-        # The middle of its ties, as `rank_fractions` has it.
-        rank = (np.mean(unseen < own) + np.mean(unseen <= own)) / 2
-        moved.append(row | {"rank": float(rank), "score": float(scores[place])})
+    places = _places(ids, evidence)
+    ranks = cross_fitted_places(combination, features, places)
+    moved = [
+        row | {"rank": rank, "score": score}
+        for row, rank, score in zip(evidence, ranks.tolist(), scores[places].tolist(), strict=True)
+    ]
     table = pa.table(
         {"question_id": ids, "score": pa.array(scores, from_pandas=True)}, schema=RANKING
     )
@@ -73,7 +72,7 @@ def _names() -> list[str]:
 
 def _features(run: RunDir) -> tuple[list[str], np.ndarray]:
     """Ids and features (Q, k); NaN throughout for a question that failed."""
-    table = run.read_table("scores", made_by="score")
+    table = run.read_table("scores", "score", ["question_id", "failure", *_names()])
     failed = np.array([f is not None for f in table["failure"].to_pylist()], dtype=bool)
     columns = {
         name: np.where(failed, np.nan, table[name].to_numpy(zero_copy_only=False))

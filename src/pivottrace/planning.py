@@ -17,7 +17,7 @@ import pyarrow.csv
 
 from pivottrace import routing, tables
 from pivottrace.core.plan import CostModel, expectation, learning_bands
-from pivottrace.core.probes import rank_fractions
+from pivottrace.core.probes import default_num_probes, draw_probes, rank_fractions
 from pivottrace.core.routes import PAPER_FRACTIONS, ROUTES
 from pivottrace.report.plan_figure import plan_figure
 from pivottrace.rundir import RunDir, read_parquet, write_parquet, write_text
@@ -106,20 +106,36 @@ def _calibrated(run: RunDir) -> list[dict[str, Any]]:
 
 
 def _by_fractions(run: RunDir) -> list[dict[str, Any]]:
-    """A row a budget by shares of the ranking, the paper's for what is discarded."""
+    """A row a budget by shares of the ranking, the paper's for what is discarded.
+
+    The probes that calibration would draw are paid out of each budget first. What their labels will
+    say is not known, so all of them count as annotated; of an adaptive draw, the even one.
+    """
     scored = tables.scored_pool(run, [])
     ranks, size = rank_fractions(scored.scores), scored.scores.size
     rows = []
     for share in SHARES:
         fixed = (share, min(PAPER_FRACTIONS[1], 1.0 - share))
         options = replace(tables.triage_options(run.config), fractions=fixed)
+        allowed = int(share * size + 1e-9)
+        probes = _would_draw(run, scored.scores, allowed)
+        labelled = np.isin(np.arange(size), probes)
         routed = routing.route_pool(
-            scored, budget=int(share * size + 1e-9), probes=None, curve=None, options=options,
-            ranks=ranks,
+            replace(scored, evidence=replace(scored.evidence, labelled=labelled)),
+            budget=allowed - probes.size, probes=None, curve=None, options=options, ranks=ranks,
         )  # fmt: skip
         counts = routed.result.counts()
         rows.append({"budget": share, "labels": counts["annotate"], **counts})
     return rows
+
+
+def _would_draw(run: RunDir, scores: np.ndarray, allowed: int) -> np.ndarray:
+    """The probes (indices) that calibration would draw out of so many labels."""
+    settings = run.config.calibrate
+    number = min(settings.num_probes or default_num_probes(scores.size, allowed), allowed)
+    return draw_probes(
+        scores, number, run.config.seed, "strata" if settings.draw == "strata" else "systematic"
+    )
 
 
 def cost_model(run: RunDir) -> CostModel | None:

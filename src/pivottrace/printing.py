@@ -28,12 +28,14 @@ def plan_lines(run: RunDir, table: pa.Table) -> list[str]:
             f"labels: the {num_probes} probes bought, and what is annotated beside them",
             "learning is relative to a budget of 100 %: a label for all that is worth one",
         ]
+        if not run.is_done("triage"):
+            lines.append("to take another row than the run's own, go on with --budget SHARE")
         following = f"pivottrace run {place}"
     else:
         lines += [
             "no probe is labelled, so nothing is known of correctness: these are shares of the",
-            "ranking, discard as in the paper, without errors or learning; a run takes its probes",
-            "out of the budget first, and with none of them labelled it defers what is not dropped",
+            "ranking, discard as in the paper, without errors or learning. The probes come out of",
+            "each budget first, along the whole ranking, and count as annotated",
         ]
         following = f"pivottrace calibrate {place} (buys the probes' labels), then plan again"
     if rows[0]["hours"] is None:

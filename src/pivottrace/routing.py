@@ -71,14 +71,14 @@ def read_scored(paths: Sequence[Path], estimator: str, correctness: Mapping[str,
             order of the probes.
 
     Raises:
-        RunDirError: a part is torn.
+        RunDirError: a part is torn, or has not all the columns.
     """
     probes = pa.array(list(correctness), pa.string())
     parts: dict[str, list[np.ndarray]] = {}
     failures: list[pa.ChunkedArray] = []
     names = ["question_id", estimator, "vote_share", "vote_reason", "num_samples", "failure"]
     for path in paths:
-        table = read_parquet(path, names)
+        table = read_parquet(path, names, made_by="score")
         found = {
             "score": table[estimator],
             "share": table["vote_share"],

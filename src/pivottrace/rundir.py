@@ -101,16 +101,16 @@ class RunDir:
         write_parquet(path, table)
         return path
 
-    def read_table(self, name: str, made_by: str) -> pa.Table:
+    def read_table(self, name: str, made_by: str, columns: Sequence[str] | None = None) -> pa.Table:
         """Read a table; `made_by` is the stage that a missing one is blamed on.
 
         Raises:
-            RunDirError: it is missing, or torn.
+            RunDirError: it is missing, torn, or without one of the columns.
         """
         path = self.table_path(name)
         if not path.is_file():
             raise RunDirError(f"{path} is missing. Make it with: pivottrace {made_by} {self.path}")
-        return read_parquet(path)
+        return read_parquet(path, columns, made_by=made_by)
 
     def part_path(self, name: str, index: int) -> Path:
         """Where part `index` of a table in parts lies."""
@@ -137,7 +137,8 @@ class RunDir:
         """All parts of a table in order.
 
         Raises:
-            RunDirError: the stage has not finished, or the parts are not those that it made.
+            RunDirError: the stage has not finished, the parts are not those that it made, or one
+                has not all the columns.
         """
         folder = self.round_path / name
         if not self.is_done(made_by):
@@ -154,7 +155,7 @@ class RunDir:
                 f"{'surplus, take it away' if odd[0] in found else 'missing, put it back'} "
                 f"({len(odd)} such files), or start again in another directory (--output)."
             )
-        return pa.concat_tables([read_parquet(path, columns) for path in paths])
+        return pa.concat_tables([read_parquet(path, columns, made_by=made_by) for path in paths])
 
     def refuse_torn_tables(self) -> None:
         """Look at the end of every whole table, where a cut shows. Raises RunDirError."""
@@ -322,10 +323,28 @@ def part_seed(seed: int, kind: str, index: int) -> int:
     return int.from_bytes(digest[:4], "big")
 
 
-def read_parquet(path: Path, columns: Sequence[str] | None = None, filters: Any = None) -> pa.Table:
-    """Read a parquet file of a run. Raises RunDirError where it is torn."""
+def read_parquet(
+    path: Path,
+    columns: Sequence[str] | None = None,
+    filters: Any = None,
+    made_by: str | None = None,
+) -> pa.Table:
+    """Read a parquet file of a run, made by the stage `made_by`.
+
+    Raises:
+        RunDirError: it is torn, or older than one of the columns.
+    """
     with _torn(path):
-        return pq.read_table(path, columns=columns, filters=filters)
+        found = pq.read_schema(path).names
+    missing = [name for name in columns or () if name not in found]
+    if missing:
+        raise RunDirError(
+            f"{path} has no column {', '.join(missing)}: an older version of pivottrace made it. "
+            f"Make the stage{f' {made_by}' if made_by else ''} anew, in another run directory "
+            f"(--output)."
+        )
+    with _torn(path):
+        return pq.read_table(path, columns=columns and list(columns), filters=filters)
 
 
 def read_json(path: Path) -> dict[str, Any]:

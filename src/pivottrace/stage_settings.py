@@ -9,8 +9,9 @@ from pivottrace.config import Config
 
 _MODEL = ("model.path", "model.revision", "model.dtype")
 _PROMPT = ("pool.system_prompt", "pool.prompt_suffix", "pool.chat_template_args")
-_RANKING = ("score.estimator", "pivots.reading", "pivots.statistic")
 # `labels.partial` is not among calibrate's: it may be switched on while the run waits for labels.
+# `labels.budget` is triage's: calibration keeps the number of probes drawn (`probes_wanted`).
+# What ranks the pool is calibration's: scoring writes every estimator, whichever is asked for.
 # The learning curve's settings are not among train's: the curve changes nothing in the model.
 STAGE_SETTINGS: dict[str, tuple[str, ...]] = {
     "pool": (
@@ -28,10 +29,18 @@ STAGE_SETTINGS: dict[str, tuple[str, ...]] = {
     "trace": (
         "seed", *_MODEL, "trace", "pivots.window", "pivots.reference_size", "rollouts.part_size",
     ),
-    "score": ("seed", "answers", "pivots", "score"),
+    "score": ("seed", "answers", "pivots.percentile", "pivots.amplitude", "pivots.window"),
     "truth": ("seed", *_MODEL, *_PROMPT, "answers", "rollouts", "study.truth_samples"),
-    "calibrate": ("seed", "answers", *_RANKING, "labels.budget", "labels.source", "calibrate"),
-    "triage": (*_RANKING, "labels.budget", "calibrate.window", "calibrate.level", "triage"),
+    "calibrate": (
+        "seed",
+        "answers",
+        "score.estimator",
+        "pivots.reading",
+        "pivots.statistic",
+        "labels.source",
+        "calibrate",
+    ),
+    "triage": ("labels.budget", "calibrate.window", "calibrate.level", "triage"),
     "label": ("labels",),
     "train": ("seed", *_MODEL, *_PROMPT, "answers", "rollouts.stop", "labels.partial", "train"),
     "evaluate": (
@@ -59,6 +68,8 @@ def settings_of(stage: str, config: Config) -> dict[str, Any]:
 def changed_settings(used: Mapping[str, Mapping[str, Any]], config: Config) -> list[str]:
     """A line for each setting that differs from what stages used.
 
+    What a stage recorded and, by now, no longer reads binds nobody: an older version bound more.
+
     Args:
         used: What `settings_of` gave to each stage when it began.
         config: The configuration as it is now.
@@ -68,8 +79,13 @@ def changed_settings(used: Mapping[str, Mapping[str, Any]], config: Config) -> l
     for stage, settings in used.items():
         for key, was in settings.items():
             for name, old, new in _differences(key, was, _at(values, key)):
-                stages.setdefault(f"{name}: was {old!r}, now {new!r}", []).append(stage)
+                if _is_read(stage, name):
+                    stages.setdefault(f"{name}: was {old!r}, now {new!r}", []).append(stage)
     return [f"{line} (used by {', '.join(names)})" for line, names in stages.items()]
+
+
+def _is_read(stage: str, key: str) -> bool:
+    return any(key == read or key.startswith(f"{read}.") for read in STAGE_SETTINGS[stage])
 
 
 def _at(values: Any, key: str) -> Any:

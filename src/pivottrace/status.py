@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from pivottrace.annotate import sources
+from pivottrace.core.combine import MIN_PROBES
 from pivottrace.pipeline import STAGE_NAMES, is_finished, outputs, unfinished
 from pivottrace.rundir import RunDir
+from pivottrace.tables import driving_estimator
 
 PARTS_OF = {"rollout": ("rollouts_greedy", "rollouts_sampled"), "trace": ("signals",)}
 
@@ -54,6 +56,8 @@ def stage_lines(run: RunDir, stage: str) -> Iterator[str]:
     """The closing lines of a command that ran one stage: what it left, and the next one."""
     left, found = unfinished(run), outputs(run, stage)
     yield f"{stage}: {', '.join(map(quoted, found)) or 'done, and nothing to write'}"
+    if stage == "calibrate":
+        yield from (f"note: {note}" for note in _combination_note(run))
     yield f"next: pivottrace {left[0] if left else 'report'} {quoted(run.path)}"
 
 
@@ -86,11 +90,33 @@ def notes(run: RunDir) -> Iterator[str]:
         )
     elif calibrate.get("num_probes") and calibrate.get("mean_correctness") == 0:
         yield "the model answers nothing right: none of its samples on the probes is correct"
+    yield from _combination_note(run)
     for stage in ("train", "evaluate"):
         facts = run.stage_facts(stage)
         reason = facts.get("reason") or facts.get("skipped")
         if reason:
             yield f"{stage}: {reason}"
+
+
+def _combination_note(run: RunDir) -> Iterator[str]:
+    """Why a combination that was asked for does not rank the pool."""
+    calibrate = run.stage_facts("calibrate")
+    if run.config.score.estimator != "combination" or not calibrate:
+        return
+    found = calibrate.get("combination")
+    ranking = f"{driving_estimator(run.config)} goes on ranking the pool"
+    if found is None:
+        yield (
+            f"no combination could be fitted: {calibrate['num_probes']} labelled probes, at least "
+            f"{MIN_PROBES} needed, not all equally right; {ranking}"
+        )
+    elif not found["used"]:
+        yield (
+            f"the combination is not better for sure: its rank correlation with errors on "
+            f"{calibrate['num_probes']} probes is {found['rho']:.2f}, that of "
+            f"{found['best_single']}, the best single estimator, {found['single_rho']:.2f} "
+            f"(difference {found['low']:+.2f} to {found['high']:+.2f}, 90 % interval); {ranking}"
+        )
 
 
 def summary_lines(run: RunDir, summary: dict[str, Any]) -> Iterator[str]:

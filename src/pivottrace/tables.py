@@ -32,10 +32,11 @@ def driving_estimator(config: Config) -> str:
 
 def driving_scores(run: RunDir) -> tuple[list[str], np.ndarray]:
     """Question ids and the driving estimator's scores (Q,); NaN for a question that failed."""
-    table = run.read_table("scores", made_by="score")
+    estimator = driving_estimator(run.config)
+    table = run.read_table("scores", "score", ["question_id", "failure", estimator])
     scores = _combined_scores(run)
     if scores is None:
-        scores = table[driving_estimator(run.config)].to_numpy(zero_copy_only=False)
+        scores = table[estimator].to_numpy(zero_copy_only=False)
     failed = np.array([f is not None for f in table["failure"].to_pylist()], dtype=bool)
     return table["question_id"].to_pylist(), np.where(failed, np.nan, scores.astype(np.float64))
 

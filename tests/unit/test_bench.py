@@ -1,9 +1,8 @@
 """The benchmarks' own rules, where they have some; what they measure is not tested."""
 
-import importlib.util
 import sys
-from pathlib import Path
 
+import bench_scripts
 import pyarrow as pa
 import pytest
 
@@ -14,10 +13,7 @@ from pivottrace.types import EVALUATION
 @pytest.fixture
 def labels_matter(monkeypatch):
     """The script as a module, with made-up verdicts in place of training."""
-    path = Path(__file__).parents[2] / "bench" / "labels_matter.py"
-    spec = importlib.util.spec_from_file_location("labels_matter", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    module = bench_scripts.load("labels_matter")
     module.trained = []
 
     def arm(output, name, seed, config):
@@ -46,25 +42,16 @@ def test_verdicts_are_not_reused_for_other_settings(labels_matter, monkeypatch, 
         call("--seeds", "0", "--steps", "5")
 
 
-def script(name):
-    path = Path(__file__).parents[2] / "bench" / f"{name}.py"
-    spec = importlib.util.spec_from_file_location(f"bench_{name}", path)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # its dataclasses look themselves up
-    spec.loader.exec_module(module)
-    return module
-
-
 def test_probes_are_compared_in_every_way(monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["probes", "--pools", "3", "--questions", "300"])
-    script("probes").main()
+    bench_scripts.load("probes").main()
     rows = [line for line in capsys.readouterr().out.splitlines() if line.startswith("| ")]
     assert len(rows) == 1 + 5 * 3
     assert all(row.count("|") == rows[0].count("|") for row in rows)
 
 
 def test_triage_of_many_rows_in_parts(tmp_path, capsys):
-    bench = script("triage")
+    bench = bench_scripts.load("triage")
     bench.generate(tmp_path, 5000, 3)
     assert bench.measure(tmp_path) == 0
     assert "5,000 rows in 3 parts" in capsys.readouterr().out

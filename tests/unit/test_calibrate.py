@@ -3,6 +3,7 @@
 import math
 from dataclasses import replace
 
+import bench_scripts
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -15,6 +16,7 @@ from pivottrace.core.probes import default_num_probes, draw_probes, rank_fractio
 from pivottrace.errors import BudgetError, ConfigError, DataError
 
 G = 16
+simulation = bench_scripts.load("probes")
 
 
 def probes_of(
@@ -174,21 +176,11 @@ def test_vote_share_where_no_answer_won() -> None:
     assert np.isnan(nothing.vote_share).all()
 
 
-def true_curves(kind: str, u: np.ndarray) -> np.ndarray:
-    return {
-        "linear": 0.98 - 0.8 * u,
-        "logistic": 1 / (1 + np.exp(10 * (u - 0.55))),
-        "steep": 0.97 / (1 + np.exp(25 * (u - 0.6))),
-        "dip": 0.95 - 0.6 * np.exp(-(((u - 0.7) / 0.15) ** 2)),
-        "nearly all right": np.full(u.size, 0.995),
-    }[kind]
-
-
-@pytest.mark.parametrize("kind", ["linear", "logistic", "steep", "dip", "nearly all right"])
+@pytest.mark.parametrize("kind", simulation.SHAPES)
 def test_bands_of_64_probes_cover_the_true_curve(kind: str) -> None:
     # 200 pools of 2,000 in all: 40 a shape, questions all-or-nothing, in between, and alike.
     u = (np.arange(2000) + 0.5) / 2000
-    mu = true_curves(kind, u)
+    mu = simulation.curve(kind, u)
     vote = np.clip(0.05 + 0.95 * np.sqrt(mu), 0, 1)
     rng = np.random.default_rng(1)
     covered, covered_vote = [], []

@@ -7,10 +7,13 @@ import pytest
 import report_run
 
 from pivottrace import combining
-from pivottrace.core.combine import MIN_PROBES, combine, rank_features, spearman
+from pivottrace.cli import main
+from pivottrace.core.combine import MIN_PROBES, combine, cross_fitted_places, rank_features
+from pivottrace.core.metrics import spearman
 from pivottrace.core.probes import rank_fractions
 from pivottrace.errors import DataError
 from pivottrace.report import build_report
+from pivottrace.rundir import RunDir
 
 G = 16
 
@@ -45,7 +48,7 @@ def test_scores_out_of_fold_do_not_know_their_own_probe() -> None:
     features = rank_features({str(i): rng.normal(size=64) for i in range(12)})
     correct = rng.random(64)
     found = combine(features, correct, [str(i) for i in range(12)])
-    fitted = spearman((features @ found.weights)[None], 1 - correct[None])[0]
+    fitted = spearman(features @ found.weights, 1 - correct)[0]
     assert fitted > 0.25 > found.rho  # in sample it seems to know something
     assert not found.offered
 
@@ -65,6 +68,18 @@ def test_nothing_to_fit_or_to_compare() -> None:
     assert combine(features, np.ones(64), ["a", "b"]) is None
     with pytest.raises(DataError, match="names differ"):
         combine(features, correct, ["a"])
+
+
+def test_a_cross_fitted_place_is_among_the_pool_as_the_probes_own_fold_ranks_it() -> None:
+    features, correct = probes(2, 64, (1.0, 1.0))
+    found = combine(features[:40], correct[:40], ["a", "b"])
+    found = replace(found, folds=np.arange(40) % 2, fold_weights=np.array([[1.0, 0.0], [0.0, 2.0]]))
+    features[50] = np.nan  # failed: in nobody's ranking
+    places = cross_fitted_places(found, features, np.arange(40))
+    left = np.delete(features, 50, axis=0)
+    for i in range(40):
+        expected = rank_fractions(left[:, i % 2])[i]
+        assert places[i] == pytest.approx(expected, abs=1e-12)
 
 
 def test_features_are_ranks_and_missing_is_the_middle() -> None:
@@ -106,3 +121,24 @@ def test_a_used_combination_ranks_the_pool(tmp_path, monkeypatch) -> None:
     rank_of = dict(zip(triage["question_id"].to_pylist(), triage["rank"].to_pylist(), strict=True))
     moved = np.array([abs(row["rank"] - rank_of[row["question_id"]]) for row in evidence])
     assert 0 < moved.mean() < 0.1  # near the pool's own, by a fit without the probe
+
+
+def test_a_combination_that_is_asked_for_and_not_used_says_why(tmp_path, capsys) -> None:
+    def note_of(name: str, **sections) -> str:
+        run = report_run.make_run(
+            tmp_path / name, "score", score={"estimator": "combination"}, **sections
+        )
+        assert main(["calibrate", str(run.path)]) == 0
+        notes = [n for n in capsys.readouterr().out.splitlines() if n.startswith("note: ")]
+        assert main(["status", str(run.path)]) == 0
+        assert notes[0] in capsys.readouterr().out.splitlines()
+        return notes[0]
+
+    note = note_of("run", labels={"budget": 0.6}, calibrate={"num_probes": 80})
+    facts = RunDir.open(tmp_path / "run").stage_facts("calibrate")["combination"]
+    assert facts["low"] < 0 and not facts["offered"]
+    assert f"on 80 probes is {facts['rho']:.2f}, that of {facts['best_single']}" in note
+    assert f"{facts['low']:+.2f} to {facts['high']:+.2f}, 90 % interval" in note
+    assert note.endswith("peak_count goes on ranking the pool")
+    note = note_of("few", calibrate={"num_probes": 20})
+    assert "no combination could be fitted: 20 labelled probes, at least 32 needed" in note

@@ -2,16 +2,22 @@
 
 import csv
 import json
+from dataclasses import replace
 
 import numpy as np
 import polars as pl
 import pytest
 import report_run
 
+from pivottrace import combining, tables
 from pivottrace.auditing import audit
 from pivottrace.cli import main
 from pivottrace.core.audit import wrong_label_chance
+from pivottrace.core.calibrate import calibrate as fit_curve
+from pivottrace.core.combine import combine
 from pivottrace.core.plan import CostModel
+from pivottrace.core.probes import rank_fractions
+from pivottrace.core.weak import with_own_votes
 from pivottrace.errors import ConfigError
 from pivottrace.planning import cost_model, make_plan
 from pivottrace.rundir import RunDir
@@ -81,6 +87,12 @@ def test_without_labels_only_counts(tmp_path, capsys) -> None:
     rows = pl.read_parquet(run.round_path / "plan.parquet")
     assert rows["learning"].null_count() == rows["wrong_votes"].null_count() == 21
     assert rows["annotate"].to_list()[:3] == [0, 8, 16]
+    assert rows["labels"].to_list() == [min(8 * i, 159) for i in range(21)]
+    # 40 probes along the ranking are paid first, so the top of it is annotated less far down: at
+    # 50 %, 40 labels beside the probes, of which half lie in the top half already.
+    assert rows["annotate"].to_list()[10] == 80
+    assert rows["defer"].to_list()[10] == pytest.approx(20, abs=2)
+    assert "The probes come out of\neach budget first" in printed
     assert not (run.path / "labels.sqlite").exists() or not calibrate_labels(run)
 
 
@@ -93,7 +105,14 @@ def test_the_plan_is_printed(calibrated, capsys) -> None:
     printed = capsys.readouterr().out
     assert printed.count(" %") > 21
     assert "labels: the 40 probes bought" in printed
+    assert "to take another row than the run's own, go on with --budget SHARE" in printed
     assert printed.strip().endswith(f"next: pivottrace run {calibrated.path}")
+
+
+@pytest.mark.parametrize("command", ["plan", "audit", "status", "report"])
+def test_without_a_run_the_command_itself_is_named(command, capsys) -> None:
+    assert main([command]) == 2
+    assert f"for instance: pivottrace {command} runs/my" in capsys.readouterr().err
 
 
 def test_a_plan_before_scores_names_the_command(tmp_path, capsys) -> None:
@@ -102,9 +121,11 @@ def test_a_plan_before_scores_names_the_command(tmp_path, capsys) -> None:
     assert f"pivottrace score {run.path}" in capsys.readouterr().err
 
 
-def spoiled(path, monkeypatch, count: int) -> tuple[RunDir, set[str]]:
+def spoiled(path, monkeypatch, count: int, **sections) -> tuple[RunDir, set[str]]:
     """A run in which some labels of questions that the model has mastered are wrong."""
-    run = report_run.make_run(path, "score", labels={"budget": 0.6}, calibrate={"num_probes": 64})
+    run = report_run.make_run(
+        path, "score", labels={"budget": 0.6}, calibrate={"num_probes": 64}, **sections
+    )
     scores = run.read_table("scores", "score").to_pylist()
     sure = [r["question_id"] for r in scores if r["vote_share"] == 1.0]
     pool = run.read_table("pool", "run").to_pylist()
@@ -146,6 +167,35 @@ def test_planted_wrong_labels_are_found_first(tmp_path, monkeypatch, capsys) -> 
     assert audit(run, 0.2)[0].label_wrong > suspects[0].label_wrong
 
 
+def test_under_a_combination_a_probe_is_judged_where_its_own_label_has_not_moved_it(
+    tmp_path, monkeypatch
+) -> None:
+    monkeypatch.setattr(
+        combining, "combine", lambda *a, **k: replace(combine(*a, **k), offered=True)
+    )
+    asked = {"score": {"estimator": "combination"}}
+    sound, _ = spoiled(tmp_path / "sound", monkeypatch, 0, **asked)
+    run, planted = spoiled(tmp_path / "run", monkeypatch, 1, **asked)
+    (suspect_id,) = planted
+    before, after = (
+        {row["question_id"]: row for row in r.read_table("evidence", "calibrate").to_pylist()}
+        for r in (sound, run)
+    )
+    assert (before[suspect_id]["num_correct"], after[suspect_id]["num_correct"]) == (8, 0)
+    # The wrong label moves the ranking, and so the others, but not the probe that has it.
+    assert after[suspect_id]["rank"] == before[suspect_id]["rank"]
+    assert sum(after[i]["rank"] != before[i]["rank"] for i in after) > 10
+    ids, scores = tables.driving_scores(run)
+    seen = rank_fractions(scores)[[ids.index(suspect_id)]]
+    unseen = np.array([after[suspect_id]["rank"]])
+    assert seen[0] > unseen[0]  # the fit that knows the label takes the question for harder
+    (suspect, *_) = audit(run)
+    assert (suspect.question_id, suspect.label, suspect.vote_share) == (suspect_id, "999", 1.0)
+    rest = tables.probe_evidence([row for i, row in after.items() if i != suspect_id])
+    by_hand = with_own_votes(fit_curve(rest).at(unseen), rest, unseen, [1.0]).vote[0]
+    assert suspect.vote_right == pytest.approx(by_hand)
+
+
 def test_sound_labels_are_not_suspected(calibrated, capsys) -> None:
     assert [s for s in audit(calibrated) if s.label_wrong > 0.3] == []
     assert main(["audit", str(calibrated.path), "--label-error", "x"]) == 2
@@ -165,3 +215,54 @@ def test_chances_by_bayes() -> None:
     np.testing.assert_allclose(wrong_label_chance([0.0, 1.0], 0.1), [0.1, 1.0])
     with pytest.raises(ConfigError, match="between 0 and 1"):
         wrong_label_chance([0.5], 0.0)
+
+
+def test_another_row_of_the_plan_is_the_same_run_with_its_budget(tmp_path, capsys) -> None:
+    run = report_run.make_run(tmp_path / "run", "calibrate", train={"enabled": False})
+    place = str(run.path)
+    plan = {round(row["budget"], 2): row for row in make_plan(run).to_pylist()}[0.5]
+    probes = run.read_table("probes", "calibrate").to_pylist()
+    assert main(["triage", place, "--budget", "0.2"]) == 2
+    message = capsys.readouterr().err
+    assert "labels.budget = 0.2 allows 32 labels, and 40 are bought already" in message
+    assert "Give at least 40" in message
+    assert not RunDir.open(run.path).is_done("triage")
+    assert main(["triage", place, "--budget", "0.5"]) == 0
+    facts = RunDir.open(run.path).stage_facts("triage")
+    assert facts["counts"] == {route: plan[route] for route in facts["counts"]}
+    assert (facts["labels_allowed"], facts["labels_planned"]) == (80, plan["labels"])
+    assert run.read_table("probes", "calibrate").to_pylist() == probes
+    capsys.readouterr()
+    assert main(["run", place, "--budget", "0.6"]) == 2
+    assert "labels.budget: was 0.5, now 0.6 (used by triage)" in capsys.readouterr().err
+
+
+def test_a_budget_after_one_of_zero_has_no_probes_to_stand_on(tmp_path, capsys) -> None:
+    run = report_run.make_run(
+        tmp_path / "run", "calibrate", labels={"budget": 0}, calibrate={"num_probes": None}
+    )
+    assert main(["triage", str(run.path), "--budget", "0.3"]) == 2
+    assert "calibrated with a budget of 0, so without a probe" in capsys.readouterr().err
+    assert main(["triage", str(run.path), "--budget", "0"]) == 0
+
+
+def test_what_ranks_the_pool_is_chosen_until_the_first_probe_is_labelled(tmp_path, capsys) -> None:
+    run = report_run.make_run(tmp_path / "run", "score")
+    other = report_run.make_run(
+        tmp_path / "other", "score", score={"estimator": "entropy_mean"},
+        pivots={"reading": "onset", "statistic": "density"},
+    )  # fmt: skip
+    scores = [r.read_table("scores", "score") for r in (run, other)]
+    # Every estimator, whichever ranks; as texts, in which a NaN equals another.
+    assert str(scores[0].to_pylist()) == str(scores[1].to_pylist())
+    for settings in (["--pivots.reading", "onset"], ["--score.estimator", "entropy_mean"]):
+        assert main(["score", str(run.path), *settings]) == 0
+    assert main(["calibrate", str(run.path)]) == 0
+    drawn = RunDir.open(run.path).read_table("probes", "calibrate").to_pylist()
+    column = dict(zip(*scores[0].select(["question_id", "entropy_mean"]).to_pydict().values(),
+                      strict=True))  # fmt: skip
+    assert [row["score"] for row in drawn] == [column[row["question_id"]] for row in drawn]
+    capsys.readouterr()
+    assert main(["triage", str(run.path), "--score.estimator", "length"]) == 2
+    message = capsys.readouterr().err
+    assert "score.estimator: was 'entropy_mean', now 'length' (used by calibrate)" in message

@@ -3,10 +3,12 @@ import os
 
 import pyarrow as pa
 import pytest
+import report_run
 
 from pivottrace.config import parse_config
 from pivottrace.errors import ConfigError, OutOfDiskError, RunDirError
 from pivottrace.rundir import RunDir, digest_file, run_parts
+from pivottrace.stages import calibrate, score, triage
 
 
 def make(tmp_path, **sections):
@@ -83,6 +85,23 @@ def test_what_an_interrupted_stage_keeps_binds_its_settings(tmp_path):
     run.write_part("evaluation_before", 0, pa.table({"i": [0]}))
     with pytest.raises(ConfigError, match=r"evaluate.num_samples: was 4, now 2 \(used by evaluate"):
         make(tmp_path, evaluate={"num_samples": 2})
+
+
+def test_what_an_older_version_recorded_and_nothing_reads_now_binds_nobody(tmp_path):
+    run = make(tmp_path)
+    run.mark_done("score")
+    run.mark_done("calibrate")
+    rounds = run.manifest["rounds"]
+    whole = run.config.model_dump(mode="json")
+    rounds["0"]["score"]["settings"] = {"pivots": whole["pivots"], "score": whole["score"]}
+    rounds["0"]["calibrate"]["settings"]["labels.budget"] = 0.293
+    run.update_manifest(rounds=rounds)
+    make(tmp_path, labels={"budget": 0.5})
+    with pytest.raises(ConfigError) as caught:
+        make(tmp_path, pivots={"percentile": 90.0, "reading": "onset"})
+    message = str(caught.value)
+    assert "pivots.percentile: was 95.0, now 90.0 (used by score)" in message
+    assert "pivots.reading: was 'peak', now 'onset' (used by calibrate)" in message
 
 
 def test_one_line_names_every_stage_that_used_a_setting(tmp_path):
@@ -215,3 +234,24 @@ def test_a_torn_line_of_timings_is_left_out(tmp_path):
     with (run.path / "timings.jsonl").open("a") as file:
         file.write('{"stage": "tri')
     assert set(run.seconds()) == {"score"}
+
+
+def test_columns_that_an_older_version_did_not_write_are_named_with_their_stage(tmp_path):
+    run = report_run.make_run(tmp_path / "old", "trace")
+    parts = run.read_parts("signals", "trace")
+    run.write_part("signals", 0, parts.drop_columns(["log_prob", "layer_path"]))
+    with pytest.raises(RunDirError) as caught:
+        score.run(run)
+    assert str(caught.value) == (
+        f"{run.part_path('signals', 0)} has no column layer_path, log_prob: an older version of "
+        f"pivottrace made it. Make the stage trace anew, in another run directory (--output)."
+    )
+    run.write_part("signals", 0, parts)
+    score.run(run)
+    scores = run.read_table("scores", "score")
+    for stage in (calibrate, triage):
+        run.write_table("scores", scores.drop_columns(["peak_count"]))
+        with pytest.raises(RunDirError, match=r"no column peak_count.* Make the stage score anew"):
+            stage.run(run)
+        run.write_table("scores", scores)
+        stage.run(run)

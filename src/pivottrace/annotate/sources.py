@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 from pivottrace.annotate.exchange import Request, export_requests, read_answers
 from pivottrace.annotate.store import Label, LabelStore, Row, read_labels
 from pivottrace.config import Config
+from pivottrace.core.probes import default_num_probes
 from pivottrace.errors import BudgetError, ConfigError, DataError, LabelsNeeded, RunDirError
 from pivottrace.ingest import read_questions
 from pivottrace.ingest.sources import WORLD_PREFIX
@@ -51,6 +52,46 @@ def budget_labels(budget: float, questions: int) -> int:
             f"Give at most {questions}, or a share up to 1."
         )
     return int(budget)
+
+
+def probes_wanted(run: RunDir) -> int:
+    """How many probes to draw: what was settled when the first was labelled, else by the settings.
+
+    Raises:
+        BudgetError: `calibrate.num_probes` is more than the budget.
+    """
+    settled = run.begun_facts("calibrate").get("probes_wanted")
+    if settled is not None:
+        return int(settled)
+    allowed, wanted = allowed_labels(run), run.config.calibrate.num_probes
+    if wanted is None:
+        return default_num_probes(run.stage_facts("pool")["num_questions"], allowed)
+    if wanted > allowed:
+        raise BudgetError(
+            f"calibrate.num_probes = {wanted} is more than the {allowed} labels of labels.budget"
+        )
+    return wanted
+
+
+def refuse_unusable_budget(run: RunDir) -> None:
+    """Refuse a budget that was changed, since calibration, to one that cannot be kept or used.
+
+    Raises:
+        BudgetError: it is less than the labels bought, or there is one now and was none for probes.
+    """
+    allowed, used = allowed_labels(run), len(bought(run))
+    if used > allowed:
+        raise BudgetError(
+            f"labels.budget = {run.config.labels.budget:g} allows {allowed} labels, and {used} are "
+            f"bought already, probes among them. Give at least {used}, or begin a new run "
+            f"directory (--output)."
+        )
+    if allowed and run.stage_facts("calibrate").get("labels_allowed") == 0:
+        raise BudgetError(
+            f"{run.path} was calibrated with a budget of 0, so without a probe, and nothing says "
+            f"what a label would teach. Begin a new run directory (--output) with --budget "
+            f"{run.config.labels.budget:g}."
+        )
 
 
 def refuse_missing_answers(config: Config, num_answered: int, allowed: int) -> None:
@@ -185,7 +226,7 @@ def _store_labels(run: RunDir, rows: Sequence[Row]) -> int:
     """Store labels; returns how many are new. What a probe was drawn by cannot change any more."""
     labels = store(run)
     if any(purpose == "probe" for *_, purpose in rows):
-        run.begin("calibrate")
+        run.begin("calibrate", probes_wanted=probes_wanted(run))
     return labels.add_many(rows)
 
 

@@ -15,10 +15,11 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 from scipy.special import expit
-from scipy.stats import rankdata
 
 from pivottrace.core.logistic import fit_logistic
+from pivottrace.core.metrics import spearman
 from pivottrace.core.probes import rank_fractions
+from pivottrace.core.resampling import resample_counts
 from pivottrace.errors import DataError
 
 FloatArray = npt.NDArray[np.float64]
@@ -124,14 +125,13 @@ def combine(
     weights, penalty = _fit(design, truth, rng)
     wrong = 1.0 - truth
     best = _best(design, truth)
-    rho, in_folds, on_all = spearman(
-        np.stack([combined, single, design[:, best]]), np.broadcast_to(wrong, (3, wrong.size))
-    )
+    in_folds, on_all = (float(_rho(s, wrong)[0]) for s in (single, design[:, best]))
     rival = single if in_folds > on_all else design[:, best]
-    draws = rng.integers(0, truth.size, (NUM_RESAMPLES, truth.size))
-    differences = spearman(combined[draws], wrong[draws]) - spearman(rival[draws], wrong[draws])
+    counts = np.concatenate(list(resample_counts(truth.size, NUM_RESAMPLES, seed)))  # (1 + B, n)
+    rho = _rho(combined, wrong, counts)
+    differences = rho - _rho(rival, wrong, counts)
     tail = (1.0 - level) / 2.0
-    low, high = np.quantile(differences, (tail, 1.0 - tail))
+    low, high = np.quantile(differences[1:], (tail, 1.0 - tail))
     return Combination(
         names=tuple(names),
         weights=weights,
@@ -140,21 +140,37 @@ def combine(
         folds=folds,
         fold_weights=fold_weights,
         best_single=names[best],
-        rho=float(rho),
-        single_rho=float(max(in_folds, on_all)),
+        rho=float(rho[0]),
+        single_rho=max(in_folds, on_all),
         low=float(low),
         high=float(high),
         offered=bool(low > 0.0),
     )
 
 
-def spearman(scores: FloatArray, truth: FloatArray) -> FloatArray:
-    """Spearman's correlation row by row over (R, n), in [-1, 1]; 0 where a side is constant."""
-    a, b = (rankdata(values, axis=1) for values in (scores, truth))
-    a, b = (values - values.mean(axis=1, keepdims=True) for values in (a, b))
-    spread = np.sqrt((a * a).sum(axis=1) * (b * b).sum(axis=1))
-    rho: FloatArray = (a * b).sum(axis=1) / np.where(spread > 0, spread, 1.0)
-    return rho
+def cross_fitted_places(
+    combination: Combination, features: FloatArray, probes: IntArray
+) -> FloatArray:
+    """Return each probe's place in the pool's ranking by a fit that has not seen its label.
+
+    Args:
+        combination: fitted on the probes.
+        features: (Q, k) of the pool; NaN throughout for a question that is not ranked.
+        probes: (n,) rows of `features`, in the order that the fit had them.
+
+    Returns:
+        (n,) in (0, 1), high is uncertain; ties take their middle, as in `rank_fractions`.
+    """
+    places = np.empty(probes.size)
+    for fold, weights in enumerate(combination.fold_weights):
+        held = combination.folds == fold
+        places[held] = rank_fractions(features @ weights)[probes[held]]
+    return places
+
+
+def _rho(scores: FloatArray, wrong: FloatArray, weights: FloatArray | None = None) -> FloatArray:
+    """Spearman's correlation in each resample (B,); what is constant ranks nothing: 0."""
+    return np.nan_to_num(spearman(scores, wrong, weights))
 
 
 def _fit(
@@ -188,8 +204,7 @@ def _with_ones(design: FloatArray) -> FloatArray:
 
 
 def _best(design: FloatArray, truth: FloatArray) -> int:
-    wrong = np.broadcast_to(1.0 - truth, design.T.shape)
-    return int(np.argmax(spearman(design.T, wrong)))
+    return int(np.argmax([_rho(column, 1.0 - truth)[0] for column in design.T]))
 
 
 def _folds(size: int, number: int, rng: np.random.Generator) -> IntArray:

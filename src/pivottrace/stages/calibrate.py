@@ -13,9 +13,8 @@ from pivottrace.annotate import sources
 from pivottrace.combining import combination_facts, fit_combination, rerank
 from pivottrace.core.adaptive import draw_more, num_first_probes, probe_need
 from pivottrace.core.calibrate import CurveValues, ProbeEvidence, calibrate
-from pivottrace.core.probes import default_num_probes, draw_probes, rank_fractions
+from pivottrace.core.probes import draw_probes, rank_fractions
 from pivottrace.core.routes import TriageOptions
-from pivottrace.errors import BudgetError
 from pivottrace.rundir import RunDir
 from pivottrace.types import CALIBRATION, EVIDENCE, PROBES
 from pivottrace.verifier import Verifier
@@ -30,7 +29,7 @@ def run(run: RunDir) -> None:
     if run.is_done("calibrate"):
         return
     ids, scores = tables.driving_scores(run)
-    num_probes = _num_probes(run, len(ids))
+    num_probes = sources.probes_wanted(run)
     how = run.config.calibrate.draw
     adaptive = how == "adaptive"
     num_first = num_first_probes(num_probes) if adaptive else num_probes
@@ -67,6 +66,7 @@ def run(run: RunDir) -> None:
         run.write_table("calibration", CALIBRATION.empty_table())
     run.mark_done(
         "calibrate",
+        estimator=tables.driving_estimator(run.config),
         num_probes=len(rows),
         labels_asked=sources.num_asked(run, probes["question_id"].to_pylist(), "probe"),
         labels_used=sources.store(run).used,
@@ -77,16 +77,6 @@ def run(run: RunDir) -> None:
         vote_accuracy=_mean(rows, lambda r: r["vote_right"]),
         **verifier.facts(),
     )
-
-
-def _num_probes(run: RunDir, num_questions: int) -> int:
-    allowed = sources.allowed_labels(run)
-    wanted = run.config.calibrate.num_probes
-    if wanted is not None and wanted > allowed:
-        raise BudgetError(
-            f"calibrate.num_probes = {wanted} is more than the {allowed} labels of labels.budget"
-        )
-    return default_num_probes(num_questions, allowed) if wanted is None else wanted
 
 
 def _draw_more(
@@ -132,8 +122,8 @@ def _evidence(
     answers = tables.sampled_answers(run)
     greedy = run.read_parts("rollouts_greedy", "rollout", ["question_id", "answer"])
     greedy_answers = dict(zip(*(c.to_pylist() for c in greedy.columns), strict=True))
-    votes = run.read_table("scores", made_by="score").select(
-        ["question_id", "vote_answer", "vote_share", "vote_reason"]
+    votes = run.read_table(
+        "scores", "score", ["question_id", "vote_answer", "vote_share", "vote_reason"]
     )
     vote_of = {row["question_id"]: row for row in votes.to_pylist()}
     rows = []

@@ -26,6 +26,7 @@ from pivottrace.verifier import Verifier
 
 SCORES = scores_schema(ESTIMATORS)
 TRACED = ("far_mass", "question_mass", "entropy", "log_prob", "self_certainty")
+SIGNALS_READ = ("question_id", "failure", "top2_margin", "layer_path", *TRACED)
 # Each signal's threshold, by its key in `reference.json`.
 THRESHOLDS = {"threshold": "far_mass", "question_threshold": "question_mass"}
 
@@ -34,8 +35,7 @@ def run(run: RunDir) -> None:
     """Write `scores`: every estimator, the pivots and the vote of each question."""
     if run.is_done("score"):
         return
-    estimator = tables.driving_estimator(run.config)
-    signals = run.read_parts("signals", "trace").to_pylist()
+    signals = run.read_parts("signals", "trace", SIGNALS_READ).to_pylist()
     greedy = run.read_parts(
         "rollouts_greedy", "rollout", ["question_id", "text", "answer", "finish"]
     )
@@ -61,7 +61,6 @@ def run(run: RunDir) -> None:
     run.mark_done(
         "score",
         **thresholds,
-        estimator=estimator,
         num_unscored=sum(row["failure"] is not None for row in rows),
         smallest_top2_margin=_smallest([s["top2_margin"] for s in signals]),
         **verifier.facts(),

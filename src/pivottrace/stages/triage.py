@@ -17,9 +17,14 @@ from pivottrace.types import TRIAGE
 
 
 def run(run: RunDir) -> None:
-    """Write `triage`, and `routes/{annotate,weak,discard,defer}` as parquet and JSONL."""
+    """Write `triage`, and `routes/{annotate,weak,discard,defer}` as parquet and JSONL.
+
+    Raises:
+        BudgetError: the budget was changed to one that the probes have spent, or cannot serve.
+    """
     if run.is_done("triage"):
         return
+    sources.refuse_unusable_budget(run)
     paths = tables.score_files(run)
     rows = run.read_table("evidence", made_by="calibrate").to_pylist()
     scored = tables.scored_pool(run, rows)

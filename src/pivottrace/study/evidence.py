@@ -14,7 +14,7 @@ import numpy as np
 from pivottrace.annotate import sources
 from pivottrace.combining import LEFT_OUT
 from pivottrace.config import Config
-from pivottrace.core.combine import combine, rank_features
+from pivottrace.core.combine import combine, cross_fitted_places, rank_features
 from pivottrace.core.metrics import BoolArray, FloatArray
 from pivottrace.core.probes import draw_probes, rank_fractions
 from pivottrace.errors import DataError
@@ -162,9 +162,7 @@ def combined_score(
     if fitted is None:
         return None
     places: FloatArray = rank_fractions(features @ fitted.weights)
-    for probe, fold in zip(probes, fitted.folds, strict=True):
-        values = features @ fitted.fold_weights[fold]
-        places[probe] = (np.mean(values < values[probe]) + np.mean(values <= values[probe])) / 2
+    places[probes] = cross_fitted_places(fitted, features, probes)
     return places
 
 
