@@ -28,7 +28,7 @@ def votes(question_id, agreeing, of=8):
 
 def annotate(question_id, answers, label="0", hidden=None):
     """An annotate group verified by its label."""
-    right = tuple(float(a is not None and equal(a, label)) for a in answers)
+    right = tuple(float(bool(a) and equal(a, label)) for a in answers)
     classes = tuple(group_equivalent(answers, equal))
     return Group(question_id, "annotate", tuple(answers), classes, right, hidden=rows(hidden))
 

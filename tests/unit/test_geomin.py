@@ -216,8 +216,9 @@ def test_a_resumed_rule_decides_as_an_uninterrupted_one():
         groups = random_step(random)
         whole.observe(step, groups)
         resumed.observe(step, groups)
-        assert resumed.weight("a", "weak") == whole.weight("a", "weak") > 0.9
-        assert resumed.weight("b", "weak") == whole.weight("b", "weak") < 0.1
+        assert resumed.weight("a", "weak") == whole.weight("a", "weak")
+        assert resumed.weight("b", "weak") == whole.weight("b", "weak")
+        assert whole.weight("a", "weak") > 0.7 > 0.3 > whole.weight("b", "weak")
     assert resumed.state_dict() == whole.state_dict()
 
 

@@ -5,7 +5,14 @@ import pytest
 from refine_groups import annotate, graded, through_json, votes, weak
 
 from pivottrace.errors import ConfigError, DataError
-from pivottrace.refine.trapo import MAX_HISTORY, TraPO, pass_rate, similarity_to, top_cut
+from pivottrace.refine.trapo import (
+    MAX_HISTORY,
+    TraPO,
+    pass_rate,
+    right_aligned,
+    similarity_to,
+    top_cut,
+)
 from pivottrace.rewards.groups import Group
 
 
@@ -17,6 +24,10 @@ def train(trapo, *passes):
     for step, groups in enumerate(passes):
         trapo.observe(step, groups)
     return trapo
+
+
+def likeness(rates, references, kind):
+    return similarity_to(rates, *right_aligned(references), kind)
 
 
 RISING = (2, 4, 6)  # Of eight, pass by pass.
@@ -47,40 +58,47 @@ def test_pass_rates_of_hand_worked_groups(group, rate):
 
 def test_correlation_is_worked_by_hand():
     # Centred: (-.25, 0, .25) and (-.2, .1, .1); product .075, norms sqrt(.125) and sqrt(.06).
-    assert similarity_to([0.25, 0.5, 0.75], [[0.3, 0.6, 0.6]], "correlation") == pytest.approx(
+    assert likeness([0.25, 0.5, 0.75], [[0.3, 0.6, 0.6]], "correlation") == pytest.approx(
         0.075 / math.sqrt(0.125 * 0.06)
     )
 
 
 def test_correlation_averages_over_references_and_constants_count_as_zero():
     rising, falling, flat = [0.1, 0.2, 0.3], [0.3, 0.2, 0.1], [0.1, 0.1, 0.1]
-    assert similarity_to(rising, [rising, rising, falling], "correlation") == pytest.approx(1 / 3)
-    assert similarity_to(rising, [rising, flat], "correlation") == pytest.approx(1 / 2)
+    assert likeness(rising, [rising, rising, falling], "correlation") == pytest.approx(1 / 3)
+    assert likeness(rising, [rising, flat], "correlation") == pytest.approx(1 / 2)
     # 0.1 + 0.1 + 0.1 is not three times 0.1 in floating point: still a constant.
-    assert similarity_to(flat, [rising, falling], "correlation") == 0.0
+    assert likeness(flat, [rising, falling], "correlation") == 0.0
 
 
 def test_cosine_is_with_the_mean_trajectory_and_hardly_tells_rising_from_falling():
     # (1, 2, 3)·(3, 2, 1) / 14: above the paper's 0.4, although one falls while the other rises.
-    assert similarity_to([0.1, 0.2, 0.3], [[0.3, 0.2, 0.1]], "cosine") == pytest.approx(10 / 14)
+    assert likeness([0.1, 0.2, 0.3], [[0.3, 0.2, 0.1]], "cosine") == pytest.approx(10 / 14)
     # The references' mean is (.2, .2, .2): 0.6 / (sqrt(.14) * sqrt(.12) / .2).
     opposed = [[0.1, 0.2, 0.3], [0.3, 0.2, 0.1]]
-    assert similarity_to([0.1, 0.2, 0.3], opposed, "cosine") == pytest.approx(
-        0.6 / math.sqrt(0.14 * 3)
-    )
-    assert similarity_to([0.0, 0.0], [[0.5, 0.5]], "cosine") == 0.0
-    assert similarity_to([0.5, 0.5], [[0.0, 0.0]], "cosine") == 0.0
+    assert likeness([0.1, 0.2, 0.3], opposed, "cosine") == pytest.approx(0.6 / math.sqrt(0.14 * 3))
+    assert likeness([0.0, 0.0], [[0.5, 0.5]], "cosine") == 0.0
+    assert likeness([0.5, 0.5], [[0.0, 0.0]], "cosine") == 0.0
 
 
 def test_histories_of_unequal_length_are_compared_over_the_last_passes():
     long = [0.9, 0.5, 0.1, 0.2, 0.3]
-    assert similarity_to([0.4, 0.5, 0.6], [long], "correlation") == pytest.approx(1.0)
-    assert similarity_to(long, [[0.4, 0.5, 0.6]], "correlation") == pytest.approx(1.0)
+    assert likeness([0.4, 0.5, 0.6], [long], "correlation") == pytest.approx(1.0)
+    assert likeness(long, [[0.4, 0.5, 0.6]], "correlation") == pytest.approx(1.0)
     # One reference of each length: correlation 1 over three passes, -1 over two.
-    assert similarity_to([0.4, 0.5, 0.6], [long, [0.3, 0.2]], "correlation") == pytest.approx(0.0)
+    assert likeness([0.4, 0.5, 0.6], [long, [0.3, 0.2]], "correlation") == pytest.approx(0.0)
     # The mean trajectory is (.9, .5, .1, .3, .5); its last two, of four: (.3, .5).
-    mean = similarity_to([0.3, 0.5], [long, [0.4, 0.7]], "cosine")
+    mean = likeness([0.3, 0.5], [long, [0.4, 0.7]], "cosine")
     assert mean == pytest.approx((0.3 * 0.3 + 0.5 * 0.5) / 0.34)
+
+
+def test_trajectories_are_aligned_at_their_last_pass():
+    table, lengths = right_aligned([[0.1, 0.2, 0.3], [0.5]])
+    assert table[0].tolist() == [0.1, 0.2, 0.3]
+    assert math.isnan(table[1, 1])
+    assert table[1, 2] == 0.5
+    assert lengths.tolist() == [3, 1]
+    assert right_aligned([])[0].shape == (0, 1)
 
 
 def test_the_top_share_is_at_least_one_and_counts_whole_questions():

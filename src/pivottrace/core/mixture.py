@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-MAX_ITERATIONS = 200
-TOLERANCE = 1e-10  # Of the log-likelihood a point, between two iterations.
+MAX_ITERATIONS = 100
+TOLERANCE = 1e-8  # Of the log-likelihood a point, between two iterations.
 VARIANCE_FLOOR = 1e-6  # Of the points' own variance: components on single points stay proper.
 SHARE_FLOOR = 1e-6  # A component that loses all its points stays a number.
 

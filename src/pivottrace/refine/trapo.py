@@ -28,6 +28,7 @@ ZERO_NORM = 1e-9  # Pass rates are k / G: a centred trajectory this short is a c
 
 Similarity = Literal["correlation", "cosine"]
 FloatArray = npt.NDArray[np.float64]
+IntArray = npt.NDArray[np.int64]
 
 
 class TraPO:
@@ -76,13 +77,9 @@ class TraPO:
         """Append each group's pass rate, and judge the batch's weak questions anew."""
         for group in groups:
             self._append(group)
-        references = self._references()
         # All are measured against the same references before any of them becomes one.
-        measured = {
-            group.question_id: self._measure(group.question_id, references)
-            for group in groups
-            if group.route == "weak" and group.question_id in self._rates["weak"]
-        }
+        weak = {g.question_id for g in groups if g.route == "weak"} & self._rates["weak"].keys()
+        measured = self._measure(sorted(weak))
         for question_id, value in measured.items():
             if value is None:
                 self._similarities.pop(question_id, None)
@@ -136,12 +133,21 @@ class TraPO:
             found |= {i: weak[i] for i in self._similarities if self._is_selected(i)}
         return found
 
-    def _measure(self, question_id: str, references: dict[str, list[float]]) -> float | None:
-        rates = self._rates["weak"][question_id]
-        others = [values for i, values in references.items() if i != question_id]
-        if len(rates) < self.warm_up or not others:
-            return None
-        return similarity_to(rates, others, self.similarity)
+    def _measure(self, question_ids: Sequence[str]) -> dict[str, float | None]:
+        """Each weak question's similarity; None in the warm-up, and where it has no reference."""
+        references = self._references()
+        place = {question_id: row for row, question_id in enumerate(references)}
+        table, lengths = right_aligned(list(references.values()))
+        measured: dict[str, float | None] = {}
+        for question_id in question_ids:
+            rates = self._rates["weak"][question_id]
+            others = np.arange(len(table)) != place.get(question_id, -1)
+            measured[question_id] = (
+                similarity_to(rates, table[others], lengths[others], self.similarity)
+                if len(rates) >= self.warm_up and others.any()
+                else None
+            )
+        return measured
 
     def _is_selected(self, question_id: str) -> bool:
         value = self._similarities.get(question_id)
@@ -157,7 +163,7 @@ def pass_rate(group: Group) -> float:
 
 
 def similarity_to(
-    rates: Sequence[float], references: Sequence[Sequence[float]], kind: Similarity
+    rates: Sequence[float], references: FloatArray, lengths: IntArray, kind: Similarity
 ) -> float:
     """How alike a trajectory is to reliable ones, in [-1, 1]; higher is more alike.
 
@@ -174,26 +180,36 @@ def similarity_to(
 
     Args:
         rates: (n,) the trajectory, n >= 1.
-        references: At least one, each of length >= 1.
+        references: (R, W) at least one, from `right_aligned`.
+        lengths: (R,) of each, >= 1.
         kind: Which of the two.
     """
-    width = max(len(reference) for reference in references)
-    lengths = np.array([len(reference) for reference in references])
-    table = np.full((len(references), width), np.nan)  # (R, width), right-aligned
-    for row, reference in zip(table, references, strict=True):
-        row[width - len(reference) :] = reference
+    width = int(lengths.max())
     own = np.asarray(rates, dtype=np.float64)[-width:]
     if kind == "cosine":
-        mean = np.nanmean(table[:, width - len(own) :], axis=0)
+        mean = np.nanmean(references[:, -len(own) :], axis=0)
         return float(_cosines(own, mean[None])[0])
     shared = np.minimum(len(own), lengths)  # (R,)
     total = 0.0
     for length in np.unique(shared):
-        last = table[shared == length, width - length :]
+        last = references[shared == length, -length:]
         recent = own[len(own) - length :]
         centred = last - last.mean(axis=1, keepdims=True)
         total += float(_cosines(recent - recent.mean(), centred).sum())
     return total / len(references)
+
+
+def right_aligned(trajectories: Sequence[Sequence[float]]) -> tuple[FloatArray, IntArray]:
+    """(R, W) trajectories whose last passes share a column, NaN before their first; (R,) lengths.
+
+    W is the longest's length, 1 without any.
+    """
+    lengths = np.array([len(rates) for rates in trajectories], dtype=np.int64)
+    width = int(lengths.max(initial=1))
+    table = np.full((len(trajectories), width), np.nan)
+    present = np.arange(width) >= width - lengths[:, None]
+    table[present] = [rate for rates in trajectories for rate in rates]
+    return table, lengths
 
 
 def _cosines(vector: FloatArray, table: FloatArray) -> FloatArray:
