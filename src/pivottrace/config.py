@@ -192,6 +192,34 @@ class TrainConfig(Section):
     """Held-out questions for those, the first so many; before and after always take all."""
 
 
+class RefineConfig(Section):
+    """A rule that watches training, and weighs weak rows or betters labels (docs/refinement.md)."""
+
+    rule: Literal["none", "trapo", "geomin", "label_refinement"] = "none"
+    """`trapo`, `geomin`: which weak rows count; `label_refinement`: labels that may be wrong."""
+    trapo_warm_up: int = Field(8, ge=2)
+    """Passes before a weak question is judged; it weighs 0 until then (the authors': 8)."""
+    trapo_threshold: float = Field(0.4, ge=-1, le=1)
+    """Similarity to reliable trajectories from which a weak question counts (the authors': 0.4)."""
+    trapo_top_share: float = Field(0.1, ge=0, le=1)
+    """Share of weak questions that count below it too, the most similar (the authors': 0.1)."""
+    trapo_similarity: Literal["correlation", "cosine"] = "correlation"
+    """`correlation`: the authors' code; `cosine`: the paper's equation, for which a threshold of
+    0.4 is too low."""
+    trapo_grow: bool = True
+    """Weak questions that count become reliable trajectories for the others (the authors' way)."""
+    geomin_decay: float = Field(0.9, ge=0, lt=1)
+    """Part of the right and wrong directions that stays at each step (ours)."""
+    geomin_warm_up: int = Field(32, ge=1)
+    """Right, and wrong, labelled completions before any weak row counts (ours)."""
+    geomin_memory: int = Field(512, ge=2)
+    """Affinities that the mixture is fitted to, the last ones (ours)."""
+    label_warm_up: int = Field(6, ge=2)
+    """Passes over a question before its label may be replaced (the authors': from the sixth)."""
+    label_slope: float = Field(0.05, ge=0, le=1)
+    """Rise of the majority's share a pass that replaces a label (the authors': 0.05)."""
+
+
 class EvaluateConfig(Section):
     """Held-out accuracy, avg@k as the paper reports it."""
 
@@ -231,6 +259,7 @@ class Config(Section):
     calibrate: CalibrateConfig = CalibrateConfig()
     triage: TriageConfig = TriageConfig()
     train: TrainConfig = TrainConfig()
+    refine: RefineConfig = RefineConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
     study: StudyConfig = StudyConfig()
 

@@ -42,7 +42,9 @@ STAGE_SETTINGS: dict[str, tuple[str, ...]] = {
     ),
     "triage": ("labels.budget", "calibrate.window", "calibrate.level", "triage"),
     "label": ("labels",),
-    "train": ("seed", *_MODEL, *_PROMPT, "answers", "rollouts.stop", "labels.partial", "train"),
+    "train": (
+        "seed", *_MODEL, *_PROMPT, "answers", "rollouts.stop", "labels.partial", "train", "refine",
+    ),
     "evaluate": (
         "seed",
         *_MODEL,
