@@ -1,4 +1,4 @@
-"""`pivottrace lab` through the real command: killed, gone on with, an arm that fails, the report."""
+"""`pivottrace lab` through the real command: killed and gone on with, a failing arm, the report."""
 
 import json
 import os

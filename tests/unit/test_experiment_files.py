@@ -12,9 +12,9 @@ from pivottrace.core.triage import TriageOptions, triage
 from pivottrace.errors import ConfigError, RunDirError
 from pivottrace.experiments.files import BASE, load_experiment
 from pivottrace.experiments.forking import shared_stages
+from pivottrace.experiments.jobs import Job, missing_jobs
 from pivottrace.experiments.oracle import exact_curves
 from pivottrace.experiments.results import other_settings, read_result
-from pivottrace.experiments.running import Job, missing_jobs
 from pivottrace.ingest import read_questions
 
 BENCH = Path(__file__).parents[2] / "bench"
