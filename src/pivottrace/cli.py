@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from pivottrace import __version__
 from pivottrace.errors import ConfigError, PivotTraceError
-from pivottrace.usage import STAGES, help_of, usage
+from pivottrace.usage import EXPERIMENTS, STAGES, help_of, usage
 
 if TYPE_CHECKING:
     from pivottrace.rundir import RunDir
@@ -51,7 +51,11 @@ def main(argv: list[str] | None = None) -> int:
 
 def _help(arguments: list[str]) -> None:
     two_words = " ".join(arguments[:2])
-    print(help_of(two_words if two_words in STAGES else arguments[0]), end="")
+    if arguments[0] == "lab" and two_words not in EXPERIMENTS:
+        print("".join(help_of(command) + "\n" for command in EXPERIMENTS), end="")
+        return
+    known = two_words in STAGES or two_words in EXPERIMENTS
+    print(help_of(two_words if known else arguments[0]), end="")
     if arguments[0] == "run":
         from pivottrace.config import Config
         from pivottrace.flags import parse
@@ -222,6 +226,48 @@ def _audit(arguments: list[str]) -> None:
     print("\n".join(audit_lines(run, suspects)))
 
 
+def _lab(arguments: list[str]) -> None:
+    from pivottrace.experiments.files import load_experiment
+    from pivottrace.flags import take_option
+    from pivottrace.status import quoted
+
+    rest = list(arguments)
+    options = {
+        name: take_option(rest, name) for name in LAB_OPTIONS.get(rest[0] if rest else "", ())
+    }
+    if len(rest) != 2 or rest[0] not in LAB_OPTIONS:
+        raise ConfigError("give run or report, then a file: pivottrace lab run bench/rivals.toml")
+    experiment = load_experiment(Path(rest[1]))
+    if rest[0] == "report":
+        from pivottrace.experiments.report import write_experiment_report
+
+        output = options["--output"]
+        page = write_experiment_report(experiment, Path(output) if output else None)
+        print(f"report: {quoted(page)}")
+        return
+    from pivottrace.experiments.running import run_experiment
+
+    processes, arms = options["--processes"], options["--arms"]
+    run_experiment(
+        experiment,
+        1 if processes is None else _numbers("--processes", processes)[0],
+        arms.split(",") if arms else None,
+        _numbers("--seeds", options["--seeds"]) if options["--seeds"] else None,
+    )
+    file = quoted(experiment.path)
+    print(f"results: {quoted(experiment.results)}; next: pivottrace lab report {file}")
+
+
+LAB_OPTIONS = {"run": ("--processes", "--arms", "--seeds"), "report": ("--output",)}
+
+
+def _numbers(option: str, text: str) -> list[int]:
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError:
+        raise ConfigError(f"{option} {text}: give whole numbers, such as 0,1") from None
+
+
 COMMANDS: dict[str, Callable[[list[str]], None]] = {
     "demo": _demo,
     "init": _init,
@@ -233,6 +279,7 @@ COMMANDS: dict[str, Callable[[list[str]], None]] = {
     "study": _study,
     "plan": _plan,
     "audit": _audit,
+    "lab": _lab,
     **{
         name: _stage(name)
         for name in ("rollout", "trace", "score", "calibrate", "triage", "train", "evaluate")

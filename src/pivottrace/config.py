@@ -134,8 +134,9 @@ class LabelsConfig(Section):
 class CalibrateConfig(Section):
     """Probe labels and the curves along the ranking."""
 
-    num_probes: int | None = Field(None, ge=1)
-    """By default max(64, 5 % of the pool), at most 256, within the budget."""
+    num_probes: int | None = Field(None, ge=0)
+    """By default max(64, 5 % of the pool), at most 256, within the budget. 0 is for
+    `triage.mode = "fixed"`: without a probe there is no curve to route by."""
     draw: Literal["systematic", "strata", "adaptive"] = "systematic"
     """Along the ranking: evenly, one from each stretch, or half evenly and half where the first
     half's curve is steep or undecided (people are then asked twice)."""

@@ -32,6 +32,13 @@ STAGES: dict[str, tuple[str, str]] = {
     "train": ("FILE|RUN [SETTINGS]", "GRPO on verified and majority rewards"),
     "evaluate": ("FILE|RUN [SETTINGS]", "held-out accuracy, before and after"),
 }
+EXPERIMENTS: dict[str, tuple[str, str]] = {
+    "lab run": (
+        "FILE [--processes 1|2] [--arms A,B] [--seeds 0,1]",
+        "run the arms and seeds of an experiment that have no result yet",
+    ),
+    "lab report": ("FILE [--output DIR]", "an experiment's tables and figures, of what is there"),
+}
 SHORTCUTS = {
     "--questions": "--pool.questions",
     "--evaluation": "--pool.evaluation",
@@ -65,6 +72,14 @@ together. The results are study.json, study.md and study.svg.
                            on these questions, so development questions only
 
 """
+LAB = """
+FILE is an experiment: [experiment], [base] with the settings that all arms share, and [[arms]] with
+what each changes (docs/lab.md). A finished arm and seed leaves one JSON file; the same command goes
+on where it was stopped.
+  --processes 2            two arms at once, with one thread each
+  --arms A,B  --seeds 0,1  only these
+  --output DIR             where the report goes; by default beside the results
+"""
 
 
 def usage() -> str:
@@ -75,6 +90,7 @@ def usage() -> str:
         "then train.\n\n"
         f"the main job\n{_lines(MAIN)}\n"
         f"one stage on a run directory (or on a configuration file)\n{_lines(STAGES)}\n"
+        f"experiments: arms x seeds\n{_lines(EXPERIMENTS)}\n"
         f"{SETTINGS}\n"
         "pivottrace COMMAND --help explains one command; "
         "pivottrace run --help lists all settings.\n"
@@ -83,8 +99,10 @@ def usage() -> str:
 
 def help_of(command: str) -> str:
     """What one command does, and its arguments; `command` may be two words: label export."""
-    arguments, summary = (MAIN | STAGES)[command]
+    arguments, summary = (MAIN | STAGES | EXPERIMENTS)[command]
     text = f"usage: pivottrace {command} {arguments}\n\n{summary[0].upper()}{summary[1:]}.\n"
+    if command in EXPERIMENTS:
+        return f"{text}{LAB}"
     if "SETTINGS" not in arguments:
         return text
     if command == "study":

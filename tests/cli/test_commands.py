@@ -9,18 +9,18 @@ import pytest
 from pivottrace.cli import COMMANDS, main
 from pivottrace.config import load_config
 from pivottrace.rundir import RunDir
-from pivottrace.usage import MAIN, STAGES
+from pivottrace.usage import EXPERIMENTS, MAIN, STAGES
 
 SMALL = ["--questions", "world:default?num=6&seed=3", "--labels.source", "oracle", "--budget", "3",
          "--rollouts.num-samples", "2", "--rollouts.max-new-tokens", "24"]  # fmt: skip
 
 
-@pytest.mark.parametrize("command", [*MAIN, *STAGES])
+@pytest.mark.parametrize("command", [*MAIN, *STAGES, *EXPERIMENTS])
 def test_each_command_has_its_own_help(command, capsys):
     assert main([*command.split(), "--help"]) == 0
     printed = capsys.readouterr().out
     assert printed.startswith(f"usage: pivottrace {command} ")
-    assert {name.split()[0] for name in (*MAIN, *STAGES)} == set(COMMANDS)
+    assert {name.split()[0] for name in (*MAIN, *STAGES, *EXPERIMENTS)} == set(COMMANDS)
 
 
 def test_the_help_of_run_has_shortcuts_until_and_every_setting(capsys):

@@ -18,7 +18,8 @@ LAYERS = {
         "verifier", "_verifier_child", "_verifier_process", "lab", "ingest", "routing"},
     3: {"annotate", "tables", "combining", "backends", "held_out", "sampling"},
     4: {"stages"},
-    5: {"report", "validate", "pipeline", "planning", "auditing", "study"},
+    5: {"report", "validate", "pipeline", "planning", "auditing", "study",
+        "experiments"},
     6: {"status", "printing"},
     7: {"cli", "flags", "usage"},
 }  # fmt: skip

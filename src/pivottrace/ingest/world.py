@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import hashlib
 from collections.abc import Iterator
 
 from pivottrace.errors import ConfigError
@@ -25,8 +26,9 @@ def open_world(name: str, preset: str, options: dict[str, str], split: str | Non
     Args:
         name: the source string.
         preset: difficulty, a key of `lab.problems.PRESETS`.
-        options: `num` (600 for the pool, 400 for evaluation, development and held_out by default)
-            and `seed` (0).
+        options: `num` (600 for the pool, 400 for evaluation, development and held_out by default),
+            `seed` (0) and `noise` (0), the share of answers that are wrong, for experiments on
+            wrong labels.
         split: a key of `WORLD_SPLITS`; the pool by default.
 
     Raises:
@@ -38,10 +40,11 @@ def open_world(name: str, preset: str, options: dict[str, str], split: str | Non
     split = split if split is not None else "pool"
     _refuse_unknown(name, "split", split, tuple(WORLD_SPLITS))
     for option in options:
-        _refuse_unknown(name, "option", option, ("split", "num", "seed"))
+        _refuse_unknown(name, "option", option, ("split", "num", "seed", "noise"))
     default, most = WORLD_SPLITS[split]
     num = _whole_number(name, "num", options.get("num", str(default)), 1, most)
     seed = _whole_number(name, "seed", options.get("seed", "0"), 0, 2**63)
+    noise = _share(name, "noise", options.get("noise", "0"))
 
     if split == "held_out":
         problems = held_out_family(num, seed, preset)
@@ -53,7 +56,7 @@ def open_world(name: str, preset: str, options: dict[str, str], split: str | Non
             row = {
                 "id": problem.id,
                 "prompt": problem.question,
-                "answer": problem.answer,
+                "answer": noisy_answer(problem.id, problem.answer, noise, seed),
                 "family": problem.family,
                 "expression": problem.expression,
                 "num_unfamiliar": problem.num_unfamiliar,
@@ -62,7 +65,21 @@ def open_world(name: str, preset: str, options: dict[str, str], split: str | Non
 
     columns = ("id", "prompt", "answer", "family", "expression", "num_unfamiliar")
     canonical = f"world:{preset}?split={split}&num={num}&seed={seed}"
+    canonical += f"&noise={noise}" if noise else ""
     return Source(canonical, columns, rows, fixed_columns=True)
+
+
+def noisy_answer(question_id: str, answer: str, noise: float, seed: int) -> str:
+    """The answer, or in a share `noise` of questions a near miss, the same whenever it is asked.
+
+    A near miss is 1 to 3 off, as an annotator's slip would be, and still a number of the world.
+    """
+    digest = hashlib.sha256(f"noise/{seed}/{question_id}".encode()).digest()
+    if int.from_bytes(digest[:6], "big") / 2**48 >= noise:
+        return answer
+    off = 1 + digest[6] % 3
+    number = int(answer)
+    return str(number - off if digest[7] % 2 and number > off else number + off)
 
 
 def _refuse_unknown(name: str, what: str, value: str, known: tuple[str, ...]) -> None:
@@ -78,3 +95,13 @@ def _whole_number(name: str, option: str, text: str, least: int, most: int) -> i
     if not text.isdecimal() or not least <= int(text) <= most:
         raise ConfigError(f"{name}: {option} = {text!r} must be a whole number, {least} to {most}")
     return int(text)
+
+
+def _share(name: str, option: str, text: str) -> float:
+    try:
+        share = float(text)
+    except ValueError:
+        share = -1.0
+    if not 0.0 <= share <= 1.0:
+        raise ConfigError(f"{name}: {option} = {text!r} must be a share from 0 to 1, such as 0.2")
+    return share

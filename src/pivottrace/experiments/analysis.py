@@ -1,0 +1,191 @@
+"""Finished results to the figures of an experiment: every number that the report prints."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from pivottrace.core.evaluation import Interval
+from pivottrace.core.experiments import (
+    NOT_WORSE_MARGIN,
+    Curve,
+    SpeedUp,
+    mean_over_seeds,
+    seed_differences,
+    seed_values,
+    speed_up,
+    without_one_seed,
+)
+from pivottrace.errors import RunDirError
+from pivottrace.experiments.files import BASE, Arm, Experiment
+from pivottrace.experiments.results import Result, read_result
+
+Results = Mapping[int, Result]
+DIGITS = 6
+
+
+def analyse(experiment: Experiment) -> dict[str, Any]:
+    """Every figure of an experiment, of what is finished so far.
+
+    Returns:
+        A tree of plain values, as it goes into a JSON file; NaN is None.
+
+    Raises:
+        RunDirError: the reference has no result yet.
+    """
+    found = {arm.name: _results(experiment, arm.name, arm.seeds) for arm in experiment.arms}
+    reference = found[experiment.reference]
+    if not reference:
+        raise RunDirError(
+            f"{experiment.results}: the reference arm {experiment.reference!r} has no result yet. "
+            f"Run it with: pivottrace lab run {experiment.path} --arms {experiment.reference}"
+        )
+    before = _results(experiment, BASE, experiment.seeds)
+    return {
+        "experiment": experiment.name,
+        "file": str(experiment.path),
+        "reference": experiment.reference,
+        "seeds": list(experiment.seeds),
+        "pool": round(float(np.mean([r.facts["pool"] for r in before.values()]))),
+        "held_out": _held_out(reference),
+        "versions": next(iter(reference.values())).facts["versions"],
+        "before": _interval(mean_over_seeds([seed_values(r.counts) for r in before.values()])),
+        "arms": {
+            arm.name: _arm(arm, found[arm.name], reference, before)
+            for arm in experiment.arms
+            if found[arm.name]
+        },
+        "missing": {
+            arm.name: lacking
+            for arm in experiment.arms
+            if (lacking := [seed for seed in arm.seeds if seed not in found[arm.name]])
+        },
+    }
+
+
+def _results(experiment: Experiment, name: str, seeds: Sequence[int]) -> dict[int, Result]:
+    found = {seed: read_result(experiment, name, seed) for seed in seeds}
+    return {seed: result for seed, result in found.items() if result is not None}
+
+
+def _held_out(reference: Results) -> dict[str, int]:
+    result = next(iter(reference.values()))
+    return {
+        "questions": result.counts.num_samples.size,
+        "samples": result.facts["num_samples"],
+        "curve_questions": result.facts["curve"]["questions"],
+        "steps": result.facts["steps"],
+    }
+
+
+def _arm(arm: Arm, results: Results, reference: Results, before: Results) -> dict[str, Any]:
+    facts = [result.facts for result in results.values()]
+    labels = [f["labels"] for f in facts]
+    own = {seed: _own_tokens(arm, result, True) for seed, result in results.items()}
+    least = {seed: _own_tokens(arm, result, False) for seed, result in results.items()}
+    values: dict[str, Any] = {
+        "title": arm.title,
+        "seeds": sorted(results),
+        "labels": float(np.mean(labels)),
+        "label_share": float(np.mean([f["labels"] / before[s].facts["pool"]
+                                      for s, f in zip(results, facts, strict=True)])),
+        "accuracy": _interval(mean_over_seeds([seed_values(r.counts) for r in results.values()])),
+        "accuracy_by_seed": {s: round(float(r.counts.means.mean()), DIGITS)
+                             for s, r in results.items()},
+        "routes": _means([f["routes"] for f in facts]),
+        "rows": _means([f["rows"] for f in facts]),
+        "tokens": {
+            "training": float(np.mean([f["all_training_tokens"] for f in facts])),
+            "own": float(np.mean(list(own.values()))),
+            "own_least": float(np.mean(list(least.values()))),
+        },
+        "difference": None,
+        "curve": _band([r.curve(0.0) for r in results.values()]),
+        "speed": None,
+    }  # fmt: skip
+    common = sorted(results.keys() & reference.keys())
+    if results is not reference and common:
+        gap = mean_over_seeds(
+            [seed_differences(results[s].counts, reference[s].counts) for s in common]
+        )
+        values["difference"] = _interval(gap) | {
+            "seeds": common,
+            "not_worse": bool(gap.low > -NOT_WORSE_MARGIN),
+            "better": bool(gap.low > 0),
+        }
+    if common and values["curve"] is not None:
+        values["speed"] = _speed(results, reference, own, least, results is reference)
+    return values
+
+
+def _own_tokens(arm: Arm, result: Result, as_run: bool) -> float:
+    """Tokens of the pool's rollouts that the arm's routes need.
+
+    As run, all G samples a question; at least, the greedy traces and the probes' samples.
+    """
+    if not arm.own_rollouts:
+        return 0.0
+    tokens = result.facts["rollout_tokens"]
+    return float(tokens["greedy"] + (tokens["sampled"] if as_run else result.facts["probe_tokens"]))
+
+
+def _speed(
+    results: Results,
+    reference: Results,
+    own: Mapping[int, float],
+    least: Mapping[int, float],
+    itself: bool,
+) -> dict[str, Any]:
+    def curves(of: Results, spent: Callable[[int], float]) -> dict[int, Curve]:
+        return {seed: result.curve(spent(seed)) for seed, result in of.items()}
+
+    theirs = curves(reference, lambda seed: own[seed] if itself else 0.0)
+    ours = curves(results, own.__getitem__)
+    found: SpeedUp = speed_up(ours, theirs)
+    fewest = speed_up(curves(results, least.__getitem__), theirs)
+    left_out = [other.by_steps for other in without_one_seed(ours, theirs)]
+    return {
+        "target": _number(found.target),
+        "steps": _number(found.steps),
+        "reference_steps": _number(found.reference_steps),
+        "by_steps": _number(found.by_steps),
+        "by_steps_without_a_seed": [_number(value) for value in left_out],
+        "by_tokens": _number(found.by_tokens),
+        "by_tokens_least": _number(fewest.by_tokens),
+    }
+
+
+def _band(curves: Sequence[Curve]) -> dict[str, list[float]] | None:
+    """The mean curve over seeds, as measured, with its standard error; None where there is none."""
+    if not all(curve.steps.size for curve in curves):
+        return None
+    accuracy = np.array([curve.accuracy for curve in curves])
+    error = (
+        accuracy.std(axis=0, ddof=1) / len(curves) ** 0.5 if len(curves) > 1 else 0 * accuracy[0]
+    )
+    return {
+        "step": curves[0].steps.tolist(),
+        "accuracy": accuracy.mean(axis=0).round(DIGITS).tolist(),
+        "error": error.round(DIGITS).tolist(),
+    }
+
+
+def reference_target(figures: Mapping[str, Any]) -> float | None:
+    """The accuracy that speed-ups are measured at, on all of the reference's seeds."""
+    speed = figures["arms"][figures["reference"]]["speed"]
+    return None if speed is None else speed["target"]
+
+
+def _means(rows: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    return {key: round(float(np.mean([row[key] for row in rows])), 1) for key in rows[0]}
+
+
+def _interval(found: Interval) -> dict[str, Any]:
+    return {key: round(value, DIGITS) for key, value in vars(found).items()}
+
+
+def _number(value: float) -> float | None:
+    return round(value, DIGITS) if math.isfinite(value) else None

@@ -1,0 +1,232 @@
+"""Experiment files: what is shared, what each arm changes, and the configuration of every run.
+
+[experiment]                     name, output, seeds, reference; results (a folder to commit)
+[base.pool]                      any key of a configuration; "{seed}" in a text is the seed
+questions = "world:default?num=480&seed={seed}"
+[[arms]]                         name, and optionally title, seeds, own_rollouts, oracle;
+name = "full"                    every other key is a setting that the arm changes
+labels.budget = 1.0
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field, ValidationError
+
+from pivottrace.config import Config, Section, explain, parse_config
+from pivottrace.errors import ConfigError
+
+BASE = "before"  # the base run's name, and the result that holds the accuracy before training
+_NAME = re.compile(r"[a-z0-9][a-z0-9.-]*")
+
+
+class ExperimentConfig(Section):
+    """The section `[experiment]`."""
+
+    name: str
+    output: Path
+    """Where runs, logs and, by default, results go."""
+    results: Path | None = None
+    """Where results and the report go; by default `results` in `output`."""
+    seeds: list[int] = Field(min_length=1)
+    reference: str
+    """The arm that the others are compared with."""
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One arm.
+
+    Attributes:
+        name: what its files are called.
+        title: what tables and figures call it.
+        seeds: the seeds that it is to have.
+        changes: nested settings over the base.
+        own_rollouts: whether its routes need the pool's rollouts, so that their tokens count.
+        oracle: routed by the true correctness of its rollouts in place of calibration and triage.
+    """
+
+    name: str
+    title: str
+    seeds: tuple[int, ...]
+    changes: dict[str, Any] = field(default_factory=dict)
+    own_rollouts: bool = True
+    oracle: bool = False
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """A read experiment file.
+
+    Attributes:
+        path: the file.
+        name: its name.
+        output: folder of the runs.
+        results: folder of results and report.
+        seeds: every seed, in the order in which they are run.
+        reference: name of the arm that others are compared with.
+        base: nested settings that all arms share.
+        arms: in the file's order.
+    """
+
+    path: Path
+    name: str
+    output: Path
+    results: Path
+    seeds: tuple[int, ...]
+    reference: str
+    base: dict[str, Any]
+    arms: tuple[Arm, ...]
+
+    def arm(self, name: str) -> Arm:
+        """The arm of that name. Raises ConfigError."""
+        for arm in self.arms:
+            if arm.name == name:
+                return arm
+        names = [arm.name for arm in self.arms]
+        near = difflib.get_close_matches(name, names, n=1, cutoff=0.0)[0]
+        raise ConfigError(f"{self.path}: there is no arm {name!r}. The nearest one is {near!r}.")
+
+    def base_config(self, seed: int) -> Config:
+        """The configuration of a seed's base run."""
+        return self._config(self.base, seed, BASE)
+
+    def config(self, arm: Arm, seed: int) -> Config:
+        """The configuration of an arm's run."""
+        return self._config(merged(self.base, arm.changes), seed, arm.name)
+
+    def run_path(self, name: str, seed: int) -> Path:
+        """The run directory of an arm, or of the base (`BASE`)."""
+        return self.output / "runs" / f"{name}-{seed}"
+
+    def log_path(self, name: str, seed: int) -> Path:
+        """What an arm's process printed."""
+        return self.output / "logs" / f"{name}-{seed}.log"
+
+    def result_path(self, name: str, seed: int) -> Path:
+        """Where a finished arm leaves its result."""
+        return self.results / "arms" / f"{name}-{seed}.json"
+
+    def _config(self, values: Mapping[str, Any], seed: int, name: str) -> Config:
+        placed = _with_seed(values, seed)
+        own = {"seed": seed, "output": str(self.run_path(name, seed))}
+        return parse_config({**placed, **own}, where=f"{self.path}, arm {name!r}")
+
+
+def load_experiment(path: Path) -> Experiment:
+    """Read an experiment file and check every arm's configuration.
+
+    Raises:
+        ConfigError: the file is missing, is no TOML, or something in it is wrong; the message names
+            the file, the arm and the key.
+    """
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: no such file. docs/lab.md says how to write one") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: not valid TOML: {error}") from None
+    unknown = values.keys() - {"experiment", "base", "arms"}
+    if unknown:
+        raise ConfigError(
+            f"{path}: {sorted(unknown)[0]} is not a part of an experiment; there are [experiment], "
+            f"[base] and [[arms]]. Settings that all arms share go below [base]."
+        )
+    given = values.get("experiment", {})
+    unknown = given.keys() - ExperimentConfig.model_fields
+    if unknown:
+        raise ConfigError(
+            f"{path}: experiment.{sorted(unknown)[0]} is not a setting; there are "
+            f"{', '.join(ExperimentConfig.model_fields)}"
+        )
+    try:
+        head = ExperimentConfig.model_validate(given)
+    except ValidationError as error:
+        raise ConfigError(explain(f"{path}, [experiment]", error)) from None
+    experiment = Experiment(
+        path=path,
+        name=head.name,
+        output=head.output.expanduser(),
+        results=(head.results or head.output / "results").expanduser(),
+        seeds=tuple(head.seeds),
+        reference=head.reference,
+        base=values.get("base", {}),
+        arms=tuple(_arm(path, table, tuple(head.seeds)) for table in values.get("arms", [])),
+    )
+    _check(experiment)
+    return experiment
+
+
+def merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Nested settings with changes over them."""
+    result = dict(base)
+    for key, value in changes.items():
+        was = result.get(key)
+        both = isinstance(was, dict) and isinstance(value, dict)
+        result[key] = merged(was, value) if both else value  # type: ignore[arg-type]
+    return result
+
+
+def _arm(path: Path, table: Mapping[str, Any], seeds: tuple[int, ...]) -> Arm:
+    changes = dict(table)
+    name = changes.pop("name", None)
+    if not isinstance(name, str) or not _NAME.fullmatch(name) or name == BASE:
+        raise ConfigError(
+            f"{path}: an arm has the name {name!r}; give it one of small letters, digits, dots and "
+            f"dashes (it names files), and not {BASE!r}"
+        )
+    return Arm(
+        name=name,
+        title=changes.pop("title", name),
+        seeds=tuple(changes.pop("seeds", seeds)),
+        own_rollouts=changes.pop("own_rollouts", True),
+        oracle=changes.pop("oracle", False),
+        changes=changes,
+    )
+
+
+def _check(experiment: Experiment) -> None:
+    """What cannot go well fails before hours are spent."""
+    path, names = experiment.path, [arm.name for arm in experiment.arms]
+    if not names:
+        raise ConfigError(f"{path}: there is no arm. Write [[arms]] with a name, at least once")
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise ConfigError(f"{path}: two arms are named {twice[0]!r}; their files would be the same")
+    experiment.arm(experiment.reference)
+    for values in (experiment.base, *(arm.changes for arm in experiment.arms)):
+        own = {"seed", "output"} & values.keys()
+        if own:
+            raise ConfigError(
+                f"{path}: {sorted(own)[0]} is set for each run by the experiment itself; leave it "
+                f"out, and write {{seed}} in a text where the seed is wanted"
+            )
+    for arm in experiment.arms:
+        unknown = set(arm.seeds) - set(experiment.seeds)
+        if unknown:
+            raise ConfigError(
+                f"{path}, arm {arm.name!r}: seed {min(unknown)} is not among experiment.seeds"
+            )
+        config = experiment.config(arm, experiment.seeds[0])
+        if not config.train.enabled or config.labels.source == "file" or not config.pool.evaluation:
+            raise ConfigError(
+                f"{path}, arm {arm.name!r}: an arm trains, is evaluated and waits for nobody: it "
+                f"needs train.enabled, pool.evaluation and labels from a column or the oracle"
+            )
+
+
+def _with_seed(value: Any, seed: int) -> Any:
+    if isinstance(value, str):
+        return value.replace("{seed}", str(seed))
+    if isinstance(value, dict):
+        return {key: _with_seed(inner, seed) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_with_seed(inner, seed) for inner in value]
+    return value

@@ -1,0 +1,83 @@
+"""An arm's run directory: what the base run has finished under the same settings, and no more.
+
+Files are hard-linked (copied where the file system has no links): a run never writes into a
+finished table, it only renames new ones into place.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+from pivottrace.config import Config
+from pivottrace.experiments.files import Arm, Experiment
+from pivottrace.pipeline import outputs
+from pivottrace.rundir import RunDir
+from pivottrace.stage_settings import settings_of
+
+STAGES = ("pool", "rollout", "trace", "score")
+# The scores hold every estimator, whichever drives the triage.
+NOT_OF_SCORES = "score"
+BESIDE_POOL = "overlap.parquet"
+
+
+def shared_stages(base: Config, config: Config) -> tuple[str, ...]:
+    """The base's stages that an arm takes over: up to the first one whose settings it changes.
+
+    From there on the arm makes its own. The accuracy before training is taken over where the pool
+    is and evaluation's settings are the same.
+    """
+    shared = []
+    for stage in STAGES:
+        if not _same(stage, base, config):
+            break
+        shared.append(stage)
+    if shared and _same("evaluate", base, config):
+        shared.append("evaluate")
+    return tuple(shared)
+
+
+def fork(experiment: Experiment, arm: Arm, seed: int) -> RunDir:
+    """Make an arm's run directory, unless it is there.
+
+    It appears whole or not at all. Its manifest says what the base's stages found, under the arm's
+    own settings, so that it is an ordinary run from then on.
+    """
+    config = experiment.config(arm, seed)
+    path = config.output
+    if not (path / "manifest.json").is_file():
+        base = RunDir.open(experiment.base_config(seed).output)
+        beside = path.with_name(f".{path.name}.tmp")
+        shutil.rmtree(beside, ignore_errors=True)
+        copy = RunDir(beside, config)
+        beside.mkdir(parents=True)
+        copy.update_manifest(versions=base.manifest["versions"])
+        with copy.locked():
+            for stage in shared_stages(base.config, config):
+                files = outputs(base, stage)
+                if stage == "pool":
+                    files.append(base.path / BESIDE_POOL)
+                for file in files:
+                    _link(file, beside / file.relative_to(base.path))
+                facts = base.stage_facts(stage)
+                copy.mark_done(stage, **{k: v for k, v in facts.items() if k != "settings"})
+        beside.replace(path)
+    return RunDir(path, config)
+
+
+def _same(stage: str, base: Config, config: Config) -> bool:
+    ours, theirs = settings_of(stage, config), settings_of(stage, base)
+    return all(ours[key] == theirs[key] for key in ours if key != NOT_OF_SCORES)
+
+
+def _link(source: Path, target: Path) -> None:
+    if source.is_dir():
+        for inner in source.iterdir():
+            _link(inner, target / inner.name)
+        return
+    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)

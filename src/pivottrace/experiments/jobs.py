@@ -1,0 +1,92 @@
+"""Which arms and seeds an experiment lacks, and in what order they are run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from pivottrace.errors import ConfigError
+from pivottrace.experiments.files import BASE, Experiment
+from pivottrace.experiments.forking import shared_stages
+from pivottrace.experiments.results import other_settings, read_result
+
+
+@dataclass(frozen=True)
+class Job:
+    """An arm, or the base, and a seed."""
+
+    name: str
+    seed: int
+
+
+def missing_jobs(
+    experiment: Experiment, arms: Sequence[str] | None, seeds: Sequence[int] | None
+) -> list[Job]:
+    """What is to be done, in order; the base of a seed comes before the arms of the seed before.
+
+    Raises:
+        ConfigError: an unknown arm or seed, or a result was made with other settings.
+    """
+    chosen = [experiment.arm(name) for name in arms] if arms else list(experiment.arms)
+    unknown = set(seeds or ()) - set(experiment.seeds)
+    if unknown:
+        raise ConfigError(
+            f"{experiment.path}: seed {min(unknown)} is not among {list(experiment.seeds)}"
+        )
+    by_seed = {
+        seed: [
+            Job(arm.name, seed)
+            for arm in chosen
+            if seed in arm.seeds and not _has_result(experiment, arm.name, seed)
+        ]
+        for seed in experiment.seeds
+        if not seeds or seed in seeds
+    }
+    order = [seed for seed, lacking in by_seed.items() if lacking]
+    jobs: list[Job] = []
+    for index, seed in enumerate(order):
+        for ahead in order[index : index + 2]:
+            base = Job(BASE, ahead)
+            if base not in jobs and not _base_is_there(experiment, ahead):
+                jobs.append(base)
+        jobs += by_seed[seed]
+    return jobs
+
+
+def _has_result(experiment: Experiment, name: str, seed: int) -> bool:
+    result = read_result(experiment, name, seed)
+    if result is None:
+        return False
+    config = (
+        experiment.base_config(seed)
+        if name == BASE
+        else experiment.config(experiment.arm(name), seed)
+    )
+    changed = other_settings(result.facts, config)
+    if changed:
+        path = experiment.result_path(name, seed)
+        raise ConfigError(
+            f"{path} was made with other settings:\n  "
+            + "\n  ".join(changed)
+            + f"\nPut them back, or move it and {experiment.run_path(name, seed)} away to run it "
+            f"anew."
+        )
+    return True
+
+
+def _base_is_there(experiment: Experiment, seed: int) -> bool:
+    """Its result, and its run directory too, which may be left behind where results are copied."""
+    manifest = experiment.run_path(BASE, seed) / "manifest.json"
+    return _has_result(experiment, BASE, seed) and manifest.is_file()
+
+
+def sharing(experiment: Experiment, jobs: Sequence[Job]) -> Iterator[str]:
+    """A line for each arm that does not take over all that the base makes."""
+    for name in dict.fromkeys(job.name for job in jobs if job.name != BASE):
+        seed = experiment.seeds[0]
+        config = experiment.config(experiment.arm(name), seed)
+        shared = shared_stages(experiment.base_config(seed), config)
+        whole = ("pool", "rollout", "trace", "score", "evaluate")
+        own = [stage for stage in whole if stage not in shared]
+        if own:
+            yield f"{name}: not all of the base's settings, so it makes {', '.join(own)} itself"

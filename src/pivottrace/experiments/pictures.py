@@ -1,0 +1,114 @@
+"""The experiment's pictures: learning curves, and accuracy by labels with paired differences."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import PercentFormatter
+
+from pivottrace.core.experiments import NOT_WORSE_MARGIN
+from pivottrace.experiments.analysis import reference_target
+from pivottrace.report.svg import COLOURS, drawing, new_figure
+
+COLUMNS, PANEL_HEIGHT, WIDTH = 4, 1.9, 9.4
+ROLES = ("annotate", "weak", "mu", "vote", "defer", "ink", "soft")
+MARKERS = ("o", "s", "^")
+DODGE = 0.012  # of the pool, between arms with the same number of labels
+_PERCENT = PercentFormatter(1.0, decimals=0)
+
+
+def curves_picture(figures: Mapping[str, Any]) -> str | None:
+    """A panel an arm: its learning curve with a band of one standard error over the reference's.
+
+    Returns:
+        The SVG's text, the same for the same figures; None where no arm has a curve.
+    """
+    arms = {name: arm for name, arm in figures["arms"].items() if arm["curve"]}
+    reference = arms.get(figures["reference"])
+    if reference is None:
+        return None
+    others = [arm for arm in arms.values() if arm is not reference] or [reference]
+    columns = min(COLUMNS, len(others))
+    rows = -(-len(others) // columns)
+    with drawing():
+        figure = new_figure(WIDTH, 0.4 + PANEL_HEIGHT * rows)
+        panels = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).ravel()
+        for panel, arm in zip(panels, others, strict=False):
+            _curve(panel, reference["curve"], "soft")
+            if arm is not reference:
+                _curve(panel, arm["curve"], "annotate")
+            target = reference_target(figures)
+            if target is not None:
+                panel.axhline(target, color=COLOURS["discard"], lw=0.8, ls="--")
+            panel.set_title(arm["title"], fontsize=8)
+            panel.yaxis.set_major_formatter(_PERCENT)
+        for panel in panels[len(others) :]:
+            panel.set_visible(False)
+        figure.supxlabel("training step", fontsize=8.5, color=COLOURS["soft"])
+        figure.supylabel("held-out accuracy", fontsize=8.5, color=COLOURS["soft"])
+        return _svg(figure)
+
+
+def labels_picture(figures: Mapping[str, Any]) -> str:
+    """Accuracy against labels, and each arm's paired difference to the reference."""
+    arms = list(figures["arms"].values())
+    with drawing():
+        figure = new_figure(WIDTH, max(3.2, 1.0 + 0.27 * len(arms)))
+        left, right = figure.subplots(1, 2)
+        _by_labels(left, arms)
+        _differences(right, arms, figures["arms"][figures["reference"]]["title"])
+        return _svg(figure)
+
+
+def _curve(axes: Axes, curve: Mapping[str, Any], role: str) -> None:
+    steps, accuracy, error = (np.array(curve[k]) for k in ("step", "accuracy", "error"))
+    axes.fill_between(
+        steps, accuracy - error, accuracy + error, color=COLOURS[role], alpha=0.16, lw=0
+    )
+    axes.plot(steps, accuracy, color=COLOURS[role], lw=1.8)
+
+
+def _by_labels(axes: Axes, arms: list[Mapping[str, Any]]) -> None:
+    """Arms of equally many labels stand side by side."""
+    shares = [round(arm["label_share"], 2) for arm in arms]
+    for i, (arm, share) in enumerate(zip(arms, shares, strict=True)):
+        place = shares[:i].count(share) - (shares.count(share) - 1) / 2
+        x, found = arm["label_share"] + DODGE * place, arm["accuracy"]
+        colour = COLOURS[_look(i)[0]]
+        axes.plot([x, x], [found["low"], found["high"]], color=colour, lw=1.4)
+        axes.plot(x, found["mean"], _look(i)[1], color=colour, ms=5)
+    axes.set(title="accuracy by labels (95 %)", xlabel="share of the pool that is labelled")
+    axes.xaxis.set_major_formatter(_PERCENT)
+    axes.yaxis.set_major_formatter(_PERCENT)
+
+
+def _differences(axes: Axes, arms: list[Mapping[str, Any]], reference: str) -> None:
+    places = np.arange(len(arms))[::-1]
+    for i, (place, arm) in enumerate(zip(places, arms, strict=True)):
+        gap = arm["difference"] or {"low": 0.0, "mean": 0.0, "high": 0.0}
+        low, mean, high = (100 * gap[key] for key in ("low", "mean", "high"))
+        colour = COLOURS[_look(i)[0]]
+        axes.plot([low, high], [place, place], color=colour, lw=1.6)
+        axes.plot(mean, place, _look(i)[1], color=colour, ms=5)
+    axes.axvline(0, color=COLOURS["soft"], lw=0.9)
+    axes.axvline(-100 * NOT_WORSE_MARGIN, color=COLOURS["soft"], lw=0.8, ls="--")
+    axes.set_yticks(places, [arm["title"] for arm in arms])
+    axes.set(title=f"difference to {reference}, points (95 %)", ylim=(-0.6, len(arms) - 0.4))
+    axes.grid(axis="y", visible=False)
+
+
+def _look(index: int) -> tuple[str, str]:
+    """An arm's colour role and marker: the same in both halves of a picture."""
+    return ROLES[index % len(ROLES)], MARKERS[index // len(ROLES) % len(MARKERS)]
+
+
+def _svg(figure: Figure) -> str:
+    buffer = io.StringIO()
+    figure.savefig(buffer, format="svg", facecolor="white", metadata={"Date": None})
+    # No trailing blanks, which a repository's checks dislike.
+    return "\n".join(line.rstrip() for line in buffer.getvalue().splitlines()) + "\n"

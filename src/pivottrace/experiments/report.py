@@ -1,0 +1,146 @@
+"""The report of an experiment: one markdown page, two pictures and every figure as JSON."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pivottrace.experiments.analysis import analyse
+from pivottrace.experiments.files import Experiment
+from pivottrace.experiments.pictures import curves_picture, labels_picture
+from pivottrace.rundir import write_text
+
+Figures = Mapping[str, Any]
+
+
+def write_experiment_report(experiment: Experiment, output: Path | None = None) -> Path:
+    """Write `NAME.md`, `NAME.json`, `NAME-curves.svg` and `NAME-labels.svg`; returns the page.
+
+    Args:
+        experiment: read; only stored results are looked at.
+        output: the folder; by default the experiment's results.
+
+    Raises:
+        RunDirError: the reference arm has no result yet.
+    """
+    figures = analyse(experiment)
+    folder, name = output or experiment.results, experiment.name
+    folder.mkdir(parents=True, exist_ok=True)
+    pictures = {f"{name}-labels.svg": labels_picture(figures)}
+    curves = curves_picture(figures)
+    if curves is not None:
+        pictures[f"{name}-curves.svg"] = curves
+    for file, svg in pictures.items():
+        write_text(folder / file, svg)
+    write_text(folder / f"{name}.json", json.dumps(figures, indent=1) + "\n")
+    page = folder / f"{name}.md"
+    write_text(page, "\n".join(_lines(figures, list(pictures))) + "\n")
+    return page
+
+
+def _lines(figures: Figures, pictures: Sequence[str]) -> Iterator[str]:
+    held, arms = figures["held_out"], figures["arms"]
+    reference = arms[figures["reference"]]
+    versions = ", ".join(f"{name} {number}" for name, number in figures["versions"].items())
+    yield f"# {figures['experiment']}\n"
+    yield (
+        f"Made by `pivottrace lab run {figures['file']}` and `pivottrace lab report` from the "
+        f"results beside this page ({versions}).\n"
+    )
+    yield (
+        f"A pool of {figures['pool']} questions, {held['steps']} steps an arm; avg@"
+        f"{held['samples']} on {held['questions']} held-out questions; before training "
+        f"{_percent(figures['before'])}. Brackets: 95 % intervals over seeds and questions, "
+        f"differences paired by both. *Not worse*: the lower end is above −1 point; *better*: "
+        f"above 0.\n"
+    )
+    if any(len(arm["seeds"]) == 1 for arm in arms.values()):
+        yield "An arm with one seed has an interval over its questions only.\n"
+    gap = f"− {reference['title']}, points"
+    yield _header("arm", "seeds", "labels", "accuracy", gap, "not worse", "better")
+    for arm in arms.values():
+        yield f"| {' | '.join(_accuracy_cells(arm))} |"
+    for name, seeds in figures["missing"].items():
+        yield f"\nNot finished: `{name}`, seeds {', '.join(map(str, seeds))}."
+    if reference["speed"] is not None:
+        yield from _speed_lines(figures)
+    yield "\n## What each arm trained on\n"
+    routes = ("annotated", "weak", "discarded", "deferred")
+    yield _header("arm", *routes, "training tokens", "own rollouts' tokens")
+    for arm in arms.values():
+        routes, tokens = arm["routes"], arm["tokens"]
+        counts = [f"{routes[name]:.0f}" for name in ("annotate", "weak", "discard", "defer")]
+        cells = [arm["title"], *counts, *(f"{tokens[k] / 1e6:.2f} M" for k in ("training", "own"))]
+        yield f"| {' | '.join(cells)} |"
+    for file in pictures:
+        yield f"\n![{file.removesuffix('.svg')}]({file})"
+
+
+def _accuracy_cells(arm: Figures) -> list[str]:
+    cells = [
+        arm["title"],
+        str(len(arm["seeds"])),
+        f"{100 * arm['label_share']:.1f} %",
+        _percent(arm["accuracy"]),
+    ]
+    gap = arm["difference"]
+    if gap is None:
+        return [*cells, "–", "–", "–"]
+    verdicts = ["yes" if gap[key] else "no" for key in ("not_worse", "better")]
+    return [*cells, _points(gap), *verdicts]
+
+
+def _speed_lines(figures: Figures) -> Iterator[str]:
+    held, reference = figures["held_out"], figures["arms"][figures["reference"]]
+    yield f"\n## How soon each gets where {reference['title']} ends\n"
+    yield (
+        f"The target is {reference['title']}'s final mean less one standard error over seeds, on "
+        f"the {held['curve_questions']} held-out questions of the learning curve "
+        f"({100 * reference['speed']['target']:.1f} % over all its seeds; an arm with fewer seeds "
+        f"is compared on those). Curves are means over seeds, smoothed over three points; "
+        f"speed-up: the step at which {reference['title']} first gets there over the arm's own; in "
+        f"brackets the range when any one seed is left out. In tokens, the rollouts that an arm's "
+        f"routes needed come first: all samples of the pool as run, or the greedy traces and the "
+        f"probes' samples at least.\n"
+    )
+    tokens = ("in tokens, as run", "in tokens, at least")
+    yield _header("arm", "first there at step", "speed-up in steps", *tokens)
+    for arm in figures["arms"].values():
+        speed = arm["speed"]
+        if speed is None:
+            continue
+        steps = "not reached" if speed["steps"] is None else f"{speed['steps']:.0f}"
+        ratios = [_ratio(speed[key]) for key in ("by_steps", "by_tokens", "by_tokens_least")]
+        ratios[0] += _range(speed["by_steps_without_a_seed"])
+        yield f"| {' | '.join([arm['title'], steps, *ratios])} |"
+    if reference["speed"]["steps"] is None:
+        yield f"\n{reference['title']}'s own smoothed curve does not reach it: there is no ratio."
+
+
+def _header(*names: str) -> str:
+    return f"| {' | '.join(names)} |\n|{'---|' * len(names)}"
+
+
+def _percent(interval: Figures) -> str:
+    low, high = 100 * interval["low"], 100 * interval["high"]
+    return f"{100 * interval['mean']:.1f} % [{low:.1f}, {high:.1f}]"
+
+
+def _points(interval: Figures) -> str:
+    mean, low, high = (100 * interval[key] for key in ("mean", "low", "high"))
+    return f"{mean:+.1f} [{low:+.1f}, {high:+.1f}]".replace("-", "−")
+
+
+def _ratio(value: float | None) -> str:
+    return "–" if value is None else f"{value:.2f}x"
+
+
+def _range(values: Sequence[float | None]) -> str:
+    known = [value for value in values if value is not None]
+    if not values:
+        return ""
+    if len(known) < len(values):
+        return f" [not reached without {len(values) - len(known)} of the seeds]"
+    return f" [{min(known):.2f}, {max(known):.2f}]"

@@ -1,0 +1,209 @@
+"""What a finished arm leaves: one small JSON file, and how it is read back.
+
+It holds counts, not verdicts: right samples of each held-out question in the order of the base's
+result (`before-SEED.json`, which has their ids), the learning curve, tokens, labels and routes, and
+the whole configuration. About 10 kB an arm and seed, so that results can be committed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.compute as pc
+
+from pivottrace.annotate import sources
+from pivottrace.config import Config, parse_config
+from pivottrace.core.evaluation import QuestionCounts
+from pivottrace.core.experiments import Curve
+from pivottrace.errors import RunDirError
+from pivottrace.experiments.files import BASE, Experiment
+from pivottrace.held_out import counts_of
+from pivottrace.rundir import RunDir, read_json, write_text
+from pivottrace.stage_settings import FREE_SETTINGS
+
+CURVE_FILE, METRICS_FILE = "learning_curve.jsonl", "metrics.jsonl"
+
+
+@dataclass(frozen=True)
+class Result:
+    """One arm and seed, finished.
+
+    Attributes:
+        name: the arm, or `BASE`.
+        seed: its seed.
+        counts: held-out questions after training (of the base: before).
+        curve_steps: (K,) steps of the learning curve; empty without one.
+        curve_accuracy: (K,) accuracy there, on the first `curve_questions` held-out questions.
+        training_tokens: (K,) prompt and response tokens of training rollouts up to there.
+        facts: everything else that was stored.
+    """
+
+    name: str
+    seed: int
+    counts: QuestionCounts
+    curve_steps: np.ndarray
+    curve_accuracy: np.ndarray
+    training_tokens: np.ndarray
+    facts: dict[str, Any]
+
+    def curve(self, own_tokens: float) -> Curve:
+        """The learning curve, with tokens that were spent before the first step."""
+        return Curve(self.curve_steps, self.curve_accuracy, self.training_tokens + own_tokens)
+
+
+def write_base_result(experiment: Experiment, seed: int) -> None:
+    """Store the accuracy before training, the held-out ids, and what the pool's rollouts cost."""
+    run = RunDir.open(experiment.base_config(seed).output)
+    counts = counts_of(run.read_table("evaluation_before", made_by="evaluate"))
+    facts = {
+        "question_ids": list(counts.question_ids),
+        "tokens": rollout_tokens(run),
+        "pool": run.stage_facts("pool")["num_questions"],
+    }
+    _write(experiment, BASE, seed, run, counts, facts)
+
+
+def write_result(experiment: Experiment, name: str, seed: int) -> None:
+    """Store a finished arm's result. Raises RunDirError where its run is not finished."""
+    run = RunDir.open(experiment.run_path(name, seed))
+    trained = run.stage_facts("train")
+    if not trained.get("trained"):
+        raise RunDirError(
+            f"{run.path}: nothing was trained: {trained.get('reason', 'it has not finished')}"
+        )
+    counts = counts_of(run.read_table("evaluation_after", made_by="evaluate"))
+    folder = run.round_path / "train"
+    curve, metrics = _lines(folder / CURVE_FILE), _lines(folder / METRICS_FILE)
+    spent = {0: 0} | {row["step"]: round(row["num_tokens"]) for row in metrics}
+    limit = run.config.train.evaluate_limit or len(counts.question_ids)
+    facts = {
+        "curve": {
+            "questions": min(limit, len(counts.question_ids)),
+            "step": [point["step"] for point in curve],
+            "accuracy": [round(point["accuracy"], 6) for point in curve],
+            "training_tokens": [spent[point["step"]] for point in curve],
+        },
+        "all_training_tokens": spent[max(spent)],
+        "steps": trained["steps"],
+        "labels": sources.store(run).used,
+        "routes": run.stage_facts("triage")["counts"],
+        "rows": trained["num_rows"],
+        "probe_tokens": _probe_tokens(run),
+        "rollout_tokens": rollout_tokens(run),
+        "seconds": {stage: round(took, 1) for stage, took in run.seconds().items()},
+    }
+    _write(experiment, name, seed, run, counts, facts)
+
+
+def read_result(experiment: Experiment, name: str, seed: int) -> Result | None:
+    """A stored result; None where there is none. Raises RunDirError where it is torn."""
+    path = experiment.result_path(name, seed)
+    if not path.is_file():
+        return None
+    facts = read_json(path)
+    base = facts if name == BASE else read_json(experiment.result_path(BASE, seed))
+    ids = base["question_ids"]
+    if facts["questions_digest"] != _digest(ids):
+        raise RunDirError(
+            f"{path} was evaluated on other questions than {experiment.result_path(BASE, seed)}. "
+            f"Delete the older of the two and run the experiment again."
+        )
+    right = np.array(facts["num_correct"], dtype=np.float64)
+    samples = np.full(right.size, float(facts["num_samples"]))
+    curve = facts.get("curve", {})
+    return Result(
+        name,
+        seed,
+        QuestionCounts(tuple(ids), right, samples),
+        *(np.array(curve.get(k, []), float) for k in ("step", "accuracy", "training_tokens")),
+        facts,
+    )
+
+
+def other_settings(facts: dict[str, Any], config: Config) -> list[str]:
+    """Settings, as "train.steps: was 3, now 4", in which a result differs from a configuration.
+
+    Settings that a result of an older version does not have count as their defaults.
+    """
+    was = _flat(parse_config(facts["config"], "a stored result").model_dump(mode="json"))
+    now = _flat(config.model_dump(mode="json"))
+    ignored = FREE_SETTINGS | {"output", "train.save_steps"}
+    return [
+        f"{key}: was {was.get(key)!r}, now {now.get(key)!r}"
+        for key in sorted(was.keys() | now.keys())
+        if was.get(key) != now.get(key) and key not in ignored
+    ]
+
+
+def rollout_tokens(run: RunDir) -> dict[str, int]:
+    """Prompt and response tokens of the pool's greedy traces and of its samples."""
+    greedy = run.read_parts("rollouts_greedy", "rollout", ["prompt_tokens", "tokens"])
+    sampled = run.read_parts("rollouts_sampled", "rollout", ["tokens"])
+    prompts, traces = _length(greedy["prompt_tokens"]), _length(greedy["tokens"])
+    samples = prompts * run.config.rollouts.num_samples + _length(sampled["tokens"])
+    return {"greedy": prompts + traces, "sampled": samples}
+
+
+def _probe_tokens(run: RunDir) -> int:
+    """The part of the samples' tokens that are the probes': all that calibration itself needs."""
+    probes = run.read_table("probes", made_by="calibrate")["question_id"]
+    greedy = run.read_parts("rollouts_greedy", "rollout", ["question_id", "prompt_tokens"])
+    sampled = run.read_parts("rollouts_sampled", "rollout", ["question_id", "tokens"])
+    parts = [
+        table.filter(pc.is_in(table["question_id"], value_set=probes))
+        for table in (greedy, sampled)
+    ]
+    prompts = _length(parts[0]["prompt_tokens"]) * run.config.rollouts.num_samples
+    return prompts + _length(parts[1]["tokens"])
+
+
+def _length(column: Any) -> int:
+    return int(pc.sum(pc.list_value_length(column)).as_py() or 0)
+
+
+def _write(
+    experiment: Experiment,
+    name: str,
+    seed: int,
+    run: RunDir,
+    counts: QuestionCounts,
+    facts: dict[str, Any],
+) -> None:
+    values = {
+        "experiment": experiment.name,
+        "arm": name,
+        "seed": seed,
+        "versions": run.manifest["versions"],
+        "config": run.config.model_dump(mode="json", exclude={"output"}, exclude_none=True),
+        "questions_digest": _digest(counts.question_ids),
+        "num_samples": int(counts.num_samples.min()),
+        "num_correct": counts.num_correct.astype(int).tolist(),
+        **facts,
+    }
+    path = experiment.result_path(name, seed)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # One key a line: long lists on lines of their own keep differences readable.
+    lines = [f"{json.dumps(key)}: {json.dumps(value)}" for key, value in values.items()]
+    write_text(path, "{\n" + ",\n".join(lines) + "\n}\n")
+
+
+def _digest(question_ids: Sequence[str]) -> str:
+    return hashlib.sha256("\n".join(question_ids).encode()).hexdigest()
+
+
+def _lines(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
+
+
+def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        inner = _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else None
+        flat |= {f"{prefix}{key}": value} if inner is None else inner
+    return flat

@@ -1,0 +1,205 @@
+"""Experiment files, what arms take over from the base run, the order of jobs, wrong labels."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pivottrace.config import parse_config
+from pivottrace.core.evidence import QuestionEvidence
+from pivottrace.core.triage import TriageOptions, triage
+from pivottrace.errors import ConfigError, RunDirError
+from pivottrace.experiments.files import BASE, load_experiment
+from pivottrace.experiments.forking import shared_stages
+from pivottrace.experiments.jobs import Job, missing_jobs
+from pivottrace.experiments.oracle import exact_curves
+from pivottrace.experiments.results import other_settings, read_result
+from pivottrace.ingest import read_questions
+
+BENCH = Path(__file__).parents[2] / "bench"
+HEAD = """
+[experiment]
+name = "e"
+output = "{folder}/runs"
+seeds = [3, 4, 5]
+reference = "full"
+[base]
+pool.questions = "world:default?num=8&seed={{seed}}"
+pool.evaluation = "world:default?split=evaluation&num=4&seed={{seed}}"
+labels.source = "oracle"
+[[arms]]
+name = "full"
+labels.budget = 1.0
+"""
+
+
+def write(tmp_path, more="", head=HEAD):
+    path = tmp_path / "e.toml"
+    path.write_text(head.format(folder=tmp_path) + more)
+    return path
+
+
+def test_an_arm_is_the_base_with_its_changes(tmp_path):
+    more = '[[arms]]\nname = "b"\ntitle = "B"\nseeds = [4]\ntriage.mode = "fixed"\noracle = true\n'
+    experiment = load_experiment(write(tmp_path, more))
+    full, other = experiment.arms
+    assert (other.title, other.seeds, other.oracle, full.oracle) == ("B", (4,), True, False)
+    config = experiment.config(full, 4)
+    assert (config.labels.budget, config.seed, config.triage.mode) == (1.0, 4, "calibrated")
+    assert config.pool.questions == "world:default?num=8&seed=4"
+    assert config.output == tmp_path / "runs" / "runs" / "full-4"
+    assert experiment.config(other, 4).triage.mode == "fixed"
+    assert experiment.config(other, 4).labels.budget == 0.293
+    assert experiment.result_path("b", 4) == tmp_path / "runs" / "results" / "arms" / "b-4.json"
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        ('[[arms]]\nname = "x"\ntrain.stepz = 3\n', r"arm 'x': train.stepz is not a setting"),
+        ('[[arms]]\nname = "full"\n', "two arms are named 'full'"),
+        ('[[arms]]\nname = "before"\n', "has the name 'before'"),
+        ('[[arms]]\nname = "x"\nseed = 3\n', "seed is set for each run"),
+        ('[[arms]]\nname = "x"\nseeds = [9]\n', "seed 9 is not among experiment.seeds"),
+        ('[[arms]]\nname = "x"\nlabels.source = "file"\n', "waits for nobody"),
+        ("[train]\nsteps = 3\n", r"train is not a part of an experiment.*below \[base\]"),
+        ("not toml", "not valid TOML"),
+    ],
+)
+def test_what_cannot_go_well_is_refused_before_anything_runs(tmp_path, more, message):
+    with pytest.raises(ConfigError, match=message):
+        load_experiment(write(tmp_path, more))
+
+
+def test_unknown_heads_and_references_are_refused(tmp_path):
+    head = HEAD.replace('"full"\n[base]', '"fule"\n[base]')
+    with pytest.raises(ConfigError, match=r"no arm 'fule'. The nearest one is 'full'"):
+        load_experiment(write(tmp_path, head=head))
+    with pytest.raises(ConfigError, match=r"experiment\.outpt is not a setting"):
+        load_experiment(write(tmp_path, head=HEAD.replace("output", "outpt")))
+
+
+@pytest.mark.parametrize(
+    "name", ["headline-noise", "headline-mastered", "headline-family", "rivals"]
+)
+def test_the_files_in_bench_are_whole(name):
+    experiment = load_experiment(BENCH / f"{name}.toml")
+    assert experiment.name == name
+    assert experiment.reference == "full"
+    full = experiment.config(experiment.arm("full"), 0)
+    assert (full.labels.budget, full.calibrate.num_probes) == (1, 0)
+    for arm in experiment.arms:
+        config = experiment.config(arm, 0)
+        assert config.triage.annotate_fraction + config.triage.discard_fraction <= 1
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"labels": {"budget": 0.1}, "train": {"steps": 3}}, "pool rollout trace score evaluate"),
+        ({"score": {"estimator": "random"}}, "pool rollout trace score evaluate"),
+        ({"pivots": {"amplitude": 0.1}}, "pool rollout trace evaluate"),
+        ({"rollouts": {"temperature": 0.7}}, "pool evaluate"),
+        ({"evaluate": {"temperature": 0.7}}, "pool rollout trace score"),
+        ({"pool": {"limit": 3}}, ""),
+    ],
+)
+def test_an_arm_takes_over_what_its_settings_leave_the_same(changes, expected):
+    base = parse_config({}, "test")
+    assert " ".join(shared_stages(base, parse_config(changes, "test"))) == expected
+
+
+def store(experiment, name, seed, ids=("p", "q"), **changes):
+    path = experiment.result_path(name, seed)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    config = (
+        experiment.base_config(seed)
+        if name == BASE
+        else experiment.config(experiment.arm(name), seed)
+    )
+    from pivottrace.experiments.results import _digest
+
+    facts = {
+        "config": config.model_dump(mode="json", exclude={"output"}, exclude_none=True),
+        "question_ids": list(ids), "questions_digest": _digest(ids), "num_samples": 4,
+        "num_correct": [1, 4],
+    }  # fmt: skip
+    path.write_text(json.dumps(facts | changes))
+
+
+def test_jobs_go_seed_by_seed_with_the_next_base_ahead(tmp_path):
+    more = '[[arms]]\nname = "b"\nseeds = [3, 5]\n'
+    experiment = load_experiment(write(tmp_path, more))
+
+    def names(**chosen):
+        jobs = missing_jobs(experiment, chosen.get("arms"), chosen.get("seeds"))
+        return " ".join(f"{job.name}{job.seed}" for job in jobs)
+
+    assert names() == "before3 before4 full3 b3 before5 full4 full5 b5"
+    assert names(arms=["b"]) == "before3 before5 b3 b5"
+    assert names(seeds=[5]) == "before5 full5 b5"
+    store(experiment, BASE, 3)
+    store(experiment, "full", 3)
+    # The base's result is there but its run directory, which arms start from, is not.
+    assert names(seeds=[3]) == "before3 b3"
+    (experiment.run_path(BASE, 3)).mkdir(parents=True)
+    (experiment.run_path(BASE, 3) / "manifest.json").write_text("{}")
+    assert missing_jobs(experiment, None, [3]) == [Job("b", 3)]
+    store(experiment, "b", 3)
+    assert missing_jobs(experiment, None, [3]) == []
+    with pytest.raises(ConfigError, match="seed 8 is not among"):
+        missing_jobs(experiment, None, [8])
+
+
+def test_a_result_with_other_settings_or_questions_is_refused(tmp_path):
+    experiment = load_experiment(write(tmp_path))
+    store(experiment, BASE, 3)
+    store(experiment, "full", 3)
+    found = read_result(experiment, "full", 3)
+    assert found.counts.num_correct.tolist() == [1, 4] and found.counts.means.mean() == 0.625
+    config = experiment.config(experiment.arm("full"), 3)
+    assert other_settings(found.facts, config) == []
+    # A setting that came later, in an older result, counts as its default.
+    del found.facts["config"]["train"]["beta"]
+    assert other_settings(found.facts, config) == []
+
+    changed = load_experiment(write(tmp_path, "train.steps = 7\n"))
+    with pytest.raises(ConfigError, match=r"full-3.json was made with.*\n  train.steps: was 200"):
+        missing_jobs(changed, None, None)
+    store(experiment, BASE, 3, ids=("p", "r"))
+    with pytest.raises(RunDirError, match="other questions"):
+        read_result(experiment, "full", 3)
+
+
+def test_the_oracle_labels_what_teaches_and_trusts_right_votes():
+    # Mastered; half right with a right vote; half right with a wrong vote; hopeless.
+    correctness = np.array([1.0, 0.5, 0.375, 0.0])
+    evidence = QuestionEvidence(
+        vote_share=np.array([1.0, 0.5, 0.625, 0.625]), num_samples=np.full(4, 8)
+    ).filled(4)
+    right = np.array([True, True, False, False])
+    curve = exact_curves(correctness, right, evidence)
+    assert curve.learnability.tolist() == pytest.approx([0, 2 / 7, 15 / 56, 0])
+    result = triage(
+        1 - correctness, budget=1, curve=curve, vote_holds=right, evidence=evidence,
+        options=TriageOptions(),
+    )  # fmt: skip
+    assert result.routes() == ["discard", "weak", "annotate", "discard"]
+    assert result.weight.tolist() == [0, 1, 1, 0]
+
+
+def test_wrong_labels_are_a_seeded_share_of_the_worlds_answers():
+    def answers(options):
+        table = read_questions(f"world:default?num=400&seed=2{options}", column_map={}, split=None,
+                               limit=None)  # fmt: skip
+        return dict(zip(table["id"].to_pylist(), table["answer"].to_pylist(), strict=True))
+
+    true, noisy = answers(""), answers("&noise=0.2")
+    assert true.keys() == noisy.keys() and noisy == answers("&noise=0.2")
+    off = [abs(int(true[i]) - int(noisy[i])) for i in true if true[i] != noisy[i]]
+    assert 60 <= len(off) <= 100 and set(off) == {1, 2, 3}
+    assert min(int(answer) for answer in noisy.values()) > 0
+    for wrong in ("2", "x", "nan"):
+        with pytest.raises(ConfigError, match="must be a share from 0 to 1"):
+            answers(f"&noise={wrong}")
