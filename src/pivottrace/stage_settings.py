@@ -33,7 +33,9 @@ STAGE_SETTINGS: dict[str, tuple[str, ...]] = {
     "calibrate": ("seed", "answers", *_RANKING, "labels.budget", "labels.source", "calibrate"),
     "triage": (*_RANKING, "labels.budget", "calibrate.window", "calibrate.level", "triage"),
     "label": ("labels",),
-    "train": ("seed", *_MODEL, *_PROMPT, "answers", "rollouts.stop", "labels.partial", "train"),
+    "train": (
+        "seed", *_MODEL, *_PROMPT, "answers", "rollouts.stop", "labels.partial", "train", "alarms",
+    ),
     "evaluate": (
         "seed",
         *_MODEL,
@@ -47,7 +49,7 @@ STAGE_SETTINGS: dict[str, tuple[str, ...]] = {
     ),
 }  # fmt: skip
 # Settings that change how fast, never what.
-FREE_SETTINGS = {"trace.batch_size", "model.device"}
+FREE_SETTINGS = {"trace.batch_size", "model.device", "train.tracker"}
 
 
 def settings_of(stage: str, config: Config) -> dict[str, Any]:

@@ -1,0 +1,1 @@
+"""Rules that watch training and have a say in it: refinement of weak rows, and alarms."""
