@@ -11,6 +11,7 @@ All of it is ours; the paper's fragments say nothing about collapse.
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass
@@ -238,7 +239,7 @@ class _Drift:
         self._high = high
         self._values: list[float] = []
         self._reference: float | None = None
-        self._is_off = False
+        self._off: str | None = None  # the side on which it is outside: low | high
 
     def add(self, value: float) -> None:
         self._values.append(value)
@@ -251,23 +252,26 @@ class _Drift:
         mean = fmean(self._values)
         if self._reference is None:
             self._reference = mean
-        slack = RECOVERY if self._is_off else 1.0
-        low = self._low * self._reference * slack
-        high = self._high * self._reference / slack if self._high else float("inf")
-        outside = not low <= mean <= high
-        if outside == self._is_off:
+        low = self._low * self._reference
+        high = self._high * self._reference if self._high else math.inf
+        if self._off is None:
+            self._off = "low" if mean < low else "high" if mean > high else None
+            if self._off is None:
+                return None
+            return True, mean, low if self._off == "low" else high
+        threshold = low * RECOVERY if self._off == "low" else high / RECOVERY
+        if mean < threshold if self._off == "low" else mean > threshold:
             return None
-        self._is_off = outside
-        nearer_low = high == float("inf") or abs(mean - low) < abs(mean - high)
-        return outside, mean, low if nearer_low else high
+        self._off = None
+        return False, mean, threshold
 
     def state(self) -> dict[str, Any]:
-        return {"values": self._values, "reference": self._reference, "is_off": self._is_off}
+        return {"values": self._values, "reference": self._reference, "off": self._off}
 
     def load(self, state: dict[str, Any]) -> None:
         self._values = list(state["values"])
         self._reference = state["reference"]
-        self._is_off = state["is_off"]
+        self._off = state["off"]
 
 
 def vote_is_right(group: Group) -> bool | None:
