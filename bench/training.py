@@ -56,6 +56,7 @@ class Ticking(TrainerCallback):
         self._tick = tick
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
+        """Tick, once a step."""
         if "loss" in logs:
             self._tick()
 

@@ -215,3 +215,18 @@ def test_a_torn_line_of_timings_is_left_out(tmp_path):
     with (run.path / "timings.jsonl").open("a") as file:
         file.write('{"stage": "tri')
     assert set(run.seconds()) == {"score"}
+
+
+def test_further_processes_of_a_training_write_nothing(make_run, monkeypatch):
+    from pivottrace.errors import ConfigError
+    from pivottrace.pipeline import run_step
+
+    run = make_run()
+    before = {p: p.read_bytes() for p in run.path.rglob("*") if p.is_file()}
+    monkeypatch.setenv("RANK", "1")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with run.locked():  # while the first one may hold it
+        run.mark_done("train", trained=True)
+    assert {p: p.read_bytes() for p in run.path.rglob("*") if p.is_file()} == before
+    with pytest.raises(ConfigError, match=r"pool runs in one process.*accelerate launch -m"):
+        run_step(run, "pool")

@@ -14,7 +14,7 @@ from typing import Any
 import pivottrace
 from pivottrace.annotate import sources
 from pivottrace.config import EMBEDDED_MODEL
-from pivottrace.rundir import RunDir, digest_file, installed_versions
+from pivottrace.rundir import RunDir, digest_file, installed_versions, is_first_process
 from pivottrace.stage_settings import settings_of
 
 CARD = "README.md"
@@ -30,7 +30,7 @@ def write_model_card(run: RunDir, training: Mapping[str, Any]) -> Path | None:
         training: The train stage's facts.
     """
     folder = run.round_path / "train" / "model"
-    if not folder.is_dir():
+    if not folder.is_dir() or not is_first_process():
         return None
     path = folder / CARD
     beside = path.with_name(f".{CARD}.tmp")
