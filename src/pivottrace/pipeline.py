@@ -111,8 +111,9 @@ def run_step(run: RunDir, name: str, *arguments: str) -> None:
 def _refuse_several_processes(run: RunDir, name: str) -> None:
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise ConfigError(
-            f"{name} runs in one process: do everything up to training with `pivottrace run {run.path}"
-            f" --until label`, then `accelerate launch -m pivottrace.cli train {run.path}`"
+            f"{name} runs in one process: do what comes before training with `pivottrace run "
+            f"{run.path} --until label`, then `accelerate launch -m pivottrace.cli train "
+            f"{run.path}`"
         )
 
 

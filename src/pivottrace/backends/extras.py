@@ -6,7 +6,6 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-import torch
 from transformers.integrations import TensorBoardCallback
 
 from pivottrace.config import TrainConfig
@@ -28,11 +27,11 @@ def require(package: str, extra: str, setting: str) -> None:
         )
 
 
-def lora_config(config: TrainConfig) -> Any:
+def lora_config(config: TrainConfig, model: Any) -> Any:
     """The adapters that `[train] lora_*` asks for, as peft's `LoraConfig`; None without.
 
     Raises:
-        ConfigError: peft is not installed.
+        ConfigError: peft is not installed, or the model has no such modules.
     """
     if config.lora_rank is None:
         return None
@@ -40,6 +39,8 @@ def lora_config(config: TrainConfig) -> Any:
     from peft import LoraConfig
 
     names = [name.strip() for name in config.lora_target.split(",")]
+    if names != [ALL_LINEAR]:
+        _refuse_unknown_targets(model, names, config.lora_target)
     return LoraConfig(
         task_type="CAUSAL_LM",
         r=config.lora_rank,
@@ -49,31 +50,14 @@ def lora_config(config: TrainConfig) -> Any:
     )
 
 
-def add_adapters(model: Any, config: TrainConfig, seed: int) -> Any:
-    """The model with its adapters, the rest frozen; the model itself without `lora_rank`.
-
-    Adapters are float32 whatever the model is in, and start from the seed alone.
-
-    Raises:
-        ConfigError: peft is not installed, or the model has no such modules.
-    """
-    adapters = lora_config(config)
-    if adapters is None:
-        return model
-    from peft import get_peft_model
-
-    devices = [model.device] if model.device.type == "cuda" else []
-    with torch.random.fork_rng(devices=devices):
-        torch.manual_seed(seed)
-        try:
-            return get_peft_model(model, adapters)
-        except ValueError as error:
-            if "arget modules" not in str(error):
-                raise
-            raise ConfigError(
-                f"train.lora_target = {config.lora_target!r}: the model has no such modules. Name "
-                f"some of its linear layers, separated by commas, or take {ALL_LINEAR!r}"
-            ) from None
+def _refuse_unknown_targets(model: Any, names: list[str], wanted: str) -> None:
+    modules = [f".{name}" for name, _ in model.named_modules()]
+    unknown = [name for name in names if not any(m.endswith(f".{name}") for m in modules)]
+    if unknown:
+        raise ConfigError(
+            f"train.lora_target = {wanted!r}: the model has no module {unknown[0]!r}. Name some of "
+            f"its linear layers, separated by commas, or take {ALL_LINEAR!r}"
+        )
 
 
 def whole_model(model: Any) -> Any:

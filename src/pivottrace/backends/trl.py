@@ -13,6 +13,7 @@ from typing import Any
 
 import datasets
 import pyarrow as pa
+import torch
 from transformers import PrinterCallback
 from transformers.utils.logging import (
     disable_progress_bar,
@@ -22,7 +23,7 @@ from transformers.utils.logging import (
 
 from pivottrace.backends import hf
 from pivottrace.backends.compact import compacting
-from pivottrace.backends.extras import add_adapters, tracker_callbacks, whole_model
+from pivottrace.backends.extras import lora_config, tracker_callbacks, whole_model
 from pivottrace.backends.trl_checkpoints import (
     CheckpointWriter,
     Stateful,
@@ -141,10 +142,12 @@ def train_grpo(
         callbacks += tracker_callbacks(config, output)
 
     came_in = model.dtype
+    adapters = lora_config(config, model)
+    torch.manual_seed(seed)  # adapters are drawn before Trainer seeds anything
     with quiet_libraries(), compacting(model):
-        learner = model.float() if config.lora_rank is None else model
         trainer = WeightedGRPOTrainer(
-            model=add_adapters(learner, config, seed),
+            model=model if adapters else model.float(),
+            peft_config=adapters,
             reward_funcs=reward,
             args=arguments,
             train_dataset=training_dataset(tokenizer, rows, config, seed),
