@@ -133,6 +133,7 @@ def _stage(name: str) -> Callable[[list[str]], None]:
     def command(arguments: list[str]) -> None:
         from pivottrace.flags import split_target
         from pivottrace.pipeline import run_step
+        from pivottrace.rundir import is_first_process
         from pivottrace.status import stage_lines
 
         target, flags = split_target(arguments)
@@ -146,8 +147,9 @@ def _stage(name: str) -> Callable[[list[str]], None]:
             run_step(run, name, *(("before",) if name == "evaluate" else ()))
             if name == "evaluate" and run.is_done("train"):
                 run_step(run, name, "after")
-        for line in stage_lines(run, name):
-            print(line)
+        if is_first_process():
+            for line in stage_lines(run, name):
+                print(line)
 
     return command
 

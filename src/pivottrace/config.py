@@ -186,6 +186,19 @@ class TrainConfig(Section):
     """Rollouts a forward pass; by default a step's, on the CPU at most 16. Fewer save memory."""
     gradient_checkpointing: bool = False
     """Less memory, slower; for models too large otherwise."""
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Of the training's matrix products; trained weights are float32 in any case. `auto`: bfloat16
+    on a GPU for a model that comes in half precision."""
+    lora_rank: int | None = Field(None, ge=1)
+    """Train low-rank adapters of this rank in place of all weights; what is saved is the whole
+    model, adapters merged. Needs the extra `lora`."""
+    lora_alpha: int | None = Field(None, ge=1)
+    """Adapters are scaled by lora_alpha / lora_rank; by default twice the rank."""
+    lora_target: str = "all-linear"
+    """Modules that get an adapter: all linear ones but the output layer, or names as in
+    "q_proj, v_proj"."""
+    tracker: Literal["none", "tensorboard", "trackio", "wandb"] = "none"
+    """Where metrics go besides `metrics.jsonl`. Needs the extra `trackers`."""
     save_steps: int = Field(50, ge=1)
     evaluate_steps: int = Field(0, ge=0)
     """Evaluate on held-out questions every so many steps, 0: only before and after."""
@@ -219,6 +232,29 @@ class RefineConfig(Section):
     """Passes over a question before its label may be replaced (the authors': from the sixth)."""
     label_slope: float = Field(0.05, ge=0, le=1)
     """Rise of the majority's share a pass that replaces a label (the authors': 0.05)."""
+
+
+class AlarmsConfig(Section):
+    """What training watches for collapse, and does when votes on labelled questions go wrong."""
+
+    enabled: bool = True
+    action: Literal["report", "pause", "stop"] = "pause"
+    """When votes on labelled questions go wrong: say so only, leave weak rows out until they have
+    recovered, or end training there. The other alarms only say so."""
+    window: int = Field(64, ge=8)
+    """Groups in a moving window; before it is full nothing is judged."""
+    vote_floor: float | None = Field(None, gt=0, lt=1)
+    """Share of right votes below which votes are wrong; by default the first window's share less
+    `vote_fall`."""
+    vote_fall: float = Field(0.1, gt=0, lt=1)
+    alpha: float = Field(0.01, gt=0, lt=0.5)
+    """Chance that votes exactly at the floor are taken to be below it, in one look."""
+    diversity_ratio: float = Field(0.5, ge=0, lt=1)
+    """Say so when answers differ less than this times as often as at the start; 0: never."""
+    length_ratio: float = Field(2.0, ge=0)
+    """Say so when responses are this many times longer or shorter than at the start; 0: never."""
+    entropy_ratio: float = Field(0.1, ge=0, lt=1)
+    """Say so when the entropy of tokens is below this times that at the start; 0: never."""
 
 
 class EvaluateConfig(Section):
@@ -261,6 +297,7 @@ class Config(Section):
     triage: TriageConfig = TriageConfig()
     train: TrainConfig = TrainConfig()
     refine: RefineConfig = RefineConfig()
+    alarms: AlarmsConfig = AlarmsConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
     study: StudyConfig = StudyConfig()
 

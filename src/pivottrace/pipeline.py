@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable
 from importlib import import_module
@@ -96,6 +97,8 @@ def outputs(run: RunDir, stage: str) -> list[Path]:
 def run_step(run: RunDir, name: str, *arguments: str) -> None:
     """Run one stage, timed; its own result decides whether there is anything left to do."""
     module = next(module for step, module, _ in STEPS if step == name)
+    if name != "train" and not is_finished(run, name, *arguments):
+        _refuse_several_processes(run, name)
     stage: Callable[..., None] = import_module(module).run
     if not is_finished(run, name, *arguments):
         print(" ".join(("·", name, *arguments)), file=sys.stderr, flush=True)
@@ -103,6 +106,15 @@ def run_step(run: RunDir, name: str, *arguments: str) -> None:
         stage(run, *arguments)
     if name == "pool":
         _refuse_the_impossible(run)
+
+
+def _refuse_several_processes(run: RunDir, name: str) -> None:
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise ConfigError(
+            f"{name} runs in one process: do what comes before training with `pivottrace run "
+            f"{run.path} --until label`, then `accelerate launch -m pivottrace.cli train "
+            f"{run.path}`"
+        )
 
 
 def _refuse_the_impossible(run: RunDir) -> None:

@@ -50,6 +50,11 @@ RECORDED_VERSIONS = ("pivottrace", "torch", "transformers", "trl", "pyarrow", "m
 DECISIVE_VERSIONS = ("pivottrace", "torch", "transformers", "trl")
 
 
+def is_first_process() -> bool:
+    """Whether this process writes: of several, only the first does."""
+    return os.environ.get("RANK", "0") == "0"
+
+
 class RunDir:
     """One run on disk: `RunDir.create` to make or resume it, `RunDir.open` to read a made one."""
 
@@ -98,7 +103,8 @@ class RunDir:
         if name in KEPT:
             self.begin(KEPT[name])
         path = self.table_path(name)
-        write_parquet(path, table)
+        if is_first_process():
+            write_parquet(path, table)
         return path
 
     def read_table(self, name: str, made_by: str, columns: Sequence[str] | None = None) -> pa.Table:
@@ -173,7 +179,9 @@ class RunDir:
         return read_json(path) if path.is_file() else {}
 
     def update_manifest(self, **entries: Any) -> None:
-        """Replace top-level entries of the manifest."""
+        """Replace top-level entries of the manifest; the first process of several does it."""
+        if not is_first_process():
+            return
         text = json.dumps(self.manifest | entries, indent=2, sort_keys=True) + "\n"
         write_text(self.path / "manifest.json", text)
 
@@ -228,10 +236,15 @@ class RunDir:
     def locked(self) -> Iterator[None]:
         """Hold the run for this process, so that two never write it, and note its configuration.
 
+        Further processes of one training write nothing and hold nothing.
+
         Raises:
             ConfigError: a setting that a stage began with has changed; the keys are named.
             RunDirError: another process holds it, or the directory cannot be written.
         """
+        if not is_first_process():
+            yield
+            return
         with _disk_errors(self.path):
             self.round_path.mkdir(parents=True, exist_ok=True)
             file = (self.path / ".lock").open("w")

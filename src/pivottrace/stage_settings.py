@@ -44,6 +44,7 @@ STAGE_SETTINGS: dict[str, tuple[str, ...]] = {
     "label": ("labels",),
     "train": (
         "seed", *_MODEL, *_PROMPT, "answers", "rollouts.stop", "labels.partial", "train", "refine",
+        "alarms",
     ),
     "evaluate": (
         "seed",
@@ -58,7 +59,7 @@ STAGE_SETTINGS: dict[str, tuple[str, ...]] = {
     ),
 }  # fmt: skip
 # Settings that change how fast, never what.
-FREE_SETTINGS = {"trace.batch_size", "model.device"}
+FREE_SETTINGS = {"trace.batch_size", "model.device", "train.tracker"}
 
 
 def settings_of(stage: str, config: Config) -> dict[str, Any]:

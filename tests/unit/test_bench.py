@@ -55,3 +55,19 @@ def test_triage_of_many_rows_in_parts(tmp_path, capsys):
     bench.generate(tmp_path, 5000, 3)
     assert bench.measure(tmp_path) == 0
     assert "5,000 rows in 3 parts" in capsys.readouterr().out
+
+
+def test_training_is_compared_round_by_round(capsys):
+    """Ratios 1.1, 1.0 and 0.9 of a mix: the median is within the target; 1.2 would not be."""
+    bench = script("training")
+    seconds = {bench.PLAIN: [1.0, 2.0, 4.0], bench.VERIFIED: [1.0, 2.0, 4.0]}
+    peaks = dict.fromkeys(bench.VARIANTS, 900.0)
+    assert bench.report({**seconds, bench.MIX: [1.1, 2.0, 3.6]}, peaks) == 0
+    row = "| ours, mix of routes | 2.000 | 0.50 | 1.000 | 0.900–1.100 | 900 |"
+    assert row in capsys.readouterr().out
+    assert bench.report({**seconds, bench.MIX: [1.2, 2.4, 4.8]}, peaks) == 1
+    rows = bench.training_rows(10, 0.3)
+    assert rows["route"].to_pylist().count("annotate") == 3
+    assert [label is None for label in rows["label"].to_pylist()] == [
+        route == "weak" for route in rows["route"].to_pylist()
+    ]

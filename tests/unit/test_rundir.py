@@ -255,3 +255,18 @@ def test_columns_that_an_older_version_did_not_write_are_named_with_their_stage(
             stage.run(run)
         run.write_table("scores", scores)
         stage.run(run)
+
+
+def test_further_processes_of_a_training_write_nothing(make_run, monkeypatch):
+    from pivottrace.errors import ConfigError
+    from pivottrace.pipeline import run_step
+
+    run = make_run()
+    before = {p: p.read_bytes() for p in run.path.rglob("*") if p.is_file()}
+    monkeypatch.setenv("RANK", "1")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with run.locked():  # while the first one may hold it
+        run.mark_done("train", trained=True)
+    assert {p: p.read_bytes() for p in run.path.rglob("*") if p.is_file()} == before
+    with pytest.raises(ConfigError, match=r"pool runs in one process.*accelerate launch -m"):
+        run_step(run, "pool")

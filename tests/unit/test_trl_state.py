@@ -7,7 +7,8 @@ import torch
 from training_run import REWARD, config, metrics, same, train, training_rows
 
 from pivottrace.backends.trl import train_grpo
-from pivottrace.backends.trl_state import append_line, cut_lines_after, is_whole, latest_checkpoint
+from pivottrace.backends.trl_checkpoints import is_whole, latest_checkpoint
+from pivottrace.backends.trl_state import append_line, cut_lines_after
 from pivottrace.errors import ConfigError, ModelError
 
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.resources import files
@@ -53,7 +54,9 @@ def choose_device(wanted: str) -> torch.device:
     if wanted != "auto":
         return _usable_device(wanted)
     if torch.cuda.is_available():
-        return torch.device("cuda")
+        # Each process that `accelerate launch` starts has a GPU of its own.
+        place = os.environ.get("LOCAL_RANK")
+        return torch.device("cuda" if place is None else f"cuda:{place}")
     return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
 
 

@@ -6,13 +6,14 @@ import hashlib
 import logging
 import shutil
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import datasets
 import pyarrow as pa
+import torch
 from transformers import PrinterCallback
 from transformers.utils.logging import (
     disable_progress_bar,
@@ -22,7 +23,15 @@ from transformers.utils.logging import (
 
 from pivottrace.backends import hf
 from pivottrace.backends.compact import compacting
+from pivottrace.backends.extras import lora_config, tracker_callbacks, whole_model
+from pivottrace.backends.trl_checkpoints import (
+    CheckpointWriter,
+    Stateful,
+    latest_checkpoint,
+    load_state,
+)
 from pivottrace.backends.trl_config import grpo_arguments, training_order
+from pivottrace.backends.trl_rules import ALARMS, AlarmWatcher
 from pivottrace.backends.trl_state import (
     LEARNING_CURVE,
     METRICS,
@@ -31,13 +40,17 @@ from pivottrace.backends.trl_state import (
     MetricsWriter,
     OnLog,
     cut_lines_after,
-    latest_checkpoint,
     refuse_changed_settings,
 )
 from pivottrace.backends.trl_trainer import WeightedGRPOTrainer
 from pivottrace.config import TrainConfig
 from pivottrace.errors import DataError
+from pivottrace.refine.alarms import CollapseAlarms
+from pivottrace.rewards.groups import Rule
 from pivottrace.rewards.mix import MixedReward
+
+# Settings that a resumed run may change, because the weights don't depend on them.
+FREE = {"enabled", "save_steps", "tracker"}
 
 logger = logging.getLogger(__name__)
 
@@ -55,16 +68,22 @@ def train_grpo(
     stop: tuple[str, ...] = (),
     evaluate: Evaluate | None = None,
     on_log: OnLog = lambda step, metrics: None,
+    rule: Rule | None = None,
+    alarms: CollapseAlarms | None = None,
+    stateful: Sequence[Stateful] = (),
 ) -> Path:
     """Train a model on annotated and weak rows, from the last checkpoint where there is one.
 
     In `output` it leaves `model/` (safetensors and tokenizer, in the dtype that the model came in),
-    `metrics.jsonl` (one object a step) and, with `evaluate`, `learning_curve.jsonl`; while it runs,
-    also `checkpoints/` and `settings.json`. A finished `model/` is returned at once.
+    `metrics.jsonl` (one object a step), with `evaluate` `learning_curve.jsonl`, and `alarms.jsonl`
+    where one went off; while it runs, also `checkpoints/` and `settings.json`. A finished `model/`
+    is returned at once. With several processes (`accelerate launch`) all of them call this; one
+    writes.
 
     Args:
-        model: A causal language model on its device; trained in place, in float32 (on CUDA with
-            bfloat16 autocast if it came in half precision: an update of 1e-6 is lost in bfloat16).
+        model: A causal language model on its device; trained in place, in float32, because an
+            update of 1e-6 is lost in bfloat16 weights (`config.precision` is autocast's). With
+            adapters its own weights are frozen, in the dtype that they came in.
         tokenizer: Its tokenizer, padding on the left.
         rows: A table of schema `TRAINING_ROWS`, its prompts as they are put to the model.
         reward: What `mixed_reward` makes.
@@ -77,12 +96,16 @@ def train_grpo(
         evaluate: Takes the model, in eval mode, and gives the numbers of a point of the learning
             curve; called every `config.evaluate_steps` steps, never when that is 0.
         on_log: Hears of every step with its metrics, seconds (`step_time`) included.
+        rule: Multiplies rows' weights; `reward` calls its `observe` (`observe_together`).
+        alarms: As `rule`; may also end training early, with the model as it is then.
+        stateful: Further parts whose state belongs in checkpoints.
 
     Returns:
         The folder of the trained model.
 
     Raises:
-        ConfigError: The batch layout cuts groups, or an unfinished run there had other settings.
+        ConfigError: The batch layout cuts groups, an unfinished run there had other settings, or
+            what a setting needs is not installed.
         DataError: There is no row.
         ModelError: Loss or gradient became NaN or infinite.
 
@@ -97,36 +120,66 @@ def train_grpo(
         raise DataError("there is no row to train on: no question was routed to annotate or weak")
     checkpoints.mkdir(parents=True, exist_ok=True)
     arguments = grpo_arguments(config, checkpoints, model, seed, chat_template_args or {})
-    settings = config.model_dump(mode="json", exclude={"enabled", "save_steps"})
-    refuse_changed_settings(output, {**settings, "seed": seed, "rows": rows_digest(rows)})
-    checkpoint, step = latest_checkpoint(checkpoints)
-    for name in (METRICS, LEARNING_CURVE):
-        cut_lines_after(output / name, step)
+    settings = config.model_dump(mode="json", exclude=FREE)
+    settings |= {"seed": seed, "rows": rows_digest(rows)}
+    with arguments.main_process_first(local=False):
+        is_main = arguments.process_index == 0
+        checkpoint, step = take_up(output, settings, cut_lines=is_main)
+    rules: dict[str, Rule] = {"rule": rule} if rule is not None else {}
+    if alarms is not None:
+        rules["alarms"] = alarms
     if checkpoint is not None:
         logger.info("going on from step %d of %d", step, config.steps)
+        load_state(checkpoint, rules, stateful)
 
-    came_in = model.dtype
     callbacks: list[Any] = [MetricsWriter(output, on_log)]
     if evaluate is not None and config.evaluate_steps > 0:
         callbacks.insert(0, LearningCurve(output / LEARNING_CURVE, evaluate, config.evaluate_steps))
+    if alarms is not None:
+        callbacks.append(AlarmWatcher(alarms, output))
+    callbacks.append(CheckpointWriter(rules, stateful))
+    if is_main:
+        callbacks += tracker_callbacks(config, output)
+
+    came_in = model.dtype
+    adapters = lora_config(config, model)
+    torch.manual_seed(seed)  # adapters are drawn before Trainer seeds anything
     with quiet_libraries(), compacting(model):
         trainer = WeightedGRPOTrainer(
-            model=model.float(),
+            model=model if adapters else model.float(),
+            peft_config=adapters,
             reward_funcs=reward,
             args=arguments,
             train_dataset=training_dataset(tokenizer, rows, config, seed),
             processing_class=tokenizer,
             callbacks=callbacks,
+            rules=tuple(rules.values()),
             stop=stop,
         )
         # Without a bar Trainer prints each step's metrics; `on_log` is our progress.
         trainer.remove_callback(PrinterCallback)
         trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
-    with quiet_libraries():
-        trained = trainer.accelerator.unwrap_model(trainer.model).eval().to(came_in)
-        save_model(trained, tokenizer, final)
-    shutil.rmtree(checkpoints)
+    if is_main:
+        with quiet_libraries():
+            trained = whole_model(trainer.accelerator.unwrap_model(trainer.model)).eval()
+            save_model(trained.to(came_in), tokenizer, final)
+        shutil.rmtree(checkpoints)
+    trainer.accelerator.wait_for_everyone()
     return final
+
+
+def take_up(output: Path, settings: dict[str, Any], cut_lines: bool) -> tuple[Path | None, int]:
+    """Find what an unfinished run left: its last whole checkpoint and step, (None, 0) without.
+
+    Raises:
+        ConfigError: It had other settings.
+    """
+    refuse_changed_settings(output, settings)
+    checkpoint, step = latest_checkpoint(output / "checkpoints")
+    if cut_lines:
+        for name in (METRICS, LEARNING_CURVE, ALARMS):
+            cut_lines_after(output / name, step)
+    return checkpoint, step
 
 
 def save_model(model: Any, tokenizer: Any, folder: Path) -> None:

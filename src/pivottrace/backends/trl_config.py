@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import numpy as np
 import torch
 from trl import GRPOConfig
 
+from pivottrace.backends.extras import report_to
 from pivottrace.config import TrainConfig
 from pivottrace.errors import ConfigError
 from pivottrace.rewards.mix import check_group_layout
@@ -17,7 +19,11 @@ from pivottrace.rewards.mix import check_group_layout
 # The last one may be torn by a kill; the one before it is whole.
 CHECKPOINTS_KEPT = 2
 CPU_BATCH = 16
+# Other processes wait for the one that evaluates; TRL's half an hour may be too short for that.
+PROCESS_TIMEOUT_S = 6 * 3600
 SCHEDULES = {"constant": "constant_with_warmup", "linear": "linear"}
+
+logger = logging.getLogger(__name__)
 # transformers renamed the setting; TRL's default for the old name sets off its warning.
 _CHECKPOINTING = next(
     name
@@ -39,23 +45,26 @@ def grpo_arguments(
     over a response's tokens, then over responses (`loss_type = "grpo"`); clipping at 0.2; one
     update a batch of rollouts (so the ratio is 1 and nothing is ever clipped); temperature 1, no
     top-p or top-k. Different from TRL's defaults: that loss (TRL: dapo); constant learning rate
-    after a short warm-up unless `schedule` is linear (linear); float32 on the CPU (bf16 autocast
-    even there); gradient checkpointing off (on); dropout off (on, where a model has any), so that
-    the policy that samples is the one that learns; rows in our own seeded order
-    (`training_order`); no tracker. As in TRL and unlike the paper, no KL term unless `beta` is set.
+    after a short warm-up unless `schedule` is linear (linear); float32 on the CPU unless asked
+    otherwise (bf16 autocast even there); gradient checkpointing off (on); dropout off (on, where a
+    model has any), so that the policy that samples is the one that learns; rows in our own seeded
+    order (`training_order`); no tracker. As in TRL and unlike the paper, no KL term unless `beta`
+    is set.
 
     An optimizer step takes all the rollouts that were generated for it, so every step is a
     generation boundary: a checkpoint never falls between rollouts and their use, and TRL need not
     compute the old policy's log-probabilities in another forward pass.
 
     Raises:
-        ConfigError: `micro_batch_size` does not divide a process' rollouts, or a process would hold
-            a part of a group.
+        ConfigError: `micro_batch_size` does not divide a process' rollouts, a process would hold a
+            part of a group, or the tracker is not installed.
     """
     num_processes = int(os.environ.get("WORLD_SIZE", "1"))  # as accelerate and torchrun set it
     on_cpu = model.device.type == "cpu"
     batch_size, accumulation = batch_layout(config, num_processes, on_cpu)
-    half = model.dtype in (torch.bfloat16, torch.float16)
+    bf16 = uses_bfloat16(config, model)
+    if bf16 and on_cpu:
+        logger.warning("train.precision is bfloat16 on the CPU: slower than float32 on most")
     arguments = GRPOConfig(
         output_dir=str(output),
         seed=seed,
@@ -93,15 +102,18 @@ def grpo_arguments(
         max_grad_norm=config.max_grad_norm,
         # The machine.
         use_cpu=on_cpu,
-        bf16=half and model.device.type == "cuda",
+        bf16=bf16,
         fp16=False,
         **{_CHECKPOINTING: config.gradient_checkpointing},
+        ddp_timeout=PROCESS_TIMEOUT_S,
         dataloader_num_workers=0,
         dataloader_pin_memory=not on_cpu,
         # What is written.
         logging_steps=1,
         logging_nan_inf_filter=False,
-        report_to="none",
+        report_to=report_to(config),
+        project="pivottrace",
+        run_name=output.resolve().parent.name,
         disable_tqdm=True,
         save_strategy="steps",
         save_steps=config.save_steps,
@@ -110,6 +122,14 @@ def grpo_arguments(
     if num_processes == 1:
         arguments._n_gpu = min(arguments.n_gpu, 1)  # never DataParallel, which cuts groups
     return arguments
+
+
+def uses_bfloat16(config: TrainConfig, model: Any) -> bool:
+    """Whether matrix products are in bfloat16 (autocast); trained weights are float32 always."""
+    if config.precision == "auto":
+        half = model.dtype in (torch.bfloat16, torch.float16)
+        return half and model.device.type == "cuda"
+    return config.precision == "bfloat16"
 
 
 def batch_layout(

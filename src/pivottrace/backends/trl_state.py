@@ -1,16 +1,12 @@
-"""What a training run leaves on disk: whole checkpoints, its settings, and lines of metrics.
+"""What a training run leaves on disk beside checkpoints: its settings, and lines of metrics.
 
-A checkpoint counts only with its marker, which is written after everything else and names every
-file with its size: one torn by a kill is deleted, and the one before it is taken. Lines of metrics
-beyond the checkpoint are cut, so that a resumed run has each step once.
+Lines of metrics beyond a checkpoint are cut, so that a resumed run has each step once.
 """
 
 from __future__ import annotations
 
 import json
 import math
-import os
-import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -21,7 +17,6 @@ from transformers import TrainerCallback
 from pivottrace.errors import ConfigError, ModelError
 from pivottrace.rundir import write_text
 
-MARKER = "whole.json"
 SETTINGS = "settings.json"
 METRICS = "metrics.jsonl"
 LEARNING_CURVE = "learning_curve.jsonl"
@@ -30,45 +25,6 @@ NOT_METRICS = ("step_time", "rewards/", "epoch")
 
 OnLog = Callable[[int, dict[str, float | None]], None]
 Evaluate = Callable[[Any], Mapping[str, float]]
-
-
-# Checkpoints ----------------------------------------------------------------------------------
-
-
-def mark_whole(checkpoint: Path) -> None:
-    """Vouch for a checkpoint whose files are all written; the marker itself appears atomically."""
-    sizes = {path.name: path.stat().st_size for path in checkpoint.iterdir() if path.is_file()}
-    for name in sizes:
-        with (checkpoint / name).open("rb") as file:
-            os.fsync(file.fileno())
-    write_text(checkpoint / MARKER, json.dumps(sizes, indent=2, sort_keys=True))
-
-
-def is_whole(checkpoint: Path) -> bool:
-    """Whether a checkpoint has its marker and every file in it at its size."""
-    try:
-        sizes = json.loads((checkpoint / MARKER).read_text())
-    except (FileNotFoundError, json.JSONDecodeError):
-        return False
-    return all(
-        (checkpoint / name).is_file() and (checkpoint / name).stat().st_size == size
-        for name, size in sizes.items()
-    )
-
-
-def latest_checkpoint(folder: Path) -> tuple[Path | None, int]:
-    """The newest whole checkpoint and its step, (None, 0) without one; torn ones are deleted."""
-    found = sorted(folder.glob("checkpoint-*"), key=checkpoint_step)
-    for checkpoint in reversed(found):
-        if is_whole(checkpoint):
-            return checkpoint, checkpoint_step(checkpoint)
-        shutil.rmtree(checkpoint)
-    return None, 0
-
-
-def checkpoint_step(checkpoint: Path) -> int:
-    """The optimizer step in a checkpoint folder's name."""
-    return int(checkpoint.name.rpartition("-")[2])
 
 
 def refuse_changed_settings(folder: Path, settings: dict[str, Any]) -> None:
@@ -127,7 +83,7 @@ def cut_lines_after(path: Path, step: int) -> None:
 
 
 class MetricsWriter(TrainerCallback):
-    """Write one line a step, tell `on_log`, vouch for checkpoints, and stop where a step broke."""
+    """Write one line a step, tell `on_log`, and stop where a step broke."""
 
     def __init__(self, folder: Path, on_log: OnLog) -> None:
         self._folder = folder
@@ -144,21 +100,19 @@ class MetricsWriter(TrainerCallback):
                 f"weights are unusable from here: lower train.learning_rate, or set "
                 f"model.dtype = 'float32', and train again."
             )
+        if not state.is_world_process_zero:
+            return
         row = {k: v for k, v in logs.items() if not k.startswith(NOT_METRICS)}
         append_line(self._folder / METRICS, {"step": state.global_step, **row})
         self._on_log(state.global_step, dict(logs))
-
-    def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Vouch for the checkpoint that has just been written."""
-        mark_whole(Path(args.output_dir) / f"checkpoint-{state.global_step}")
 
 
 class LearningCurve(TrainerCallback):
     """Evaluate before the first step, every `every` steps and after the last one.
 
-    The model is put into eval mode (with gradient checkpointing it would otherwise generate without
-    a cache), and the training's random numbers are left as they were, so that watching changes
-    nothing.
+    One process does it while the others wait. The model is put into eval mode (with gradient
+    checkpointing it would otherwise generate without a cache), and the training's random numbers
+    are left as they were, so that watching changes nothing.
     """
 
     def __init__(self, path: Path, evaluate: Evaluate, every: int) -> None:
@@ -169,14 +123,21 @@ class LearningCurve(TrainerCallback):
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Evaluate the starting model, unless this is a resumed run."""
         if state.global_step == 0:
-            self._add_point(0, kwargs["model"])
+            self._add_point(state, kwargs["model"])
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Evaluate when it is due: before the checkpoint, so that a resumed run has the point."""
         if state.global_step % self._every == 0 or state.global_step == state.max_steps:
-            self._add_point(state.global_step, kwargs["model"])
+            self._add_point(state, kwargs["model"])
 
-    def _add_point(self, step: int, model: Any) -> None:
+    def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Evaluate a model whose training an alarm has ended early."""
+        if state.global_step % self._every and state.global_step < state.max_steps:
+            self._add_point(state, kwargs["model"])
+
+    def _add_point(self, state: Any, model: Any) -> None:
+        if not state.is_world_process_zero:
+            return
         was_training = model.training
         devices = [model.device] if model.device.type == "cuda" else []
         model.eval()
@@ -185,4 +146,4 @@ class LearningCurve(TrainerCallback):
                 point = self._evaluate(model)
         finally:
             model.train(was_training)
-        append_line(self._path, {"step": step, **point})
+        append_line(self._path, {"step": state.global_step, **point})

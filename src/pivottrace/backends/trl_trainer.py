@@ -1,5 +1,7 @@
 """TRL's GRPO trainer with one change: a row's weight multiplies its normalised advantage.
 
+The weight is the row's own, times what the run's rules give it once they have seen the step.
+
 Scaling the reward would do nothing, because group normalisation divides the scale out again. What
 else is here saves time and leaves the step as it is: micro-batches are made of rows of like length
 and lose the padding that they don't need (not with `loss_type = "bnpo"`, where a row's part in the
@@ -9,12 +11,15 @@ pass.
 
 from __future__ import annotations
 
+from collections.abc import Collection
+from math import prod
 from typing import Any
 
 import torch
 from trl import GRPOTrainer
 
 from pivottrace.errors import ConfigError
+from pivottrace.rewards.groups import Rule
 
 # Overridden here though TRL does not promise them: one that is gone must not pass unnoticed.
 OVERRIDDEN = (
@@ -40,6 +45,8 @@ class WeightedGRPOTrainer(GRPOTrainer):
     A row of weight 0 gives no policy gradient; with `beta` > 0 its KL term stays.
 
     Args:
+        rules: Each multiplies a row's weight by `rule.weight(question_id, route)`, asked after the
+            step's rewards were computed.
         stop: Strings that end a response. Tokens after the first one are cut before rewards and
             loss, because TRL gives the model's `generate` no tokenizer to find them with.
         *args: As TRL's.
@@ -51,13 +58,20 @@ class WeightedGRPOTrainer(GRPOTrainer):
 
     _buffered_inputs: Any  # TRL's: the micro-batches of the step at hand
 
-    def __init__(self, *args: Any, stop: tuple[str, ...] = (), **kwargs: Any) -> None:
+    def __init__(
+        self,
+        *args: Any,
+        rules: Collection[Rule] = (),
+        stop: tuple[str, ...] = (),
+        **kwargs: Any,
+    ) -> None:
         missing = [name for name in OVERRIDDEN if not hasattr(GRPOTrainer, name)]
         if missing:
             raise ConfigError(
                 f"the installed trl has no GRPOTrainer.{missing[0]}, which row weights need. "
                 f"Install the tested version: pip install 'trl==1.16.*'"
             )
+        self._rules = rules
         self._stop = stop
         super().__init__(*args, **kwargs)
 
@@ -65,11 +79,15 @@ class WeightedGRPOTrainer(GRPOTrainer):
         # One row of `inputs` a completion of this process, in the order of the local advantages.
         output = super()._generate_and_score_completions(inputs)
         advantages = output["advantages"]  # (B,)
-        weights = [row["weight"] for row in inputs]
+        weights = [self._weight(row) for row in inputs]
         output["advantages"] = advantages * torch.tensor(
             weights, dtype=advantages.dtype, device=advantages.device
         )
         return output
+
+    def _weight(self, row: dict[str, Any]) -> float:
+        says = (rule.weight(row["question_id"], row["route"]) for rule in self._rules)
+        return prod(says, start=row["weight"])
 
     def _generate_single_turn(self, *args: Any, **kwargs: Any) -> tuple[list[list[int]], Any]:
         completion_ids, log_probs = super()._generate_single_turn(*args, **kwargs)
@@ -109,7 +127,7 @@ class WeightedGRPOTrainer(GRPOTrainer):
         )
 
     def create_model_card(self, *args: Any, **kwargs: Any) -> None:
-        """Write none: TRL's names neither the labels nor the routes that made the model."""
+        """Write none: TRL's names neither labels nor routes. Ours is `backends.model_card`."""
 
 
 def sort_and_trim(batches: list[dict[str, torch.Tensor]]) -> list[dict[str, torch.Tensor]]:

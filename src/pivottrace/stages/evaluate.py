@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 import pyarrow as pa
 
+from pivottrace.backends.model_card import write_model_card
 from pivottrace.core.evaluation import (
     Interval,
     QuestionCounts,
@@ -48,6 +49,8 @@ def run(run: RunDir, which: Which) -> None:
     elif not run.table_path(f"evaluation_{which}").is_file():
         _evaluate(run, which, questions)
     run.mark_done("evaluate", **facts, **_figures(run))
+    if which == "after" and _is_trained(run):
+        write_model_card(run, run.stage_facts("train"))
 
 
 def figures(counts: QuestionCounts) -> dict[str, float | int]:

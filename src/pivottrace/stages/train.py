@@ -8,6 +8,7 @@ from typing import Any
 import pyarrow as pa
 
 from pivottrace.annotate import sources
+from pivottrace.backends.model_card import write_model_card
 from pivottrace.core.evaluation import average_accuracy
 from pivottrace.errors import RunDirError
 from pivottrace.held_out import counts_of, held_out_questions, sample_and_check
@@ -38,16 +39,17 @@ def run(run: RunDir) -> None:
         return
     verifier_facts = _train(run, rows)
     settings = run.config.train
-    run.mark_done(
-        "train",
-        trained=True,
-        num_rows=counts,
-        left_out=left_out,
-        steps=settings.steps,
-        passes=round(settings.steps * settings.questions_per_step / rows.num_rows, 2),
-        rollouts=settings.steps * settings.questions_per_step * settings.num_generations,
+    facts: dict[str, Any] = {
+        "trained": True,
+        "num_rows": counts,
+        "left_out": left_out,
+        "steps": settings.steps,
+        "passes": round(settings.steps * settings.questions_per_step / rows.num_rows, 2),
+        "rollouts": settings.steps * settings.questions_per_step * settings.num_generations,
         **verifier_facts,
-    )
+    }
+    write_model_card(run, facts)
+    run.mark_done("train", **facts)
 
 
 def read_training_rows(run: RunDir) -> tuple[pa.Table, dict[str, int]]:

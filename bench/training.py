@@ -1,0 +1,197 @@
+"""What our training costs beside plain TRL: time a step and peak memory, on the embedded model.
+
+    python bench/training.py [--steps 12] [--questions 8] [--generations 8] [--tokens 128]
+                             [--rounds 7] [--annotate 0.5]
+
+Three variants with the same model, prompts, batch layout and steps: TRL's own `GRPOTrainer` with a
+verified reward only; ours with the same; ours with a mix of routes, of which the given share is
+verified and the rest votes. The learning rate is so small that all of them sample from the starting
+policy. They run interleaved in one process; a figure is the median of the ratios to plain TRL in
+the same round, with the lowest and the highest (of seven, a 98 % interval of the median). A round's
+first step warms up and is not counted. Peak memory (the kernel's high-water mark) is that of a
+process each. The target is a ratio of 1.05; exits with 1 above it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from transformers import TrainerCallback
+from trl import GRPOTrainer
+
+from pivottrace.backends.hf import load_model
+from pivottrace.backends.trl import quiet_libraries, train_grpo, training_dataset
+from pivottrace.backends.trl_config import grpo_arguments
+from pivottrace.config import ModelConfig, TrainConfig
+from pivottrace.core.answers import extract_answer
+from pivottrace.lab.problems import generate
+from pivottrace.rewards.mix import MixedReward, mixed_reward
+from pivottrace.types import TRAINING_ROWS
+from pivottrace.verifier import Verifier
+
+PLAIN, VERIFIED, MIX = "plain TRL, verified", "ours, verified", "ours, mix of routes"
+VARIANTS = (PLAIN, VERIFIED, MIX)
+TARGET = 1.05
+SEED = 0
+LEARNING_RATE = 1e-9
+
+Clock = Callable[[], None]
+
+
+class Ticking(TrainerCallback):
+    """Look at the clock when a step has been logged, as `train_grpo` does for `on_log`."""
+
+    def __init__(self, tick: Clock) -> None:
+        self._tick = tick
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
+        """Tick, once a step."""
+        if "loss" in logs:
+            self._tick()
+
+
+def training_rows(questions: int, annotate: float) -> pa.Table:
+    """Problems of the embedded world: the given share verified, evenly spread, the rest weak."""
+    rows = []
+    for index, problem in enumerate(generate("pool", questions, SEED)):
+        is_verified = int((index + 1) * annotate) > int(index * annotate)
+        rows.append(
+            {
+                "question_id": problem.id,
+                "prompt": [{"role": "user", "content": problem.question}],
+                "route": "annotate" if is_verified else "weak",
+                "weight": 1.0 if is_verified else 0.5,
+                "label": problem.answer if is_verified else None,
+            }
+        )
+    return pa.Table.from_pylist(rows, schema=TRAINING_ROWS)
+
+
+def train_plain(
+    model: Any, tokenizer: Any, rows: pa.Table, reward: MixedReward, config: TrainConfig,
+    folder: Path, tick: Clock,
+) -> None:  # fmt: skip
+    with quiet_libraries():
+        trainer = GRPOTrainer(
+            model=model.float(),
+            reward_funcs=reward,
+            args=grpo_arguments(config, folder, model, SEED, {}),
+            train_dataset=training_dataset(tokenizer, rows, config, SEED),
+            processing_class=tokenizer,
+            callbacks=[Ticking(tick)],
+        )
+        trainer.train()
+
+
+def seconds_a_step(
+    variant: str, start: Any, tokenizer: Any, config: TrainConfig, annotate: float,
+    verifier: Verifier,
+) -> float:  # fmt: skip
+    """Train one variant from the start; seconds a step without the first."""
+    model = copy.deepcopy(start)
+    questions = config.questions_per_step * config.steps
+    rows = training_rows(questions, annotate if variant == MIX else 1.0)
+    reward = mixed_reward(
+        extract=partial(extract_answer, pattern=None),
+        check=verifier.check_many,
+        equal=verifier.equal,
+        num_generations=config.num_generations,
+    )
+    times: list[float] = []
+
+    def tick(*_: Any) -> None:
+        times.append(time.perf_counter())
+
+    with tempfile.TemporaryDirectory() as folder:
+        if variant == PLAIN:
+            train_plain(model, tokenizer, rows, reward, config, Path(folder), tick)
+        else:
+            train_grpo(model, tokenizer, rows, reward, config, Path(folder), seed=SEED, on_log=tick)
+    return (times[-1] - times[0]) / (len(times) - 1)
+
+
+def peak_mib(variant: str, arguments: argparse.Namespace) -> float:
+    """Peak resident memory of a process that only trains this variant."""
+    options = ("steps", "questions", "generations", "tokens", "annotate")
+    given = [text for name in options for text in (f"--{name}", str(getattr(arguments, name)))]
+    command = [sys.executable, __file__, "--memory-of", variant, *given]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    return float(done.stdout.split()[-1])
+
+
+def high_water_mib() -> float:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(float(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM"))
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--steps", type=int, default=12)
+    parser.add_argument("--questions", type=int, default=8, help="a step")
+    parser.add_argument("--generations", type=int, default=8)
+    parser.add_argument("--tokens", type=int, default=128)
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--annotate", type=float, default=0.5)
+    parser.add_argument("--memory-of", choices=VARIANTS)
+    arguments = parser.parse_args()
+    if arguments.steps < 2:
+        parser.error("--steps: the first one is not counted, so give at least 2")
+    config = TrainConfig(
+        steps=arguments.steps,
+        questions_per_step=arguments.questions,
+        num_generations=arguments.generations,
+        max_new_tokens=arguments.tokens,
+        learning_rate=LEARNING_RATE,
+        save_steps=arguments.steps + 1,
+    )
+    start, tokenizer = load_model(ModelConfig())
+    seconds: dict[str, list[float]] = {name: [] for name in VARIANTS}
+    with Verifier("math", 5.0) as verifier:
+        measure = partial(
+            seconds_a_step,
+            start=start,
+            tokenizer=tokenizer,
+            config=config,
+            annotate=arguments.annotate,
+            verifier=verifier,
+        )
+        if arguments.memory_of:
+            measure(arguments.memory_of)
+            print(high_water_mib())
+            return 0
+        for _ in range(arguments.rounds):
+            for name in VARIANTS:
+                seconds[name].append(measure(name))
+    return report(seconds, {name: peak_mib(name, arguments) for name in VARIANTS})
+
+
+def report(seconds: dict[str, list[float]], peaks: dict[str, float]) -> int:
+    """Print the table; 1 where the mix is above the target."""
+    plain = np.array(seconds[PLAIN])
+    print("| variant | s a step | steps/s | time / plain TRL | lowest–highest | peak MiB |")
+    print("|---|---|---|---|---|---|")
+    medians = {}
+    for name, values in seconds.items():
+        ratio = np.array(values) / plain
+        medians[name] = float(np.median(ratio))
+        typical = float(np.median(values))
+        print(
+            f"| {name} | {typical:.3f} | {1 / typical:.2f} | {medians[name]:.3f} "
+            f"| {ratio.min():.3f}–{ratio.max():.3f} | {peaks[name]:.0f} |"
+        )
+    return int(medians[MIX] > TARGET)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

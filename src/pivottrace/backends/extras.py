@@ -1,0 +1,87 @@
+"""Optional packages: adapters (peft) and trackers, each with one clear line where it is missing."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from transformers.integrations import TensorBoardCallback
+
+from pivottrace.config import TrainConfig
+from pivottrace.errors import ConfigError
+
+ALL_LINEAR = "all-linear"
+ALPHA_PER_RANK = 2  # the usual choice; with the adapters' own start at 0 it only scales their rate
+
+
+def require(package: str, extra: str, setting: str) -> None:
+    """Refuse a setting whose package is not installed.
+
+    Raises:
+        ConfigError: It names the install command.
+    """
+    if find_spec(package) is None:
+        raise ConfigError(
+            f"{setting} needs {package}, which is not installed: pip install 'pivottrace[{extra}]'"
+        )
+
+
+def lora_config(config: TrainConfig, model: Any) -> Any:
+    """The adapters that `[train] lora_*` asks for, as peft's `LoraConfig`; None without.
+
+    Raises:
+        ConfigError: peft is not installed, or the model has no such modules.
+    """
+    if config.lora_rank is None:
+        return None
+    require("peft", "lora", f"train.lora_rank = {config.lora_rank}")
+    from peft import LoraConfig
+
+    names = [name.strip() for name in config.lora_target.split(",")]
+    if names != [ALL_LINEAR]:
+        _refuse_unknown_targets(model, names, config.lora_target)
+    return LoraConfig(
+        task_type="CAUSAL_LM",
+        r=config.lora_rank,
+        lora_alpha=config.lora_alpha or ALPHA_PER_RANK * config.lora_rank,
+        lora_dropout=0.0,  # the policy that samples must be the one that learns
+        target_modules=ALL_LINEAR if names == [ALL_LINEAR] else names,
+    )
+
+
+def _refuse_unknown_targets(model: Any, names: list[str], wanted: str) -> None:
+    modules = [f".{name}" for name, _ in model.named_modules()]
+    unknown = [name for name in names if not any(m.endswith(f".{name}") for m in modules)]
+    if unknown:
+        raise ConfigError(
+            f"train.lora_target = {wanted!r}: the model has no module {unknown[0]!r}. Name some of "
+            f"its linear layers, separated by commas, or take {ALL_LINEAR!r}"
+        )
+
+
+def whole_model(model: Any) -> Any:
+    """The model with its adapters merged into its weights; a model without adapters as it is."""
+    merge = getattr(model, "merge_and_unload", None)
+    # Merged in float32: a small change would be lost in a half-precision weight's rounding twice.
+    return model if merge is None else model.float().merge_and_unload()
+
+
+def report_to(config: TrainConfig) -> str:
+    """TRL's name of the tracker; TensorBoard gets a callback of ours, with a folder that stays.
+
+    Raises:
+        ConfigError: The tracker is not installed.
+    """
+    if config.tracker != "none":
+        require(config.tracker, "trackers", f"train.tracker = {config.tracker!r}")
+    return "none" if config.tracker == "tensorboard" else config.tracker
+
+
+def tracker_callbacks(config: TrainConfig, folder: Path) -> list[Any]:
+    """What a tracker needs beside `report_to`; called by the main process only."""
+    if config.tracker != "tensorboard":
+        return []
+    from torch.utils.tensorboard import SummaryWriter
+
+    return [TensorBoardCallback(SummaryWriter(log_dir=str(folder / "tensorboard")))]

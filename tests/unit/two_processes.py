@@ -1,0 +1,54 @@
+"""Training with made-up completions that are the same however many processes there are.
+
+    accelerate launch --cpu --num_processes 2 two_processes.py FOLDER
+
+Each process writes FOLDER/rule-RANK.json, the state that its rule came to.
+"""
+
+import json
+import os
+import sys
+from pathlib import Path
+
+import torch
+from training_run import GROUP, WORDS, build_model, build_tokenizer, config, train, training_rows
+from watched_training import Fading, Teacher, watched
+
+from pivottrace.backends.trl_trainer import WeightedGRPOTrainer
+
+CONFIG = config(questions_per_step=4, micro_batch_size=4, save_steps=1, evaluate_steps=1)
+
+
+def made_up(self, prompt_ids, *args, **kwargs):
+    """Completions that depend on the step, the prompt and the place in the group only."""
+    completions = []
+    for i, ids in enumerate(prompt_ids):
+        seed = self.state.global_step * 10_007 + sum(ids) * 101 + i % GROUP
+        generator = torch.Generator().manual_seed(seed)
+        length = int(torch.randint(1, 5, (1,), generator=generator))
+        words = torch.randint(3, len(WORDS), (length,), generator=generator)
+        completions.append([*words.tolist(), 1])
+    return completions, None
+
+
+def run(folder, start, tokenizer):
+    folder.mkdir(parents=True, exist_ok=True)
+    teacher = Teacher()
+    rule = Fading(teacher)
+    own = WeightedGRPOTrainer._generate_single_turn
+    WeightedGRPOTrainer._generate_single_turn = made_up
+    try:
+        weights = train(
+            start, tokenizer, folder, training_rows(), watched(rule), CONFIG, rule=rule,
+            stateful=[teacher], evaluate=lambda model: {"accuracy": 0.5},
+        )  # fmt: skip
+    finally:
+        WeightedGRPOTrainer._generate_single_turn = own
+    state = json.dumps([rule.state_dict(), teacher.mean])
+    (folder / f"rule-{os.environ.get('RANK', '0')}.json").write_text(state)
+    return weights
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    run(Path(sys.argv[1]), build_model(), build_tokenizer())
