@@ -33,7 +33,9 @@ STAGE_SETTINGS: dict[str, tuple[str, ...]] = {
     "calibrate": ("seed", "answers", *_RANKING, "labels.budget", "labels.source", "calibrate"),
     "triage": (*_RANKING, "labels.budget", "calibrate.window", "calibrate.level", "triage"),
     "label": ("labels",),
-    "train": ("seed", *_MODEL, *_PROMPT, "answers", "rollouts.stop", "labels.partial", "train"),
+    "train": (
+        "seed", *_MODEL, *_PROMPT, "answers", "rollouts.stop", "labels.partial", "train", "weak",
+    ),
     "evaluate": (
         "seed",
         *_MODEL,
