@@ -17,7 +17,7 @@ from pivottrace.config import Config, PoolConfig, parse_config
 from pivottrace.errors import ConfigError, DataError, ModelError
 from pivottrace.rewards.mix import mixed_reward
 from pivottrace.rewriting import rewrites_by_model, rewrites_from_column
-from pivottrace.training_reward import check_weak, training_policy, training_reward
+from pivottrace.training_reward import CONFIDENCE, check_weak, training_policy, training_reward
 from pivottrace.types import TRAINING_ROWS
 from pivottrace.verifier import Verifier
 
@@ -76,7 +76,8 @@ def test_trl_trains_with_every_weak_reward(start, tokenizer, tmp_path, name):
         extra = 12 if name == "co_rewarding_teacher" else extra
         assert line.get("extra_rollouts", 0) == extra
         assert ("vote_share" in line) == (name in VOTES)
-    assert any(line["grad_norm"] > 0 for line in lines)
+    if name in CONFIDENCE:  # votes of a random model may abstain in every group
+        assert all(line["grad_norm"] > 0 for line in lines)
 
 
 # The live model ---------------------------------------------------------------------------------
