@@ -257,6 +257,40 @@ class AlarmsConfig(Section):
     """Say so when the entropy of tokens is below this times that at the start; 0: never."""
 
 
+class WeakConfig(Section):
+    """What weak rows are rewarded by; docs/training.md says which reward is for what."""
+
+    reward: Literal[
+        "majority",
+        "frozen_majority",
+        "token_entropy",
+        "sequence_entropy",
+        "self_certainty",
+        "sequence_confidence",
+        "co_rewarding_rewrite",
+        "co_rewarding_teacher",
+    ] = "majority"
+    vote_size: int | None = Field(None, ge=1)
+    """Answers that vote; by default `train.num_generations`. `majority`: what is beyond that is
+    sampled in addition, votes and is not trained on. `co_rewarding_…`: all are sampled, from the
+    rewritten question or the slow teacher."""
+    vote_margin: float = Field(0.0, ge=0, le=1)
+    """Abstain where the winner leads the next answer by less than this share of the votes."""
+    rewrite_column: str | None = None
+    """Column of the questions' source with the same question in other words, as text. By default
+    the model writes it before training, by `rewrite_prompt`."""
+    rewrite_prompt: str = (
+        "Rewrite this question in other words, so that its answer stays the same. Write the new "
+        "question only, and do not answer it.\n\n{question}"
+    )
+    train_rewrites: bool = True
+    """Train on rewritten questions too, judged by the vote on the original."""
+    teacher_decay: float = Field(0.99, ge=0, lt=1)
+    """How much of its weights the slow teacher keeps in the first step …"""
+    teacher_decay_end: float = Field(0.99999, ge=0, le=1)
+    """… and in the last; a half cosine in between."""
+
+
 class EvaluateConfig(Section):
     """Held-out accuracy, avg@k as the paper reports it."""
 
@@ -298,6 +332,7 @@ class Config(Section):
     train: TrainConfig = TrainConfig()
     refine: RefineConfig = RefineConfig()
     alarms: AlarmsConfig = AlarmsConfig()
+    weak: WeakConfig = WeakConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
     study: StudyConfig = StudyConfig()
 

@@ -43,8 +43,8 @@ STAGE_SETTINGS: dict[str, tuple[str, ...]] = {
     "triage": ("labels.budget", "calibrate.window", "calibrate.level", "triage"),
     "label": ("labels",),
     "train": (
-        "seed", *_MODEL, *_PROMPT, "answers", "rollouts.stop", "labels.partial", "train", "refine",
-        "alarms",
+        "seed", *_MODEL, *_PROMPT, "answers", "rollouts.stop", "labels.partial", "train", "weak",
+        "refine", "alarms",
     ),
     "evaluate": (
         "seed",

@@ -177,5 +177,7 @@ TRAINING_ROWS = pa.schema(
         ("route", pa.string()),  # annotate | weak
         ("weight", pa.float64()),
         ("label", pa.string()),  # the true answer on annotate rows; null on weak rows
+        ("pseudo_label", pa.string()),  # the stored vote, on weak rows of a frozen majority only
+        ("rewrite", _MESSAGES),  # the same question in other words; null unless its answers vote
     ]
 )

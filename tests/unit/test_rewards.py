@@ -99,8 +99,15 @@ def test_the_mix_rewards_each_route_its_own_way_and_logs_it():
         "reward/annotate": 1 / 4,
         "reward/weak": 3 / 12,
         "vote_share": pytest.approx((3 / 4 + 2 / 4 + 1 / 4) / 3),
+        "vote_margin": pytest.approx((2 / 4 + 0 + 0) / 3),
         "vote_abstained": 2 / 3,
         "answered": 14 / 16,
+        "answered/annotate": 1.0,
+        "answered/weak": 10 / 12,
+        "equal_rewards/annotate": 0.0,
+        "equal_rewards/weak": 2 / 3,
+        "tokens/annotate": 1.0,
+        "tokens/weak": 1.0,
     }
 
 

@@ -2,8 +2,7 @@
 
 import pyarrow as pa
 import pytest
-from training_run import CONFIG, metrics, same
-from transformers import Qwen3ForCausalLM
+from training_run import CONFIG, metrics
 
 from pivottrace.config import parse_config
 from pivottrace.errors import RunDirError
@@ -15,7 +14,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 ROUTES = ["annotate", "weak", "discard", "defer", "weak", "weak"]
 
 
-def make_run(tmp_path, start, tokenizer, routes, answers=True, **sections):
+def make_run(tmp_path, start, tokenizer, routes, answers=True, weak=None, **sections):
     start.save_pretrained(tmp_path / "start")
     tokenizer.save_pretrained(tmp_path / "start")
     values = {
@@ -26,6 +25,7 @@ def make_run(tmp_path, start, tokenizer, routes, answers=True, **sections):
         "answers": {"verifier": "exact", "pattern": r"^\S+"},
         "rollouts": {"max_new_tokens": 5, "part_size": 2},
         "train": {**CONFIG.model_dump(exclude_none=True), "evaluate_steps": 1, **sections},
+        "weak": weak or {},
     }
     run = RunDir.create(parse_config(values, "test"))
 
@@ -36,7 +36,7 @@ def make_run(tmp_path, start, tokenizer, routes, answers=True, **sections):
                 "prompt": [{"role": "user", "content": "abcdefghij"[i]}],
                 "answer": "a" if answers else None,
                 "source": "test",
-                "extra": "{}",
+                "extra": '{"reworded": "c d"}',
             }
             for i in range(num)
         ]
@@ -47,7 +47,13 @@ def make_run(tmp_path, start, tokenizer, routes, answers=True, **sections):
     answered = len(routes) if answers else 0
     run.mark_done("pool", num_questions=len(routes), num_with_answer=answered)
     triage = [
-        {"question_id": f"q{i}", "route": route, "weight": 0.0 if i == 5 else 0.5, "reason": "r"}
+        {
+            "question_id": f"q{i}",
+            "route": route,
+            "weight": 0.0 if i == 5 else 0.5,
+            "reason": "r",
+            "pseudo_label": "b" if route == "weak" else None,
+        }
         for i, route in enumerate(routes)
     ]
     run.write_table("triage", pa.Table.from_pylist(triage, schema=TRIAGE))
@@ -144,18 +150,56 @@ def test_another_model_than_the_rollouts_is_refused(start, tokenizer, tmp_path, 
         stage.run(run) if step == "train" else evaluate.run(run, "before")
 
 
-def test_hidden_answers_make_no_difference(start, tokenizer, tmp_path):
+@pytest.mark.parametrize("reward", ["majority", "frozen_majority", "co_rewarding_teacher"])
+def test_no_hidden_truth(start, tokenizer, tmp_path, reward):
+    """Answers deleted once the labels are bought: the same weights, byte for byte."""
     from pivottrace.annotate import sources
     from pivottrace.stages import train as stage
 
     weights = []
-    for answers in (True, False):
-        run = make_run(tmp_path / str(answers), start, tokenizer, ROUTES, answers)
+    for deleted in (False, True):
+        run = make_run(tmp_path / str(deleted), start, tokenizer, ROUTES, weak={"reward": reward})
         sources.store(run).add("q0", "even", "column", "annotation")
+        if deleted:
+            pool = run.read_table("pool", made_by="pool")
+            nothing = pa.nulls(pool.num_rows, pa.string())
+            for name in ("answer", "extra"):
+                pool = pool.set_column(pool.schema.get_field_index(name), name, nothing)
+            run.write_table("pool", pool)
+            run.table_path("evaluation").unlink()
         stage.run(run)
-        folder = run.round_path / "train" / "model"
-        weights.append(Qwen3ForCausalLM.from_pretrained(folder).state_dict())
-    assert same(*weights)
+        rows = run.read_table("training_rows", made_by="train").to_pylist()
+        weak = [row for row in rows if row["route"] == "weak"]
+        vote = "b" if reward == "frozen_majority" else None
+        assert [(r["label"], r["pseudo_label"], r["rewrite"]) for r in weak] == 2 * [
+            (None, vote, None)
+        ]
+        assert [r["pseudo_label"] for r in rows if r["route"] == "annotate"] == [None]
+        weights.append((run.round_path / "train" / "model" / "model.safetensors").read_bytes())
+    assert weights[0] == weights[1]
+
+
+@pytest.mark.parametrize("column", ["reworded", None])
+def test_rewritten_questions_are_stored_and_mirrored(start, tokenizer, tmp_path, column):
+    from pivottrace.annotate import sources
+    from pivottrace.stages import train as stage
+
+    weak = {"reward": "co_rewarding_rewrite", "rewrite_prompt": "{question}"}
+    weak |= {"rewrite_column": column} if column else {}
+    run = make_run(tmp_path, start, tokenizer, ROUTES, weak=weak)
+    sources.store(run).add("q0", "even", "column", "annotation")
+    stage.run(run)
+    rows = run.read_table("training_rows", made_by="train").to_pylist()
+    ids = ["q0", "q1", "q1/rewritten", "q4", "q4/rewritten"]
+    assert [row["question_id"] for row in rows] == ids
+    assert rows[0]["rewrite"] is None
+    assert (rows[1]["prompt"], rows[1]["rewrite"]) == (rows[2]["rewrite"], rows[2]["prompt"])
+    assert rows[1]["prompt"] == [{"role": "user", "content": "b\nj"}]
+    written = rows[1]["rewrite"][0]["content"]
+    assert written.endswith("\nj") and (column is None or written == "c d\nj")
+    assert [row["label"] for row in rows[1:]] == [None] * 4
+    lines = metrics(run.round_path / "train")
+    assert all("vote_share" in line and line["extra_rollouts"] > 0 for line in lines)
 
 
 def test_nothing_to_train_on_is_said_plainly(start, tokenizer, tmp_path):

@@ -199,24 +199,26 @@ class Vote:
         count: Votes of the leading class, 0 … N. At a tie, of each of the tied ones.
         share: count / N in [0, 1], N with the empty answers; higher is more agreement.
         margin: (count − votes of the runner-up) / N in [0, 1]; 0 at a tie.
-        reason: "ok", "tie" (several classes lead) or "empty" (nobody answered).
+        reason: "ok", "tie" (several classes lead), "empty" (nobody answered) or "margin" (the
+            lead is smaller than was asked for).
     """
 
     winner: int | None
     count: int
     share: float
     margin: float
-    reason: Literal["ok", "tie", "empty"]
+    reason: Literal["ok", "tie", "empty", "margin"]
 
 
-def majority_vote(classes: Sequence[int]) -> Vote:
-    """Take the class with most votes; abstain at a tie.
+def majority_vote(classes: Sequence[int], least_margin: float = 0.0) -> Vote:
+    """Take the class with most votes; abstain at a tie, and where it leads by too little.
 
     An empty answer (-1) never wins, however many there are, but counts in the denominator of share
     and margin: 1 answer among 15 empty ones wins with share 1/16.
 
     Args:
         classes: (N,) class ids from `group_equivalent`; N may be 0.
+        least_margin: The margin that a winner needs, in [0, 1].
 
     Returns:
         The vote; see `Vote` for ranges.
@@ -240,4 +242,7 @@ def majority_vote(classes: Sequence[int]) -> Vote:
     total = len(classes)
     if count == runner_up:
         return Vote(winner=None, count=count, share=count / total, margin=0.0, reason="tie")
-    return Vote(winner, count, count / total, (count - runner_up) / total, "ok")
+    share, margin = count / total, (count - runner_up) / total
+    if margin < least_margin:
+        return Vote(winner=None, count=count, share=share, margin=margin, reason="margin")
+    return Vote(winner, count, share, margin, "ok")

@@ -6,25 +6,33 @@ from pivottrace.core.answers import Vote, group_equivalent, majority_vote
 
 
 def majority_rewards(
-    answers: Sequence[str | None], equal: Callable[[str, str], bool]
+    answers: Sequence[str | None],
+    equal: Callable[[str, str], bool],
+    *,
+    extra: Sequence[str | None] = (),
+    least_margin: float = 0.0,
 ) -> tuple[list[float], Vote]:
-    """Reward each answer of one question by whether it agrees with the group's majority.
+    """Reward each answer of one question by whether it agrees with the majority.
 
-    A tie, or a group without an answer, is an abstention: 0.0 for every row, hence no advantage and
-    no gradient under group normalisation. An empty answer never wins.
+    `r_i = 1[class(a_i) = argmax_c |{j in answers and extra: class(a_j) = c}|]`. A tie, a lead that
+    is too small, or nobody's answer is an abstention: 0.0 for every row, hence no advantage and no
+    gradient under group normalisation. An empty answer never wins, but counts in shares.
 
     Args:
         answers: (G,) extracted answers; None where a completion gave none.
         equal: Whether two answers are the same.
+        extra: Further answers to the same question, which vote and are not trained on.
+        least_margin: Lead over the runner-up that a winner needs, as a share of all votes, [0, 1].
 
     Returns:
-        (G,) 1.0 for an answer in the winning class, else 0.0, and the vote.
+        (G,) 1.0 for an answer in the winning class, else 0.0; higher is better. And the vote of all
+        G + len(extra).
 
-    Source: TTRL (arXiv 2504.16084), which the paper uses on weak rows. TTRL breaks ties by order;
-    we abstain.
+    Source: TTRL (arXiv 2504.16084), which the paper uses on weak rows; it votes with 64 answers and
+    trains on the first 32 of them. TTRL breaks ties by order and knows no margin; we abstain.
     """
-    classes = group_equivalent(answers, equal)
-    vote = majority_vote(classes)
+    classes = group_equivalent([*answers, *extra], equal)
+    vote = majority_vote(classes, least_margin)
     if vote.winner is None:
         return [0.0] * len(answers), vote
-    return [float(class_id == vote.winner) for class_id in classes], vote
+    return [float(class_id == vote.winner) for class_id in classes[: len(answers)]], vote

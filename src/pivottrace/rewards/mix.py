@@ -6,17 +6,31 @@ A majority vote is right only if a whole group is in that list, next to each oth
 ids that it is given.
 """
 
-from collections import defaultdict
 from collections.abc import Callable, Sequence
-from statistics import fmean
 from typing import Any, Protocol
 
+import numpy as np
+import numpy.typing as npt
+
+from pivottrace.core.answers import group_equivalent
 from pivottrace.errors import ConfigError, DataError
-from pivottrace.rewards.majority import majority_rewards
+from pivottrace.rewards.curves import batch_metrics
+from pivottrace.rewards.groups import Group, Rule
 from pivottrace.rewards.verified import Check, verified_rewards
+from pivottrace.rewards.weak import (
+    Equal,
+    Prompt,
+    WeakGroup,
+    WeakResult,
+    WeakReward,
+    live_majority,
+)
 
 Completion = str | list[dict[str, str]]
 LogMetric = Callable[[str, float], None]
+Observe = Callable[[int, Sequence[Group]], None]
+Directions = Callable[[Sequence[tuple[Prompt, Sequence[int]]]], npt.NDArray[np.float32]]
+"""N (prompt, completion token ids) to (N, d) directions in the model's hidden space."""
 
 
 class MixedReward(Protocol):
@@ -40,27 +54,34 @@ def mixed_reward(
     *,
     extract: Callable[[str], str | None],
     check: Check,
-    equal: Callable[[str, str], bool],
+    equal: Equal,
     num_generations: int,
+    weak: WeakReward | None = None,
+    rules: Sequence[Rule] = (),
+    observe: Observe | None = None,
+    directions: Directions | None = None,
 ) -> MixedReward:
-    """Make the reward function: `annotate` rows are verified, `weak` rows vote.
+    """Make the reward function: `annotate` rows are verified, `weak` rows get the weak reward.
 
-    It logs, through TRL's `log_metric`, means over the rows (or groups) of a batch:
-    `reward/annotate` and `reward/weak` in [0, 1]; `vote_share`, the winning class's share of its
-    group; `vote_abstained`, the share of weak groups without a winner; `answered`, the share of
-    completions with an answer. A route that is not in a batch logs nothing.
+    It logs, through TRL's `log_metric`, what `curves.batch_metrics` says.
 
     Args:
         extract: Reads the answer off a completion.
         check: Decides whether answers are right by a label.
         equal: Decides whether two answers are the same.
         num_generations: G.
+        weak: Rewards the weak groups of a batch; by default the group's own live majority.
+        rules: The run's rules, whose `label` an annotate row is verified by, one after another.
+        observe: Called once a batch with the step and its groups, after their rewards are known;
+            by default each rule's own `observe`.
+        directions: Fills `Group.hidden`; give it only where a rule looks at it.
 
     Returns:
         A function that gives every completion a float; it raises DataError where a group is not
         whole (the ids in it differ), where a route is neither of the two, where an `annotate` row
         has no label, and where a `weak` row has one.
     """
+    weak = weak or live_majority(equal)
 
     def mix(
         *,
@@ -72,31 +93,97 @@ def mixed_reward(
         **columns: Any,
     ) -> list[float]:
         answers = [extract(completion_text(completion)) for completion in completions]
+        columns.update(question_id=question_id, route=route, label=label)
+        starts = group_starts(question_id, num_generations)
+        spans = [slice(start, start + num_generations) for start in starts]
+        step = getattr(columns.get("trainer_state"), "global_step", 0)
+        weak_results = _weak_results(weak, step, answers, columns, spans)
         rewards: list[float] = []
-        metrics: dict[str, list[float]] = defaultdict(list)
-        for start in group_starts(question_id, num_generations):
-            group = answers[start : start + num_generations]
-            if route[start] == "annotate":
-                group_rewards = verified_rewards(group, _label(label, start, question_id), check)
-            elif route[start] == "weak":
-                _refuse_truth(label[start], question_id[start])
-                group_rewards, vote = majority_rewards(group, equal)
-                metrics["vote_share"].append(vote.share)
-                metrics["vote_abstained"].append(float(vote.winner is None))
+        for span in spans:
+            if span.start in weak_results:
+                rewards += weak_results[span.start].rewards
             else:
-                raise DataError(
-                    f"training row {question_id[start]!r}: route is {route[start]!r}; only "
-                    f"annotate and weak rows are trained on"
-                )
-            rewards += group_rewards
-            metrics[f"reward/{route[start]}"] += group_rewards
-        metrics["answered"] = [float(answer is not None) for answer in answers]
+                truth = _label(columns, span.start)
+                for rule in rules:
+                    truth = rule.label(question_id[span.start], truth)
+                rewards += verified_rewards(answers[span], truth, check)
+        watched = bool(rules) or observe is not None
+        groups = _groups(answers, rewards, columns, spans, equal if watched else None, directions)
+        if observe is not None:
+            observe(step, groups)
+        else:
+            for rule in rules:
+                rule.observe(step, groups)
         if log_metric is not None:
-            for name, values in metrics.items():
-                log_metric(name, fmean(values))
+            for name, value in batch_metrics(groups, list(weak_results.values())).items():
+                log_metric(name, value)
         return rewards
 
     return mix
+
+
+def _weak_results(
+    weak: WeakReward,
+    step: int,
+    answers: Sequence[str | None],
+    columns: dict[str, Any],
+    spans: Sequence[slice],
+) -> dict[int, WeakResult]:
+    """The results of the weak groups, by where each begins; every route is looked at."""
+    groups: dict[int, WeakGroup] = {}
+    for span in spans:
+        route, question_id = columns["route"][span.start], columns["question_id"][span.start]
+        if route == "weak":
+            _refuse_truth(columns["label"][span.start], question_id)
+            groups[span.start] = WeakGroup(
+                question_id,
+                answers[span],
+                prompt=_at(columns, "prompts", span.start) or "",
+                completion_ids=columns.get("completion_ids", ())[span],
+                pseudo_label=_at(columns, "pseudo_label", span.start),
+                rewrite=_at(columns, "rewrite", span.start),
+            )
+        elif route != "annotate":
+            raise DataError(
+                f"training row {question_id!r}: route is {route!r}; only annotate and weak rows "
+                f"are trained on"
+            )
+    # The live model is asked once for all groups of the batch, and not at all without one.
+    results = weak(step, list(groups.values())) if groups else []
+    return dict(zip(groups, results, strict=True))
+
+
+def _groups(
+    answers: Sequence[str | None],
+    rewards: Sequence[float],
+    columns: dict[str, Any],
+    spans: Sequence[slice],
+    equal: Equal | None,
+    directions: Directions | None,
+) -> list[Group]:
+    """What rules see; without `equal` nobody looks, and answers are not compared for nothing."""
+    ids = columns.get("completion_ids", ())
+    hidden = None
+    if directions is not None:
+        hidden = directions(list(zip(columns["prompts"], ids, strict=True)))
+    return [
+        Group(
+            question_id=columns["question_id"][span.start],
+            route=columns["route"][span.start],
+            answers=tuple(answers[span]),
+            classes=tuple(group_equivalent(answers[span], equal)) if equal else (),
+            rewards=tuple(rewards[span]),
+            num_tokens=tuple(len(tokens) for tokens in ids[span]),
+            hidden=None if hidden is None else hidden[span],
+        )
+        for span in spans
+    ]
+
+
+def _at(columns: dict[str, Any], name: str, index: int) -> Any:
+    """A cell of a column that need not be there."""
+    column = columns.get(name)
+    return None if column is None else column[index]
 
 
 def completion_text(completion: Completion) -> str:
@@ -149,12 +236,12 @@ def check_group_layout(
         )
 
 
-def _label(labels: Sequence[str | None], start: int, question_id: Sequence[str]) -> str:
-    label = labels[start]
+def _label(columns: dict[str, Any], start: int) -> str:
+    label: str | None = columns["label"][start]
     if label is None:
         raise DataError(
-            f"training row {question_id[start]!r}: route is annotate but there is no label; "
-            f"import its label, or route it again"
+            f"training row {columns['question_id'][start]!r}: route is annotate but there is no "
+            f"label; import its label, or route it again"
         )
     return label
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -14,7 +14,9 @@ from pivottrace.errors import RunDirError
 from pivottrace.held_out import counts_of, held_out_questions, sample_and_check
 from pivottrace.ingest import format_prompt
 from pivottrace.progress import progress
+from pivottrace.rewriting import mirrored, put_to_model, rewrites_by_model, rewrites_from_column
 from pivottrace.rundir import RunDir, read_parquet
+from pivottrace.training_reward import check_weak, training_policy, training_reward
 from pivottrace.types import TRAINING_ROWS
 
 
@@ -30,14 +32,19 @@ def run(run: RunDir) -> None:
     if not run.config.train.enabled:
         run.mark_done("train", trained=False, reason="train.enabled is false")
         return
+    check_weak(run.config)
     rows, left_out = read_training_rows(run)
+    model: Any = None
+    if rows.num_rows:
+        model = _load_model(run)
+        rows = with_rewrites(run, rows, *model)
     run.write_table("training_rows", rows)
     counts = {r: rows["route"].to_pylist().count(r) for r in ("annotate", "weak")}
     if rows.num_rows == 0:
         reason = "no question is both worth training on and labelled, by a person or a safe vote"
         run.mark_done("train", trained=False, reason=reason, num_rows=counts, left_out=left_out)
         return
-    verifier_facts = _train(run, rows)
+    verifier_facts = _train(run, rows, *model)
     settings = run.config.train
     facts: dict[str, Any] = {
         "trained": True,
@@ -65,7 +72,8 @@ def read_training_rows(run: RunDir) -> tuple[pa.Table, dict[str, int]]:
     Raises:
         RunDirError: Labels of annotate rows are missing.
     """
-    triage = run.read_table("triage", made_by="triage").select(["question_id", "route", "weight"])
+    stored = ["question_id", "route", "weight", "pseudo_label"]
+    triage = run.read_table("triage", made_by="triage").select(stored)
     labels = {i: label.answer for i, label in sources.store(run).labels().items()}
     routed = {r["question_id"]: r for r in triage.to_pylist() if r["route"] in ("annotate", "weak")}
     unlabelled = [i for i, r in routed.items() if r["route"] == "annotate" and i not in labels]
@@ -77,11 +85,12 @@ def read_training_rows(run: RunDir) -> tuple[pa.Table, dict[str, int]]:
     zero_weight = [i for i, r in routed.items() if not r["weight"]]
     prompts = read_parquet(run.table_path("pool"), ["id", "prompt"]).to_pylist()
     pool, dropped = run.config.pool, {*unlabelled, *zero_weight}
+    frozen = run.config.weak.reward == "frozen_majority"
     rows = [
         {
             **routed[question["id"]],
             "prompt": format_prompt(question["prompt"], pool.system_prompt, pool.prompt_suffix),
-            "label": _label(routed[question["id"]], labels),
+            **_targets(routed[question["id"]], labels, frozen),
         }
         for question in prompts
         if question["id"] in routed and question["id"] not in dropped
@@ -90,40 +99,90 @@ def read_training_rows(run: RunDir) -> tuple[pa.Table, dict[str, int]]:
     return table, {"zero_weight": len(zero_weight), "unlabelled": len(unlabelled)}
 
 
-def _label(row: Mapping[str, Any], labels: Mapping[str, str]) -> str | None:
-    return labels[row["question_id"]] if row["route"] == "annotate" else None
+def _targets(
+    row: Mapping[str, Any], labels: Mapping[str, str], frozen: bool
+) -> dict[str, str | None]:
+    """What a row is judged by: the bought label, or the stored vote where the reward needs it."""
+    if row["route"] == "annotate":
+        return {"label": labels[row["question_id"]], "pseudo_label": None}
+    return {"label": None, "pseudo_label": row["pseudo_label"] if frozen else None}
 
 
-def _train(run: RunDir, rows: pa.Table) -> dict[str, int]:
-    """Train; returns the verifier's counts, of this process where training was resumed."""
+def with_rewrites(run: RunDir, rows: pa.Table, model: Any, tokenizer: Any) -> pa.Table:
+    """The rows with rewritten questions on weak ones, where the reward asks for them.
+
+    With `weak.train_rewrites` each weak row is followed by its mirror image, which trains on the
+    rewriting while the original votes. What the model has once rewritten is taken from the stored
+    `training_rows`.
+
+    Raises:
+        DataError: The column of rewritten questions is not there, or has holes.
+    """
+    weak = run.config.weak
+    weak_ids = {r["question_id"] for r in rows.to_pylist() if r["route"] == "weak"}
+    if weak.reward != "co_rewarding_rewrite" or not weak_ids:
+        return rows
+    columns = ["id", "prompt", *(["extra"] if weak.rewrite_column else [])]
+    pool = read_parquet(run.table_path("pool"), columns).to_pylist()
+    questions = [question for question in pool if question["id"] in weak_ids]
+    rewrites = _rewritten_before(run, weak_ids)
+    if not rewrites:
+        rewrites = _rewrite(run, questions, model, tokenizer)
+    changed: list[dict[str, Any]] = []
+    for row in rows.to_pylist():
+        changed.append({**row, "rewrite": rewrites.get(row["question_id"])})
+        if weak.train_rewrites and row["question_id"] in weak_ids:
+            changed.append(mirrored(changed[-1]))
+    return pa.Table.from_pylist(changed, schema=TRAINING_ROWS)
+
+
+def _rewrite(
+    run: RunDir, questions: Sequence[Mapping[str, Any]], model: Any, tokenizer: Any
+) -> dict[str, list[dict[str, str]]]:
+    """Rewritten questions as they are put to the model, by id."""
+    column = run.config.weak.rewrite_column
+    if column is not None:
+        texts = rewrites_from_column(questions, column)
+    else:
+        texts = rewrites_by_model(questions, run.config, model, tokenizer)
+    return {q["id"]: put_to_model(q["prompt"], texts[q["id"]], run.config) for q in questions}
+
+
+def _rewritten_before(run: RunDir, ids: set[str]) -> dict[str, list[dict[str, str]]]:
+    """What an interrupted training of these weak rows was given; nothing where there was none."""
+    if not (run.round_path / "train" / "settings.json").is_file():
+        return {}
+    stored = run.read_table("training_rows", made_by="train").to_pylist()
+    found = {r["question_id"]: r["rewrite"] for r in stored if r["question_id"] in ids}
+    return found if found.keys() == ids and all(found.values()) else {}
+
+
+def _load_model(run: RunDir) -> tuple[Any, Any]:
     # Heavy; imported once there is something to train on.
-    from functools import partial
-
     from pivottrace.backends import hf
     from pivottrace.backends.identity import refuse_another_model
-    from pivottrace.backends.trl import train_grpo
-    from pivottrace.core.answers import extract_answer
-    from pivottrace.rewards.mix import mixed_reward
+
+    model, tokenizer = hf.load_model(run.config.model)
+    refuse_another_model(run, model, tokenizer)
+    return model, tokenizer
+
+
+def _train(run: RunDir, rows: pa.Table, model: Any, tokenizer: Any) -> dict[str, int]:
+    """Train; returns the verifier's counts, of this process where training was resumed."""
+    from pivottrace.backends.trl import train_grpo  # heavy
     from pivottrace.verifier import Verifier
 
     config = run.config
-    model, tokenizer = hf.load_model(config.model)
-    refuse_another_model(run, model, tokenizer)
     with (
         Verifier(config.answers.verifier, config.answers.timeout_s) as verifier,
         progress("train", config.train.steps, "steps") as update,
     ):
-        reward = mixed_reward(
-            extract=partial(extract_answer, pattern=config.answers.pattern),
-            check=verifier.check_many,
-            equal=verifier.equal,
-            num_generations=config.train.num_generations,
-        )
+        policy = training_policy(config, model, tokenizer)
         train_grpo(
             model,
             tokenizer,
             rows,
-            reward,
+            training_reward(config, verifier, policy),
             config.train,
             run.round_path / "train",
             seed=config.seed,

@@ -1,0 +1,37 @@
+"""Entropy minimisation: the surer the model was of what it wrote, the better.
+
+Source: Agarwal et al. 2025 (*The Unreasonable Effectiveness of Entropy Minimization in LLM
+Reasoning*, arXiv 2505.15134), EM-RL with its two rewards. As there, both are sums over tokens, so
+that a short completion has a head start. Deviation: an empty completion gets its group's lowest
+reward.
+"""
+
+from collections.abc import Sequence
+
+from pivottrace.rewards.token_statistics import TokenStatistics, values_of
+
+
+def token_entropy_rewards(group: Sequence[TokenStatistics]) -> list[float]:
+    """Minus the entropy of a completion's tokens: `r_i = -sum_t H(p_t)` (EM-RL-token).
+
+    Returns:
+        (G,) nats, <= 0; higher is surer.
+
+    Raises:
+        ModelError: The model's logits are not finite.
+    """
+    return values_of(group, lambda statistics: -float(statistics.entropy.sum()))
+
+
+def sequence_entropy_rewards(group: Sequence[TokenStatistics]) -> list[float]:
+    """A completion's log-probability: `r_i = sum_t ln p_t(y_t)` (EM-RL-sequence).
+
+    Its mean over samples estimates minus the entropy of the distribution over whole completions.
+
+    Returns:
+        (G,) nats, <= 0; higher is surer.
+
+    Raises:
+        ModelError: The model's logits are not finite.
+    """
+    return values_of(group, lambda statistics: float(statistics.log_prob.sum()))

@@ -1,0 +1,49 @@
+"""What the model's own distributions say of a completion, for rewards that need no answer."""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from pivottrace.errors import ModelError
+
+FloatArray = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class TokenStatistics:
+    """One completion: (T,) each, over all its tokens, an end-of-sequence token among them.
+
+    Attributes:
+        entropy: of the distribution that produced the token, nats, >= 0.
+        log_prob: of the token, nats, <= 0.
+        self_certainty: KL(U || p) of that distribution, nats, >= 0.
+    """
+
+    entropy: FloatArray
+    log_prob: FloatArray
+    self_certainty: FloatArray
+
+
+def values_of(
+    group: Sequence[TokenStatistics], value: Callable[[TokenStatistics], float]
+) -> list[float]:
+    """The value of each completion; one without a token gets the group's lowest.
+
+    (A sum over no token would be 0, and so the best of its group.) A group of empty completions
+    gets 0.0.
+
+    Raises:
+        ModelError: A value is NaN: the model's logits are not finite.
+    """
+    values = [value(statistics) if statistics.log_prob.size else None for statistics in group]
+    known = [v for v in values if v is not None]
+    if any(math.isnan(v) for v in known):
+        raise ModelError(
+            "the model's logits are not finite, so its confidence cannot be a reward: lower "
+            "train.learning_rate, or set model.dtype = 'float32', and train again"
+        )
+    lowest = min(known, default=0.0)
+    return [lowest if v is None else v for v in values]
