@@ -59,7 +59,7 @@ def test_triage_of_many_rows_in_parts(tmp_path, capsys):
 
 def test_training_is_compared_round_by_round(capsys):
     """Ratios 1.1, 1.0 and 0.9 of a mix: the median is within the target; 1.2 would not be."""
-    bench = script("training")
+    bench = bench_scripts.load("training")
     seconds = {bench.PLAIN: [1.0, 2.0, 4.0], bench.VERIFIED: [1.0, 2.0, 4.0]}
     peaks = dict.fromkeys(bench.VARIANTS, 900.0)
     assert bench.report({**seconds, bench.MIX: [1.1, 2.0, 3.6]}, peaks) == 0

@@ -118,11 +118,13 @@ def read_result(experiment: Experiment, name: str, seed: int) -> Result | None:
     samples = np.full(right.size, float(facts["num_samples"]))
     curve = facts.get("curve", {})
     return Result(
-        name,
-        seed,
-        QuestionCounts(tuple(ids), right, samples),
-        *(np.array(curve.get(k, []), float) for k in ("step", "accuracy", "training_tokens")),
-        facts,
+        name=name,
+        seed=seed,
+        counts=QuestionCounts(tuple(ids), right, samples),
+        curve_steps=np.array(curve.get("step", []), float),
+        curve_accuracy=np.array(curve.get("accuracy", []), float),
+        training_tokens=np.array(curve.get("training_tokens", []), float),
+        facts=facts,
     )
 
 

@@ -1,11 +1,12 @@
-"""Refinement: rules that watch training and weigh its rows, or better its labels, one file each."""
+"""Rules that watch training and have a say in it, one file each: refinement, and alarms."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
-from pivottrace.config import RefineConfig
+from pivottrace.config import AlarmsConfig, RefineConfig
 from pivottrace.errors import ConfigError
+from pivottrace.refine.alarms import CollapseAlarms
 from pivottrace.refine.geomin import GeoMin
 from pivottrace.refine.label_refinement import LabelRefinement
 from pivottrace.refine.trapo import TraPO
@@ -38,6 +39,13 @@ def make_rule(settings: RefineConfig, equal: Callable[[str, str], bool]) -> Rule
             warm_up=settings.label_warm_up, slope=settings.label_slope, equal=equal
         )
     return None
+
+
+def make_alarms(settings: AlarmsConfig) -> CollapseAlarms | None:
+    """The alarms as the settings have them; None where they are off."""
+    if not settings.enabled:
+        return None
+    return CollapseAlarms(**settings.model_dump(exclude={"enabled"}))
 
 
 def needs_hidden(settings: RefineConfig) -> bool:

@@ -14,6 +14,7 @@ from pivottrace.errors import RunDirError
 from pivottrace.held_out import counts_of, held_out_questions, sample_and_check
 from pivottrace.ingest import format_prompt
 from pivottrace.progress import progress
+from pivottrace.refine import make_alarms, make_rule, needs_hidden, refuse_idle_rule
 from pivottrace.rewriting import mirrored, put_to_model, rewrites_by_model, rewrites_from_column
 from pivottrace.rundir import RunDir, read_parquet
 from pivottrace.training_reward import check_weak, training_policy, training_reward
@@ -44,14 +45,16 @@ def run(run: RunDir) -> None:
         reason = "no question is both worth training on and labelled, by a person or a safe vote"
         run.mark_done("train", trained=False, reason=reason, num_rows=counts, left_out=left_out)
         return
-    verifier_facts = _train(run, rows, *model)
     settings = run.config.train
+    passes = settings.steps * settings.questions_per_step / rows.num_rows
+    refuse_idle_rule(run.config.refine, counts, passes)
+    verifier_facts = _train(run, rows, *model)
     facts: dict[str, Any] = {
         "trained": True,
         "num_rows": counts,
         "left_out": left_out,
         "steps": settings.steps,
-        "passes": round(settings.steps * settings.questions_per_step / rows.num_rows, 2),
+        "passes": round(passes, 2),
         "rollouts": settings.steps * settings.questions_per_step * settings.num_generations,
         **verifier_facts,
     }
@@ -169,7 +172,8 @@ def _load_model(run: RunDir) -> tuple[Any, Any]:
 
 def _train(run: RunDir, rows: pa.Table, model: Any, tokenizer: Any) -> dict[str, int]:
     """Train; returns the verifier's counts, of this process where training was resumed."""
-    from pivottrace.backends.trl import train_grpo  # heavy
+    from pivottrace.backends.trl import train_grpo  # heavy, as is the next
+    from pivottrace.backends.trl_rules import observe_together
     from pivottrace.verifier import Verifier
 
     config = run.config
@@ -178,11 +182,21 @@ def _train(run: RunDir, rows: pa.Table, model: Any, tokenizer: Any) -> dict[str,
         progress("train", config.train.steps, "steps") as update,
     ):
         policy = training_policy(config, model, tokenizer)
+        rule, alarms = make_rule(config.refine, verifier.equal), make_alarms(config.alarms)
+        rules = [rule for rule in (rule, alarms) if rule is not None]
+        reward = training_reward(
+            config,
+            verifier,
+            policy,
+            rules=rules,
+            observe=observe_together(*rules) if rules else None,
+            with_directions=needs_hidden(config.refine),
+        )
         train_grpo(
             model,
             tokenizer,
             rows,
-            training_reward(config, verifier, policy),
+            reward,
             config.train,
             run.round_path / "train",
             seed=config.seed,
@@ -190,6 +204,9 @@ def _train(run: RunDir, rows: pa.Table, model: Any, tokenizer: Any) -> dict[str,
             stop=tuple(config.rollouts.stop),
             evaluate=_learning_curve(run, tokenizer, verifier),
             on_log=lambda step, metrics: update(step),
+            rule=rule,
+            alarms=alarms,
+            stateful=() if policy.teacher is None else (policy.teacher,),
         )
     return verifier.facts()
 
