@@ -1,5 +1,6 @@
-"""Two processes of `accelerate launch`, on the CPU: the same training as one."""
+"""Two processes on the CPU, as `accelerate launch` and torchrun start them: the same as one."""
 
+import os
 import subprocess
 import sys
 
@@ -9,18 +10,22 @@ import two_processes
 from training_run import metrics
 from transformers import Qwen3ForCausalLM
 
+CPU = {"ACCELERATE_USE_CPU": "true"}
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.mark.slow
 def test_two_processes_train_as_one(start, tokenizer, tmp_path):
     both, alone = tmp_path / "both", tmp_path / "alone"
+    # Without GPUs `accelerate launch` starts one process only, unless there is MPI; torchrun is what
+    # it runs where there are some.
     command = [
-        sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2",
-        "--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no",
-        "--main_process_port", "0", two_processes.__file__, str(both),
+        sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2",
+        two_processes.__file__, str(both),
     ]  # fmt: skip
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=False, env=os.environ | CPU
+    )
     assert done.returncode == 0, done.stderr[-3000:]
     expected = two_processes.run(alone, start, tokenizer)
     found = Qwen3ForCausalLM.from_pretrained(both / "model").state_dict()
