@@ -2,11 +2,12 @@
 
 import csv
 import math
+from fractions import Fraction
 
 import numpy as np
 import pytest
 import report_run
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from pivottrace.annotate import sources
@@ -29,13 +30,16 @@ def some_scores(size: int, seed: int) -> np.ndarray:
 
 @settings(max_examples=100, deadline=None)
 @given(SIZES, st.integers(0, 80), st.integers(0, 99))
+@example(size=182, wanted=80, seed=1)
 def test_strata_take_one_from_each_stretch(size: int, wanted: int, seed: int) -> None:
     scores = some_scores(size, seed)
     drawn = draw_probes(scores, wanted, seed, "strata").tolist()
     order = draw_probes(scores, size, seed).tolist()
     assert len(drawn) == len(set(drawn)) == min(wanted, len(order))
     if 0 < wanted < len(order):
-        edges = [math.floor(k * len(order) / wanted + 0.5) for k in range(wanted + 1)]
+        edges = [
+            math.floor(Fraction(k * len(order), wanted) + Fraction(1, 2)) for k in range(wanted + 1)
+        ]
         for k, index in enumerate(drawn):
             assert edges[k] <= order.index(index) < edges[k + 1]
 

@@ -117,7 +117,8 @@ def draw_probes(
     rng = np.random.default_rng(seed)
     step = order.size / num_probes
     if method == "strata":
-        edges = np.floor(step * np.arange(num_probes + 1) + 0.5).astype(np.int64)
+        # To the nearest whole question, in integers: k * step in floats can fall short of a half.
+        edges = (2 * order.size * np.arange(num_probes + 1) + num_probes) // (2 * num_probes)
         return order[rng.integers(edges[:-1], edges[1:])]
     start = rng.random() * step
     # step > 1, so neighbouring places never fall on the same question.
