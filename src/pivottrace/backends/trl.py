@@ -8,6 +8,7 @@ import shutil
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from transformers.utils.logging import (
 
 from pivottrace.backends import hf
 from pivottrace.backends.compact import compacting
-from pivottrace.backends.trl_config import grpo_arguments, training_order
+from pivottrace.backends.trl_config import grpo_arguments, learning_rate_factor, training_order
 from pivottrace.backends.trl_state import (
     LEARNING_CURVE,
     METRICS,
@@ -51,6 +52,7 @@ def train_grpo(
     output: Path,
     *,
     seed: int = 0,
+    schedule: tuple[int, int] | None = None,
     chat_template_args: dict[str, Any] | None = None,
     stop: tuple[str, ...] = (),
     evaluate: Evaluate | None = None,
@@ -72,6 +74,8 @@ def train_grpo(
         output: The folder, made if need be.
         seed: Order of rows and sampling. On one machine's CPU the same seed gives the same weights,
             interrupted or not.
+        schedule: Where this training stands in a longer one, whose learning rate it continues:
+            steps before it, and steps in all. It warms up as its optimizer starts anew.
         chat_template_args: As in `[pool]`, for the same prompt tokens as `render_prompt`.
         stop: Strings that end a response.
         evaluate: Takes the model, in eval mode, and gives the numbers of a point of the learning
@@ -98,7 +102,12 @@ def train_grpo(
     checkpoints.mkdir(parents=True, exist_ok=True)
     arguments = grpo_arguments(config, checkpoints, model, seed, chat_template_args or {})
     settings = config.model_dump(mode="json", exclude={"enabled", "save_steps"})
-    refuse_changed_settings(output, {**settings, "seed": seed, "rows": rows_digest(rows)})
+    settings |= {"seed": seed, "rows": rows_digest(rows)}
+    if schedule in (None, (0, config.steps)):
+        schedule = None  # the whole of it: as transformers has it
+    else:
+        settings["schedule_of"] = schedule
+    refuse_changed_settings(output, settings)
     checkpoint, step = latest_checkpoint(checkpoints)
     for name in (METRICS, LEARNING_CURVE):
         cut_lines_after(output / name, step)
@@ -118,6 +127,7 @@ def train_grpo(
             processing_class=tokenizer,
             callbacks=callbacks,
             stop=stop,
+            learning_rate_at=schedule and partial(learning_rate_factor, config, *schedule),
         )
         # Without a bar Trainer prints each step's metrics; `on_log` is our progress.
         trainer.remove_callback(PrinterCallback)

@@ -13,6 +13,7 @@ from pivottrace.errors import RunDirError
 from pivottrace.held_out import counts_of, held_out_questions, sample_and_check
 from pivottrace.ingest import format_prompt
 from pivottrace.progress import progress
+from pivottrace.rounds import is_last, round_seed, start_model, steps_before, train_settings
 from pivottrace.rundir import RunDir, read_parquet
 from pivottrace.types import TRAINING_ROWS
 
@@ -37,7 +38,7 @@ def run(run: RunDir) -> None:
         run.mark_done("train", trained=False, reason=reason, num_rows=counts, left_out=left_out)
         return
     verifier_facts = _train(run, rows)
-    settings = run.config.train
+    settings = train_settings(run)
     run.mark_done(
         "train",
         trained=True,
@@ -58,7 +59,8 @@ def read_training_rows(run: RunDir) -> tuple[pa.Table, dict[str, int]]:
 
     Returns:
         A table of schema `TRAINING_ROWS`, and counts of `zero_weight` and `unlabelled` rows (the
-        latter where `labels.partial` lets a run go on without some of them).
+        latter where `labels.partial` lets a run go on without some of them), and of `probes` that
+        a later round is calibrated on, where there is one.
 
     Raises:
         RunDirError: Labels of annotate rows are missing.
@@ -74,7 +76,8 @@ def read_training_rows(run: RunDir) -> tuple[pa.Table, dict[str, int]]:
         )
     zero_weight = [i for i, r in routed.items() if not r["weight"]]
     prompts = read_parquet(run.table_path("pool"), ["id", "prompt"]).to_pylist()
-    pool, dropped = run.config.pool, {*unlabelled, *zero_weight}
+    waiting = _waiting_probes(run) & routed.keys() - {*unlabelled, *zero_weight}
+    pool, dropped = run.config.pool, {*unlabelled, *zero_weight, *waiting}
     rows = [
         {
             **routed[question["id"]],
@@ -85,7 +88,15 @@ def read_training_rows(run: RunDir) -> tuple[pa.Table, dict[str, int]]:
         if question["id"] in routed and question["id"] not in dropped
     ]
     table = pa.Table.from_pylist(rows, schema=TRAINING_ROWS)
-    return table, {"zero_weight": len(zero_weight), "unlabelled": len(unlabelled)}
+    left_out = {"zero_weight": len(zero_weight), "unlabelled": len(unlabelled)}
+    return table, left_out | ({} if is_last(run) else {"probes": len(waiting)})
+
+
+def _waiting_probes(run: RunDir) -> set[str]:
+    """Probes that are not trained on yet, so that later rounds may be calibrated on them."""
+    if is_last(run) or run.config.rounds.train_probes == "every_round":
+        return set()
+    return set(run.read_table("evidence", made_by="calibrate")["question_id"].to_pylist())
 
 
 def _label(row: Mapping[str, Any], labels: Mapping[str, str]) -> str | None:
@@ -104,12 +115,12 @@ def _train(run: RunDir, rows: pa.Table) -> dict[str, int]:
     from pivottrace.rewards.mix import mixed_reward
     from pivottrace.verifier import Verifier
 
-    config = run.config
-    model, tokenizer = hf.load_model(config.model)
+    config, settings = run.config, train_settings(run)
+    model, tokenizer = hf.load_model(start_model(run))
     refuse_another_model(run, model, tokenizer)
     with (
         Verifier(config.answers.verifier, config.answers.timeout_s) as verifier,
-        progress("train", config.train.steps, "steps") as update,
+        progress("train", settings.steps, "steps") as update,
     ):
         reward = mixed_reward(
             extract=partial(extract_answer, pattern=config.answers.pattern),
@@ -122,9 +133,10 @@ def _train(run: RunDir, rows: pa.Table) -> dict[str, int]:
             tokenizer,
             rows,
             reward,
-            config.train,
+            settings,
             run.round_path / "train",
-            seed=config.seed,
+            seed=round_seed(run),
+            schedule=(steps_before(run), config.train.steps),
             chat_template_args=config.pool.chat_template_args,
             stop=tuple(config.rollouts.stop),
             evaluate=_learning_curve(run, tokenizer, verifier),
