@@ -11,8 +11,7 @@ from report_run import STAGES, World, decode, stages_of
 
 from pivottrace import rounds
 from pivottrace.annotate import sources
-from pivottrace.backends.trl_config import learning_rate_factor
-from pivottrace.config import EMBEDDED_MODEL, TrainConfig
+from pivottrace.config import EMBEDDED_MODEL
 from pivottrace.core.calibrate import CurveValues
 from pivottrace.core.evidence import QuestionEvidence
 from pivottrace.core.flows import route_flows
@@ -88,33 +87,6 @@ def test_no_flow_of_routes_passes_the_budget(seed, size, share, num_rounds, even
             flows = route_flows({pair: pairs.count(pair) for pair in set(pairs)})
             assert sum(flow.count for flow in flows) == size
         routes = now
-
-
-def test_the_learning_rate_falls_over_all_rounds_and_rises_in_each():
-    config = TrainConfig(steps=4, warmup_steps=2, schedule="linear")
-    first, second = ([learning_rate_factor(config, n, 8, t) for t in range(4)] for n in (0, 4))
-    np.testing.assert_allclose(first, [0, 0.5, 1, 5 / 6])
-    np.testing.assert_allclose(second, [0, 0.5 * 3 / 6, 2 / 6, 1 / 6])
-    constant = config.model_copy(update={"schedule": "constant"})
-    assert [learning_rate_factor(constant, 4, 8, t) for t in range(4)] == [0, 0.5, 1, 1]
-    assert learning_rate_factor(constant.model_copy(update={"warmup_steps": 0}), 4, 8, 0) == 1
-
-
-@pytest.mark.parametrize("schedule", ["linear", "constant"])
-def test_one_round_has_the_schedule_of_transformers(schedule):
-    import torch
-    from transformers import get_scheduler
-
-    from pivottrace.backends.trl_config import SCHEDULES
-
-    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
-    theirs = get_scheduler(SCHEDULES[schedule], optimizer, 3, 9)
-    config = TrainConfig(steps=9, warmup_steps=3, schedule=schedule)
-    for step in range(9):
-        ours = learning_rate_factor(config, 0, 9, step)
-        assert ours == pytest.approx(theirs.get_last_lr()[0])
-        optimizer.step()
-        theirs.step()
 
 
 def fabricate(path, until="train", **sections):
@@ -198,7 +170,9 @@ def test_flows_are_stored_told_and_drawn(two_rounds):
     flows = again.read_table("flows", made_by="triage").to_pylist()
     assert sum(row["count"] for row in flows) == 160
     tables = [r.read_table("triage", made_by="triage").to_pylist() for r in (run, again)]
-    pairs = [(a["route"], a["reason"], b["route"], b["reason"]) for a, b in zip(*tables)]
+    pairs = [
+        (a["route"], a["reason"], b["route"], b["reason"]) for a, b in zip(*tables, strict=True)
+    ]
     for row in flows:
         key = tuple(row[n] for n in ("from_route", "from_reason", "to_route", "to_reason"))
         assert row["count"] == pairs.count(key)

@@ -52,6 +52,7 @@ class WeightedGRPOTrainer(GRPOTrainer):
     """
 
     _buffered_inputs: Any  # TRL's: the micro-batches of the step at hand
+    lr_scheduler: Any  # transformers'
 
     def __init__(
         self,
