@@ -133,6 +133,7 @@ def _stage(name: str) -> Callable[[list[str]], None]:
     def command(arguments: list[str]) -> None:
         from pivottrace.flags import split_target
         from pivottrace.pipeline import run_step
+        from pivottrace.rounds import current
         from pivottrace.rundir import is_first_process
         from pivottrace.status import stage_lines
 
@@ -144,6 +145,7 @@ def _stage(name: str) -> Callable[[list[str]], None]:
         run = _create_run(arguments)
         with run.locked():
             run_step(run, "pool")
+            run = current(run)
             run_step(run, name, *(("before",) if name == "evaluate" else ()))
             if name == "evaluate" and run.is_done("train"):
                 run_step(run, name, "after")
@@ -159,6 +161,7 @@ def _label(arguments: list[str]) -> None:
     if not arguments or arguments[0] not in actions:
         return _stage("label")(arguments)
     from pivottrace.annotate import sources
+    from pivottrace.rounds import current
     from pivottrace.status import quoted
 
     action, rest = arguments[0], arguments[1:]
@@ -166,7 +169,7 @@ def _label(arguments: list[str]) -> None:
         raise ConfigError(
             f"usage: pivottrace label {action} RUN {'FILE' if action == 'import' else '[FILE]'}"
         )
-    run = _open_run(f"label {action}", rest[:1])
+    run = current(_open_run(f"label {action}", rest[:1]))
     with run.locked():
         if action == "export":
             path = sources.export(run, Path(rest[1]) if len(rest) > 1 else None)
@@ -205,8 +208,9 @@ def _study(arguments: list[str]) -> None:
 def _plan(arguments: list[str]) -> None:
     from pivottrace.planning import make_plan
     from pivottrace.printing import plan_lines
+    from pivottrace.rounds import latest
 
-    run = _open_run("plan", arguments)
+    run = latest(_open_run("plan", arguments), "score")
     with run.locked():
         table = make_plan(run)
     print("\n".join(plan_lines(run, table)))
@@ -216,13 +220,14 @@ def _audit(arguments: list[str]) -> None:
     from pivottrace.auditing import LABEL_ERROR, audit
     from pivottrace.flags import take_option
     from pivottrace.printing import audit_lines
+    from pivottrace.rounds import latest
 
     expected = take_option(arguments, "--label-error")
     try:
         label_error = LABEL_ERROR if expected is None else float(expected)
     except ValueError:
         raise ConfigError(f"--label-error {expected}: give a share, such as 0.05") from None
-    run = _open_run("audit", arguments)
+    run = latest(_open_run("audit", arguments), "calibrate")
     with run.locked():
         suspects = audit(run, label_error)
     print("\n".join(audit_lines(run, suspects)))
@@ -323,8 +328,10 @@ def _open_run(command: str, arguments: list[str]) -> RunDir:
 
 def _print_summary(run: RunDir) -> None:
     from pivottrace.report import summary
+    from pivottrace.rounds import latest
     from pivottrace.status import notes, summary_lines
 
+    run = latest(run, "triage")
     for note in notes(run):
         print(f"note: {note}")
     for line in summary_lines(run, summary(run)):

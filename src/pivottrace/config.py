@@ -291,6 +291,19 @@ class WeakConfig(Section):
     """… and in the last; a half cosine in between."""
 
 
+class RoundsConfig(Section):
+    """Trace and route again as the model learns, under the same budget and steps."""
+
+    num: int = Field(1, ge=1)
+    """Rounds; each but the first starts from the model that the one before has trained."""
+    spend: Literal["evenly", "at_once"] = "evenly"
+    """When labels beyond the probes are bought: an equal share a round, what is left over going to
+    the next, or as many as teach in the first."""
+    train_probes: Literal["last_round", "every_round"] = "last_round"
+    """Probes that are trained on no longer stand for the pool, and the next round is calibrated on
+    them: `last_round` waits until they have done their work."""
+
+
 class EvaluateConfig(Section):
     """Held-out accuracy, avg@k as the paper reports it."""
 
@@ -333,6 +346,7 @@ class Config(Section):
     refine: RefineConfig = RefineConfig()
     alarms: AlarmsConfig = AlarmsConfig()
     weak: WeakConfig = WeakConfig()
+    rounds: RoundsConfig = RoundsConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
     study: StudyConfig = StudyConfig()
 

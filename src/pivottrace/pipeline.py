@@ -8,8 +8,10 @@ from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 
+from pivottrace.core.rounds import round_steps
 from pivottrace.errors import ConfigError, LabelsNeeded
-from pivottrace.rundir import RunDir
+from pivottrace.rounds import current, every
+from pivottrace.rundir import RUN_WIDE, RunDir
 
 # Command, module, arguments. Modules are imported when their turn comes: most need torch.
 STEPS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
@@ -37,18 +39,18 @@ OUTPUTS: dict[str, tuple[str, ...]] = {
         "{}/calibration.parquet",
         "{}/ranking.parquet",
     ),
-    "triage": ("{}/triage.parquet", "{}/routes"),
+    "triage": ("{}/triage.parquet", "{}/flows.parquet", "{}/routes"),
     "label": ("labels.sqlite",),
     "train": ("{}/train/model", "{}/train/metrics.jsonl"),
-    "evaluate": ("{}/evaluation_before.parquet", "{}/evaluation_after.parquet"),
 }
 
 
 def run_all(run: RunDir, until: str | None = None) -> None:
-    """Run every stage up to and with `until`, then write the report.
+    """Run every stage of every round up to and with `until`, then write the report.
 
-    Without `until`, a run that is not to train ends with its route files: no label is bought that
-    nothing here would use, and there is no model to compare.
+    With `until` the round that the run is in is the last. Without `until`, a run that is not to
+    train ends with its route files: no label is bought that nothing here would use, and there is no
+    model to compare.
 
     Raises:
         LabelsNeeded: people have to give labels; the report so far has been written.
@@ -56,41 +58,68 @@ def run_all(run: RunDir, until: str | None = None) -> None:
     steps = _steps(run, until)
     with run.locked():
         try:
-            for name, _, arguments in steps:
-                run_step(run, name, *arguments)
+            for index, name, arguments in steps:
+                run_step(run.in_round(index), name, *arguments)
         except LabelsNeeded:
             write_report(run)
             raise
         write_report(run)
 
 
-def _steps(run: RunDir, until: str | None) -> list[tuple[str, str, tuple[str, ...]]]:
-    """The steps of this run, up to and with the last one of the stage `until`."""
+# A round, a stage, its arguments.
+Step = tuple[int, str, tuple[str, ...]]
+
+
+def _steps(run: RunDir, until: str | None) -> list[Step]:
+    """The steps of this run, up to and with the last one of the stage `until` in this round."""
     if until is not None and until not in STAGE_NAMES:
         raise ConfigError(f"--until {until}: not one of {', '.join(STAGE_NAMES)}")
-    enabled = run.config.train.enabled
-    if until == "train" and not enabled:
-        raise ConfigError(
-            "--until train: train.enabled is false, so nothing is trained. Set it to true, or stop "
-            "before with --until label"
-        )
-    steps = [step for step in STEPS if enabled or (step[0] != "train" and step[2] != ("after",))]
-    names = [name for name, _, _ in steps]
-    last = until or ("evaluate" if enabled else "triage")
-    return steps[: len(names) - names[::-1].index(last)]
+    if not run.config.train.enabled:
+        if until == "train":
+            raise ConfigError(
+                "--until train: train.enabled is false, so nothing is trained. Set it to true, or "
+                "stop before with --until label"
+            )
+        steps = [(0, *s) for s in _named() if s[0] != "train" and s[1] != ("after",)]
+        return _up_to(steps, until or "triage", 0)
+    rounds = range(run.config.rounds.num)
+    steps = [(index, *step) for index in rounds for step in _named() if _is_in(index, *step)]
+    steps += [(rounds[-1], *step) for step in _named() if step[1] == ("after",)]
+    here = rounds[-1] if until in (None, "evaluate") else current(run).round_index
+    return _up_to(steps, until or "evaluate", here)
+
+
+def _named() -> list[tuple[str, tuple[str, ...]]]:
+    return [(name, arguments) for name, _, arguments in STEPS]
+
+
+def _is_in(index: int, name: str, arguments: tuple[str, ...]) -> bool:
+    """Whether a round has this step; the second evaluation comes after them all."""
+    if arguments == ("after",):
+        return False
+    return index == 0 or name not in RUN_WIDE
+
+
+def _up_to(steps: list[Step], until: str, last_round: int) -> list[Step]:
+    """The steps up to and with the last one of a stage in a round."""
+    names = [name for index, name, _ in steps if index <= last_round]
+    return steps[: len(names) - names[::-1].index(until)]
 
 
 def unfinished(run: RunDir) -> list[str]:
-    """Stages that the whole run still has to do, in order."""
-    left = [name for name, _, args in _steps(run, None) if not is_finished(run, name, *args)]
+    """Stages that the whole run still has to do, each once, the next one first."""
+    steps = _steps(run, None)
+    left = [name for index, name, a in steps if not is_finished(run.in_round(index), name, *a)]
     return list(dict.fromkeys(left))
 
 
 def outputs(run: RunDir, stage: str) -> list[Path]:
     """What a stage has left in the run directory, as far as it is there."""
-    paths = [
-        run.path / name.format(run.round_path.relative_to(run.path)) for name in OUTPUTS[stage]
-    ]
+    if stage == "evaluate":
+        paths = [run.table_path(f"evaluation_{which}") for which in ("before", "after")]
+    else:
+        folder = run.round_path.relative_to(run.path)
+        paths = [run.path / name.format(folder) for name in OUTPUTS[stage]]
     return [path for path in paths if path.exists()]
 
 
@@ -101,7 +130,8 @@ def run_step(run: RunDir, name: str, *arguments: str) -> None:
         _refuse_several_processes(run, name)
     stage: Callable[..., None] = import_module(module).run
     if not is_finished(run, name, *arguments):
-        print(" ".join(("·", name, *arguments)), file=sys.stderr, flush=True)
+        place = (f"(round {run.round_index})",) if run.round_index else ()
+        print(" ".join(("·", name, *arguments, *place)), file=sys.stderr, flush=True)
     with run.timed(name):
         stage(run, *arguments)
     if name == "pool":
@@ -124,6 +154,8 @@ def _refuse_the_impossible(run: RunDir) -> None:
     from pivottrace.verifier import Verifier
 
     config, allowed = run.config, sources.allowed_labels(run)
+    if config.train.enabled:
+        round_steps(config.train.steps, config.rounds.num)
     sources.refuse_missing_answers(config, run.stage_facts("pool")["num_with_answer"], allowed)
     driving_estimator(config)
     with Verifier(config.answers.verifier, config.answers.timeout_s) as verifier:
@@ -132,12 +164,15 @@ def _refuse_the_impossible(run: RunDir) -> None:
 
 def is_finished(run: RunDir, name: str, which: str = "after") -> bool:
     """Whether a stage has nothing left to do; `which` is for the two halves of `evaluate`."""
-    facts, train = run.stage_facts(name), run.stage_facts("train")
+    facts = run.stage_facts(name)
     if name != "evaluate" or not facts or which in facts:
         return bool(facts)
     no_questions = not {"before", "after"} & facts.keys()
     # The second half waits for a trained model, if there is to be one.
-    trains = train.get("trained") if train else run.config.train.enabled
+    rounds = every(run)
+    trained = any(r.stage_facts("train").get("trained") for r in rounds)
+    waits = run.config.train.enabled and not all(r.is_done("train") for r in rounds)
+    trains = trained or waits
     return no_questions or (which == "after" and not trains)
 
 

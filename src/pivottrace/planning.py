@@ -70,6 +70,7 @@ def _num_probes(run: RunDir) -> int:
 def _calibrated(run: RunDir) -> list[dict[str, Any]]:
     """A row a budget, by the calibration; budgets below the probes already bought are those."""
     evidence_rows = run.read_table("evidence", made_by="calibrate").to_pylist()
+    num_labels = len(evidence_rows) + len(tables.earlier_labels(run))
     probes = tables.probe_evidence(evidence_rows)
     curve = tables.calibration_curve(run)
     scored = tables.scored_pool(run, evidence_rows)
@@ -80,7 +81,7 @@ def _calibrated(run: RunDir) -> list[dict[str, Any]]:
     for share in SHARES:
         routed = routing.route_pool(
             scored,
-            budget=max(0, int(share * size + 1e-9) - len(evidence_rows)),
+            budget=max(0, int(share * size + 1e-9) - num_labels),
             probes=probes,
             curve=curve,
             options=tables.triage_options(run.config),
@@ -92,7 +93,7 @@ def _calibrated(run: RunDir) -> list[dict[str, Any]]:
         expected = expectation(routed.result, routed.values.vote)
         results.append(routed.result)
         annotated = routed.result.route == ROUTES.index("annotate")
-        bought = len(evidence_rows) + int((annotated & (scored.probe < 0)).sum())
+        bought = num_labels + int((annotated & ~scored.evidence.labelled).sum())
         row: dict[str, Any] = {"budget": share, "labels": bought, **routed.result.counts()}
         row |= {"wrong_votes": _known(expected.wrong_votes), "learning": expected.learning}
         rows.append(row)
@@ -140,7 +141,7 @@ def _would_draw(run: RunDir, scores: np.ndarray, allowed: int) -> np.ndarray:
 
 def cost_model(run: RunDir) -> CostModel | None:
     """Rates that this run measured; None where it has no timings."""
-    seconds = run.seconds()
+    seconds = run.seconds(all_rounds=False)
     greedy = _lengths(run, "rollouts_greedy", prompts=True)
     sampled = _lengths(run, "rollouts_sampled")
     if not (seconds.get("rollout") and seconds.get("trace") and sampled["num"] and greedy["num"]):

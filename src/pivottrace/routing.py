@@ -35,7 +35,7 @@ class Scored:
 
     Attributes:
         scores: (Q,) uncertainty; NaN for a question that failed.
-        probe: (Q,) position among the labelled probes, -1 for what is no probe.
+        probe: (Q,) position among the labelled probes, -1 for what is no probe, labelled or not.
         evidence: votes, failures, and the probes' own correctness.
     """
 
@@ -61,7 +61,12 @@ class Routed:
     result: TriageResult
 
 
-def read_scored(paths: Sequence[Path], estimator: str, correctness: Mapping[str, float]) -> Scored:
+def read_scored(
+    paths: Sequence[Path],
+    estimator: str,
+    correctness: Mapping[str, float],
+    earlier: Mapping[str, float] | None = None,
+) -> Scored:
     """Read what decides on routes from the parts of a `scores` table.
 
     Args:
@@ -69,11 +74,13 @@ def read_scored(paths: Sequence[Path], estimator: str, correctness: Mapping[str,
         estimator: column of the driving score.
         correctness: share of right rollouts of each labelled probe, by question id, in the
             order of the probes.
+        earlier: the same of what was labelled in earlier rounds and is no probe.
 
     Raises:
         RunDirError: a part is torn, or has not all the columns.
     """
-    probes = pa.array(list(correctness), pa.string())
+    known = {**correctness, **(earlier or {})}
+    ids = pa.array(list(known), pa.string())
     parts: dict[str, list[np.ndarray]] = {}
     failures: list[pa.ChunkedArray] = []
     names = ["question_id", estimator, "vote_share", "vote_reason", "num_samples", "failure"]
@@ -84,23 +91,24 @@ def read_scored(paths: Sequence[Path], estimator: str, correctness: Mapping[str,
             "share": table["vote_share"],
             "abstained": pc.not_equal(table["vote_reason"], "ok"),
             "samples": table["num_samples"],
-            "probe": pc.fill_null(pc.index_in(table["question_id"], value_set=probes), -1),
+            "label": pc.fill_null(pc.index_in(table["question_id"], value_set=ids), -1),
         }
         for name, column in found.items():
             parts.setdefault(name, []).append(column.to_numpy())
         failures.append(table["failure"])
     columns = {name: _joined(parts, name) for name in list(parts)}
     codes, failed = _failure_codes(failures)
-    own = np.array([*correctness.values(), np.nan])
+    own, label = np.array([*known.values(), np.nan]), columns["label"]
     return Scored(
         scores=np.where(codes > 0, np.nan, columns["score"].astype(np.float64, copy=False)),
-        probe=columns["probe"],
+        probe=np.where(label < len(correctness), label, -1) if earlier else label,
         evidence=QuestionEvidence(
             vote_share=np.where(columns["abstained"], np.nan, columns["share"]),
             vote_abstained=columns["abstained"],
             num_samples=columns["samples"],
-            labelled=columns["probe"] >= 0,
-            correctness=own[columns["probe"]],
+            labelled=label >= 0,
+            earlier=label >= len(correctness),
+            correctness=own[label],
             failure_code=codes,
             failure_names=failed,
         ),

@@ -5,7 +5,7 @@
     timings.jsonl        seconds a stage (never inside a result table, so that results repeat)
     pool.parquet         questions; evaluation.parquet, held-out questions
     labels.sqlite        true answers that were paid for
-    rounds/00/           one pass of rollouts, signals, scores, triage and training
+    rounds/00, 01 …      one pass of rollouts, signals, scores, triage and training each
     report.html
 
 A table is written beside its place and renamed into it, so it is either whole or absent. Long
@@ -46,6 +46,8 @@ KEPT: dict[str, str] = {
     "evaluation_after": "evaluate",
 }
 RECORDED_VERSIONS = ("pivottrace", "torch", "transformers", "trl", "pyarrow", "math-verify")
+# Done once for all rounds; their records stand with those of the first.
+RUN_WIDE = ("pool", "evaluate")
 # Another version of these may change what comes out.
 DECISIVE_VERSIONS = ("pivottrace", "torch", "transformers", "trl")
 
@@ -86,6 +88,10 @@ class RunDir:
         # A run directory may have been moved: where it lies is where it is.
         return cls(path, config.model_copy(update={"output": path}))
 
+    def in_round(self, index: int) -> RunDir:
+        """The same run, seen in one of its rounds: what stages read, write and record is its."""
+        return self if index == self.round_index else RunDir(self.path, self.config, index)
+
     @property
     def round_path(self) -> Path:
         """The current round's folder."""
@@ -94,9 +100,17 @@ class RunDir:
     # Tables -----------------------------------------------------------------------------------
 
     def table_path(self, name: str) -> Path:
-        """`pool` and `evaluation` belong to the run, every other table to the round."""
-        folder = self.path if name in ("pool", "evaluation") else self.round_path
+        """`pool` and `evaluation` belong to the run, every other table to a round."""
+        folder = self.path if name in ("pool", "evaluation") else self._folder(name)
         return folder / f"{name}.parquet"
+
+    def _folder(self, name: str) -> Path:
+        """This round's folder, but for evaluation: before the first round, and after the last."""
+        if name == "evaluation_before":
+            return self.in_round(0).round_path
+        if name == "evaluation_after":
+            return self.in_round(self.config.rounds.num - 1).round_path
+        return self.round_path
 
     def write_table(self, name: str, table: pa.Table) -> Path:
         """Write a whole table at once, atomically."""
@@ -120,7 +134,7 @@ class RunDir:
 
     def part_path(self, name: str, index: int) -> Path:
         """Where part `index` of a table in parts lies."""
-        return self.round_path / name / f"part-{index:05d}.parquet"
+        return self._folder(name) / name / f"part-{index:05d}.parquet"
 
     def has_part(self, name: str, index: int) -> bool:
         """Whether a part is there and whole; a torn one is removed so that it is made again."""
@@ -165,7 +179,7 @@ class RunDir:
 
     def refuse_torn_tables(self) -> None:
         """Look at the end of every whole table, where a cut shows. Raises RunDirError."""
-        for folder in (self.path, self.round_path):
+        for folder in (self.path, *sorted((self.path / "rounds").glob("[0-9]*"))):
             for path in sorted(folder.glob("*.parquet")):
                 with _torn(path):
                     pq.read_metadata(path)
@@ -212,12 +226,15 @@ class RunDir:
 
     @property
     def _stages(self) -> dict[str, dict[str, Any]]:
-        """The records of this round's stages, finished or not."""
-        return self.manifest.get("rounds", {}).get(str(self.round_index), {})
+        """The records of this round's stages and of those of the whole run, finished or not."""
+        rounds = self.manifest.get("rounds", {})
+        stages: dict[str, dict[str, Any]] = dict(rounds.get(str(self.round_index), {}))
+        first = rounds.get("0", {})
+        return stages | {name: first[name] for name in RUN_WIDE if name in first}
 
     def _record(self, stage: str, **facts: Any) -> None:
         rounds = self.manifest.get("rounds", {})
-        stages = rounds.setdefault(str(self.round_index), {})
+        stages = rounds.setdefault("0" if stage in RUN_WIDE else str(self.round_index), {})
         stages[stage] = {"settings": settings_of(stage, self.config), **facts}
         self.update_manifest(rounds=rounds)
 
@@ -265,8 +282,11 @@ class RunDir:
             yield
 
     def _refuse_changed_settings(self) -> None:
-        used = {stage: facts["settings"] for stage, facts in self._stages.items()}
-        changed = changed_settings(used, self.config)
+        # Rounds that recorded the same settings say so once.
+        changed: dict[str, None] = {}
+        for stages in self.manifest.get("rounds", {}).values():
+            used = {stage: facts["settings"] for stage, facts in stages.items()}
+            changed |= dict.fromkeys(changed_settings(used, self.config))
         if changed:
             raise ConfigError(
                 f"{self.path} was made with other settings:\n  "
@@ -287,27 +307,31 @@ class RunDir:
             yield
         finally:
             row = {"stage": stage, "seconds": round(time.monotonic() - started, 3)}
+            if self.round_index:
+                row["round"] = self.round_index
             line = json.dumps(row if part is None else row | {"part": part})
             # A time that cannot be noted must not hide why the stage failed, nor fail it.
             with suppress(OSError), (self.path / "timings.jsonl").open("a") as file:
                 file.write(line + "\n")
 
-    def seconds(self) -> dict[str, float]:
+    def seconds(self, all_rounds: bool = True) -> dict[str, float]:
         """Seconds spent on each stage, over all attempts; lines torn by a kill are left out."""
-        return {stage: took for (stage, part), took in self._seconds().items() if part is None}
+        totals = self._seconds(all_rounds)
+        return {stage: took for (stage, part), took in totals.items() if part is None}
 
     def part_seconds(self, stage: str) -> dict[str, float]:
         """Seconds spent on each timed part of a stage, over all attempts."""
         return {p: took for (of, p), took in self._seconds().items() if of == stage and p}
 
-    def _seconds(self) -> dict[tuple[str, str | None], float]:
+    def _seconds(self, all_rounds: bool = True) -> dict[tuple[str, str | None], float]:
         path = self.path / "timings.jsonl"
         totals: dict[tuple[str, str | None], float] = {}
         for line in path.read_text().splitlines() if path.is_file() else []:
             with suppress(json.JSONDecodeError):
                 row = json.loads(line)
                 key = (row["stage"], row.get("part"))
-                totals[key] = totals.get(key, 0.0) + row["seconds"]
+                if all_rounds or row.get("round", 0) == self.round_index:
+                    totals[key] = totals.get(key, 0.0) + row["seconds"]
         return totals
 
 

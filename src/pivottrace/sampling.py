@@ -1,7 +1,8 @@
 """The pool's questions put to the model, part by part, for the stages that ask for responses.
 
-A part is a run of `part_size` questions in pool order. Its samples are seeded by (run seed, kind,
-part index), so that a part made again after a kill is the same, and no two kinds share samples.
+A part is a run of `part_size` questions in pool order. Its samples are seeded by (round's seed,
+kind, part index), so that a part made again after a kill is the same, and no two kinds or rounds
+share samples.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import pyarrow as pa
 from pivottrace.core.answers import extract_answer
 from pivottrace.ingest import format_prompt
 from pivottrace.progress import progress
+from pivottrace.rounds import round_seed, start_model
 from pivottrace.rundir import RunDir, part_seed, run_parts
 from pivottrace.types import ROLLOUTS
 
@@ -44,7 +46,7 @@ class Sampler:
         from pivottrace.backends.identity import refuse_another_model
 
         self._run, self._generate = run, hf.generate
-        self._model, self._tokenizer = hf.load_model(run.config.model)
+        self._model, self._tokenizer = hf.load_model(start_model(run))
         self.facts = refuse_another_model(run, self._model, self._tokenizer) | {
             "chat_template": self._tokenizer.chat_template is not None,
             "dtype": str(self._model.dtype).removeprefix("torch."),
@@ -94,7 +96,7 @@ class Sampler:
             )
 
     def _make(self, kind: str, num_samples: int, index: int) -> pa.Table:
-        settings, seed = self._run.config.rollouts, self._run.config.seed
+        settings, seed = self._run.config.rollouts, round_seed(self._run)
         start = index * settings.part_size
         chosen = range(start, min(start + settings.part_size, self.num_questions))
         fits = [i for i in chosen if self._unfit[i] is None]

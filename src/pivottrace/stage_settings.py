@@ -40,11 +40,14 @@ STAGE_SETTINGS: dict[str, tuple[str, ...]] = {
         "labels.source",
         "calibrate",
     ),
-    "triage": ("labels.budget", "calibrate.window", "calibrate.level", "triage"),
+    "triage": (
+        "labels.budget", "calibrate.window", "calibrate.level", "triage", "rounds.num",
+        "rounds.spend",
+    ),
     "label": ("labels",),
     "train": (
         "seed", *_MODEL, *_PROMPT, "answers", "rollouts.stop", "labels.partial", "train", "weak",
-        "refine", "alarms",
+        "refine", "alarms", "rounds.num", "rounds.train_probes",
     ),
     "evaluate": (
         "seed",
@@ -79,8 +82,11 @@ def changed_settings(used: Mapping[str, Mapping[str, Any]], config: Config) -> l
     """
     values = config.model_dump(mode="json")
     stages: dict[str, list[str]] = {}
+    first = Config().model_dump(mode="json")
     for stage, settings in used.items():
-        for key, was in settings.items():
+        # What an older version did not have as a setting was as its default is now.
+        unknown = {key: _at(first, key) for key in STAGE_SETTINGS[stage] if key not in settings}
+        for key, was in {**unknown, **settings}.items():
             for name, old, new in _differences(key, was, _at(values, key)):
                 if _is_read(stage, name):
                     stages.setdefault(f"{name}: was {old!r}, now {new!r}", []).append(stage)

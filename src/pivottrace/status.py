@@ -10,6 +10,7 @@ from typing import Any
 from pivottrace.annotate import sources
 from pivottrace.core.combine import MIN_PROBES
 from pivottrace.pipeline import STAGE_NAMES, is_finished, outputs, unfinished
+from pivottrace.rounds import current, every, start_model
 from pivottrace.rundir import RunDir
 from pivottrace.tables import driving_estimator
 
@@ -23,8 +24,10 @@ def describe(run: RunDir) -> Iterator[str]:
         RunDirError: the manifest or a table is torn.
     """
     run.refuse_torn_tables()
-    seconds, left = run.seconds(), unfinished(run)
-    yield f"run {run.path}, round {run.round_index}"
+    run = current(run)
+    seconds, left, num_rounds = run.seconds(), unfinished(run), len(every(run))
+    of = f" (the first is 0) of {num_rounds}" if num_rounds > 1 else ""
+    yield f"run {run.path}, round {run.round_index}{of}"
     for name in STAGE_NAMES:
         done = is_finished(run, name)
         state = "done" if done else "to do" if name in left else "off"
@@ -32,10 +35,7 @@ def describe(run: RunDir) -> Iterator[str]:
         detail = "" if done else ", ".join(part for part in parts if not part.startswith("0 "))
         took = f"{seconds[name]:8.1f} s" if name in seconds else " " * 10
         yield f"  {state:<6}{name:<10}{took}  {detail}".rstrip()
-    triage = run.stage_facts("triage")
-    if triage:
-        counts = ", ".join(f"{route} {n}" for route, n in triage["counts"].items())
-        yield f"routes: {counts}"
+    yield from _route_lines(run)
     if run.is_done("pool"):
         used, allowed = len(sources.bought(run)), sources.allowed_labels(run)
         yield f"labels: {used} of {allowed} allowed"
@@ -43,9 +43,26 @@ def describe(run: RunDir) -> Iterator[str]:
     yield next_line(run, f"pivottrace report {quoted(run.path)}")
 
 
+def _route_lines(run: RunDir) -> Iterator[str]:
+    """The routes, where there are several rounds of each, with the moves between them."""
+    rounds = every(run)
+    for each in rounds:
+        triage = each.stage_facts("triage")
+        if not triage:
+            continue
+        where = f" in round {each.round_index}" if len(rounds) > 1 else ""
+        yield f"routes{where}: {_counted(triage['counts'])}"
+        if triage.get("moves"):
+            yield f"moves since round {each.round_index - 1}: {_counted(triage['moves'])}"
+
+
+def _counted(counts: dict[str, int]) -> str:
+    return ", ".join(f"{name.replace('_', ' ')} {n}" for name, n in counts.items())
+
+
 def next_line(run: RunDir, at_the_end: str) -> str:
     """What to do next to get on with the whole run; `at_the_end`, where nothing is left to do."""
-    waiting = sources.waiting_file(run)
+    waiting = sources.waiting_file(current(run))
     if waiting is not None:
         place, file = quoted(run.path), quoted(waiting)
         return f"next: fill in `answer` in {file}, then: pivottrace label import {place} {file}"
@@ -145,7 +162,7 @@ def summary_lines(run: RunDir, summary: dict[str, Any]) -> Iterator[str]:
     yield f"seconds          {seconds}"
     files = {
         "route files": run.round_path / "routes",
-        "trained model": run.round_path / "train" / "model",
+        "trained model": Path(start_model(run.in_round(run.config.rounds.num)).path),
         "report": Path(summary["report"]),
     }
     yield from (f"{name:<17}{path}" for name, path in files.items() if path.exists())

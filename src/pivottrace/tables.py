@@ -85,9 +85,23 @@ def score_files(run: RunDir) -> list[Path]:
 def scored_pool(run: RunDir, probes: list[dict[str, Any]]) -> Scored:
     """The scored pool as arrays; `probes` are the rows of `evidence`."""
     correctness = {row["question_id"]: row["num_correct"] / row["num_samples"] for row in probes}
-    scored = read_scored(score_files(run), driving_estimator(run.config), correctness)
+    earlier = {
+        row["question_id"]: row["num_correct"] / row["num_samples"] for row in earlier_labels(run)
+    }
+    scored = read_scored(score_files(run), driving_estimator(run.config), correctness, earlier)
     combined = _combined_scores(run)
     return scored if combined is None else replace(scored, scores=combined)
+
+
+def earlier_labels(run: RunDir) -> list[dict[str, Any]]:
+    """Labels that earlier rounds bought beside the probes, rows of `labelled`; none in the first.
+
+    Fixed at calibration, so that a triage that is killed and begun again knows the same labels.
+    """
+    if run.round_index == 0:
+        return []
+    rows: list[dict[str, Any]] = run.read_table("labelled", made_by="calibrate").to_pylist()
+    return rows
 
 
 def calibration_curve(run: RunDir) -> CalibrationCurve | None:

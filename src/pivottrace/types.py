@@ -103,6 +103,26 @@ EVIDENCE = pa.schema(
     ]
 )
 
+LABELLED = pa.schema(  # after the first round: labels bought before it, without the probes
+    [
+        ("question_id", pa.string()),
+        ("purpose", pa.string()),  # probe (one that has no score now) | annotation
+        ("num_correct", pa.int32()),  # of this round's sampled rollouts
+        ("num_samples", pa.int32()),
+    ]
+)
+
+FLOWS = pa.schema(  # after the first round: what became of the routes of the round before
+    [
+        ("from_route", pa.string()),
+        ("from_reason", pa.string()),
+        ("to_route", pa.string()),
+        ("to_reason", pa.string()),
+        ("move", pa.string()),  # what that means, see core/flows.py
+        ("count", pa.int64()),  # questions
+    ]
+)
+
 RANKING = pa.schema(  # only where a combination ranks the pool
     [
         ("question_id", pa.string()),

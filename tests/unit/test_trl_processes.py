@@ -17,8 +17,8 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 @pytest.mark.slow
 def test_two_processes_train_as_one(start, tokenizer, tmp_path):
     both, alone = tmp_path / "both", tmp_path / "alone"
-    # Without GPUs `accelerate launch` starts one process only, unless there is MPI; torchrun is what
-    # it runs where there are some.
+    # Without GPUs `accelerate launch` starts one process only, unless there is MPI; torchrun is
+    # what it runs where there are some.
     command = [
         sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2",
         two_processes.__file__, str(both),

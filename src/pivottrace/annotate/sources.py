@@ -131,9 +131,17 @@ def by_value(triage: pa.Table) -> pa.Table:
 
 
 def to_annotate(run: RunDir) -> list[str]:
-    """Questions of the annotate route, labelled probes among them, in order of value."""
+    """Questions of the annotate route, labelled probes among them, in order of value.
+
+    After the first round without what had a label before: nobody is asked for that again.
+    """
     triage = run.read_table("triage", made_by="triage")
-    return by_value(triage.filter(pc.field("route") == "annotate"))["question_id"].to_pylist()
+    rows = triage.filter(pc.field("route") == "annotate")
+    if run.round_index:
+        earlier = run.read_table("labelled", made_by="calibrate")["question_id"]
+        rows = rows.filter(~pc.field("is_probe") & ~pc.field("question_id").isin(earlier))
+    chosen: list[str] = by_value(rows)["question_id"].to_pylist()
+    return chosen
 
 
 def obtain(run: RunDir, question_ids: Sequence[str], purpose: Purpose) -> dict[str, str]:
@@ -248,7 +256,10 @@ def waiting_file(run: RunDir) -> Path | None:
 
 def _request_file(run: RunDir, purpose: Purpose) -> Path:
     second = purpose == "probe" and _second_probes(run)
-    return run.path / (MORE_PROBES if second else FILES[purpose])
+    name = MORE_PROBES if second else FILES[purpose]
+    if run.round_index:  # the first round's file has answers in it by then
+        name = name.replace(".csv", f"_{run.round_index:02d}.csv")
+    return run.path / name
 
 
 def _second_probes(run: RunDir) -> list[str]:

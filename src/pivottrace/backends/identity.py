@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from pivottrace.errors import RunDirError
+from pivottrace.rounds import start_model
 from pivottrace.rundir import RunDir
 
 
@@ -27,7 +28,7 @@ def refuse_another_model(run: RunDir, model: Any, tokenizer: Any) -> dict[str, s
     changed = [names[key] for key, digest in now.items() if was.get(key, digest) != digest]
     if changed:
         raise RunDirError(
-            f"{run.config.model.path}: the model is not the one that the rollouts of {run.path} "
+            f"{start_model(run).path}: the model is not the one that the rollouts of {run.path} "
             f"came from: other {' and '.join(changed)}. Put the old one back (for a Hub id, set "
             f"model.revision from the start), or give another output directory (--output)."
         )

@@ -8,6 +8,7 @@ import shutil
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ from pivottrace.backends.trl_checkpoints import (
     latest_checkpoint,
     load_state,
 )
-from pivottrace.backends.trl_config import grpo_arguments, training_order
+from pivottrace.backends.trl_config import grpo_arguments, learning_rate_factor, training_order
 from pivottrace.backends.trl_rules import ALARMS, AlarmWatcher
 from pivottrace.backends.trl_state import (
     LEARNING_CURVE,
@@ -64,6 +65,7 @@ def train_grpo(
     output: Path,
     *,
     seed: int = 0,
+    schedule: tuple[int, int] | None = None,
     chat_template_args: dict[str, Any] | None = None,
     stop: tuple[str, ...] = (),
     evaluate: Evaluate | None = None,
@@ -91,6 +93,8 @@ def train_grpo(
         output: The folder, made if need be.
         seed: Order of rows and sampling. On one machine's CPU the same seed gives the same weights,
             interrupted or not.
+        schedule: Where this training stands in a longer one, whose learning rate it continues:
+            steps before it, and steps in all. It warms up as its optimizer starts anew.
         chat_template_args: As in `[pool]`, for the same prompt tokens as `render_prompt`.
         stop: Strings that end a response.
         evaluate: Takes the model, in eval mode, and gives the numbers of a point of the learning
@@ -122,6 +126,10 @@ def train_grpo(
     arguments = grpo_arguments(config, checkpoints, model, seed, chat_template_args or {})
     settings = config.model_dump(mode="json", exclude=FREE)
     settings |= {"seed": seed, "rows": rows_digest(rows)}
+    if schedule in (None, (0, config.steps)):
+        schedule = None  # the whole of it: as transformers has it
+    else:
+        settings["schedule_of"] = schedule
     with arguments.main_process_first(local=False):
         is_main = arguments.process_index == 0
         checkpoint, step = take_up(output, settings, cut_lines=is_main)
@@ -155,6 +163,7 @@ def train_grpo(
             callbacks=callbacks,
             rules=tuple(rules.values()),
             stop=stop,
+            learning_rate_at=schedule and partial(learning_rate_factor, config, *schedule),
         )
         # Without a bar Trainer prints each step's metrics; `on_log` is our progress.
         trainer.remove_callback(PrinterCallback)

@@ -164,6 +164,26 @@ def batch_layout(
     return batch_size, accumulation
 
 
+def learning_rate_factor(config: TrainConfig, before: int, total: int, step: int) -> float:
+    """The learning rate's share in [0, 1] in one of several trainings that share a schedule.
+
+    It rises over the first `warmup_steps` of each, because each has a new optimizer whose first
+    steps are as large as its later ones; `linear` falls over all of them together. With nothing
+    before and nothing after it, it is what transformers' schedules of these names give.
+
+    Args:
+        config: Of this training.
+        before: Steps that the earlier ones took.
+        total: Steps of all of them.
+        step: Of this training, from 0.
+    """
+    rise = min(1.0, step / config.warmup_steps) if config.warmup_steps else 1.0
+    if config.schedule == "constant":
+        return rise
+    falling = (total - before - step) / max(1, total - config.warmup_steps)
+    return rise * min(1.0, max(0.0, falling))
+
+
 def training_order(num_rows: int, num_steps: int, questions_per_step: int, seed: int) -> list[int]:
     """Which row each place of each step takes: one seeded shuffle of all rows after another.
 

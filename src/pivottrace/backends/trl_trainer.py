@@ -11,7 +11,7 @@ pass.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from math import prod
 from typing import Any
 
@@ -49,6 +49,7 @@ class WeightedGRPOTrainer(GRPOTrainer):
             step's rewards were computed.
         stop: Strings that end a response. Tokens after the first one are cut before rewards and
             loss, because TRL gives the model's `generate` no tokenizer to find them with.
+        learning_rate_at: The learning rate's share by step; the arguments' own schedule when None.
         *args: As TRL's.
         **kwargs: As TRL's.
 
@@ -57,12 +58,14 @@ class WeightedGRPOTrainer(GRPOTrainer):
     """
 
     _buffered_inputs: Any  # TRL's: the micro-batches of the step at hand
+    lr_scheduler: Any  # transformers'
 
     def __init__(
         self,
         *args: Any,
         rules: Collection[Rule] = (),
         stop: tuple[str, ...] = (),
+        learning_rate_at: Callable[[int], float] | None = None,
         **kwargs: Any,
     ) -> None:
         missing = [name for name in OVERRIDDEN if not hasattr(GRPOTrainer, name)]
@@ -73,7 +76,18 @@ class WeightedGRPOTrainer(GRPOTrainer):
             )
         self._rules = rules
         self._stop = stop
+        self._learning_rate_at = learning_rate_at
         super().__init__(*args, **kwargs)
+
+    def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
+        """As transformers', or the schedule that was given; both are in its checkpoints."""
+        if self._learning_rate_at is None:
+            return super().create_scheduler(num_training_steps, optimizer)
+        if self.lr_scheduler is None:
+            self.lr_scheduler = torch.optim.lr_scheduler.LambdaLR(
+                self.optimizer if optimizer is None else optimizer, self._learning_rate_at
+            )
+        return self.lr_scheduler
 
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
         # One row of `inputs` a completion of this process, in the order of the local advantages.

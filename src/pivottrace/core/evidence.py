@@ -22,6 +22,7 @@ class QuestionEvidence:
         vote_abstained: (Q,) bool, samples exist and no answer won.
         num_samples: (Q,) stored samples G behind vote_share; 0 or 1 if not known.
         labelled: (Q,) bool, the true answer is known and paid for (probes, earlier rounds).
+        earlier: (Q,) bool, labelled and no probe: an earlier round bought it.
         correctness: (Q,) share of the question's own samples that are right, where labelled;
             NaN if unknown.
         failure_code: (Q,) int, 0 for a sound question, else 1 + position in `failure_names`.
@@ -32,6 +33,7 @@ class QuestionEvidence:
     vote_abstained: npt.NDArray[np.bool_] = field(default_factory=lambda: np.empty(0, np.bool_))
     num_samples: npt.NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
     labelled: npt.NDArray[np.bool_] = field(default_factory=lambda: np.empty(0, np.bool_))
+    earlier: npt.NDArray[np.bool_] = field(default_factory=lambda: np.empty(0, np.bool_))
     correctness: npt.NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
     failure_code: npt.NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
     failure_names: tuple[str, ...] = ()
@@ -43,7 +45,8 @@ class QuestionEvidence:
             DataError: an array is not (Q,), a share is outside [0, 1] or a failure has no name.
         """
         unknown = {"vote_share": np.nan, "correctness": np.nan, "num_samples": 0,
-                   "vote_abstained": False, "labelled": False, "failure_code": 0}  # fmt: skip
+                   "vote_abstained": False, "labelled": False, "earlier": False,
+                   "failure_code": 0}  # fmt: skip
         arrays = {}
         for name, fill in unknown.items():
             given = getattr(self, name)

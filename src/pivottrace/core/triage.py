@@ -149,10 +149,14 @@ class _Board:
 def _route_known(board: _Board, evidence: QuestionEvidence, options: TriageOptions) -> None:
     """Labelled questions: their own rollouts decide; unknown correctness counts as informative."""
     labelled, correctness = evidence.labelled, evidence.correctness
-    board.put(labelled & (correctness >= 1.0), Route.DISCARD, Reason.PROBE_MASTERED)
+    probe, earlier = labelled & ~evidence.earlier, labelled & evidence.earlier
+    board.put(probe & (correctness >= 1.0), Route.DISCARD, Reason.PROBE_MASTERED)
+    board.put(earlier & (correctness >= 1.0), Route.DISCARD, Reason.LABELLED_MASTERED)
     if options.hopeless == "drop":
-        board.put(labelled & (correctness <= 0.0), Route.DISCARD, Reason.PROBE_HOPELESS)
-    board.put(labelled, Route.ANNOTATE, Reason.ANNOTATE_PROBE)
+        board.put(probe & (correctness <= 0.0), Route.DISCARD, Reason.PROBE_HOPELESS)
+        board.put(earlier & (correctness <= 0.0), Route.DISCARD, Reason.LABELLED_HOPELESS)
+    board.put(probe, Route.ANNOTATE, Reason.ANNOTATE_PROBE)
+    board.put(earlier, Route.ANNOTATE, Reason.ANNOTATE_LABELLED)
 
 
 def _route_by_gain(

@@ -18,8 +18,9 @@ __all__ = ["build_report", "summary"]
 def build_report(run: RunDir, decode: Callable[[list[int]], str] | None = None) -> Path:
     """Write `<run>/report.html` of whatever the run has so far, and return its path.
 
-    The same run directory gives the same bytes. Sections whose tables are missing say which
-    command makes them.
+    It shows the last round that has routed its questions, whatever round `run` is in, and how they
+    moved between routes from round to round. The same run directory gives the same bytes. Sections
+    whose tables are missing say which command makes them.
 
     Args:
         run: The run, at any stage.
@@ -31,8 +32,9 @@ def build_report(run: RunDir, decode: Callable[[list[int]], str] | None = None) 
         RunDirError: The report cannot be written, or a table of the run is torn.
     """
     from pivottrace.report.render import render_report
+    from pivottrace.rounds import latest
 
-    return render_report(run, decode)
+    return render_report(latest(run, "triage"), decode)
 
 
 def summary(run: RunDir) -> dict[str, Any]:

@@ -18,6 +18,8 @@ import pyarrow as pa
 from pivottrace.annotate import sources
 from pivottrace.annotate.store import Label
 from pivottrace.config import Config
+from pivottrace.core.flows import Flow
+from pivottrace.rounds import every, steps_before
 from pivottrace.rundir import RunDir, read_parquet
 
 VERSIONED = ("pivottrace", "torch", "transformers", "trl", "numpy", "pyarrow", "math-verify")
@@ -159,11 +161,25 @@ def changed_settings(config: Config) -> list[Setting]:
 
 
 def training(run: RunDir) -> Training:
-    """The lines that training logged so far."""
-    folder = run.round_path / "train"
-    return Training(
-        _json_lines(folder / "metrics.jsonl"), _json_lines(folder / "learning_curve.jsonl")
-    )
+    """The lines that training logged so far, round after round, steps counted over all of them."""
+    logs: dict[str, dict[int, dict[str, Any]]] = {"metrics": {}, "learning_curve": {}}
+    for each in every(run):
+        before = steps_before(each)
+        for name, rows in logs.items():
+            # A round begins with the model that the one before ended with: one point of the curve.
+            for row in _json_lines(each.round_path / "train" / f"{name}.jsonl"):
+                rows.setdefault(before + row["step"], row | {"step": before + row["step"]})
+    return Training(*(list(rows.values()) for rows in logs.values()))
+
+
+def flows(run: RunDir) -> list[tuple[int, list[Flow]]]:
+    """The flows into each round that has been routed after another, by its index."""
+    found = [(each.round_index, table(each, "flows")) for each in every(run)]
+    return [
+        (index, [Flow(**row) for row in rows.to_pylist()])
+        for index, rows in found
+        if rows is not None and index <= run.round_index
+    ]
 
 
 def failures(run: RunDir, num_ids: int = 5) -> list[Failure]:

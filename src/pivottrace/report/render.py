@@ -15,6 +15,7 @@ from markupsafe import Markup
 from pivottrace import tables
 from pivottrace.annotate import sources
 from pivottrace.config import EMBEDDED_MODEL, dump_config
+from pivottrace.core.flows import Move, count_moves, route_matrix
 from pivottrace.core.routes import ROUTES
 from pivottrace.estimators import ESTIMATORS
 from pivottrace.pipeline import unfinished
@@ -26,8 +27,10 @@ from pivottrace.report.figures import (
     routes_figure,
     training_figure,
 )
+from pivottrace.report.flows_figure import flows_figure
 from pivottrace.report.statistics import RankCorrelation, rank_correlations
 from pivottrace.report.texts import MAX_CONFIG_CHARS, Decode, clean, cut, field
+from pivottrace.rounds import current, latest
 from pivottrace.rundir import RunDir, write_text
 
 # Fewer probes than this and an estimator's place among the others says next to nothing.
@@ -61,6 +64,7 @@ def _environment() -> Environment:
         "points": lambda share: _signed(100 * share, 1),
         "route_note": wording.ROUTE_MEANING.__getitem__,
         "reason_note": wording.reason_meaning,
+        "move_note": wording.MOVE_MEANING.__getitem__,
         "failure_note": lambda code: wording.FAILURE_MEANING.get(code, ""),
         "estimator": lambda name: wording.ESTIMATOR_NAMES.get(name, name),
     }
@@ -69,7 +73,7 @@ def _environment() -> Environment:
 
 def _context(run: RunDir, decode: Decode | None) -> dict[str, Any]:
     """Everything that the template names; a section without its tables is None."""
-    head, waiting = collect.headline(run), sources.waiting_file(run)
+    head, waiting = collect.headline(run), sources.waiting_file(current(run))
     return {
         "name": run.path.name,
         "path": _argument(run.path),
@@ -80,6 +84,7 @@ def _context(run: RunDir, decode: Decode | None) -> dict[str, Any]:
         "hopeless_model": _answers_nothing(run),
         "asked": _asked(run),
         "routes": _routes(run),
+        "flows": _flows(run),
         "calibration": _calibration(run),
         "ranking": _ranking(run),
         "spent": collect.spending(run),
@@ -154,6 +159,24 @@ def _routes(run: RunDir) -> dict[str, Any] | None:
             route: [(r[1], n) for r, n in reasons.most_common() if r[0] == route]
             for route in ROUTES
         },
+    }
+
+
+def _flows(run: RunDir) -> dict[str, Any] | None:
+    """How questions moved between the rounds; None where there is one round, or one so far."""
+    flows = collect.flows(run)
+    if not flows:
+        return None
+    moves = [count_moves(between) for _, between in flows]
+    seen = [move for move in Move if any(move in counts for counts in moves)]
+    picture = flows_figure([route_matrix(between) for _, between in flows])
+    return {
+        "figure": Markup(picture),
+        "rounds": [index for index, _ in flows],
+        "moves": [(move, [counts.get(move, 0) for counts in moves]) for move in seen],
+        "reasons": [
+            (index, flow) for index, between in flows for flow in between if flow.move != "stayed"
+        ],
     }
 
 
@@ -246,7 +269,7 @@ def _training(run: RunDir) -> dict[str, Any] | None:
     figure = training_figure(logs.metrics, curve, ends)
     facts = {
         name.removeprefix("num_").replace("_", " "): _plain(value)
-        for name, value in sorted(run.stage_facts("train").items())
+        for name, value in sorted(latest(run, "train").stage_facts("train").items())
         if name != "settings"
     }
     if figure is None and not facts:

@@ -15,6 +15,8 @@ REASON_MEANING = {
     "nothing_to_learn": "the sampled answers agree so far that no label could teach",
     "probe_mastered": "a probe that all rollouts got right",
     "probe_hopeless": "a probe that no rollout got right",
+    "labelled_mastered": "labelled in an earlier round, and all rollouts get it right by now",
+    "labelled_hopeless": "labelled in an earlier round, and no rollout gets it right",
     "fraction_lowest": "in the lowest fraction of the ranking",
     "weak_vote_reliable": "votes as safe as this one are proven reliable",
     "weak_fraction_middle": "in the middle fraction of the ranking",
@@ -22,6 +24,7 @@ REASON_MEANING = {
     "annotate_hopeless": "labels were left over for questions that are almost never right",
     "annotate_fraction_highest": "in the highest fraction of the ranking",
     "annotate_probe": "a probe with right and wrong rollouts; its label is paid for",
+    "annotate_labelled": "labelled in an earlier round, with right and wrong rollouts still",
     "defer_budget": "worth a label, but the budget is spent",
     "defer_vote_unreliable": (
         "votes as risky as this one are not proven reliable, and no label is left"
@@ -30,6 +33,18 @@ REASON_MEANING = {
     "defer_no_vote": "no answer won the vote, and no label is left",
     "defer_no_curve": "no probe was labelled, so nothing is known of this rank",
     "failed_no_score": "the question has no score",
+}
+
+MOVE_MEANING = {
+    "forgotten": "dropped with nothing left to learn, and back among what is worth training on",
+    "in_reach": "dropped as hopeless, and the model has begun to get such questions right",
+    "promoted": "trained on its own vote, and given a true answer now",
+    "vote_lost": "trained on its own vote, which is no longer safe, and no label was left",
+    "taken_up": "put off, and trained on now",
+    "learned": "trained on or put off, and nothing is left to learn",
+    "given_up": "trained on or put off, and the model is almost never right",
+    "out_of_use": "trained on, and put off now for another reason",
+    "stayed": "on the same route as before",
 }
 
 ESTIMATOR_NAMES = {

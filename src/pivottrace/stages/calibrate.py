@@ -16,12 +16,14 @@ from pivottrace.core.calibrate import CurveValues, ProbeEvidence, calibrate
 from pivottrace.core.probes import draw_probes, rank_fractions
 from pivottrace.core.routes import TriageOptions
 from pivottrace.rundir import RunDir
-from pivottrace.types import CALIBRATION, EVIDENCE, PROBES
+from pivottrace.types import CALIBRATION, EVIDENCE, LABELLED, PROBES
 from pivottrace.verifier import Verifier
 
 
 def run(run: RunDir) -> None:
-    """Write `probes`, `evidence` and `calibration`.
+    """Write `probes`, `evidence` and `calibration`; after the first round also `labelled`.
+
+    Later rounds ask for no label: they count anew how often the probes are right by now.
 
     Raises:
         LabelsNeeded: the probes' labels must come from people.
@@ -31,12 +33,17 @@ def run(run: RunDir) -> None:
     ids, scores = tables.driving_scores(run)
     num_probes = sources.probes_wanted(run)
     how = run.config.calibrate.draw
-    adaptive = how == "adaptive"
+    again = run.round_index > 0
+    adaptive = how == "adaptive" and not again
     num_first = num_first_probes(num_probes) if adaptive else num_probes
     if not run.begun_facts("calibrate"):
         # No label was bought for probes yet, so they may still follow the settings.
-        chosen = draw_probes(
-            scores, num_first, run.config.seed, "strata" if how == "strata" else "systematic"
+        chosen = (
+            _first_probes(run, ids, scores)
+            if again
+            else draw_probes(
+                scores, num_first, run.config.seed, "strata" if how == "strata" else "systematic"
+            )
         )
         run.write_table("probes", _probe_table(ids, scores, chosen, 0))
     with Verifier(run.config.answers.verifier, run.config.answers.timeout_s) as verifier:
@@ -49,6 +56,8 @@ def run(run: RunDir) -> None:
                 run.write_table("probes", probes)
             # A request of its own: people are asked again, now for these.
             rows += _label(run, probes.filter(pc.field("stage") == 1), verifier)
+        if again:
+            run.write_table("labelled", _other_labels(run, probes, verifier))
     combination = fit_combination(run, rows) if rows else None
     # Never forced: a run that asks for a combination keeps its first ranking where none is offered.
     reranked = (
@@ -77,6 +86,34 @@ def run(run: RunDir) -> None:
         vote_accuracy=_mean(rows, lambda r: r["vote_right"]),
         **verifier.facts(),
     )
+
+
+def _first_probes(run: RunDir, ids: list[str], scores: np.ndarray) -> np.ndarray:
+    """The first round's labelled probes that have a score now, as indices in ranking order.
+
+    No label is bought for them again, and none is added to them: labels of the annotate route were
+    chosen by rank, so they stand for no stretch of the ranking.
+    """
+    first = run.in_round(0).read_table("evidence", made_by="calibrate")
+    is_probe = np.isin(ids, first["question_id"].to_pylist())
+    chosen = np.flatnonzero(is_probe & ~np.isnan(scores))
+    return chosen[np.argsort(scores[chosen], kind="stable")]
+
+
+def _other_labels(run: RunDir, probes: pa.Table, verifier: Verifier) -> pa.Table:
+    """Labels of earlier rounds beside the probes, and how often this round's samples are right.
+
+    From here on they are what the round knows: what is bought later belongs to its own triage.
+    """
+    drawn = set(probes["question_id"].to_pylist())
+    labels = {i: label for i, label in sources.bought(run).items() if i not in drawn}
+    rows = []
+    for question_id, answers in tables.sampled_answers(run).items():
+        if question_id in labels:
+            right = verifier.check_many(answers, [labels[question_id].answer] * len(answers))
+            row = {"question_id": question_id, "purpose": labels[question_id].purpose}
+            rows.append(row | {"num_correct": sum(right), "num_samples": len(right)})
+    return pa.Table.from_pylist(rows, schema=LABELLED)
 
 
 def _draw_more(

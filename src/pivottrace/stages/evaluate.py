@@ -18,6 +18,7 @@ from pivottrace.core.evaluation import (
 from pivottrace.errors import RunDirError
 from pivottrace.held_out import counts_of, held_out_questions, sample_and_check
 from pivottrace.progress import progress
+from pivottrace.rounds import every, start_model
 from pivottrace.rundir import RunDir, part_seed, read_parquet, run_parts
 from pivottrace.types import EVALUATION
 from pivottrace.verifier import Verifier
@@ -29,7 +30,8 @@ DIGITS = 6  # of stored figures
 def run(run: RunDir, which: Which) -> None:
     """Write `evaluation_before` or `evaluation_after`, and the figures of both to the manifest.
 
-    Call it for `before`, then, once trained, for `after`; a table that is there is not made again.
+    Call it for `before`, then, once every round has trained, for `after`; a table that is there is
+    not made again.
     The facts are `before` and `after`, each {accuracy, low, high, pass_at_k, k, num_questions}, and
     `difference` {mean, low, high}, all with 95 % intervals clustered by question; `unanswered`, the
     evaluation questions that have no answer to check against; and `skipped`, the reason where there
@@ -84,13 +86,10 @@ def _evaluate(run: RunDir, which: Which, questions: list[dict[str, Any]]) -> Non
     from pivottrace.backends.identity import refuse_another_model
 
     config, name = run.config, f"evaluation_{which}"
-    trained = run.round_path / "train" / "model"
-    source = config.model.model_copy(
-        update={"path": str(trained), "revision": None} if which == "after" else {}
-    )
-    model, tokenizer = hf.load_model(source)
+    first, end = run.in_round(0), run.in_round(config.rounds.num)
+    model, tokenizer = hf.load_model(start_model(first if which == "before" else end))
     if which == "before":
-        refuse_another_model(run, model, tokenizer)
+        refuse_another_model(first, model, tokenizer)
     size = config.rollouts.part_size
     starts = range(0, len(questions), size)
     with (
@@ -114,11 +113,12 @@ def _evaluate(run: RunDir, which: Which, questions: list[dict[str, Any]]) -> Non
 
 def _is_trained(run: RunDir) -> bool:
     """Whether there is a trained model; False where training was off or had nothing to do."""
-    if run.config.train.enabled and not run.is_done("train"):
+    rounds = every(run)
+    if run.config.train.enabled and not all(r.is_done("train") for r in rounds):
         raise RunDirError(
             f"{run.path}: training has not finished. Finish it with: pivottrace train {run.path}"
         )
-    return bool(run.stage_facts("train").get("trained"))
+    return any(r.stage_facts("train").get("trained") for r in rounds)
 
 
 def _num_evaluation(run: RunDir) -> int:

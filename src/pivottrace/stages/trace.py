@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pivottrace.progress import progress
+from pivottrace.rounds import start_model
 from pivottrace.rundir import RunDir, run_parts, write_text
 from pivottrace.types import SIGNALS
 
@@ -43,7 +44,7 @@ def run(run: RunDir) -> None:
     from pivottrace.backends import hf
     from pivottrace.backends.identity import refuse_another_model
 
-    model, tokenizer = hf.load_model(run.config.model)
+    model, tokenizer = hf.load_model(start_model(run))
     refuse_another_model(run, model, tokenizer)
     tracer = _Tracer(run, model, tokenizer.pad_token_id)
     heads = _reference_heads(run, rollouts.to_pylist(), tracer)

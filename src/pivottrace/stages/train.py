@@ -16,6 +16,7 @@ from pivottrace.ingest import format_prompt
 from pivottrace.progress import progress
 from pivottrace.refine import make_alarms, make_rule, needs_hidden, refuse_idle_rule
 from pivottrace.rewriting import mirrored, put_to_model, rewrites_by_model, rewrites_from_column
+from pivottrace.rounds import is_last, round_seed, start_model, steps_before, train_settings
 from pivottrace.rundir import RunDir, read_parquet
 from pivottrace.training_reward import check_weak, training_policy, training_reward
 from pivottrace.types import TRAINING_ROWS
@@ -45,7 +46,7 @@ def run(run: RunDir) -> None:
         reason = "no question is both worth training on and labelled, by a person or a safe vote"
         run.mark_done("train", trained=False, reason=reason, num_rows=counts, left_out=left_out)
         return
-    settings = run.config.train
+    settings = train_settings(run)
     passes = settings.steps * settings.questions_per_step / rows.num_rows
     refuse_idle_rule(run.config.refine, counts, passes)
     verifier_facts = _train(run, rows, *model)
@@ -70,7 +71,8 @@ def read_training_rows(run: RunDir) -> tuple[pa.Table, dict[str, int]]:
 
     Returns:
         A table of schema `TRAINING_ROWS`, and counts of `zero_weight` and `unlabelled` rows (the
-        latter where `labels.partial` lets a run go on without some of them).
+        latter where `labels.partial` lets a run go on without some of them), and of `probes` that
+        a later round is calibrated on, where there is one.
 
     Raises:
         RunDirError: Labels of annotate rows are missing.
@@ -87,7 +89,8 @@ def read_training_rows(run: RunDir) -> tuple[pa.Table, dict[str, int]]:
         )
     zero_weight = [i for i, r in routed.items() if not r["weight"]]
     prompts = read_parquet(run.table_path("pool"), ["id", "prompt"]).to_pylist()
-    pool, dropped = run.config.pool, {*unlabelled, *zero_weight}
+    waiting = _waiting_probes(run) & routed.keys() - {*unlabelled, *zero_weight}
+    pool, dropped = run.config.pool, {*unlabelled, *zero_weight, *waiting}
     frozen = run.config.weak.reward == "frozen_majority"
     rows = [
         {
@@ -99,7 +102,15 @@ def read_training_rows(run: RunDir) -> tuple[pa.Table, dict[str, int]]:
         if question["id"] in routed and question["id"] not in dropped
     ]
     table = pa.Table.from_pylist(rows, schema=TRAINING_ROWS)
-    return table, {"zero_weight": len(zero_weight), "unlabelled": len(unlabelled)}
+    left_out = {"zero_weight": len(zero_weight), "unlabelled": len(unlabelled)}
+    return table, left_out | ({} if is_last(run) else {"probes": len(waiting)})
+
+
+def _waiting_probes(run: RunDir) -> set[str]:
+    """Probes that are not trained on yet, so that later rounds may be calibrated on them."""
+    if is_last(run) or run.config.rounds.train_probes == "every_round":
+        return set()
+    return set(run.read_table("evidence", made_by="calibrate")["question_id"].to_pylist())
 
 
 def _targets(
@@ -165,7 +176,7 @@ def _load_model(run: RunDir) -> tuple[Any, Any]:
     from pivottrace.backends import hf
     from pivottrace.backends.identity import refuse_another_model
 
-    model, tokenizer = hf.load_model(run.config.model)
+    model, tokenizer = hf.load_model(start_model(run))
     refuse_another_model(run, model, tokenizer)
     return model, tokenizer
 
@@ -176,10 +187,10 @@ def _train(run: RunDir, rows: pa.Table, model: Any, tokenizer: Any) -> dict[str,
     from pivottrace.backends.trl_rules import observe_together
     from pivottrace.verifier import Verifier
 
-    config = run.config
+    config, settings = run.config, train_settings(run)
     with (
         Verifier(config.answers.verifier, config.answers.timeout_s) as verifier,
-        progress("train", config.train.steps, "steps") as update,
+        progress("train", settings.steps, "steps") as update,
     ):
         policy = training_policy(config, model, tokenizer)
         rule, alarms = make_rule(config.refine, verifier.equal), make_alarms(config.alarms)
@@ -197,9 +208,10 @@ def _train(run: RunDir, rows: pa.Table, model: Any, tokenizer: Any) -> dict[str,
             tokenizer,
             rows,
             reward,
-            config.train,
+            settings,
             run.round_path / "train",
-            seed=config.seed,
+            seed=round_seed(run),
+            schedule=(steps_before(run), config.train.steps),
             chat_template_args=config.pool.chat_template_args,
             stop=tuple(config.rollouts.stop),
             evaluate=_learning_curve(run, tokenizer, verifier),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -11,13 +12,19 @@ import pyarrow.compute as pc
 
 from pivottrace import routing, tables
 from pivottrace.annotate import sources
+from pivottrace.core.flows import count_moves, route_flows
 from pivottrace.core.routes import ROUTES
+from pivottrace.errors import RunDirError
+from pivottrace.rounds import labels_by_then
 from pivottrace.rundir import RunDir, write_batches, write_parquet, write_text
-from pivottrace.types import TRIAGE
+from pivottrace.types import FLOWS, TRIAGE
 
 
 def run(run: RunDir) -> None:
     """Write `triage`, and `routes/{annotate,weak,discard,defer}` as parquet and JSONL.
+
+    After the first round also `flows`. Labels of earlier rounds are free; what may still be bought
+    is the round's share of what is left of the budget.
 
     Raises:
         BudgetError: the budget was changed to one that the probes have spent, or cannot serve.
@@ -28,10 +35,14 @@ def run(run: RunDir) -> None:
     paths = tables.score_files(run)
     rows = run.read_table("evidence", made_by="calibrate").to_pylist()
     scored = tables.scored_pool(run, rows)
+    earlier = tables.earlier_labels(run)
+    num_labels = len(rows) + len(earlier)
     allowed, settings = sources.allowed_labels(run), run.config.calibrate
+    num_probes = sum(row["purpose"] == "probe" for row in earlier) + len(rows)
+    by_then = labels_by_then(run, allowed, num_probes)
     routed = routing.route_pool(
         scored,
-        budget=allowed - len(rows),
+        budget=max(0, by_then - num_labels),
         probes=tables.probe_evidence(rows) if rows else None,
         curve=tables.calibration_curve(run),
         options=tables.triage_options(run.config),
@@ -42,15 +53,40 @@ def run(run: RunDir) -> None:
     write_batches(run.table_path("triage"), TRIAGE, batches)
     table = run.read_table("triage", made_by="triage")
     write_route_files(run, table)
-    to_buy = (pc.field("route") == "annotate") & ~pc.field("is_probe")
+    flows = _write_flows(run, table) if run.round_index else {}
+    known = pa.array([row["question_id"] for row in earlier], pa.string())
+    to_buy = (
+        (pc.field("route") == "annotate")
+        & ~pc.field("is_probe")
+        & ~pc.field("question_id").isin(known)
+    )
     floor = routed.floor
     run.mark_done(
         "triage",
         counts=routed.result.counts(),
         labels_allowed=allowed,
-        labels_planned=len(rows) + table.filter(to_buy).num_rows,
+        labels_planned=num_labels + table.filter(to_buy).num_rows,
+        **flows,
         weak_floor=None if floor is None else {k: _finite(v) for k, v in vars(floor).items()},
     )
+
+
+def _write_flows(run: RunDir, table: pa.Table) -> dict[str, Any]:
+    """Write `flows`, from the routes of the round before to these; returns the facts to record."""
+    earlier = run.in_round(run.round_index - 1)
+    before = earlier.read_table("triage", made_by="triage")
+    if not before["question_id"].equals(table["question_id"]):  # both are in the pool's order
+        raise RunDirError(
+            f"{earlier.table_path('triage')}: its questions are not those of the next round. Put "
+            f"the old table back, or start again in another directory (--output)."
+        )
+    columns = [t[name] for t in (before, table) for name in ("route", "reason")]
+    moved = pa.table(columns, names=FLOWS.names[:4]).group_by(FLOWS.names[:4])
+    counted = moved.aggregate([([], "count_all")]).select([*FLOWS.names[:4], "count_all"])
+    *keys, counts = counted.to_pydict().values()
+    flows = route_flows(dict(zip(zip(*keys, strict=True), counts, strict=True)))
+    run.write_table("flows", pa.Table.from_pylist(list(map(vars, flows)), schema=FLOWS))
+    return {"moves": count_moves(flows)}
 
 
 def write_route_files(run: RunDir, table: pa.Table) -> None:

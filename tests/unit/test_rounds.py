@@ -1,0 +1,352 @@
+"""Rounds: shares of steps and labels, and a second round on a fabricated run."""
+
+import json
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from report_run import STAGES, World, decode, stages_of
+
+from pivottrace import rounds
+from pivottrace.annotate import sources
+from pivottrace.config import EMBEDDED_MODEL
+from pivottrace.core.calibrate import CurveValues
+from pivottrace.core.evidence import QuestionEvidence
+from pivottrace.core.flows import route_flows
+from pivottrace.core.probes import rank_fractions
+from pivottrace.core.rounds import label_cap, round_steps
+from pivottrace.core.routes import PAPER_FRACTIONS, TriageOptions
+from pivottrace.core.triage import triage
+from pivottrace.errors import BudgetError, ConfigError, LabelsNeeded
+from pivottrace.pipeline import _steps, unfinished
+from pivottrace.report import build_report
+from pivottrace.rundir import RunDir, part_seed
+from pivottrace.stages import calibrate, label, score
+from pivottrace.stages import train as training
+from pivottrace.stages import triage as routing
+from pivottrace.status import describe, next_line
+
+
+def test_steps_are_shared_with_the_remainder_first():
+    assert round_steps(200, 1) == [200]
+    assert round_steps(10, 4) == [4, 2, 2, 2]
+    assert round_steps(3, 3) == [1, 1, 1]
+    with pytest.raises(ConfigError, match=r"rounds\.num = 4 .* train\.steps = 3"):
+        round_steps(3, 4)
+
+
+def test_labels_beyond_the_probes_are_shared_evenly():
+    assert [label_cap(30, 10, r, 3) for r in range(3)] == [16, 23, 30]
+    assert label_cap(30, 10, 0, 1) == 30
+    assert [label_cap(10, 10, r, 2) for r in range(2)] == [10, 10]
+    with pytest.raises(BudgetError, match="11 probes"):
+        label_cap(10, 11, 0, 2)
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    st.integers(0, 2**31), st.integers(1, 60), st.floats(0, 1), st.integers(1, 5), st.booleans(),
+    st.sampled_from([None, None, PAPER_FRACTIONS]),
+)  # fmt: skip
+def test_no_flow_of_routes_passes_the_budget(seed, size, share, num_rounds, evenly, fractions):
+    rng = np.random.default_rng(seed)
+    allowed = int(share * size)
+    bought = np.zeros(size, bool)
+    probes = rng.choice(size, size=rng.integers(0, allowed + 1), replace=False)
+    bought[probes] = True
+    is_probe, options = bought.copy(), TriageOptions(fractions=fractions)
+    routes = None
+    for index in range(num_rounds):
+        # Everything is drawn anew: any question may be forgotten, mastered, or fail.
+        mu, vote, learnability, shares = rng.random((4, size))
+        curve = CurveValues(mu, mu / 2, (1 + mu) / 2, vote, vote / 2, vote, learnability, shares)
+        evidence = QuestionEvidence(
+            vote_share=np.where(rng.random(size) < 0.5, rng.random(size), np.nan),
+            labelled=bought,
+            earlier=bought & ~is_probe,
+            correctness=np.where(bought, rng.integers(0, 5, size) / 4, np.nan),
+            failure_code=(rng.random(size) < 0.1).astype(np.int64),
+            failure_names=("truncated",),
+        )
+        cap = label_cap(allowed, probes.size, index, num_rounds) if evenly else allowed
+        result = triage(
+            rank_fractions(rng.random(size)), budget=max(0, cap - int(bought.sum())),
+            curve=curve, vote_holds=rng.random(size) < 0.5, evidence=evidence, options=options,
+        )  # fmt: skip
+        now = list(zip(result.routes(), result.reasons(), strict=True))
+        # What is labelled stays usable for free, or is dropped: it is never guessed at.
+        known = np.flatnonzero(bought & (evidence.failure_code == 0))
+        assert {now[i][0] for i in known} <= {"annotate", "discard"}
+        assert all(now[i][1].startswith(("labelled_", "annotate_l")) != is_probe[i] for i in known)
+        bought = bought | (np.array(result.routes()) == "annotate")
+        assert bought.sum() <= cap <= allowed
+        if routes is not None:
+            pairs = [(*then, *here) for then, here in zip(routes, now, strict=True)]
+            flows = route_flows({pair: pairs.count(pair) for pair in set(pairs)})
+            assert sum(flow.count for flow in flows) == size
+        routes = now
+
+
+def fabricate(path, until="train", **sections):
+    """A run of two rounds whose first is done up to and with a stage."""
+    sections = {"rounds": {"num": 2}, "labels": {"budget": 0.5}} | sections
+    for stage, run in stages_of(path, **sections):
+        if stage == until:
+            return run
+    raise ValueError(until)
+
+
+def trace_again(run):
+    """Another model's rollouts and signals in the second round."""
+    again = run.in_round(1)
+    world = World(160, None)
+    # The same questions; a fifth of those that were mastered are not any more.
+    forgotten = np.flatnonzero(world.skill == 1)[::5]
+    world.skill[forgotten] = 0.5
+    world.rollouts(again)
+    kept = (run.path / "reference.json").read_text()
+    world.signals(again)
+    (run.path / "reference.json").write_text(kept)
+    score.run(again)
+    return again
+
+
+@pytest.fixture(scope="module")
+def two_rounds(tmp_path_factory):
+    run = fabricate(tmp_path_factory.mktemp("rounds") / "run")
+    bought = set(sources.bought(run))
+    again = trace_again(run)
+    for stage in (calibrate, routing, label):
+        stage.run(again)
+    return run, again, bought
+
+
+def ids(run, name, made_by="calibrate"):
+    return run.read_table(name, made_by=made_by)["question_id"].to_pylist()
+
+
+def test_the_first_round_buys_its_share(two_rounds):
+    run, _, bought = two_rounds
+    # 160 questions: 80 labels, 40 of them probes, and half of the other 40 in the first round.
+    assert run.stage_facts("triage")["labels_planned"] == len(bought) == 60
+
+
+def test_the_second_round_is_calibrated_on_the_first_ones_probes(two_rounds):
+    run, again, bought = two_rounds
+    probes = ids(again, "probes")
+    assert set(probes) == set(ids(run, "evidence")) and len(probes) == 40
+    ranks = again.read_table("probes", made_by="calibrate")["rank"].to_pylist()
+    assert ranks == sorted(ranks)
+    assert set(ids(again, "labelled")) == bought - set(probes)
+    # Counted on this round's samples.
+    own = {row["question_id"]: row["num_correct"] for row in evidence(again)}
+    assert own != {row["question_id"]: row["num_correct"] for row in evidence(run)}
+    reference = json.loads((run.path / "reference.json").read_text())
+    assert again.stage_facts("score")["threshold"] == reference["threshold"]
+    assert again.stage_facts("score")["threshold"] == run.stage_facts("score")["threshold"]
+
+
+def evidence(run):
+    return run.read_table("evidence", made_by="calibrate").to_pylist()
+
+
+def test_labels_are_bought_once_and_within_the_budget(two_rounds):
+    run, again, bought = two_rounds
+    facts = again.stage_facts("triage")
+    labels = sources.bought(run)
+    assert bought < set(labels) and len(labels) == facts["labels_planned"] <= 80
+    assert set(sources.to_annotate(again)) == set(labels) - bought
+    rows = {row["question_id"]: row for row in again.read_table("triage", "triage").to_pylist()}
+    for question_id in bought:
+        assert rows[question_id]["route"] in ("annotate", "discard")
+    reasons = {rows[i]["reason"] for i in ids(again, "labelled")}
+    assert reasons <= {"annotate_labelled", "labelled_mastered", "labelled_hopeless"}
+
+
+def test_flows_are_stored_told_and_drawn(two_rounds):
+    run, again, _ = two_rounds
+    flows = again.read_table("flows", made_by="triage").to_pylist()
+    assert sum(row["count"] for row in flows) == 160
+    tables = [r.read_table("triage", made_by="triage").to_pylist() for r in (run, again)]
+    pairs = [
+        (a["route"], a["reason"], b["route"], b["reason"]) for a, b in zip(*tables, strict=True)
+    ]
+    for row in flows:
+        key = tuple(row[n] for n in ("from_route", "from_reason", "to_route", "to_reason"))
+        assert row["count"] == pairs.count(key)
+    moves = again.stage_facts("triage")["moves"]
+    assert moves["forgotten"] > 0 and sum(moves.values()) == 160
+    lines = list(describe(run))
+    assert lines[0] == f"run {run.path}, round 1 (the first is 0) of 2"
+    told = ", ".join(f"{move.replace('_', ' ')} {count}" for move, count in moves.items())
+    assert f"moves since round 0: {told}" in lines
+    page = build_report(run, decode).read_text(encoding="utf-8")
+    assert "What moved between the rounds" in page and "flows-" in page
+    assert "Round 1." in page
+    # Both rounds' steps in one curve, the second's after the first's 30.
+    assert unfinished(run)[0] == "evaluate"
+
+
+def test_one_round_has_no_section_of_moves(tmp_path):
+    run = fabricate(tmp_path / "run", "triage", rounds={"num": 1})
+    page = build_report(run, decode).read_text(encoding="utf-8")
+    assert "between the rounds" not in page
+    assert next(iter(describe(run))) == f"run {run.path}, round 0"
+
+
+def test_probes_are_trained_on_when_no_round_is_calibrated_on_them_any_more(two_rounds):
+    run, again, _ = two_rounds
+    probes = set(ids(again, "evidence"))
+    first, left_out = training.read_training_rows(run)
+    assert not probes & set(first["question_id"].to_pylist()) and left_out["probes"] > 0
+    last, left_out = training.read_training_rows(again)
+    assert probes & set(last["question_id"].to_pylist()) and "probes" not in left_out
+
+
+def test_train_probes_every_round_and_labels_at_once(tmp_path):
+    how = {"num": 2, "train_probes": "every_round", "spend": "at_once"}
+    run = fabricate(tmp_path / "run", "label", rounds=how)
+    assert run.stage_facts("label")["labels_used"] > 60
+    rows, _ = training.read_training_rows(run)
+    assert set(ids(run, "evidence")) & set(rows["question_id"].to_pylist())
+
+
+def test_a_triage_that_was_killed_knows_the_same_labels(two_rounds, tmp_path):
+    _, again, _ = two_rounds
+    before = again.table_path("triage").read_bytes()
+    manifest = again.manifest
+    try:
+        stages = {k: v for k, v in manifest["rounds"]["1"].items() if k not in ("triage", "label")}
+        again.update_manifest(rounds=manifest["rounds"] | {"1": stages})
+        routing.run(again)
+        assert again.table_path("triage").read_bytes() == before
+    finally:
+        again.update_manifest(rounds=manifest["rounds"])
+
+
+def test_people_are_asked_in_the_second_round_for_what_is_new(tmp_path):
+    run = fabricate(tmp_path / "run", "score", labels={"budget": 0.5, "source": "file"})
+    pool = run.read_table("pool", made_by="run").to_pylist()
+    truth = {row["id"]: row["answer"] for row in pool}
+
+    def answer(view, stage):
+        """Fill in what a stage asks for, and let it go on."""
+        with pytest.raises(LabelsNeeded):
+            stage.run(view)
+        file = sources.waiting_file(rounds.current(view))
+        asked = sources._requested(view)
+        missing = [i for i in asked if i not in sources.bought(view)]
+        filled = tmp_path / "filled.csv"
+        filled.write_text("id,answer\n" + "".join(f"{i},{truth[i]}\n" for i in missing))
+        assert sources.import_file(view, filled) == (len(missing), 0)
+        stage.run(view)
+        return file.name, missing
+
+    answer(run, calibrate)
+    routing.run(run)
+    name, first = answer(run, label)
+    assert name == "annotate_to_label.csv"
+    run.mark_done("train", trained=False)
+    again = trace_again(run)
+    assert sources.waiting_file(again) is None
+    calibrate.run(again)
+    routing.run(again)
+    assert sources.waiting_file(again) is None  # no file yet
+    name, second = answer(again, label)
+    assert name == "annotate_to_label_01.csv"
+    assert second and not set(first) & set(second)
+    assert len(sources.bought(run)) <= 80
+    assert next_line(run, "").startswith("next: pivottrace run")
+
+
+def test_a_round_starts_from_the_model_that_was_trained_last(tmp_path):
+    run = fabricate(tmp_path / "run", "score", rounds={"num": 3}, train={"steps": 10})
+    models = [rounds.start_model(run.in_round(i)).path for i in range(4)]
+    assert models == [EMBEDDED_MODEL] * 4
+    run.mark_done("train", trained=True)
+    run.in_round(1).mark_done("train", trained=False, reason="nothing")
+    trained = str(run.path / "rounds" / "00" / "train" / "model")
+    models = [rounds.start_model(run.in_round(i)).path for i in range(4)]
+    assert models == [EMBEDDED_MODEL, trained, trained, trained]
+    assert rounds.current(run).round_index == 2
+    assert [rounds.train_settings(run.in_round(i)).steps for i in range(3)] == [4, 3, 3]
+    assert [rounds.steps_before(run.in_round(i)) for i in range(3)] == [0, 4, 7]
+    seeds = [rounds.round_seed(run.in_round(i)) for i in range(3)]
+    assert seeds == [7, part_seed(7, "round", 1), part_seed(7, "round", 2)]
+    assert len(set(seeds)) == 3
+
+
+def test_one_round_is_as_it_was(tmp_path):
+    run = fabricate(tmp_path / "run", "pool", rounds={"num": 1})
+    assert rounds.current(run) is run and rounds.is_last(run)
+    assert rounds.train_settings(run) == run.config.train
+    assert rounds.labels_by_then(run, 80, 40) == 80
+    names = [(name, *arguments) for index, name, arguments in _steps(run, None) if index == 0]
+    assert names == [
+        ("pool",), ("rollout",), ("trace",), ("score",), ("calibrate",), ("triage",), ("label",),
+        ("evaluate", "before"), ("train",), ("evaluate", "after"),
+    ]  # fmt: skip
+    assert run.table_path("evaluation_after").parent == run.round_path
+
+
+def test_two_rounds_are_one_list_of_steps(tmp_path):
+    run = fabricate(tmp_path / "run", "pool")
+    steps = _steps(run, None)
+    again = ["rollout", "trace", "score", "calibrate", "triage", "label", "train"]
+    assert [name for index, name, _ in steps if index == 1] == [*again, "evaluate"]
+    assert steps[-1] == (1, "evaluate", ("after",)) and len(steps) == 17
+    # Until a stage: of the round that the run is in.
+    assert _steps(run, "triage")[-1] == (0, "triage", ())
+    run.mark_done("train", trained=True)
+    assert _steps(run, "triage")[-1] == (1, "triage", ())
+    assert run.in_round(1).table_path("evaluation_after").parent.name == "01"
+    assert run.table_path("evaluation_after").parent.name == "01"
+    assert run.in_round(1).table_path("evaluation_before").parent.name == "00"
+
+
+def test_settings_that_rounds_bind(tmp_path):
+    run = fabricate(tmp_path / "run", "triage")
+    changed = run.config.model_copy(
+        update={"rounds": run.config.rounds.model_copy(update={"num": 3})}
+    )
+    with pytest.raises(ConfigError, match=r"rounds\.num: was 2, now 3 \(used by triage\)"):
+        RunDir.create(changed)
+
+
+def test_a_run_of_an_older_version_had_one_round(tmp_path):
+    run = fabricate(tmp_path / "run", "triage", rounds={"num": 1})
+    recorded = run.manifest["rounds"]
+    for facts in recorded["0"].values():
+        for key in [key for key in facts["settings"] if key.startswith("rounds")]:
+            del facts["settings"][key]
+    run.update_manifest(rounds=recorded)
+    with RunDir.create(run.config).locked():
+        pass
+    changed = run.config.model_copy(
+        update={"rounds": run.config.rounds.model_copy(update={"num": 2})}
+    )
+    with pytest.raises(ConfigError, match=r"rounds\.num: was 1, now 2"):
+        RunDir.create(changed)
+
+
+def test_seconds_are_told_apart_by_round(tmp_path):
+    run = fabricate(tmp_path / "run", "pool")
+    with run.in_round(1).timed("rollout"):
+        pass
+    lines = (run.path / "timings.jsonl").read_text().splitlines()
+    assert json.loads(lines[-1])["round"] == 1 and "round" not in json.loads(lines[0])
+    assert "rollout" not in run.seconds(all_rounds=False) and "rollout" in run.seconds()
+    assert STAGES[0] in run.seconds(all_rounds=False)
+
+
+def test_tables_of_labels_before_a_round_are_empty_in_the_first(tmp_path):
+    from pivottrace.tables import earlier_labels
+
+    run = fabricate(tmp_path / "run", "pool")
+    assert earlier_labels(run) == []
+    table = pa.table({"question_id": ["a"], "purpose": ["annotation"], "num_correct": [1],
+                      "num_samples": [2]})  # fmt: skip
+    run.in_round(1).write_table("labelled", table)
+    assert [row["question_id"] for row in earlier_labels(run.in_round(1))] == ["a"]
