@@ -116,14 +116,14 @@ def test_every_rival_trains(tmp_path):
     source = Path(__file__).parents[2] / "bench" / "rivals.toml"
     file = tmp_path / "rivals.toml"
     file.write_text(source.read_text().replace('"runs/rivals"', f'"{tmp_path}/rivals"'))
-    assert main(["lab", "run", str(file)]) == 0
+    assert main(["lab", "run", str(file), "--processes", "2"]) == 0
     assert main(["lab", "report", str(file)]) == 0
     figures = json.loads((tmp_path / "rivals" / "results" / "rivals.json").read_text())
     assert not figures["missing"]
     arms = figures["arms"]
-    assert arms["full"]["labels"] == 24 and arms["ttrl"]["labels"] == 0
-    assert all(arm["labels"] <= 12 for name, arm in arms.items() if name != "full")
-    assert all(arm["curve"]["step"] == [0, 1, 2] for arm in arms.values())
+    assert arms["full"]["labels"] == 12 and arms["ttrl"]["labels"] == 0
+    assert all(arm["labels"] <= 6 for name, arm in arms.items() if name != "full")
+    assert all(arm["curve"]["step"] == [0, 4] for arm in arms.values())
 
 
 @pytest.mark.parametrize(
