@@ -1,4 +1,4 @@
-"""Two processes of `accelerate launch`, on the CPU: the same training as one."""
+"""Two processes on the CPU, as torchrun starts them: the same training as one."""
 
 import subprocess
 import sys
@@ -15,10 +15,10 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 @pytest.mark.slow
 def test_two_processes_train_as_one(start, tokenizer, tmp_path):
     both, alone = tmp_path / "both", tmp_path / "alone"
+    # `accelerate launch --cpu` starts a single process, whatever --num_processes says.
     command = [
-        sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2",
-        "--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no",
-        "--main_process_port", "0", two_processes.__file__, str(both),
+        sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2",
+        two_processes.__file__, str(both),
     ]  # fmt: skip
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
