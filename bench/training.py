@@ -27,7 +27,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from transformers import TrainerCallback
+from transformers import PrinterCallback, TrainerCallback
 from trl import GRPOTrainer
 
 from pivottrace.backends.hf import load_model
@@ -91,6 +91,7 @@ def train_plain(
             processing_class=tokenizer,
             callbacks=[Ticking(tick)],
         )
+        trainer.remove_callback(PrinterCallback)  # as ours does
         trainer.train()
 
 

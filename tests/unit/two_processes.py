@@ -1,6 +1,6 @@
 """Training with made-up completions that are the same however many processes there are.
 
-    torchrun --standalone --nproc_per_node 2 two_processes.py FOLDER
+    torchrun --standalone --nproc-per-node 2 two_processes.py FOLDER
 
 Each process writes FOLDER/rule-RANK.json, the state that its rule came to.
 """
