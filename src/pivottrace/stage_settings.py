@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from pivottrace.config import Config
@@ -75,6 +75,7 @@ def changed_settings(used: Mapping[str, Mapping[str, Any]], config: Config) -> l
     """A line for each setting that differs from what stages used.
 
     What a stage recorded and, by now, no longer reads binds nobody: an older version bound more.
+    What an older version did not have as a setting was as its default is now.
 
     Args:
         used: What `settings_of` gave to each stage when it began.
@@ -84,17 +85,18 @@ def changed_settings(used: Mapping[str, Mapping[str, Any]], config: Config) -> l
     stages: dict[str, list[str]] = {}
     first = Config().model_dump(mode="json")
     for stage, settings in used.items():
-        # What an older version did not have as a setting was as its default is now.
-        unknown = {key: _at(first, key) for key in STAGE_SETTINGS[stage] if key not in settings}
-        for key, was in {**unknown, **settings}.items():
-            for name, old, new in _differences(key, was, _at(values, key)):
-                if _is_read(stage, name):
+        unknown = [key for key in STAGE_SETTINGS[stage] if not _is_within(key, settings)]
+        for key, was in {**{key: _at(first, key) for key in unknown}, **settings}.items():
+            whole = {**_at(first, key), **was} if isinstance(was, dict) else was
+            for name, old, new in _differences(key, whole, _at(values, key)):
+                if _is_within(name, STAGE_SETTINGS[stage]):
                     stages.setdefault(f"{name}: was {old!r}, now {new!r}", []).append(stage)
     return [f"{line} (used by {', '.join(names)})" for line, names in stages.items()]
 
 
-def _is_read(stage: str, key: str) -> bool:
-    return any(key == read or key.startswith(f"{read}.") for read in STAGE_SETTINGS[stage])
+def _is_within(key: str, keys: Iterable[str]) -> bool:
+    """Whether a key is one of some, or in a section that is."""
+    return any(key == other or key.startswith(f"{other}.") for other in keys)
 
 
 def _at(values: Any, key: str) -> Any:

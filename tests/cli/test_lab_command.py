@@ -26,8 +26,15 @@ pool.questions = "world:default?num=6&seed={{seed}}"
 pool.evaluation = "world:default?split=evaluation&num=3&seed={{seed}}"
 labels = {{ source = "oracle", budget = 0.5 }}
 rollouts = {{ num_samples = 2, max_new_tokens = 96 }}
-train = {{ steps = 1, questions_per_step = 2, num_generations = 2, learning_rate = 1e-4,
-           max_new_tokens = 96, evaluate_steps = 1, evaluate_limit = 2 }}
+
+[base.train]
+steps = 1
+questions_per_step = 2
+num_generations = 2
+learning_rate = 1e-4
+max_new_tokens = 96
+evaluate_steps = 1
+evaluate_limit = 2
 
 [[arms]]
 name = "full"
@@ -89,7 +96,8 @@ def test_an_experiment_killed_and_gone_on_with(tmp_path, capfd):
     assert full["curve"]["step"] == [0, 1] and full["curve"]["questions"] == 2
     assert full["curve"]["training_tokens"][0] == 0 < full["curve"]["training_tokens"][1]
     half = json.loads((arms / "half-3.json").read_text())
-    assert (half["labels"], half["rows"]) == (3, {"annotate": 3, "weak": 3})
+    assert (half["labels"], half["rows"]["annotate"]) == (3, 3)
+    assert half["rows"]["weak"] <= 3  # without those whose two samples tie
     assert half["probe_tokens"] == 0
     # The fork shares the base's very files, and has begun where the base ended.
     fork = RunDir.open(output / "runs" / "half-3")

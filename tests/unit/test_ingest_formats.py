@@ -189,7 +189,10 @@ def test_world_pool_and_its_evaluation_are_disjoint_and_repeat():
     [
         ("world:defualt", "no preset 'defualt'; there are default"),
         ("world:default?split=train", "no split 'train'"),
-        ("world:default?n=3", "no option 'n'; there are split, num, seed. The nearest is num"),
+        (
+            "world:default?n=3",
+            "no option 'n'; there are split, num, seed, noise. The nearest is num",
+        ),
         ("world:default?num=0", "num = '0' must be a whole number, 1 to 5000"),
         ("world:default?num=9999&split=evaluation", "1 to 2500"),
         ("world:default?seed", "must be options such as"),

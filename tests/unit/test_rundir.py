@@ -104,6 +104,18 @@ def test_what_an_older_version_recorded_and_nothing_reads_now_binds_nobody(tmp_p
     assert "pivots.reading: was 'peak', now 'onset' (used by calibrate)" in message
 
 
+def test_settings_that_an_older_version_did_not_have_were_as_their_defaults_are(tmp_path):
+    run = make(tmp_path)
+    run.mark_done("train")
+    rounds = run.manifest["rounds"]
+    used = rounds["0"]["train"]["settings"]
+    del used["train"]["precision"], used["weak"]
+    run.update_manifest(rounds=rounds)
+    make(tmp_path)
+    with pytest.raises(ConfigError, match=r"weak.reward: was 'majority', now 'token_entropy'"):
+        make(tmp_path, weak={"reward": "token_entropy"})
+
+
 def test_one_line_names_every_stage_that_used_a_setting(tmp_path):
     run = make(tmp_path)
     run.mark_done("score")
