@@ -133,7 +133,10 @@ def _by_fractions(run: RunDir) -> list[dict[str, Any]]:
 def _would_draw(run: RunDir, scores: np.ndarray, allowed: int) -> np.ndarray:
     """The probes (indices) that calibration would draw out of so many labels."""
     settings = run.config.calibrate
-    number = min(settings.num_probes or default_num_probes(scores.size, allowed), allowed)
+    wanted = settings.num_probes
+    if wanted is None:
+        wanted = default_num_probes(scores.size, allowed)
+    number = min(wanted, allowed)
     return draw_probes(
         scores, number, run.config.seed, "strata" if settings.draw == "strata" else "systematic"
     )
