@@ -110,6 +110,44 @@ def test_probes_follow_the_settings_until_the_first_label(run, capsys):
     assert code == 3 and "8 probe questions wait" in message  # those of the nine without a label
 
 
+@pytest.mark.parametrize(
+    ("settings", "changed"),
+    [
+        (
+            ["--score.estimator", "entropy_mean"],
+            "score.estimator: was 'pivots', now 'entropy_mean'",
+        ),
+        (["--pivots.statistic", "density"], "pivots.statistic: was 'count', now 'density'"),
+        (["--calibrate.num-probes", "9"], "probes_wanted: was 12, now 9"),
+    ],
+)
+def test_labels_of_probes_that_another_setting_drew_are_refused(run, capsys, settings, changed):
+    assert main(["calibrate", str(run.path)]) == 3
+    answers = fill(run, run.path / "probes_to_label.csv")
+    assert main(["score", str(run.path), *settings]) == 0  # allowed: no label is bought yet
+    capsys.readouterr()
+    assert main(["label", "import", str(run.path), str(answers)]) == 2
+    message = capsys.readouterr().err
+    assert changed in message and f"draw them anew: pivottrace calibrate {run.path}" in message
+    assert not sources.bought(run)
+    assert main(["calibrate", str(run.path)]) == 3
+    answers = fill(run, run.path / "probes_to_label.csv")
+    assert main(["label", "import", str(run.path), str(answers)]) == 0
+    assert main(["calibrate", str(run.path)]) == 0
+
+
+def test_a_budget_below_the_probes_that_people_are_labelling_says_how_many(run, capsys):
+    assert main(["calibrate", str(run.path)]) == 3
+    asked = ids_of(run.path / "probes_to_label.csv")
+    assert main(["label", "import", str(run.path), str(fill(run, None, asked[:3]))]) == 0
+    capsys.readouterr()
+    assert main(["calibrate", str(run.path), "--budget", "6"]) == 2
+    message = capsys.readouterr().err
+    assert "labels.budget allows 6 labels, and 12 probes were drawn" in message
+    assert "Give at least 12" in message
+    assert main(["calibrate", str(run.path), "--budget", "12"]) == 3
+
+
 def test_people_may_take_over_from_a_column(run, capsys):
     settings = ["--until", "calibrate", "--labels.source"]
     whole = run.read_table("pool", made_by="run")

@@ -5,13 +5,15 @@ Whatever the source, an answer enters the run through the label store, which hol
 
 from __future__ import annotations
 
+import json
 import shlex
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Literal, NoReturn
+from typing import Any, Literal, NoReturn
 
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from pivottrace.annotate.exchange import Request, export_requests, read_answers
 from pivottrace.annotate.store import Label, LabelStore, Row, read_labels
@@ -21,11 +23,13 @@ from pivottrace.errors import BudgetError, ConfigError, DataError, LabelsNeeded,
 from pivottrace.ingest import read_questions
 from pivottrace.ingest.sources import WORLD_PREFIX
 from pivottrace.rundir import RunDir
+from pivottrace.stage_settings import settings_of
 
 Purpose = Literal["probe", "annotation"]
 FILES: dict[Purpose, str] = {"probe": "probes_to_label.csv", "annotation": "annotate_to_label.csv"}
 # For the second probes of an adaptive draw: the first file has answers in it by then.
 MORE_PROBES = "more_probes_to_label.csv"
+DRAWN_BY = b"drawn_by"  # in the metadata of `probes`
 
 
 def allowed_labels(run: RunDir) -> int:
@@ -58,19 +62,54 @@ def probes_wanted(run: RunDir) -> int:
     """How many probes to draw: what was settled when the first was labelled, else by the settings.
 
     Raises:
-        BudgetError: `calibrate.num_probes` is more than the budget.
+        BudgetError: they are more than the budget.
     """
     settled = run.begun_facts("calibrate").get("probes_wanted")
-    if settled is not None:
-        return int(settled)
     allowed, wanted = allowed_labels(run), run.config.calibrate.num_probes
+    if settled is not None:
+        if settled > allowed and not run.config.labels.partial:
+            raise BudgetError(
+                f"labels.budget allows {allowed} labels, and {settled} probes were drawn, some of "
+                f"them labelled. Give at least {settled}, go on with the labels that are there "
+                f"(labels.partial = true), or begin a new run directory (--output)."
+            )
+        return int(settled)
     if wanted is None:
         return default_num_probes(run.stage_facts("pool")["num_questions"], allowed)
     if wanted > allowed:
         raise BudgetError(
-            f"calibrate.num_probes = {wanted} is more than the {allowed} labels of labels.budget"
+            f"calibrate.num_probes = {wanted} is more than the {allowed} labels of labels.budget. "
+            f"Lower it to {allowed} at most, or raise the budget."
         )
     return wanted
+
+
+def drawn_by(run: RunDir) -> dict[str, Any]:
+    """What the draw of probes depends on: the settings of calibration, and how many are wanted."""
+    settings = settings_of("calibrate", run.config)
+    kept = {
+        key: value for key, value in settings.items() if key not in ("answers", "labels.source")
+    }
+    return kept | {"probes_wanted": probes_wanted(run)}
+
+
+def _refuse_probes_of_another_draw(run: RunDir) -> None:
+    """Refuse labels of probes that were drawn, and given out, before a setting of the draw changed.
+
+    Raises:
+        ConfigError: the stored probes are of another ranking, number or way of drawing.
+    """
+    stored = pq.read_schema(run.table_path("probes")).metadata or {}
+    if DRAWN_BY not in stored:
+        return  # drawn by an older version
+    was, now = json.loads(stored[DRAWN_BY]), drawn_by(run)
+    changed = [f"{key}: was {was[key]!r}, now {now[key]!r}" for key in now if was[key] != now[key]]
+    if changed:
+        raise ConfigError(
+            f"the probes of {run.path} were drawn by other settings:\n  "
+            + "\n  ".join(changed)
+            + f"\nPut them back, or draw them anew: pivottrace calibrate {run.path}"
+        )
 
 
 def refuse_unusable_budget(run: RunDir) -> None:
@@ -233,7 +272,8 @@ def import_file(run: RunDir, path: Path) -> tuple[int, int]:
 def _store_labels(run: RunDir, rows: Sequence[Row]) -> int:
     """Store labels; returns how many are new. What a probe was drawn by cannot change any more."""
     labels = store(run)
-    if any(purpose == "probe" for *_, purpose in rows):
+    if any(purpose == "probe" for *_, purpose in rows) and not run.begun_facts("calibrate"):
+        _refuse_probes_of_another_draw(run)
         run.begin("calibrate", probes_wanted=probes_wanted(run))
     return labels.add_many(rows)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import numpy as np
@@ -45,7 +46,9 @@ def run(run: RunDir) -> None:
                 scores, num_first, run.config.seed, "strata" if how == "strata" else "systematic"
             )
         )
-        run.write_table("probes", _probe_table(ids, scores, chosen, 0))
+        drawn_by = {sources.DRAWN_BY: json.dumps(sources.drawn_by(run))}
+        first = _probe_table(ids, scores, chosen, 0)
+        run.write_table("probes", first.replace_schema_metadata(drawn_by))
     with Verifier(run.config.answers.verifier, run.config.answers.timeout_s) as verifier:
         probes = run.read_table("probes", made_by="calibrate")
         rows = _label(run, probes.filter(pc.field("stage") == 0), verifier)
