@@ -151,11 +151,13 @@ def _refuse_the_impossible(run: RunDir) -> None:
     """What cannot go well fails before hours are spent, not after."""
     from pivottrace.annotate import sources
     from pivottrace.tables import driving_estimator
+    from pivottrace.training_reward import check_training
     from pivottrace.verifier import Verifier
 
     config, allowed = run.config, sources.allowed_labels(run)
     if config.train.enabled:
         round_steps(config.train.steps, config.rounds.num)
+        check_training(config)
     sources.refuse_missing_answers(config, run.stage_facts("pool")["num_with_answer"], allowed)
     driving_estimator(config)
     with Verifier(config.answers.verifier, config.answers.timeout_s) as verifier:

@@ -41,7 +41,7 @@ def rewrites_from_column(questions: Iterable[Mapping[str, Any]], column: str) ->
 
 
 def rewrites_by_model(
-    questions: Sequence[Mapping[str, Any]], config: Config, model: Any, tokenizer: Any
+    questions: Sequence[Mapping[str, Any]], config: Config, model: Any, tokenizer: Any, seed: int
 ) -> dict[str, str]:
     """Let the model put questions in other words, one sample each, by question id.
 
@@ -53,6 +53,7 @@ def rewrites_by_model(
         config: `weak.rewrite_prompt`, and how training samples.
         model: The model before training, in eval mode.
         tokenizer: Its tokenizer.
+        seed: The round's.
     """
     from pivottrace.backends import hf  # heavy
 
@@ -76,7 +77,7 @@ def rewrites_by_model(
         max_new_tokens=length,
         stop=config.rollouts.stop,
         batch_size=config.rollouts.batch_size,
-        seed=config.seed,
+        seed=seed,
     )
     written = {i: samples[0].text for i, samples in zip(fitting, responses, strict=True)}
     return {

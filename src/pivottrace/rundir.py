@@ -391,6 +391,13 @@ def read_json(path: Path) -> dict[str, Any]:
         return values
 
 
+def read_json_lines(path: Path) -> list[dict[str, Any]]:
+    """Read a JSONL file of a run; nothing where there is none. Raises RunDirError where torn."""
+    with _torn(path):
+        lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+        return [json.loads(line) for line in lines]
+
+
 @contextmanager
 def _torn(path: Path) -> Iterator[None]:
     try:

@@ -62,7 +62,7 @@ STAGE_SETTINGS: dict[str, tuple[str, ...]] = {
     ),
 }  # fmt: skip
 # Settings that change how fast, never what.
-FREE_SETTINGS = {"trace.batch_size", "model.device", "train.tracker"}
+FREE_SETTINGS = {"trace.batch_size", "model.device", "train.tracker", "train.save_steps"}
 
 
 def settings_of(stage: str, config: Config) -> dict[str, Any]:

@@ -39,10 +39,19 @@ CONFIDENCE: dict[str, Callable[[Sequence[TokenStatistics]], list[float]]] = {
 }
 
 
-def training_policy(config: Config, model: Any, tokenizer: Any) -> Policy:
+def training_policy(
+    config: Config, model: Any, tokenizer: Any, *, num_steps: int, seed: int
+) -> Policy:
     """The live model, as rewards ask it; with a slow teacher where the reward has one.
 
-    `policy.teacher`, if there is one, has state that belongs into checkpoints.
+    `policy.teacher`, if there is one, is among the `stateful` parts of the training.
+
+    Args:
+        config: The run's.
+        model: The model that is trained.
+        tokenizer: Its tokenizer.
+        num_steps: Of this training, which may be one round's.
+        seed: The round's.
     """
     from pivottrace.backends.policy import Policy  # heavy, as is the next
     from pivottrace.backends.teacher import SlowTeacher
@@ -53,7 +62,7 @@ def training_policy(config: Config, model: Any, tokenizer: Any) -> Policy:
             model,
             decay=config.weak.teacher_decay,
             decay_end=config.weak.teacher_decay_end,
-            num_steps=config.train.steps,
+            num_steps=num_steps,
         )
     return Policy(
         model,
@@ -64,7 +73,7 @@ def training_policy(config: Config, model: Any, tokenizer: Any) -> Policy:
         max_new_tokens=config.train.max_new_tokens,
         stop=config.rollouts.stop,
         batch_size=config.rollouts.batch_size,
-        seed=config.seed,
+        seed=seed,
         teacher=teacher,
     )
 
@@ -89,9 +98,9 @@ def training_reward(
         with_directions: Fill `Group.hidden`, for a rule that looks at it.
 
     Raises:
-        ConfigError: `[weak]` does not go with `[train]`.
+        ConfigError: Settings of training do not go together.
     """
-    check_weak(config)
+    check_training(config)
     return mixed_reward(
         extract=partial(extract_answer, pattern=config.answers.pattern),
         check=verifier.check_many,
@@ -104,9 +113,19 @@ def training_reward(
     )
 
 
-def check_weak(config: Config) -> None:
-    """Refuse settings of `[weak]` that make no sense. Raises ConfigError."""
-    weak, group = config.weak, config.train.num_generations
+def check_training(config: Config) -> None:
+    """Refuse settings that make no sense together, before anything is spent. Raises ConfigError."""
+    weak, group, rule = config.weak, config.train.num_generations, config.refine.rule
+    if rule in ("trapo", "geomin") and weak.reward in CONFIDENCE:
+        raise ConfigError(
+            f"refine.rule = {rule} weighs weak rows by how their answers vote, and weak.reward = "
+            f"{weak.reward} takes no vote. Choose a majority or Co-rewarding, or refine.rule = none"
+        )
+    if rule != "none" and config.rounds.num > 1:
+        raise ConfigError(
+            f"refine.rule = {rule} learns over the passes of one training, and rounds.num = "
+            f"{config.rounds.num} begins a training anew each round: set one of the two back"
+        )
     if weak.reward == "majority" and weak.vote_size is not None and weak.vote_size < group:
         raise ConfigError(
             f"weak.vote_size = {weak.vote_size} is less than train.num_generations = {group}: all "

@@ -190,6 +190,9 @@ TRUTH = pa.schema(
     ]
 )
 
+# What training leaves in its folder, a line a step, point or event.
+METRICS, LEARNING_CURVE, ALARMS = "metrics.jsonl", "learning_curve.jsonl", "alarms.jsonl"
+
 TRAINING_ROWS = pa.schema(
     [
         ("question_id", pa.string()),

@@ -7,6 +7,7 @@ import numpy as np
 
 from pivottrace.core.answers import group_equivalent
 from pivottrace.rewards.groups import Group
+from pivottrace.rewards.majority import majority_rewards
 
 
 def equal(a, b):
@@ -16,9 +17,8 @@ def equal(a, b):
 def weak(question_id, answers, hidden=None):
     """A weak group whose rewards are its majority's."""
     classes = tuple(group_equivalent(answers, equal))
-    return Group(
-        question_id, "weak", tuple(answers), classes, (0.0,) * len(answers), hidden=rows(hidden)
-    )
+    rewards, _ = majority_rewards(answers, equal)
+    return Group(question_id, "weak", tuple(answers), classes, tuple(rewards), hidden=rows(hidden))
 
 
 def votes(question_id, agreeing, of=8):

@@ -1,6 +1,7 @@
 """Alarms of collapse, on groups worked out by hand."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -33,6 +34,14 @@ def test_a_vote_is_right_when_its_largest_class_is():
     assert vote_is_right(group((0, 0, 1, 1), (1.0, 1.0, 0.0, 0.0))) is None  # a tie
     assert vote_is_right(group((-1, -1, -1, 0), (0.0, 0.0, 0.0, 1.0))) is True
     assert vote_is_right(group((-1, -1, -1, -1))) is None
+
+
+def test_a_label_that_was_replaced_says_nothing_of_votes():
+    """By it every vote is right; the floor stays undercut by the labels that were bought."""
+    alarms = quiet(vote_floor=0.5, alpha=0.05)
+    alarms.observe(0, [WRONG] * 8)
+    alarms.observe(1, [replace(RIGHT, relabelled=True)] * 8)
+    assert alarms.weight("w", "weak") == 0.0
 
 
 def test_votes_that_go_wrong_pause_the_weak_route_until_they_recover():

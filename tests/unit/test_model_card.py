@@ -10,6 +10,7 @@ FACTS = {
     "num_rows": {"annotate": 9, "weak": 4},
     "left_out": {"zero_weight": 2, "unlabelled": 0},
     "passes": 1.5,
+    "steps": 5,
 }
 
 
@@ -25,7 +26,6 @@ def make(make_run):
     sources.store(run).add("q2", "private answer", "oracle", "annotation")
     folder = run.round_path / "train"
     (folder / "model").mkdir(parents=True)
-    (folder / "metrics.jsonl").write_text('{"step": 1}\n{"step": 5}\n')
     (folder / "alarms.jsonl").write_text('{"step": 5, "what": "votes", "action": "stop"}\n')
     return run
 

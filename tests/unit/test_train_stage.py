@@ -5,7 +5,7 @@ import pytest
 from training_run import CONFIG, metrics
 
 from pivottrace.config import parse_config
-from pivottrace.errors import RunDirError
+from pivottrace.errors import ConfigError, RunDirError
 from pivottrace.rundir import RunDir
 from pivottrace.types import QUESTIONS, TRIAGE
 
@@ -58,6 +58,39 @@ def make_run(tmp_path, start, tokenizer, routes, answers=True, weak=None, **sect
     ]
     run.write_table("triage", pa.Table.from_pylist(triage, schema=TRIAGE))
     return run
+
+
+def test_an_interrupted_training_keeps_its_settings(start, tokenizer, tmp_path, monkeypatch):
+    from pivottrace.annotate import sources
+    from pivottrace.backends import trl
+    from pivottrace.stages import train as stage
+
+    class Killed(BaseException):
+        pass
+
+    def killed(*args, **kwargs):
+        raise Killed
+
+    run = make_run(tmp_path, start, tokenizer, ROUTES)
+    sources.store(run).add("q0", "a", "column", "annotation")
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(trl, "train_grpo", killed)
+        stage.run(run)
+    assert run.begun_facts("train")["unfinished"] and not run.is_done("train")
+    for section, key, value in (
+        ("weak", "reward", "self_certainty"), ("alarms", "action", "stop"), ("train", "steps", 9)
+    ):  # fmt: skip
+        values = run.config.model_dump(mode="json")
+        values[section][key] = value
+        with (
+            pytest.raises(ConfigError, match=rf"{section}.{key}: was .* \(used by train\)"),
+            RunDir.create(parse_config(values, "test")).locked(),
+        ):
+            pass
+    values = run.config.model_dump(mode="json")
+    values["train"]["save_steps"] = 7
+    with RunDir.create(parse_config(values, "test")).locked():
+        pass
 
 
 def test_the_stage_trains_on_two_routes_and_evaluates(start, tokenizer, tmp_path):

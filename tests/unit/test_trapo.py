@@ -231,3 +231,9 @@ def test_another_rules_state_is_refused():
         rule().load_state_dict({"rule": "geomin"})
     with pytest.raises(ConfigError, match="lacks weak, similarity"):
         rule().load_state_dict({"rule": "trapo", "annotate": {}})
+
+
+def test_a_weak_rate_is_that_of_the_vote_which_rewards():
+    """Three of four agree, and the stored vote that rewards is the fourth's answer."""
+    group = Group("q", "weak", ("9", "9", "9", "7"), (0, 0, 0, 1), (0.0, 0.0, 0.0, 1.0))
+    assert pass_rate(group) == 0.25

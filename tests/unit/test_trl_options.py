@@ -1,23 +1,21 @@
 """Adapters, precision, accumulation and trackers of training."""
 
 import copy
-import importlib.util
 
 import pytest
 import torch
-from training_run import config, metrics, same, train
+from training_run import REWARD, config, metrics, same, train, training_rows
 
 from pivottrace.backends import extras
+from pivottrace.backends.teacher import SlowTeacher
+from pivottrace.backends.trl import train_grpo
 from pivottrace.errors import ConfigError
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-PEFT = importlib.util.find_spec("peft") is not None
-needs_peft = pytest.mark.skipif(not PEFT, reason="peft is not installed")
 LORA = config(steps=5, save_steps=2, lora_rank=2)
 
 
-@needs_peft
 def test_adapters_are_trained_and_a_whole_model_saved(start, tokenizer, tmp_path):
     trained = train(start, tokenizer, tmp_path, cfg=LORA)
     before = start.state_dict()
@@ -32,7 +30,6 @@ def test_adapters_are_trained_and_a_whole_model_saved(start, tokenizer, tmp_path
     assert not (tmp_path / "model" / "adapter_config.json").exists()
 
 
-@needs_peft
 def test_adapters_resume_exactly(start, tokenizer, tmp_path):
     class Killed(BaseException):
         pass
@@ -50,7 +47,30 @@ def test_adapters_resume_exactly(start, tokenizer, tmp_path):
     assert metrics(tmp_path / "killed") == metrics(tmp_path / "whole")
 
 
-@needs_peft
+def test_a_slow_teacher_of_adapters_resumes_exactly(start, tokenizer, tmp_path):
+    """It holds the adapters, which are there only once the trainer has put them in."""
+
+    class Killed(BaseException):
+        pass
+
+    def on_log(step, logs):
+        if step == 3:
+            raise Killed
+
+    def teach(output, **more):
+        model = copy.deepcopy(start)
+        teacher = SlowTeacher(model, decay=0.5, decay_end=0.5)
+        rows, more = training_rows(), {"stateful": [teacher], "seed": 3, **more}
+        train_grpo(model, tokenizer, rows, REWARD, LORA, output, **more)
+        teacher.save(tmp_path)
+        return (tmp_path / "slow_teacher.safetensors").read_bytes()
+
+    whole = teach(tmp_path / "whole")
+    with pytest.raises(Killed):
+        teach(tmp_path / "killed", on_log=on_log)
+    assert teach(tmp_path / "killed") == whole
+
+
 def test_adapters_on_chosen_modules_with_a_kl_term(start, tokenizer, tmp_path):
     cfg = config(lora_rank=2, lora_alpha=1, lora_target="q_proj, v_proj", beta=0.1)
     trained = train(start, tokenizer, tmp_path, cfg=cfg)
@@ -60,7 +80,6 @@ def test_adapters_on_chosen_modules_with_a_kl_term(start, tokenizer, tmp_path):
     assert kl[0] == pytest.approx(0, abs=1e-6) and kl[1] > 0
 
 
-@needs_peft
 def test_modules_that_the_model_has_not_are_refused(start, tokenizer, tmp_path):
     cfg = config(lora_rank=2, lora_target="q_proj, query")
     with pytest.raises(
@@ -69,7 +88,6 @@ def test_modules_that_the_model_has_not_are_refused(start, tokenizer, tmp_path):
         train(start, tokenizer, tmp_path, cfg=cfg)
 
 
-@needs_peft
 def test_a_half_precision_model_keeps_its_frozen_weights(start, tokenizer, tmp_path):
     half = copy.deepcopy(start).to(torch.bfloat16)
     trained = train(half, tokenizer, tmp_path, cfg=LORA)

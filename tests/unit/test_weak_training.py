@@ -17,7 +17,7 @@ from pivottrace.config import Config, PoolConfig, parse_config
 from pivottrace.errors import ConfigError, DataError, ModelError
 from pivottrace.rewards.mix import mixed_reward
 from pivottrace.rewriting import rewrites_by_model, rewrites_from_column
-from pivottrace.training_reward import CONFIDENCE, check_weak, training_policy, training_reward
+from pivottrace.training_reward import CONFIDENCE, check_training, training_policy, training_reward
 from pivottrace.types import TRAINING_ROWS
 from pivottrace.verifier import Verifier
 
@@ -66,7 +66,13 @@ def test_trl_trains_with_every_weak_reward(start, tokenizer, tmp_path, name):
     config = configured(reward=name, vote_size=6 if name in VOTES else None)
     model = copy.deepcopy(start)
     with Verifier("exact") as verifier:
-        reward = training_reward(config, verifier, training_policy(config, model, tokenizer))
+        reward = training_reward(
+            config,
+            verifier,
+            training_policy(
+                config, model, tokenizer, num_steps=config.train.steps, seed=config.seed
+            ),
+        )
         train_grpo(model, tokenizer, rows(), reward, config.train, tmp_path)
     lines = metrics(tmp_path)
     assert len(lines) == 2
@@ -211,9 +217,14 @@ def test_rules_see_every_group_and_may_change_a_label():
 
 def test_settings_that_make_no_sense_are_refused():
     with pytest.raises(ConfigError, match=r"vote_size = 3 is less than .* = 4"):
-        check_weak(configured(vote_size=3))
+        check_training(configured(vote_size=3))
     with pytest.raises(ConfigError, match=r"rewrite_prompt has no \{question\}"):
-        check_weak(configured(rewrite_prompt="Say it again."))
+        check_training(configured(rewrite_prompt="Say it again."))
+    trapo = {"refine": {"rule": "trapo"}}
+    with pytest.raises(ConfigError, match=r"rule = trapo weighs .* token_entropy takes no vote"):
+        check_training(parse_config({**trapo, "weak": {"reward": "token_entropy"}}, "test"))
+    with pytest.raises(ConfigError, match=r"rule = trapo learns over .* rounds.num = 2"):
+        check_training(parse_config({**trapo, "rounds": {"num": 2}}, "test"))
 
 
 def test_rewrites_come_from_a_column_or_the_model(start, tokenizer):
@@ -222,6 +233,6 @@ def test_rewrites_come_from_a_column_or_the_model(start, tokenizer):
     with pytest.raises(DataError, match=r"'q' has no text in .* 'y'"):
         rewrites_from_column(questions, "y")
     config = configured(rewrite_prompt="h {question} i")
-    written = rewrites_by_model(questions, config, start.eval(), tokenizer)
-    assert written == rewrites_by_model(questions, config, start.eval(), tokenizer)
+    written = rewrites_by_model(questions, config, start.eval(), tokenizer, 0)
+    assert written == rewrites_by_model(questions, config, start.eval(), tokenizer, 0)
     assert written["q"]

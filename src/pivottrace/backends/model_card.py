@@ -14,8 +14,16 @@ from typing import Any
 import pivottrace
 from pivottrace.annotate import sources
 from pivottrace.config import EMBEDDED_MODEL
-from pivottrace.rundir import RunDir, digest_file, installed_versions, is_first_process
+from pivottrace.rounds import train_settings
+from pivottrace.rundir import (
+    RunDir,
+    digest_file,
+    installed_versions,
+    is_first_process,
+    read_json_lines,
+)
 from pivottrace.stage_settings import settings_of
+from pivottrace.types import ALARMS
 
 CARD = "README.md"
 # Other settings of the train stage are told in words; texts may quote the pool.
@@ -77,7 +85,8 @@ def _section(title: str, rows: Iterator[tuple[str, Any]]) -> Iterator[str]:
 
 
 def _base(run: RunDir) -> Iterator[tuple[str, Any]]:
-    model, rollout = run.config.model, run.begun_facts("rollout")
+    # A later round's rollouts come from the model that the round before has trained.
+    model, rollout = run.config.model, run.in_round(0).begun_facts("rollout")
     yield "model", f"`{model.path}`"
     if model.revision:
         yield "revision", f"`{model.revision}`"
@@ -106,21 +115,17 @@ def _labels(run: RunDir, training: Mapping[str, Any]) -> Iterator[tuple[str, Any
 
 def _training(run: RunDir, training: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     config, folder = run.config, run.round_path / "train"
-    settings = config.train
-    steps = _last_step(folder / "metrics.jsonl")
-    yield "steps", f"{steps} of {settings.steps}" if steps is not None else settings.steps
+    settings = train_settings(run)
+    planned = f"{settings.steps}" + (f" of round {run.round_index}" if run.round_index else "")
+    yield "steps", f"{training['steps']} of {planned}" if "steps" in training else planned
     yield "rollouts a step", f"{settings.questions_per_step} x {settings.num_generations}"
     yield "passes over the rows", training.get("passes", "unknown")
     yield "reward of annotate rows", "verified against the label"
-    weak = getattr(config, "weak", None)
-    yield "reward of weak rows", getattr(weak, "reward", "majority vote of the group")
-    refine = getattr(config, "refine", None)
-    yield "refinement", getattr(refine, "rule", "none")
+    yield "reward of weak rows", config.weak.reward
+    yield "refinement", config.refine.rule
     rank = settings.lora_rank
     yield "weights trained", "all" if rank is None else f"adapters of rank {rank}, merged"
-    alarms = Counter(
-        (event["what"], event["action"]) for event in _json_lines(folder / "alarms.jsonl")
-    )
+    alarms = Counter((event["what"], event["action"]) for event in read_json_lines(folder / ALARMS))
     told = (f"{what}: {action} (x {n})" for (what, action), n in sorted(alarms.items()))
     yield "alarms", ", ".join(told) or "none went off"
 
@@ -167,12 +172,3 @@ def _settings(run: RunDir) -> Iterator[tuple[str, Any]]:
             yield from ((f"{name}.{key}", inner) for key, inner in value.items())
         else:
             yield name, value
-
-
-def _last_step(path: Path) -> int | None:
-    steps = [row["step"] for row in _json_lines(path)]
-    return max(steps, default=None)
-
-
-def _json_lines(path: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []

@@ -99,10 +99,9 @@ class Policy:
     def ask_teacher(
         self, step: int, questions: Sequence[tuple[str, Prompt]], count: int
     ) -> list[Sampled]:
-        """As `ask`, but the slow teacher answers, once it has followed the model this step."""
+        """As `ask`, but the slow teacher answers."""
         if self.teacher is None:
             raise ValueError("this policy was made without a teacher")
-        self.teacher.follow(step)
         with self.teacher.in_place():
             return self.ask(step, questions, count)
 

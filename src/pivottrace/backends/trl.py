@@ -26,16 +26,14 @@ from pivottrace.backends import hf
 from pivottrace.backends.compact import compacting
 from pivottrace.backends.extras import lora_config, tracker_callbacks, whole_model
 from pivottrace.backends.trl_checkpoints import (
-    CheckpointWriter,
     Stateful,
+    StateKeeper,
     latest_checkpoint,
     load_state,
 )
 from pivottrace.backends.trl_config import grpo_arguments, learning_rate_factor, training_order
-from pivottrace.backends.trl_rules import ALARMS, AlarmWatcher
+from pivottrace.backends.trl_rules import AlarmWatcher
 from pivottrace.backends.trl_state import (
-    LEARNING_CURVE,
-    METRICS,
     Evaluate,
     LearningCurve,
     MetricsWriter,
@@ -49,6 +47,7 @@ from pivottrace.errors import DataError
 from pivottrace.refine.alarms import CollapseAlarms
 from pivottrace.rewards.groups import Rule
 from pivottrace.rewards.mix import MixedReward
+from pivottrace.types import ALARMS, LEARNING_CURVE, METRICS
 
 # Settings that a resumed run may change, because the weights don't depend on them.
 FREE = {"enabled", "save_steps", "tracker"}
@@ -138,14 +137,13 @@ def train_grpo(
         rules["alarms"] = alarms
     if checkpoint is not None:
         logger.info("going on from step %d of %d", step, config.steps)
-        load_state(checkpoint, rules, stateful)
 
     callbacks: list[Any] = [MetricsWriter(output, on_log)]
     if evaluate is not None and config.evaluate_steps > 0:
         callbacks.insert(0, LearningCurve(output / LEARNING_CURVE, evaluate, config.evaluate_steps))
     if alarms is not None:
         callbacks.append(AlarmWatcher(alarms, output))
-    callbacks.append(CheckpointWriter(rules, stateful))
+    callbacks.append(StateKeeper(rules, stateful))
     if is_main:
         callbacks += tracker_callbacks(config, output)
 
@@ -167,6 +165,8 @@ def train_grpo(
         )
         # Without a bar Trainer prints each step's metrics; `on_log` is our progress.
         trainer.remove_callback(PrinterCallback)
+        if checkpoint is not None:
+            load_state(checkpoint, rules, stateful)  # with adapters in place, which a part may hold
         trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
     if is_main:
         with quiet_libraries():

@@ -26,7 +26,11 @@ RULES = "rules.json"
 
 
 class Stateful(Protocol):
-    """A part of training with state in files, such as a slow teacher's weights."""
+    """A part of training that follows it step by step, such as a slow teacher's weights."""
+
+    def follow(self, step: int) -> None:
+        """Take a step; called before every step, on every process, with steps from 0."""
+        ...
 
     def save(self, folder: Path) -> None:
         """Write the state into an empty folder."""
@@ -37,12 +41,17 @@ class Stateful(Protocol):
         ...
 
 
-class CheckpointWriter(TrainerCallback):
-    """Put what TRL does not know of into each checkpoint, then vouch for it."""
+class StateKeeper(TrainerCallback):
+    """Lead stateful parts along, put what TRL does not know of into checkpoints, vouch for them."""
 
     def __init__(self, rules: Mapping[str, Rule], stateful: Sequence[Stateful]) -> None:
         self._rules = rules
         self._stateful = stateful
+
+    def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Runs before the step's rollouts, whatever is in its batch."""
+        for part in self._stateful:
+            part.follow(state.global_step)
 
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Complete the checkpoint that has just been written, once every process has done so."""

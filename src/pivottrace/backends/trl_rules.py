@@ -13,8 +13,7 @@ from transformers import TrainerCallback
 from pivottrace.backends.trl_state import append_line
 from pivottrace.refine.alarms import CollapseAlarms
 from pivottrace.rewards.groups import Group, Rule
-
-ALARMS = "alarms.jsonl"
+from pivottrace.types import ALARMS
 
 Observe = Callable[[int, Sequence[Group]], None]
 

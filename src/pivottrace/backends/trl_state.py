@@ -16,10 +16,9 @@ from transformers import TrainerCallback
 
 from pivottrace.errors import ConfigError, ModelError
 from pivottrace.rundir import write_text
+from pivottrace.types import METRICS
 
 SETTINGS = "settings.json"
-METRICS = "metrics.jsonl"
-LEARNING_CURVE = "learning_curve.jsonl"
 # Seconds differ from run to run; the others repeat `reward` and `step`.
 NOT_METRICS = ("step_time", "rewards/", "epoch")
 

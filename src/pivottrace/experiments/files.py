@@ -215,6 +215,11 @@ def _check(experiment: Experiment) -> None:
                 f"{path}, arm {arm.name!r}: seed {min(unknown)} is not among experiment.seeds"
             )
         config = experiment.config(arm, experiment.seeds[0])
+        if config.rounds.num > 1:
+            raise ConfigError(
+                f"{path}, arm {arm.name!r}: rounds.num = {config.rounds.num}, and a result has the "
+                f"curve and the tokens of one round only: set it to 1"
+            )
         if not config.train.enabled or config.labels.source == "file" or not config.pool.evaluation:
             raise ConfigError(
                 f"{path}, arm {arm.name!r}: an arm trains, is evaluated and waits for nobody: it "

@@ -11,7 +11,6 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,10 +23,9 @@ from pivottrace.core.experiments import Curve
 from pivottrace.errors import RunDirError
 from pivottrace.experiments.files import BASE, Experiment
 from pivottrace.held_out import counts_of
-from pivottrace.rundir import RunDir, read_json, write_text
+from pivottrace.rundir import RunDir, read_json, read_json_lines, write_text
 from pivottrace.stage_settings import FREE_SETTINGS
-
-CURVE_FILE, METRICS_FILE = "learning_curve.jsonl", "metrics.jsonl"
+from pivottrace.types import LEARNING_CURVE, METRICS
 
 
 @dataclass(frozen=True)
@@ -79,7 +77,7 @@ def write_result(experiment: Experiment, name: str, seed: int) -> None:
         )
     counts = counts_of(run.read_table("evaluation_after", made_by="evaluate"))
     folder = run.round_path / "train"
-    curve, metrics = _lines(folder / CURVE_FILE), _lines(folder / METRICS_FILE)
+    curve, metrics = read_json_lines(folder / LEARNING_CURVE), read_json_lines(folder / METRICS)
     spent = {0: 0} | {row["step"]: round(row["num_tokens"]) for row in metrics}
     limit = run.config.train.evaluate_limit or len(counts.question_ids)
     facts = {
@@ -197,10 +195,6 @@ def _write(
 
 def _digest(question_ids: Sequence[str]) -> str:
     return hashlib.sha256("\n".join(question_ids).encode()).hexdigest()
-
-
-def _lines(path: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
 
 
 def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:

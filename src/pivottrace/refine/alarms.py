@@ -143,7 +143,9 @@ class CollapseAlarms:
         for group in groups:
             right = vote_is_right(group)
             is_probe = self._probes is None or group.question_id in self._probes
-            if right is not None and group.route == "annotate" and is_probe:
+            # A label that the model gave itself says nothing of whether its votes are right.
+            is_bought = group.route == "annotate" and not group.relabelled
+            if right is not None and is_bought and is_probe:
                 self._votes.append(right)
             classes = [c for c in group.classes if c >= 0]
             if classes:

@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pivottrace.core.answers import majority_vote
 from pivottrace.core.mixture import fit_two_normals
 from pivottrace.errors import DataError
 from pivottrace.refine.state import check_state
@@ -74,7 +73,7 @@ class GeoMin:
         directions = [unit_rows(self._hidden(group)) for group in groups]
         self._move(groups, directions)
         supporters = {
-            group.question_id: self._affinity(rows[_supports(group)])
+            group.question_id: self._affinity(rows[np.array(group.rewards) > 0])
             for group, rows in zip(groups, directions, strict=True)
             if group.route == "weak"
         }
@@ -180,9 +179,3 @@ def _unit(mean: FloatArray) -> FloatArray:
     """A mean as a direction; zeros where opposite rows cancelled, hence cosine 0 with all."""
     norm = float(np.linalg.norm(mean))
     return mean / norm if norm > ZERO_NORM else np.zeros_like(mean)
-
-
-def _supports(group: Group) -> npt.NDArray[np.bool_]:
-    """(G,) whether each completion's answer is the majority's; none at a tie."""
-    winner = majority_vote(group.classes).winner
-    return np.array([winner is not None and c == winner for c in group.classes], dtype=bool)

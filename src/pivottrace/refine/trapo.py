@@ -16,12 +16,12 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from pivottrace.core.answers import majority_vote
 from pivottrace.errors import DataError
 from pivottrace.refine.state import check_state
 from pivottrace.rewards.groups import Group
 
 NAME = "trapo"
+DIGITS = 12  # of similarities: the order of a sum must not decide, after a resume, at a tie
 MAX_HISTORY = 64
 """Pass rates kept a question, the last ones: a bound on the state, four times TraPO's 15 passes."""
 ZERO_NORM = 1e-9  # Pass rates are k / G: a centred trajectory this short is a constant's rounding.
@@ -155,11 +155,8 @@ class TraPO:
 
 
 def pass_rate(group: Group) -> float:
-    """A group's pass rate in [0, 1]: right answers, or on weak rows those of the majority."""
-    if group.route == "annotate":
-        return float(np.mean(group.rewards))
-    vote = majority_vote(group.classes)
-    return 0.0 if vote.winner is None else vote.share
+    """A group's pass rate in [0, 1]: answers that were rewarded, by the label or by the vote."""
+    return float(np.mean(group.rewards))
 
 
 def similarity_to(
@@ -188,7 +185,7 @@ def similarity_to(
     own = np.asarray(rates, dtype=np.float64)[-width:]
     if kind == "cosine":
         mean = np.nanmean(references[:, -len(own) :], axis=0)
-        return float(_cosines(own, mean[None])[0])
+        return round(float(_cosines(own, mean[None])[0]), DIGITS)
     shared = np.minimum(len(own), lengths)  # (R,)
     total = 0.0
     for length in np.unique(shared):
@@ -196,7 +193,7 @@ def similarity_to(
         recent = own[len(own) - length :]
         centred = last - last.mean(axis=1, keepdims=True)
         total += float(_cosines(recent - recent.mean(), centred).sum())
-    return total / len(references)
+    return round(total / len(references), DIGITS)
 
 
 def right_aligned(trajectories: Sequence[Sequence[float]]) -> tuple[FloatArray, IntArray]:

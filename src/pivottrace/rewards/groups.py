@@ -20,6 +20,7 @@ class Group:
         answers: (G,) extracted; None where a completion gave none.
         classes: (G,) the class of equivalent answers of each; -1 where there is none.
         rewards: (G,) what each was given, before any weight.
+        relabelled: an annotate row was verified by another label than the one that was bought.
         num_tokens: (G,) tokens of each completion.
         hidden: (G, d) a direction of each completion in the model's hidden space; None where no
             rule asked for it.
@@ -31,6 +32,7 @@ class Group:
     classes: tuple[int, ...]
     rewards: tuple[float, ...]
     num_tokens: tuple[int, ...] = ()
+    relabelled: bool = False
     hidden: npt.NDArray[np.float32] | None = None
 
 

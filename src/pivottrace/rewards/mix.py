@@ -99,16 +99,20 @@ def mixed_reward(
         step = getattr(columns.get("trainer_state"), "global_step", 0)
         weak_results = _weak_results(weak, step, answers, columns, spans)
         rewards: list[float] = []
+        relabelled: set[int] = set()
         for span in spans:
             if span.start in weak_results:
                 rewards += weak_results[span.start].rewards
             else:
-                truth = _label(columns, span.start)
+                truth = bought = _label(columns, span.start)
                 for rule in rules:
                     truth = rule.label(question_id[span.start], truth)
+                if truth != bought:
+                    relabelled.add(span.start)
                 rewards += verified_rewards(answers[span], truth, check)
         watched = bool(rules) or observe is not None
-        groups = _groups(answers, rewards, columns, spans, equal if watched else None, directions)
+        same = equal if watched else None
+        groups = _groups(answers, rewards, relabelled, columns, spans, same, directions)
         if observe is not None:
             observe(step, groups)
         else:
@@ -156,6 +160,7 @@ def _weak_results(
 def _groups(
     answers: Sequence[str | None],
     rewards: Sequence[float],
+    relabelled: set[int],
     columns: dict[str, Any],
     spans: Sequence[slice],
     equal: Equal | None,
@@ -174,6 +179,7 @@ def _groups(
             classes=tuple(group_equivalent(answers[span], equal)) if equal else (),
             rewards=tuple(rewards[span]),
             num_tokens=tuple(len(tokens) for tokens in ids[span]),
+            relabelled=span.start in relabelled,
             hidden=None if hidden is None else hidden[span],
         )
         for span in spans

@@ -15,11 +15,12 @@ from pivottrace.held_out import counts_of, held_out_questions, sample_and_check
 from pivottrace.ingest import format_prompt
 from pivottrace.progress import progress
 from pivottrace.refine import make_alarms, make_rule, needs_hidden, refuse_idle_rule
+from pivottrace.refine.alarms import AlarmEvent
 from pivottrace.rewriting import mirrored, put_to_model, rewrites_by_model, rewrites_from_column
-from pivottrace.rounds import is_last, round_seed, start_model, steps_before, train_settings
-from pivottrace.rundir import RunDir, read_parquet
-from pivottrace.training_reward import check_weak, training_policy, training_reward
-from pivottrace.types import TRAINING_ROWS
+from pivottrace.rounds import every, is_last, round_seed, start_model, steps_before, train_settings
+from pivottrace.rundir import RunDir, read_json_lines, read_parquet
+from pivottrace.training_reward import check_training, training_policy, training_reward
+from pivottrace.types import ALARMS, METRICS, TRAINING_ROWS
 
 
 def run(run: RunDir) -> None:
@@ -34,29 +35,41 @@ def run(run: RunDir) -> None:
     if not run.config.train.enabled:
         run.mark_done("train", trained=False, reason="train.enabled is false")
         return
-    check_weak(run.config)
+    stopped = next(
+        (why for r in every(run) if (why := r.stage_facts("train").get("stopped"))), None
+    )
+    if stopped:
+        run.mark_done("train", trained=False, reason=f"an alarm ended an earlier round: {stopped}")
+        return
+    check_training(run.config)
     rows, left_out = read_training_rows(run)
+    counts = {r: rows["route"].to_pylist().count(r) for r in ("annotate", "weak")}
     model: Any = None
     if rows.num_rows:
         model = _load_model(run)
         rows = with_rewrites(run, rows, *model)
     run.write_table("training_rows", rows)
-    counts = {r: rows["route"].to_pylist().count(r) for r in ("annotate", "weak")}
     if rows.num_rows == 0:
         reason = "no question is both worth training on and labelled, by a person or a safe vote"
         run.mark_done("train", trained=False, reason=reason, num_rows=counts, left_out=left_out)
         return
     settings = train_settings(run)
-    passes = settings.steps * settings.questions_per_step / rows.num_rows
-    refuse_idle_rule(run.config.refine, counts, passes)
+    planned = settings.steps * settings.questions_per_step
+    refuse_idle_rule(run.config.refine, counts, planned / rows.num_rows)
+    run.begin("train")  # from here on its settings cannot change
     verifier_facts = _train(run, rows, *model)
+    folder = run.round_path / "train"
+    steps = max((row["step"] for row in read_json_lines(folder / METRICS)), default=0)
+    stops = [e for e in read_json_lines(folder / ALARMS) if e["action"] == "stop"]
+    questions = steps * settings.questions_per_step
     facts: dict[str, Any] = {
         "trained": True,
         "num_rows": counts,
         "left_out": left_out,
-        "steps": settings.steps,
-        "passes": round(passes, 2),
-        "rollouts": settings.steps * settings.questions_per_step * settings.num_generations,
+        "steps": steps,
+        "passes": round(questions / rows.num_rows, 2),
+        "rollouts": questions * settings.num_generations,
+        **({"stopped": AlarmEvent(**stops[0]).text()} if stops else {}),
         **verifier_facts,
     }
     write_model_card(run, facts)
@@ -158,7 +171,7 @@ def _rewrite(
     if column is not None:
         texts = rewrites_from_column(questions, column)
     else:
-        texts = rewrites_by_model(questions, run.config, model, tokenizer)
+        texts = rewrites_by_model(questions, run.config, model, tokenizer, round_seed(run))
     return {q["id"]: put_to_model(q["prompt"], texts[q["id"]], run.config) for q in questions}
 
 
@@ -192,7 +205,9 @@ def _train(run: RunDir, rows: pa.Table, model: Any, tokenizer: Any) -> dict[str,
         Verifier(config.answers.verifier, config.answers.timeout_s) as verifier,
         progress("train", settings.steps, "steps") as update,
     ):
-        policy = training_policy(config, model, tokenizer)
+        policy = training_policy(
+            config, model, tokenizer, num_steps=settings.steps, seed=round_seed(run)
+        )
         rule, alarms = make_rule(config.refine, verifier.equal), make_alarms(config.alarms)
         rules = [rule for rule in (rule, alarms) if rule is not None]
         reward = training_reward(
