@@ -25,7 +25,7 @@ from pivottrace.experiments.files import BASE, Experiment
 from pivottrace.held_out import counts_of
 from pivottrace.rundir import RunDir, read_json, read_json_lines, write_text
 from pivottrace.stage_settings import FREE_SETTINGS
-from pivottrace.types import LEARNING_CURVE, METRICS
+from pivottrace.types import ALARMS, LEARNING_CURVE, METRICS
 
 
 @dataclass(frozen=True)
@@ -92,6 +92,7 @@ def write_result(experiment: Experiment, name: str, seed: int) -> None:
         "labels": sources.store(run).used,
         "routes": run.stage_facts("triage")["counts"],
         "rows": trained["num_rows"],
+        "alarms": read_json_lines(folder / ALARMS),
         "probe_tokens": _probe_tokens(run),
         "rollout_tokens": rollout_tokens(run),
         "seconds": {stage: round(took, 1) for stage, took in run.seconds().items()},
