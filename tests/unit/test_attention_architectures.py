@@ -18,6 +18,7 @@ from pivottrace.attention import (
     trace,
     trace_attention,
 )
+from pivottrace.attention.masks import CHUNKS_PACK
 from pivottrace.backends.compact import generate_compacting
 from pivottrace.errors import ModelError
 
@@ -29,7 +30,7 @@ STATS = (
     FutureInfluence(4),
 )  # fmt: skip
 # transformers makes these architectures' masks without position_ids: packed rows would mix.
-CANNOT_PACK = {"GptOss"}
+CANNOT_PACK = {"GptOss"} | (set() if CHUNKS_PACK else {"Llama4Text"})
 
 
 def padded(side: str, lengths: tuple[int, ...] = (60, 47, 31)) -> tuple[torch.Tensor, torch.Tensor]:

@@ -134,7 +134,9 @@ def chunked_attention(
     batch, heads, count, width = query.shape
     length = key.shape[2]
     dtype = torch.promote_types(query.dtype, torch.float32)
-    chunk = max(1, min(QUERY_BLOCK, MAX_CHUNK_SCORES // (batch * heads * length)))
+    # A CPU is fastest with few rows at a time, in its cache; a GPU with as many as may be held.
+    fitting = max(1, MAX_CHUNK_SCORES // (batch * heads * length))
+    chunk = fitting if query.is_cuda else min(QUERY_BLOCK, fitting)
     keys = key.to(dtype).transpose(-1, -2)
     # Masked keys weigh 0, but 0 * NaN is NaN: padding must not be able to spoil a sequence.
     values = value.masked_fill(~mask.key_valid[:, None, :, None], 0.0)

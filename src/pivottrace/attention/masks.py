@@ -15,9 +15,13 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from transformers import masking_utils
 from transformers.masking_utils import causal_mask_function, prepare_padding_mask, sdpa_mask
 
 Runs = tuple[tuple[tuple[int, int], ...], ...]
+
+# Before transformers 5.23 the chunks of a packed row (Llama 4) are counted from the row's start.
+CHUNKS_PACK = hasattr(masking_utils, "packed_sequence_compatibility_function")
 
 
 @dataclass(frozen=True)

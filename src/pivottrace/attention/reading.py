@@ -3,11 +3,14 @@
 Every fused kernel knows each row's log-sum-exp (LSE), and `A[t, s] = exp(q_t . k_s * scaling -
 LSE_t)`, so the mass within W tokens of the diagonal costs O(T W). It is computed in blocks: 64
 queries against their 64 + W - 1 keys are one small product, whose diagonal band is a strided view.
+On a GPU with Triton `attention.triton_reading` computes the same in one pass over the queries.
 
 Axes: B batch, H query heads that are read, K key heads, n queries, T keys, W window width, S sinks,
 R runs of a packed row (1 where a row is one sequence), D head width.
 """
 
+import functools
+import importlib.util
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -54,6 +57,8 @@ class Landmarks:
     sinks: torch.Tensor
     in_question: torch.Tensor | None = None
     _plans: dict[tuple[int, int, int], RowPlan] = field(default_factory=dict, repr=False)
+    _picks: dict[tuple[int, int, int], torch.Tensor] = field(default_factory=dict, repr=False)
+    _spans: dict[tuple[int, int], torch.Tensor] = field(default_factory=dict, repr=False)
 
     def plan(self, first: int, count: int, width: int) -> RowPlan:
         """The plan of `count` queries from key `first`; made once, whatever the layers."""
@@ -71,6 +76,44 @@ class Landmarks:
         distances = places[:, None] - own_sinks
         distances = torch.where((distances >= 0) & (own > 0)[..., None], distances, -1)
         return RowPlan(own, (earlier == own[..., None]) & (own > 0)[..., None], distances)
+
+    def picks(self, first: int, count: int, width: int) -> torch.Tensor:
+        """(B, W + S, n) int32: the keys of each query's window, then its sinks; -1 for none."""
+        if (first, count, width) not in self._picks:
+            plan = self.plan(first, count, width)
+            back = torch.cat(
+                [torch.arange(width, device=plan.distances.device).expand(plan.in_window.shape),
+                 plan.distances], dim=-1,
+            )  # fmt: skip
+            keys = first + torch.arange(count, device=back.device)[:, None] - back
+            wanted = torch.cat([plan.in_window, plan.distances >= 0], dim=-1)
+            picks = torch.where(wanted, keys, -1).int().transpose(1, 2).contiguous()
+            self._picks[first, count, width] = picks
+        return self._picks[first, count, width]
+
+    @functools.cached_property
+    def asked(self) -> torch.Tensor:
+        """(B, T) int32: the run whose question a key belongs to; 0 for none."""
+        assert self.in_question is not None
+        return torch.where(self.in_question, self.run_ids, 0).int()
+
+    def spans(self, first: int, count: int) -> torch.Tensor:
+        """(3, B, n) int32: each query's run (-1 at padding); first, last + 1 key of its question.
+
+        Where a run has no question the first key is T, the last + 1 is 0.
+        """
+        if (first, count) not in self._spans:
+            batch, length = self.run_ids.shape
+            runs, num_runs = self.asked.long(), int(self.run_ids.max()) + 1
+            places = torch.arange(length, device=runs.device).expand(batch, length)
+            begins, ends = runs.new_full((batch, num_runs), length), runs.new_zeros(batch, num_runs)
+            begins.scatter_reduce_(1, runs, places, "amin")
+            ends.scatter_reduce_(1, runs, places + 1, "amax")
+            begins[:, 0], ends[:, 0] = length, 0
+            own = self.run_ids[:, first : first + count]
+            at = [torch.where(own > 0, own, -1), begins.gather(1, own), ends.gather(1, own)]
+            self._spans[first, count] = torch.stack(at).int()
+        return self._spans[first, count]
 
 
 def find_landmarks(
@@ -129,6 +172,10 @@ def read_band(
         heads: (H,) the key head of each query head; None where K divides H in order (all heads).
         first_query: Key at which the first query stands.
     """
+    if serves_kernels(query):
+        return _read_by_kernels(
+            query, key, log_sum_exp, scaling, landmarks, needs, heads, first_query
+        )
     batch, num_heads, count, _ = query.shape
     dtype = torch.promote_types(query.dtype, torch.float32)
     device = query.device
@@ -164,6 +211,53 @@ def read_band(
             question[:, :, rows] = _read_question(scores, key, lse, landmarks, at)
     total = (plan.own_run > 0)[:, None].to(dtype).expand(batch, num_heads, count)
     return LocalAttention(window, sink_mass, plan.distances, question, total)
+
+
+@functools.cache
+def _has_triton() -> bool:
+    return importlib.util.find_spec("triton") is not None
+
+
+@functools.cache
+def _all_heads(num_heads: int, num_key_heads: int, device: torch.device) -> torch.Tensor:
+    """(H,) int32: the key head of each query head; made once, since a layer's time is launches."""
+    groups = num_heads // num_key_heads
+    return torch.arange(num_key_heads, device=device).repeat_interleave(groups).int()
+
+
+def serves_kernels(query: torch.Tensor) -> bool:
+    """Whether the kernels of `triton_reading` can be used: PyTorch for CUDA brings Triton along."""
+    return query.is_cuda and query.dtype != torch.float64 and _has_triton()
+
+
+def _read_by_kernels(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    log_sum_exp: torch.Tensor,
+    scaling: float,
+    landmarks: Landmarks,
+    needs: Needs,
+    heads: torch.Tensor | None,
+    first_query: int,
+) -> LocalAttention:
+    """`read_band`, by `triton_reading`."""
+    from pivottrace.attention.triton_reading import picked_mass, question_mass
+
+    num_heads, count = query.shape[1:3]
+    heads = _all_heads(num_heads, key.shape[1], query.device) if heads is None else heads.int()
+    plan = landmarks.plan(first_query, count, needs.width)
+    picks = landmarks.picks(first_query, count, needs.width)
+    mass = picked_mass(query, key, log_sum_exp, scaling, heads, picks).transpose(2, 3)
+    question = None
+    if needs.question and landmarks.in_question is not None:
+        spans = landmarks.spans(first_query, count)
+        question = question_mass(
+            query, key, log_sum_exp, scaling, heads, landmarks.asked, spans, first_query
+        )
+    total = (plan.own_run > 0)[:, None].to(mass.dtype).expand(-1, num_heads, count)
+    return LocalAttention(
+        mass[..., : needs.width], mass[..., needs.width :], plan.distances, question, total
+    )
 
 
 def read_rows(

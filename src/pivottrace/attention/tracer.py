@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 
 from pivottrace.attention.continuity import Continuity
-from pivottrace.attention.masks import MaskSpec, causal_mask, dense_mask
+from pivottrace.attention.masks import CHUNKS_PACK, MaskSpec, causal_mask, dense_mask
 from pivottrace.attention.reading import (
     QUERY_BLOCK,
     Landmarks,
@@ -250,7 +250,8 @@ class Tracer:
                 f"{self.model_name}: its cache has dropped the first tokens already, so sinks and "
                 "question are not known: trace from the prompt on."
             )
-        if first is None and self._packed > 1 and int(ids.max()) != self._packed:
+        mixes = first is None and int(ids.max()) != self._packed
+        if self._packed > 1 and (mixes or (mask.sequence_ids is None and not CHUNKS_PACK)):
             raise ModelError(
                 f"{self.model_name} does not keep packed sequences apart (it makes its mask "
                 "without position_ids), so it cannot be traced packed: pad instead."
