@@ -20,6 +20,8 @@ name = "tiny"
 output = "{folder}/tiny"
 seeds = [3]
 reference = "full"
+compare = [["half", "full"]]
+cluster_by = "expression"
 
 [base]
 pool.questions = "world:default?num=6&seed={{seed}}"
@@ -98,7 +100,6 @@ def test_an_experiment_killed_and_gone_on_with(tmp_path, capfd):
     half = json.loads((arms / "half-3.json").read_text())
     assert (half["labels"], half["rows"]["annotate"]) == (3, 3)
     assert half["rows"]["weak"] <= 3  # without those whose two samples tie
-    assert half["probe_tokens"] == 0
     # The fork shares the base's very files, and has begun where the base ended.
     fork = RunDir.open(output / "runs" / "half-3")
     assert (fork.path / "pool.parquet").samefile(base / "pool.parquet")
@@ -111,6 +112,7 @@ def test_an_experiment_killed_and_gone_on_with(tmp_path, capfd):
     page = (output / "results" / "tiny.md").read_text()
     assert "| all labels | 1 | 100.0 % |" in page and "| half | 1 | 50.0 % |" in page
     assert "Not finished: `broken`, seeds 3." in page
+    assert "| half | all labels | 1 |" in page and "the same expression" in page
     figures = json.loads((output / "results" / "tiny.json").read_text())
     right = sum(half["num_correct"]) - sum(full["num_correct"])
     assert figures["arms"]["half"]["difference"]["mean"] == pytest.approx(right / 12, abs=1e-6)

@@ -14,7 +14,7 @@ from pivottrace.experiments.files import BASE, load_experiment
 from pivottrace.experiments.forking import shared_stages
 from pivottrace.experiments.jobs import Job, missing_jobs
 from pivottrace.experiments.oracle import exact_curves
-from pivottrace.experiments.results import other_settings, read_result
+from pivottrace.experiments.results import read_result, refuse_other_settings
 from pivottrace.ingest import read_questions
 
 BENCH = Path(__file__).parents[2] / "bench"
@@ -158,15 +158,21 @@ def test_a_result_with_other_settings_or_questions_is_refused(tmp_path):
     store(experiment, "full", 3)
     found = read_result(experiment, "full", 3)
     assert found.counts.num_correct.tolist() == [1, 4] and found.counts.means.mean() == 0.625
-    config = experiment.config(experiment.arm("full"), 3)
-    assert other_settings(found.facts, config) == []
+    refuse_other_settings(experiment, found)
     # A setting that came later, in an older result, counts as its default.
     del found.facts["config"]["train"]["beta"]
-    assert other_settings(found.facts, config) == []
+    refuse_other_settings(experiment, found)
 
     changed = load_experiment(write(tmp_path, "train.steps = 7\n"))
     with pytest.raises(ConfigError, match=r"full-3.json was made with.*\n  train.steps: was 200"):
         missing_jobs(changed, None, None)
+    del found.facts["config"]["train"]
+    found.facts["config"]["trane"] = {}
+    with pytest.raises(ConfigError, match=r"full-3.json.*trane"):
+        refuse_other_settings(experiment, found)
+    head = HEAD.replace("[base]", 'cluster_by = "family"\n[base]')
+    with pytest.raises(RunDirError, match=r"without the column 'family'.*Move it away"):
+        read_result(load_experiment(write(tmp_path, head=head)), "full", 3)
     store(experiment, BASE, 3, ids=("p", "r"))
     with pytest.raises(RunDirError, match="other questions"):
         read_result(experiment, "full", 3)

@@ -5,8 +5,8 @@ sooner"); it gives no intervals and does not say how it counts steps. All of it 
 
 A question of a seed is the smallest thing that varies: its samples are alike. Seeds vary too (pool,
 held-out questions, order, sampling), and by more than their questions alone explain. So variance
-is clustered two ways, by seed and by question; where every seed has held-out questions of its own
-that comes to the spread of the seeds' means.
+is clustered two ways, by seed and by question, and by whatever makes questions of several seeds
+alike; where seeds have nothing in common that comes to the spread of the seeds' means.
 """
 
 from collections.abc import Mapping, Sequence
@@ -30,11 +30,12 @@ class SeedValues:
     """One seed's questions and a number for each, such as a share of right samples.
 
     Attributes:
-        question_ids: Q ids.
+        clusters: (Q,) names; questions of the same name are alike, in whichever seed they are. An
+            id makes a question alike to itself alone.
         values: (Q,).
     """
 
-    question_ids: tuple[str, ...]
+    clusters: tuple[str, ...]
     values: FloatArray
 
     @property
@@ -87,13 +88,10 @@ class SpeedUp:
         return _ratio(self.reference_tokens, self.tokens)
 
 
-def seed_values(counts: QuestionCounts) -> SeedValues:
-    """Each question's share of right samples."""
-    return SeedValues(counts.question_ids, counts.means)
+def paired_means(arm: QuestionCounts, reference: QuestionCounts) -> FloatArray:
+    """(Q,): each question's share of right samples under the arm less that under the reference.
 
-
-def seed_differences(arm: QuestionCounts, reference: QuestionCounts) -> SeedValues:
-    """Each question's share under the arm less its share under the reference.
+    In [-1, 1] and in the arm's order.
 
     Raises:
         DataError: the two were not evaluated on the same questions.
@@ -104,8 +102,7 @@ def seed_differences(arm: QuestionCounts, reference: QuestionCounts) -> SeedValu
             f"an arm and its reference have different held-out questions ({len(place)} and "
             f"{len(arm.question_ids)}); give both the same pool.evaluation"
         )
-    theirs = reference.means[[place[i] for i in arm.question_ids]]
-    return SeedValues(arm.question_ids, arm.means - theirs)
+    return arm.means - reference.means[[place[i] for i in arm.question_ids]]
 
 
 def mean_over_seeds(seeds: Sequence[SeedValues], level: float = LEVEL) -> Interval:
@@ -138,7 +135,7 @@ def mean_over_seeds(seeds: Sequence[SeedValues], level: float = LEVEL) -> Interv
     mean = float(np.mean([seed.mean for seed in seeds]))
     weighted = np.concatenate([(s.values - mean) / (len(seeds) * s.values.size) for s in seeds])
     of_seed = np.repeat(np.arange(len(seeds)), [s.values.size for s in seeds])
-    names = [question_id for seed in seeds for question_id in seed.question_ids]
+    names = [name for seed in seeds for name in seed.clusters]
     _, of_question = np.unique(names, return_inverse=True)
     by_question = _clustered(weighted, of_question)
     tail, num_questions = (1.0 - level) / 2.0, int(of_question.max()) + 1

@@ -12,16 +12,16 @@ from pivottrace.core.evaluation import Interval
 from pivottrace.core.experiments import (
     NOT_WORSE_MARGIN,
     Curve,
+    SeedValues,
     SpeedUp,
     mean_over_seeds,
-    seed_differences,
-    seed_values,
+    paired_means,
     speed_up,
     without_one_seed,
 )
 from pivottrace.errors import RunDirError
 from pivottrace.experiments.files import BASE, Arm, Experiment
-from pivottrace.experiments.results import Result, read_result
+from pivottrace.experiments.results import Result, read_result, refuse_other_settings
 
 Results = Mapping[int, Result]
 DIGITS = 6
@@ -44,6 +44,7 @@ def analyse(experiment: Experiment) -> dict[str, Any]:
             f"Run it with: pivottrace lab run {experiment.path} --arms {experiment.reference}"
         )
     before = _results(experiment, BASE, experiment.seeds)
+    everything = [result for results in (before, *found.values()) for result in results.values()]
     return {
         "experiment": experiment.name,
         "file": str(experiment.path),
@@ -51,13 +52,19 @@ def analyse(experiment: Experiment) -> dict[str, Any]:
         "seeds": list(experiment.seeds),
         "pool": round(float(np.mean([r.facts["pool"] for r in before.values()]))),
         "held_out": _held_out(reference),
-        "versions": next(iter(reference.values())).facts["versions"],
-        "before": _interval(mean_over_seeds([seed_values(r.counts) for r in before.values()])),
+        "clustered_by": experiment.cluster_by,
+        "versions": _versions(everything),
+        "before": _interval(mean_over_seeds([_accuracy(r) for r in before.values()])),
         "arms": {
             arm.name: _arm(arm, found[arm.name], reference, before)
             for arm in experiment.arms
             if found[arm.name]
         },
+        "compared": [
+            {"arm": arm, "other": other, **gap}
+            for arm, other in experiment.compare
+            if (gap := _difference(found[arm], found[other])) is not None
+        ],
         "missing": {
             arm.name: lacking
             for arm in experiment.arms
@@ -68,7 +75,40 @@ def analyse(experiment: Experiment) -> dict[str, Any]:
 
 def _results(experiment: Experiment, name: str, seeds: Sequence[int]) -> dict[int, Result]:
     found = {seed: read_result(experiment, name, seed) for seed in seeds}
-    return {seed: result for seed, result in found.items() if result is not None}
+    there = {seed: result for seed, result in found.items() if result is not None}
+    for result in there.values():
+        refuse_other_settings(experiment, result)
+    return there
+
+
+def _accuracy(result: Result) -> SeedValues:
+    return SeedValues(result.clusters, result.counts.means)
+
+
+def _difference(results: Results, others: Results) -> dict[str, Any] | None:
+    """The paired difference on the seeds that both have; None where there is none."""
+    common = sorted(results.keys() & others.keys())
+    if not common or results is others:
+        return None
+    gaps = [
+        SeedValues(results[s].clusters, paired_means(results[s].counts, others[s].counts))
+        for s in common
+    ]
+    gap = mean_over_seeds(gaps)
+    return _interval(gap) | {
+        "seeds": common,
+        "not_worse": bool(gap.low > -NOT_WORSE_MARGIN),
+        "better": bool(gap.low > 0),
+    }
+
+
+def _versions(results: Sequence[Result]) -> dict[str, str]:
+    """Every version that some result was made with, by package."""
+    found: dict[str, set[str]] = {}
+    for result in results:
+        for name, number in result.facts["versions"].items():
+            found.setdefault(name, set()).add(number)
+    return {name: " or ".join(sorted(numbers)) for name, numbers in found.items()}
 
 
 def _held_out(reference: Results) -> dict[str, int]:
@@ -84,15 +124,14 @@ def _held_out(reference: Results) -> dict[str, int]:
 def _arm(arm: Arm, results: Results, reference: Results, before: Results) -> dict[str, Any]:
     facts = [result.facts for result in results.values()]
     labels = [f["labels"] for f in facts]
-    own = {seed: _own_tokens(arm, result, True) for seed, result in results.items()}
-    least = {seed: _own_tokens(arm, result, False) for seed, result in results.items()}
+    own = {seed: _own_tokens(arm, result) for seed, result in results.items()}
     values: dict[str, Any] = {
         "title": arm.title,
         "seeds": sorted(results),
         "labels": float(np.mean(labels)),
         "label_share": float(np.mean([f["labels"] / before[s].facts["pool"]
                                       for s, f in zip(results, facts, strict=True)])),
-        "accuracy": _interval(mean_over_seeds([seed_values(r.counts) for r in results.values()])),
+        "accuracy": _interval(mean_over_seeds([_accuracy(r) for r in results.values()])),
         "accuracy_by_seed": {s: round(float(r.counts.means.mean()), DIGITS)
                              for s, r in results.items()},
         "routes": _means([f["routes"] for f in facts]),
@@ -100,43 +139,36 @@ def _arm(arm: Arm, results: Results, reference: Results, before: Results) -> dic
         "tokens": {
             "training": float(np.mean([f["all_training_tokens"] for f in facts])),
             "own": float(np.mean(list(own.values()))),
-            "own_least": float(np.mean(list(least.values()))),
         },
-        "difference": None,
+        "alarms": _alarms(facts),
+        "difference": _difference(results, reference),
         "curve": _band([r.curve(0.0) for r in results.values()]),
         "speed": None,
     }  # fmt: skip
-    common = sorted(results.keys() & reference.keys())
-    if results is not reference and common:
-        gap = mean_over_seeds(
-            [seed_differences(results[s].counts, reference[s].counts) for s in common]
-        )
-        values["difference"] = _interval(gap) | {
-            "seeds": common,
-            "not_worse": bool(gap.low > -NOT_WORSE_MARGIN),
-            "better": bool(gap.low > 0),
-        }
-    if common and values["curve"] is not None:
-        values["speed"] = _speed(results, reference, own, least, results is reference)
+    if values["curve"] is not None and results.keys() & reference.keys():
+        values["speed"] = _speed(results, reference, own, results is reference)
     return values
 
 
-def _own_tokens(arm: Arm, result: Result, as_run: bool) -> float:
-    """Tokens of the pool's rollouts that the arm's routes need.
+def _alarms(facts: Sequence[Mapping[str, Any]]) -> dict[str, int]:
+    """In how many of an arm's runs each alarm went off."""
+    went_off = [
+        {event["what"] for event in f.get("alarms", []) if event["action"] != "end"} for f in facts
+    ]
+    return {what: sum(what in seen for seen in went_off) for what in sorted(set().union(*went_off))}
 
-    As run, all G samples a question; at least, the greedy traces and the probes' samples.
-    """
+
+def _own_tokens(arm: Arm, result: Result) -> float:
+    """Tokens of the pool's rollouts that the arm's routes need: traces and all samples."""
     if not arm.own_rollouts:
         return 0.0
-    tokens = result.facts["rollout_tokens"]
-    return float(tokens["greedy"] + (tokens["sampled"] if as_run else result.facts["probe_tokens"]))
+    return float(sum(result.facts["rollout_tokens"].values()))
 
 
 def _speed(
     results: Results,
     reference: Results,
     own: Mapping[int, float],
-    least: Mapping[int, float],
     itself: bool,
 ) -> dict[str, Any]:
     def curves(of: Results, spent: Callable[[int], float]) -> dict[int, Curve]:
@@ -145,7 +177,6 @@ def _speed(
     theirs = curves(reference, lambda seed: own[seed] if itself else 0.0)
     ours = curves(results, own.__getitem__)
     found: SpeedUp = speed_up(ours, theirs)
-    fewest = speed_up(curves(results, least.__getitem__), theirs)
     left_out = [other.by_steps for other in without_one_seed(ours, theirs)]
     return {
         "target": _number(found.target),
@@ -154,7 +185,6 @@ def _speed(
         "by_steps": _number(found.by_steps),
         "by_steps_without_a_seed": [_number(value) for value in left_out],
         "by_tokens": _number(found.by_tokens),
-        "by_tokens_least": _number(fewest.by_tokens),
     }
 
 

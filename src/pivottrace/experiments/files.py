@@ -1,6 +1,7 @@
 """Experiment files: what is shared, what each arm changes, and the configuration of every run.
 
-[experiment]                     name, output, seeds, reference; results (a folder to commit)
+[experiment]                     name, output, seeds, reference; results (a folder to commit),
+                                 compare, cluster_by
 [base.pool]                      any key of a configuration; "{seed}" in a text is the seed
 questions = "world:default?num=480&seed={seed}"
 [[arms]]                         name, and optionally title, seeds, own_rollouts, oracle;
@@ -38,6 +39,11 @@ class ExperimentConfig(Section):
     seeds: list[int] = Field(min_length=1)
     reference: str
     """The arm that the others are compared with."""
+    compare: list[tuple[str, str]] = Field(default_factory=list)
+    """Further pairs of arms, (arm, other), whose difference is reported."""
+    cluster_by: str | None = None
+    """Column of the held-out questions; those with the same value are not independent, whichever
+    seed they belong to. By default each question stands for itself."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +78,8 @@ class Experiment:
         results: folder of results and report.
         seeds: every seed, in the order in which they are run.
         reference: name of the arm that others are compared with.
+        compare: further pairs of arms.
+        cluster_by: column of the held-out questions by which they are alike.
         base: nested settings that all arms share.
         arms: in the file's order.
     """
@@ -82,6 +90,8 @@ class Experiment:
     results: Path
     seeds: tuple[int, ...]
     reference: str
+    compare: tuple[tuple[str, str], ...]
+    cluster_by: str | None
     base: dict[str, Any]
     arms: tuple[Arm, ...]
 
@@ -157,6 +167,8 @@ def load_experiment(path: Path) -> Experiment:
         results=(head.results or head.output / "results").expanduser(),
         seeds=tuple(head.seeds),
         reference=head.reference,
+        compare=tuple(head.compare),
+        cluster_by=head.cluster_by,
         base=values.get("base", {}),
         arms=tuple(_arm(path, table, tuple(head.seeds)) for table in values.get("arms", [])),
     )
@@ -200,7 +212,8 @@ def _check(experiment: Experiment) -> None:
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise ConfigError(f"{path}: two arms are named {twice[0]!r}; their files would be the same")
-    experiment.arm(experiment.reference)
+    for name in (experiment.reference, *(name for pair in experiment.compare for name in pair)):
+        experiment.arm(name)
     for values in (experiment.base, *(arm.changes for arm in experiment.arms)):
         own = {"seed", "output"} & values.keys()
         if own:

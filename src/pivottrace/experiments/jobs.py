@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pivottrace.errors import ConfigError
 from pivottrace.experiments.files import BASE, Experiment
 from pivottrace.experiments.forking import shared_stages
-from pivottrace.experiments.results import other_settings, read_result
+from pivottrace.experiments.results import read_result, refuse_other_settings
 
 
 @dataclass(frozen=True)
@@ -57,20 +57,7 @@ def _has_result(experiment: Experiment, name: str, seed: int) -> bool:
     result = read_result(experiment, name, seed)
     if result is None:
         return False
-    config = (
-        experiment.base_config(seed)
-        if name == BASE
-        else experiment.config(experiment.arm(name), seed)
-    )
-    changed = other_settings(result.facts, config)
-    if changed:
-        path = experiment.result_path(name, seed)
-        raise ConfigError(
-            f"{path} was made with other settings:\n  "
-            + "\n  ".join(changed)
-            + f"\nPut them back, or move it and {experiment.run_path(name, seed)} away to run it "
-            f"anew."
-        )
+    refuse_other_settings(experiment, result)
     return True
 
 

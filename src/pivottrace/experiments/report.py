@@ -52,9 +52,9 @@ def _lines(figures: Figures, pictures: Sequence[str]) -> Iterator[str]:
     yield (
         f"A pool of {figures['pool']} questions, {held['steps']} steps an arm; avg@"
         f"{held['samples']} on {held['questions']} held-out questions; before training "
-        f"{_percent(figures['before'])}. Brackets: 95 % intervals over seeds and questions, "
-        f"differences paired by both. *Not worse*: the lower end is above −1 point; *better*: "
-        f"above 0.\n"
+        f"{_percent(figures['before'])}. Brackets: 95 % intervals over seeds and questions"
+        f"{_clustered(figures)}, differences paired by both. *Not worse*: the lower end is above "
+        f"−1 point; *better*: above 0.\n"
     )
     if any(len(arm["seeds"]) == 1 for arm in arms.values()):
         yield "An arm with one seed has an interval over its questions only.\n"
@@ -62,20 +62,34 @@ def _lines(figures: Figures, pictures: Sequence[str]) -> Iterator[str]:
     yield _header("arm", "seeds", "labels", "accuracy", gap, "not worse", "better")
     for arm in arms.values():
         yield f"| {' | '.join(_accuracy_cells(arm))} |"
+    yield from _compared_lines(figures)
     for name, seeds in figures["missing"].items():
         yield f"\nNot finished: `{name}`, seeds {', '.join(map(str, seeds))}."
     if reference["speed"] is not None:
         yield from _speed_lines(figures)
     yield "\n## What each arm trained on\n"
     routes = ("annotated", "weak", "discarded", "deferred")
-    yield _header("arm", *routes, "training tokens", "own rollouts' tokens")
+    yield _header("arm", *routes, "training tokens", "own rollouts' tokens", "alarms (runs)")
     for arm in arms.values():
         routes, tokens = arm["routes"], arm["tokens"]
         counts = [f"{routes[name]:.0f}" for name in ("annotate", "weak", "discard", "defer")]
         cells = [arm["title"], *counts, *(f"{tokens[k] / 1e6:.2f} M" for k in ("training", "own"))]
-        yield f"| {' | '.join(cells)} |"
+        alarms = ", ".join(f"{what} ({runs})" for what, runs in arm["alarms"].items())
+        yield f"| {' | '.join([*cells, alarms or '–'])} |"
     for file in pictures:
         yield f"\n![{file.removesuffix('.svg')}]({file})"
+
+
+def _compared_lines(figures: Figures) -> Iterator[str]:
+    if not figures["compared"]:
+        return
+    arms = figures["arms"]
+    yield ""
+    yield _header("arm", "less", "seeds", "points", "not worse", "better")
+    for gap in figures["compared"]:
+        titles = [arms[gap[key]]["title"] for key in ("arm", "other")]
+        verdicts = ["yes" if gap[key] else "no" for key in ("not_worse", "better")]
+        yield f"| {' | '.join([*titles, str(len(gap['seeds'])), _points(gap), *verdicts])} |"
 
 
 def _accuracy_cells(arm: Figures) -> list[str]:
@@ -102,21 +116,24 @@ def _speed_lines(figures: Figures) -> Iterator[str]:
         f"is compared on those). Curves are means over seeds, smoothed over three points; "
         f"speed-up: the step at which {reference['title']} first gets there over the arm's own; in "
         f"brackets the range when any one seed is left out. In tokens, the rollouts that an arm's "
-        f"routes needed come first: all samples of the pool as run, or the greedy traces and the "
-        f"probes' samples at least.\n"
+        f"routes needed come first: the pool's traces and all its samples.\n"
     )
-    tokens = ("in tokens, as run", "in tokens, at least")
-    yield _header("arm", "first there at step", "speed-up in steps", *tokens)
+    yield _header("arm", "first there at step", "speed-up in steps", "speed-up in tokens")
     for arm in figures["arms"].values():
         speed = arm["speed"]
         if speed is None:
             continue
         steps = "not reached" if speed["steps"] is None else f"{speed['steps']:.0f}"
-        ratios = [_ratio(speed[key]) for key in ("by_steps", "by_tokens", "by_tokens_least")]
+        ratios = [_ratio(speed[key]) for key in ("by_steps", "by_tokens")]
         ratios[0] += _range(speed["by_steps_without_a_seed"])
         yield f"| {' | '.join([arm['title'], steps, *ratios])} |"
     if reference["speed"]["steps"] is None:
         yield f"\n{reference['title']}'s own smoothed curve does not reach it: there is no ratio."
+
+
+def _clustered(figures: Figures) -> str:
+    column = figures["clustered_by"]
+    return "" if column is None else f" (alike where they have the same {column})"
 
 
 def _header(*names: str) -> str:

@@ -17,12 +17,12 @@ import numpy as np
 import pyarrow.compute as pc
 
 from pivottrace.annotate import sources
-from pivottrace.config import Config, parse_config
+from pivottrace.config import parse_config
 from pivottrace.core.evaluation import QuestionCounts
 from pivottrace.core.experiments import Curve
-from pivottrace.errors import RunDirError
+from pivottrace.errors import ConfigError, RunDirError
 from pivottrace.experiments.files import BASE, Experiment
-from pivottrace.held_out import counts_of
+from pivottrace.held_out import counts_of, held_out_questions
 from pivottrace.rundir import RunDir, read_json, read_json_lines, write_text
 from pivottrace.stage_settings import FREE_SETTINGS
 from pivottrace.types import ALARMS, LEARNING_CURVE, METRICS
@@ -36,6 +36,7 @@ class Result:
         name: the arm, or `BASE`.
         seed: its seed.
         counts: held-out questions after training (of the base: before).
+        clusters: (Q,) what makes them alike over seeds: their ids, or `experiment.cluster_by`.
         curve_steps: (K,) steps of the learning curve; empty without one.
         curve_accuracy: (K,) accuracy there, on the first `curve_questions` held-out questions.
         training_tokens: (K,) prompt and response tokens of training rollouts up to there.
@@ -45,6 +46,7 @@ class Result:
     name: str
     seed: int
     counts: QuestionCounts
+    clusters: tuple[str, ...]
     curve_steps: np.ndarray
     curve_accuracy: np.ndarray
     training_tokens: np.ndarray
@@ -61,6 +63,7 @@ def write_base_result(experiment: Experiment, seed: int) -> None:
     counts = counts_of(run.read_table("evaluation_before", made_by="evaluate"))
     facts = {
         "question_ids": list(counts.question_ids),
+        **_clusters(experiment, run),
         "tokens": rollout_tokens(run),
         "pool": run.stage_facts("pool")["num_questions"],
     }
@@ -93,7 +96,6 @@ def write_result(experiment: Experiment, name: str, seed: int) -> None:
         "routes": run.stage_facts("triage")["counts"],
         "rows": trained["num_rows"],
         "alarms": read_json_lines(folder / ALARMS),
-        "probe_tokens": _probe_tokens(run),
         "rollout_tokens": rollout_tokens(run),
         "seconds": {stage: round(took, 1) for stage, took in run.seconds().items()},
     }
@@ -108,6 +110,12 @@ def read_result(experiment: Experiment, name: str, seed: int) -> Result | None:
     facts = read_json(path)
     base = facts if name == BASE else read_json(experiment.result_path(BASE, seed))
     ids = base["question_ids"]
+    if experiment.cluster_by not in (None, base.get("clustered_by")):
+        raise RunDirError(
+            f"{experiment.result_path(BASE, seed)} was stored without the column "
+            f"{experiment.cluster_by!r} of the held-out questions. Move it away and store it anew "
+            f"with: pivottrace lab run {experiment.path} --seeds {seed}"
+        )
     if facts["questions_digest"] != _digest(ids):
         raise RunDirError(
             f"{path} was evaluated on other questions than {experiment.result_path(BASE, seed)}. "
@@ -120,6 +128,7 @@ def read_result(experiment: Experiment, name: str, seed: int) -> Result | None:
         name=name,
         seed=seed,
         counts=QuestionCounts(tuple(ids), right, samples),
+        clusters=tuple(base["clusters"] if experiment.cluster_by else ids),
         curve_steps=np.array(curve.get("step", []), float),
         curve_accuracy=np.array(curve.get("accuracy", []), float),
         training_tokens=np.array(curve.get("training_tokens", []), float),
@@ -127,19 +136,31 @@ def read_result(experiment: Experiment, name: str, seed: int) -> Result | None:
     )
 
 
-def other_settings(facts: dict[str, Any], config: Config) -> list[str]:
-    """Settings, as "train.steps: was 3, now 4", in which a result differs from a configuration.
+def refuse_other_settings(experiment: Experiment, result: Result) -> None:
+    """Raise ConfigError where a result was not made with the experiment's settings.
 
     Settings that a result of an older version does not have count as their defaults.
     """
-    was = _flat(parse_config(facts["config"], "a stored result").model_dump(mode="json"))
+    path = experiment.result_path(result.name, result.seed)
+    if result.name == BASE:
+        config = experiment.base_config(result.seed)
+    else:
+        config = experiment.config(experiment.arm(result.name), result.seed)
+    was = _flat(parse_config(result.facts["config"], str(path)).model_dump(mode="json"))
     now = _flat(config.model_dump(mode="json"))
     ignored = FREE_SETTINGS | {"output", "train.save_steps"}
-    return [
+    changed = [
         f"{key}: was {was.get(key)!r}, now {now.get(key)!r}"
         for key in sorted(was.keys() | now.keys())
         if was.get(key) != now.get(key) and key not in ignored
     ]
+    if changed:
+        raise ConfigError(
+            f"{path} was made with other settings:\n  "
+            + "\n  ".join(changed)
+            + f"\nPut them back, or move it and {experiment.run_path(result.name, result.seed)} "
+            f"away to run it anew."
+        )
 
 
 def rollout_tokens(run: RunDir) -> dict[str, int]:
@@ -151,17 +172,18 @@ def rollout_tokens(run: RunDir) -> dict[str, int]:
     return {"greedy": prompts + traces, "sampled": samples}
 
 
-def _probe_tokens(run: RunDir) -> int:
-    """The part of the samples' tokens that are the probes': all that calibration itself needs."""
-    probes = run.read_table("probes", made_by="calibrate")["question_id"]
-    greedy = run.read_parts("rollouts_greedy", "rollout", ["question_id", "prompt_tokens"])
-    sampled = run.read_parts("rollouts_sampled", "rollout", ["question_id", "tokens"])
-    parts = [
-        table.filter(pc.is_in(table["question_id"], value_set=probes))
-        for table in (greedy, sampled)
-    ]
-    prompts = _length(parts[0]["prompt_tokens"]) * run.config.rollouts.num_samples
-    return prompts + _length(parts[1]["tokens"])
+def _clusters(experiment: Experiment, run: RunDir) -> dict[str, Any]:
+    column = experiment.cluster_by
+    if column is None:
+        return {}
+    extras = [json.loads(question["extra"] or "{}") for question in held_out_questions(run)]
+    if not all(column in extra for extra in extras):
+        there = ", ".join(sorted(set().union(*extras))) or "none"
+        raise ConfigError(
+            f"{experiment.path}: experiment.cluster_by = {column!r}, and not every held-out "
+            f"question has that column; there are: {there}"
+        )
+    return {"clustered_by": column, "clusters": [str(extra[column]) for extra in extras]}
 
 
 def _length(column: Any) -> int:
