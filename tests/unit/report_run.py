@@ -182,6 +182,8 @@ class World:
                     {"step": step, "accuracy": mean, "low": mean - 0.025, "high": mean + 0.025}
                 )
         (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+        alarm = {"step": 40, "what": "votes", "value": 0.4, "threshold": 0.6, "action": "pause"}
+        (folder / "alarms.jsonl").write_text(json.dumps(alarm) + "\n")
         (folder / "learning_curve.jsonl").write_text("".join(json.dumps(c) + "\n" for c in curve))
         run.mark_done("train", trained=True, num_rows={"annotate": 40, "weak": 38}, steps=60,
                       passes=6.15, left_out={})  # fmt: skip

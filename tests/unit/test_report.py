@@ -328,3 +328,8 @@ def test_sparkline_keeps_the_highest_values_of_a_long_trace():
     circle = float(re.search(r'cy="([\d.]+)"', drawn)[1])
     assert min(heights) == circle
     assert sparkline(np.empty(0), None, []).endswith("</svg>")
+
+
+def test_alarms_are_told(page):
+    assert "step 40: share of right votes on labelled questions is 0.4, limit 0.6" in page
+    assert "the weak route is paused" in page

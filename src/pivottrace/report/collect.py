@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -19,8 +19,10 @@ from pivottrace.annotate import sources
 from pivottrace.annotate.store import Label
 from pivottrace.config import Config
 from pivottrace.core.flows import Flow
+from pivottrace.refine.alarms import AlarmEvent
 from pivottrace.rounds import every, steps_before
 from pivottrace.rundir import RunDir, read_parquet
+from pivottrace.types import ALARMS, LEARNING_CURVE, METRICS
 
 VERSIONED = ("pivottrace", "torch", "transformers", "trl", "numpy", "pyarrow", "math-verify")
 
@@ -70,6 +72,7 @@ class Training:
 
     metrics: list[dict[str, Any]]
     curve: list[dict[str, Any]]
+    alarms: list[AlarmEvent]
 
 
 def headline(run: RunDir) -> dict[str, Any]:
@@ -162,14 +165,17 @@ def changed_settings(config: Config) -> list[Setting]:
 
 def training(run: RunDir) -> Training:
     """The lines that training logged so far, round after round, steps counted over all of them."""
-    logs: dict[str, dict[int, dict[str, Any]]] = {"metrics": {}, "learning_curve": {}}
+    logs: dict[str, dict[int, dict[str, Any]]] = {METRICS: {}, LEARNING_CURVE: {}}
+    alarms: list[AlarmEvent] = []
     for each in every(run):
-        before = steps_before(each)
+        before, folder = steps_before(each), each.round_path / "train"
         for name, rows in logs.items():
             # A round begins with the model that the one before ended with: one point of the curve.
-            for row in _json_lines(each.round_path / "train" / f"{name}.jsonl"):
+            for row in _json_lines(folder / name):
                 rows.setdefault(before + row["step"], row | {"step": before + row["step"]})
-    return Training(*(list(rows.values()) for rows in logs.values()))
+        events = [AlarmEvent(**row) for row in _json_lines(folder / ALARMS)]
+        alarms += [replace(event, step=before + event.step) for event in events]
+    return Training(*(list(rows.values()) for rows in logs.values()), alarms)
 
 
 def flows(run: RunDir) -> list[tuple[int, list[Flow]]]:

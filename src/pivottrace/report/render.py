@@ -274,7 +274,11 @@ def _training(run: RunDir) -> dict[str, Any] | None:
     }
     if figure is None and not facts:
         return None
-    return {"figure": None if figure is None else Markup(figure), "facts": facts}
+    return {
+        "figure": None if figure is None else Markup(figure),
+        "facts": facts,
+        "alarms": [event.text() for event in logs.alarms],
+    }
 
 
 def _signed(number: float, digits: int = 2) -> str:
