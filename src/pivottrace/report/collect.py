@@ -175,7 +175,8 @@ def training(run: RunDir) -> Training:
                 rows.setdefault(before + row["step"], row | {"step": before + row["step"]})
         events = [AlarmEvent(**row) for row in _json_lines(folder / ALARMS)]
         alarms += [replace(event, step=before + event.step) for event in events]
-    return Training(*(list(rows.values()) for rows in logs.values()), alarms)
+    metrics, curve = (list(rows.values()) for rows in logs.values())
+    return Training(metrics, curve, alarms)
 
 
 def flows(run: RunDir) -> list[tuple[int, list[Flow]]]:
