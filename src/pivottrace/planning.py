@@ -110,7 +110,8 @@ def _by_fractions(run: RunDir) -> list[dict[str, Any]]:
     """A row a budget by shares of the ranking, the paper's for what is discarded.
 
     The probes that calibration would draw are paid out of each budget first. What their labels will
-    say is not known, so all of them count as annotated; of an adaptive draw, the even one.
+    say is not known, so all of them count as annotated; of an adaptive draw, the even one. Budgets
+    below `calibrate.num_probes`, which a run refuses, have no row.
     """
     scored = tables.scored_pool(run, [])
     ranks, size = rank_fractions(scored.scores), scored.scores.size
@@ -119,6 +120,8 @@ def _by_fractions(run: RunDir) -> list[dict[str, Any]]:
         fixed = (share, min(PAPER_FRACTIONS[1], 1.0 - share))
         options = replace(tables.triage_options(run.config), fractions=fixed)
         allowed = int(share * size + 1e-9)
+        if allowed < (run.config.calibrate.num_probes or 0):
+            continue
         probes = _would_draw(run, scored.scores, allowed)
         labelled = np.isin(np.arange(size), probes)
         routed = routing.route_pool(
@@ -136,9 +139,8 @@ def _would_draw(run: RunDir, scores: np.ndarray, allowed: int) -> np.ndarray:
     wanted = settings.num_probes
     if wanted is None:
         wanted = default_num_probes(scores.size, allowed)
-    number = min(wanted, allowed)
     return draw_probes(
-        scores, number, run.config.seed, "strata" if settings.draw == "strata" else "systematic"
+        scores, wanted, run.config.seed, "strata" if settings.draw == "strata" else "systematic"
     )
 
 

@@ -85,13 +85,14 @@ def test_without_labels_only_counts(tmp_path, capsys) -> None:
     assert "no probe is labelled, so nothing is known of correctness" in printed
     assert f"next: pivottrace calibrate {run.path}" in printed
     rows = pl.read_parquet(run.round_path / "plan.parquet")
-    assert rows["learning"].null_count() == rows["wrong_votes"].null_count() == 21
-    assert rows["annotate"].to_list()[:3] == [0, 8, 16]
-    assert rows["labels"].to_list() == [min(8 * i, 159) for i in range(21)]
+    # Below the 40 probes that the settings ask for a run refuses to begin.
+    assert rows["learning"].null_count() == rows["wrong_votes"].null_count() == 16
+    assert rows["annotate"].to_list()[:3] == [40, 48, 56]
+    assert rows["labels"].to_list() == [min(8 * i, 159) for i in range(5, 21)]
     # 40 probes along the ranking are paid first, so the top of it is annotated less far down: at
     # 50 %, 40 labels beside the probes, of which half lie in the top half already.
-    assert rows["annotate"].to_list()[10] == 80
-    assert rows["defer"].to_list()[10] == pytest.approx(20, abs=2)
+    assert rows["annotate"].to_list()[5] == 80
+    assert rows["defer"].to_list()[5] == pytest.approx(20, abs=2)
     assert "The probes come out of\neach budget first" in printed
     assert not (run.path / "labels.sqlite").exists() or not calibrate_labels(run)
 
