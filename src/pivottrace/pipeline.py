@@ -59,7 +59,9 @@ def run_all(run: RunDir, until: str | None = None) -> None:
     with run.locked():
         try:
             for index, name, arguments in steps:
-                run_step(run.in_round(index), name, *arguments)
+                last = len(every(run)) - 1  # an alarm may have ended training since
+                if index <= last or arguments == ("after",):
+                    run_step(run.in_round(min(index, last)), name, *arguments)
         except LabelsNeeded:
             write_report(run)
             raise
@@ -82,7 +84,7 @@ def _steps(run: RunDir, until: str | None) -> list[Step]:
             )
         steps = [(0, *s) for s in _named() if s[0] != "train" and s[1] != ("after",)]
         return _up_to(steps, until or "triage", 0)
-    rounds = range(run.config.rounds.num)
+    rounds = [each.round_index for each in every(run)]
     steps = [(index, *step) for index in rounds for step in _named() if _is_in(index, *step)]
     steps += [(rounds[-1], *step) for step in _named() if step[1] == ("after",)]
     here = rounds[-1] if until in (None, "evaluate") else current(run).round_index

@@ -19,6 +19,7 @@ from pivottrace import routing, tables
 from pivottrace.core.plan import CostModel, expectation, learning_bands
 from pivottrace.core.probes import default_num_probes, draw_probes, rank_fractions
 from pivottrace.core.routes import PAPER_FRACTIONS, ROUTES
+from pivottrace.errors import BudgetError
 from pivottrace.report.plan_figure import plan_figure
 from pivottrace.rundir import RunDir, read_parquet, write_parquet, write_text
 
@@ -44,6 +45,7 @@ def make_plan(run: RunDir) -> pa.Table:
 
     Raises:
         RunDirError: the pool has not been scored.
+        BudgetError: more probes are asked for than there are questions.
     """
     rows = _calibrated(run) if _num_probes(run) else _by_fractions(run)
     costs = cost_model(run)
@@ -130,6 +132,11 @@ def _by_fractions(run: RunDir) -> list[dict[str, Any]]:
         )  # fmt: skip
         counts = routed.result.counts()
         rows.append({"budget": share, "labels": counts["annotate"], **counts})
+    if not rows:
+        raise BudgetError(
+            f"calibrate.num_probes = {run.config.calibrate.num_probes} is more than the "
+            f"{size} questions of the pool: lower it"
+        )
     return rows
 
 

@@ -8,9 +8,14 @@ from pivottrace.rundir import RunDir, part_seed
 
 
 def every(run: RunDir) -> list[RunDir]:
-    """The run in each of its rounds, in order; without training there is only the first."""
+    """The run in each of its rounds, in order, up to one whose training an alarm has ended.
+
+    Without training there is only the first.
+    """
     num = run.config.rounds.num if run.config.train.enabled else 1
-    return [run.in_round(index) for index in range(num)]
+    rounds = [run.in_round(index) for index in range(num)]
+    ended = (i for i, r in enumerate(rounds) if r.stage_facts("train").get("stopped"))
+    return rounds[: next(ended, num) + 1]
 
 
 def current(run: RunDir) -> RunDir:
@@ -22,6 +27,12 @@ def current(run: RunDir) -> RunDir:
 def latest(run: RunDir, stage: str) -> RunDir:
     """The last round in which a stage has finished, else the first."""
     return next((r for r in reversed(every(run)) if r.is_done(stage)), run.in_round(0))
+
+
+def last_trained(run: RunDir) -> RunDir | None:
+    """The last round that has trained a model; None where none has."""
+    trained = (r for r in reversed(every(run)) if r.stage_facts("train").get("trained"))
+    return next(trained, None)
 
 
 def is_last(run: RunDir) -> bool:

@@ -33,9 +33,10 @@ import pyarrow.parquet as pq
 from pivottrace.config import Config, dump_config, load_config
 from pivottrace.errors import ConfigError, OutOfDiskError, RunDirError
 from pivottrace.stage_settings import changed_settings, settings_of
+from pivottrace.types import WHOLE
 
 # What an interrupted stage keeps when it goes on, and whose it is: before the first of these is
-# written, the stage's settings are. Training keeps its own (`train/settings.json`); probes bind
+# written, the stage's settings are. Training binds from its first whole checkpoint on; probes bind
 # nobody until the first label is bought for them.
 KEPT: dict[str, str] = {
     "rollouts_greedy": "rollout",
@@ -207,6 +208,12 @@ class RunDir:
         if stage not in self._stages:
             self._record(stage, unfinished=True, **facts)
 
+    def forget_begun(self, stage: str) -> None:
+        """Drop the record of a stage that has kept nothing, so that its settings bind no more."""
+        rounds = self.manifest.get("rounds", {})
+        if rounds.get(str(self.round_index), {}).pop(stage, None) is not None:
+            self.update_manifest(rounds=rounds)
+
     def mark_done(self, stage: str, **facts: Any) -> None:
         """Record that a stage finished, with the settings it used and facts about its result."""
         self._record(stage, **facts)
@@ -272,6 +279,7 @@ class RunDir:
                 raise RunDirError(
                     f"{self.path}: another process is working on this run. Wait for it to end."
                 ) from None
+            self._free_training()
             self._refuse_changed_settings()
             text = dump_config(self.config)
             write_text(self.path / "config.toml", text)
@@ -280,6 +288,15 @@ class RunDir:
                 versions=self.manifest.get("versions") or installed_versions(),
             )
             yield
+
+    def _free_training(self) -> None:
+        """Let settings of a training change that has left no whole checkpoint: it begins anew."""
+        for index in self.manifest.get("rounds", {}):
+            this = self.in_round(int(index))
+            folder = this.round_path / "train"
+            kept = (folder / "model").is_dir() or any(folder.glob(f"checkpoints/*/{WHOLE}"))
+            if this.begun_facts("train").get("unfinished") and not kept:
+                this.forget_begun("train")
 
     def _refuse_changed_settings(self) -> None:
         # Rounds that recorded the same settings say so once.

@@ -192,6 +192,8 @@ TRUTH = pa.schema(
 
 # What training leaves in its folder, a line a step, point or event.
 METRICS, LEARNING_CURVE, ALARMS = "metrics.jsonl", "learning_curve.jsonl", "alarms.jsonl"
+# What vouches for a checkpoint, in its folder: names and sizes of all its files.
+WHOLE = "whole.json"
 
 TRAINING_ROWS = pa.schema(
     [

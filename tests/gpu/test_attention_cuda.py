@@ -193,6 +193,9 @@ def test_the_fused_kernels_equal_a_dense_reference(
     asked = (dense * landmarks.in_question[:, None, None]).sum(dim=-1)
     assert float((local.question.double() - asked).abs().max()) < TOLERANCES[dtype]
     places = torch.arange(past, 301, device="cuda")
+    for row, left in enumerate(pads):
+        sink = dense[row, :, :, left] * (places >= left)
+        assert float((local.sinks[row, ..., 0].double() - sink).abs().max()) < TOLERANCES[dtype]
     for distance in range(10):
         keys = (places - distance).clamp(min=0)
         rows = dense.gather(-1, keys[:, None].expand(*dense.shape[:3], 1))[..., 0]

@@ -158,10 +158,10 @@ def test_a_result_with_other_settings_or_questions_is_refused(tmp_path):
     store(experiment, "full", 3)
     found = read_result(experiment, "full", 3)
     assert found.counts.num_correct.tolist() == [1, 4] and found.counts.means.mean() == 0.625
-    refuse_other_settings(experiment, found)
+    refuse_other_settings(experiment, "full", 3, found.facts)
     # A setting that came later, in an older result, counts as its default.
     del found.facts["config"]["train"]["beta"]
-    refuse_other_settings(experiment, found)
+    refuse_other_settings(experiment, "full", 3, found.facts)
 
     changed = load_experiment(write(tmp_path, "train.steps = 7\n"))
     with pytest.raises(ConfigError, match=r"full-3.json was made with.*\n  train.steps: was 200"):
@@ -169,10 +169,13 @@ def test_a_result_with_other_settings_or_questions_is_refused(tmp_path):
     del found.facts["config"]["train"]
     found.facts["config"]["trane"] = {}
     with pytest.raises(ConfigError, match=r"full-3.json.*trane"):
-        refuse_other_settings(experiment, found)
+        refuse_other_settings(experiment, "full", 3, found.facts)
     head = HEAD.replace("[base]", 'cluster_by = "family"\n[base]')
-    with pytest.raises(RunDirError, match=r"without the column 'family'.*Move it away"):
-        read_result(load_experiment(write(tmp_path, head=head)), "full", 3)
+    clustered = load_experiment(write(tmp_path, head=head))
+    with pytest.raises(RunDirError, match=r"before-3.json is missing, or lacks .* 'family'"):
+        read_result(clustered, "full", 3)
+    # The command that it names stores it, though every arm of the seed has its result.
+    assert missing_jobs(clustered, None, [3]) == [Job(BASE, 3)]
     store(experiment, BASE, 3, ids=("p", "r"))
     with pytest.raises(RunDirError, match="other questions"):
         read_result(experiment, "full", 3)

@@ -51,6 +51,12 @@ def test_seeds_that_share_their_questions_are_clustered_by_question_too():
     assert found.high - found.mean == pytest.approx(T1 * 0.1, rel=1e-4)
 
 
+def test_alike_questions_of_seeds_that_share_none_leave_the_spread_of_the_means():
+    # Two questions a cluster in each seed; means 0.2 and 0.4 as in the first test.
+    found = mean_over_seeds([values("aa", [0.1, 0.3]), values("cc", [0.4, 0.4])])
+    assert found.high - found.mean == pytest.approx(T1 * 0.1, rel=1e-4)
+
+
 def test_one_seed_has_its_questions_interval():
     found = mean_over_seeds([values("abc", [0.0, 0.5, 1.0])])
     assert found.high - found.mean == pytest.approx(T2 * 0.5 / 3**0.5, rel=1e-4)

@@ -97,6 +97,12 @@ def test_without_labels_only_counts(tmp_path, capsys) -> None:
     assert not (run.path / "labels.sqlite").exists() or not calibrate_labels(run)
 
 
+def test_more_probes_than_questions_are_refused(tmp_path, capsys) -> None:
+    run = report_run.make_run(tmp_path / "run", "score", calibrate={"num_probes": 200})
+    assert main(["plan", str(run.path)]) == 2
+    assert "calibrate.num_probes = 200 is more than the 160" in capsys.readouterr().err
+
+
 def calibrate_labels(run: RunDir) -> int:
     return len(report_run.calibrate.sources.bought(run))
 

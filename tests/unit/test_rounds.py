@@ -189,6 +189,17 @@ def test_flows_are_stored_told_and_drawn(two_rounds):
     assert unfinished(run)[0] == "evaluate"
 
 
+def test_an_alarm_that_ended_training_ends_the_rounds(tmp_path):
+    from pivottrace.pipeline import unfinished
+
+    run = fabricate(tmp_path / "run", "triage", rounds={"num": 3})
+    assert "rollout" in unfinished(run) and len(rounds.every(run)) == 3
+    run.mark_done("train", trained=True, stopped="step 3: votes", num_rows={})
+    assert [each.round_index for each in rounds.every(run)] == [0]
+    assert rounds.is_last(run) and rounds.last_trained(run).round_index == 0
+    assert not {"rollout", "calibrate", "triage", "train"} & set(unfinished(run))
+
+
 def test_one_round_has_no_section_of_moves(tmp_path):
     run = fabricate(tmp_path / "run", "triage", rounds={"num": 1})
     page = build_report(run, decode).read_text(encoding="utf-8")

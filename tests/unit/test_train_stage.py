@@ -77,6 +77,9 @@ def test_an_interrupted_training_keeps_its_settings(start, tokenizer, tmp_path, 
         patch.setattr(trl, "train_grpo", killed)
         stage.run(run)
     assert run.begun_facts("train")["unfinished"] and not run.is_done("train")
+    kept = run.round_path / "train" / "checkpoints" / "checkpoint-1" / "whole.json"
+    kept.parent.mkdir(parents=True)
+    kept.write_text("{}")
     for section, key, value in (
         ("weak", "reward", "self_certainty"), ("alarms", "action", "stop"), ("train", "steps", 9)
     ):  # fmt: skip
@@ -91,6 +94,11 @@ def test_an_interrupted_training_keeps_its_settings(start, tokenizer, tmp_path, 
     values["train"]["save_steps"] = 7
     with RunDir.create(parse_config(values, "test")).locked():
         pass
+    # Without a checkpoint there is nothing to go on from, and a refused setting may be put right.
+    kept.unlink()
+    values["train"]["lora_target"] = "q_proj"
+    with RunDir.create(parse_config(values, "test")).locked():
+        assert not RunDir.open(run.path).begun_facts("train")
 
 
 def test_the_stage_trains_on_two_routes_and_evaluates(start, tokenizer, tmp_path):

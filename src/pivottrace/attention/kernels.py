@@ -14,8 +14,11 @@ import torch.nn.functional as F
 from pivottrace.attention.masks import MaskSpec
 from pivottrace.attention.reading import QUERY_BLOCK
 
-# The greatest number of scores held at once by the chunked path (256 MiB in float32).
+# The greatest number of scores held at once by the chunked path (256 MiB in float32), and of
+# queries: a CPU is fastest with few, in its cache; a GPU with many, since each operation costs it a
+# launch, but not with so many that they see every key.
 MAX_CHUNK_SCORES = 1 << 26
+MAX_CHUNK_QUERIES = {"cpu": QUERY_BLOCK, "cuda": 512}
 
 HALF = (torch.bfloat16, torch.float16)
 FUSED_DTYPES = {"cpu": (torch.float32, torch.float64, *HALF), "cuda": (torch.float32, *HALF)}
@@ -115,9 +118,9 @@ def chunked_attention(
 ) -> torch.Tensor:
     """Attend exactly, a chunk of complete rows at a time: any mask, soft-capping, learned sinks.
 
-    Memory is O(chunk * S) a head, never T x T, and keys that no row of a chunk sees cost nothing:
-    work is O(T * window) under a sliding window. Softmax is in float32 at least. Rows that see no
-    key give output 0, as do rows of padding.
+    Memory is O(chunk * S) a head, `MAX_CHUNK_SCORES` in all, and keys that no row of a chunk sees
+    cost nothing: work is O(T * (window + chunk)) under a sliding window. Softmax is in float32 at
+    least. Rows that see no key give output 0, as do rows of padding.
 
     Args:
         query: (B, H, n, D).
@@ -134,9 +137,8 @@ def chunked_attention(
     batch, heads, count, width = query.shape
     length = key.shape[2]
     dtype = torch.promote_types(query.dtype, torch.float32)
-    # A CPU is fastest with few rows at a time, in its cache; a GPU with as many as may be held.
-    fitting = max(1, MAX_CHUNK_SCORES // (batch * heads * length))
-    chunk = fitting if query.is_cuda else min(QUERY_BLOCK, fitting)
+    most = MAX_CHUNK_QUERIES.get(query.device.type, QUERY_BLOCK)
+    chunk = max(1, min(most, MAX_CHUNK_SCORES // (batch * heads * length)))
     keys = key.to(dtype).transpose(-1, -2)
     # Masked keys weigh 0, but 0 * NaN is NaN: padding must not be able to spoil a sequence.
     values = value.masked_fill(~mask.key_valid[:, None, :, None], 0.0)

@@ -11,6 +11,7 @@ R runs of a packed row (1 where a row is one sequence), D head width.
 
 import functools
 import importlib.util
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -27,6 +28,8 @@ QUERY_BLOCK = 64
 MAX_BAND_SCORES = {"cpu": 0, "cuda": 1 << 24}
 
 Scores = Callable[[torch.Tensor], torch.Tensor]
+
+_log = logging.getLogger(__name__)
 
 
 class RowPlan(NamedTuple):
@@ -214,11 +217,6 @@ def read_band(
 
 
 @functools.cache
-def _has_triton() -> bool:
-    return importlib.util.find_spec("triton") is not None
-
-
-@functools.cache
 def _all_heads(num_heads: int, num_key_heads: int, device: torch.device) -> torch.Tensor:
     """(H,) int32: the key head of each query head; made once, since a layer's time is launches."""
     groups = num_heads // num_key_heads
@@ -227,7 +225,25 @@ def _all_heads(num_heads: int, num_key_heads: int, device: torch.device) -> torc
 
 def serves_kernels(query: torch.Tensor) -> bool:
     """Whether the kernels of `triton_reading` can be used: PyTorch for CUDA brings Triton along."""
-    return query.is_cuda and query.dtype != torch.float64 and _has_triton()
+    return query.is_cuda and query.dtype != torch.float64 and _kernels_run(query.device)
+
+
+@functools.cache
+def _kernels_run(device: torch.device) -> bool:
+    """Try once: Triton may be missing, or may lack the C compiler that it needs to begin."""
+    if importlib.util.find_spec("triton") is None:
+        return False
+    from pivottrace.attention.triton_reading import picked_mass
+
+    one = torch.zeros(1, 1, 1, 16, device=device)
+    index = torch.zeros(1, 1, 1, dtype=torch.int32, device=device)
+    try:
+        picked_mass(one, one, one[..., 0], 1.0, index[0, 0], index)
+    except Exception as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        _log.warning("Triton cannot be used (%s): tracing reads by single operations.", reason)
+        return False
+    return True
 
 
 def _read_by_kernels(

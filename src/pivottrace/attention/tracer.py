@@ -8,6 +8,7 @@ list entries a layer and token. Axes: B batch, H heads, n queries, S keys, R run
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import NoReturn
 
 import torch
 import torch.nn.functional as F
@@ -87,6 +88,8 @@ class Tracer:
 
     def add_mask(self, mask: MaskSpec) -> torch.Tensor:
         """Keep a mask and return the (B, 1, 1, S) integers that stand for it in the layers."""
+        if self._packed > 1 and mask.sequence_ids is None and not CHUNKS_PACK:
+            self._refuse_packing()
         self.masks_made += 1
         stand_in = (mask.key_valid.long() * self.masks_made)[:, None, None]
         self._masks[self.masks_made], self._stand_ins[self.masks_made] = mask, stand_in
@@ -250,12 +253,8 @@ class Tracer:
                 f"{self.model_name}: its cache has dropped the first tokens already, so sinks and "
                 "question are not known: trace from the prompt on."
             )
-        mixes = first is None and int(ids.max()) != self._packed
-        if self._packed > 1 and (mixes or (mask.sequence_ids is None and not CHUNKS_PACK)):
-            raise ModelError(
-                f"{self.model_name} does not keep packed sequences apart (it makes its mask "
-                "without position_ids), so it cannot be traced packed: pad instead."
-            )
+        if first is None and self._packed > 1 and int(ids.max()) != self._packed:
+            self._refuse_packing()
         if first is None or (mask.first_query == 0 and mask.first_key == 0):
             lengths = self._question_lengths(ids) if self._needs.question else None
             return find_landmarks(ids, num_sinks, lengths)
@@ -269,6 +268,12 @@ class Tracer:
         else:
             sinks = torch.where(first.sinks >= mask.first_key, first.sinks - mask.first_key, keys)
         return Landmarks(ids, sinks, question)
+
+    def _refuse_packing(self) -> NoReturn:
+        raise ModelError(
+            f"{self.model_name} does not keep packed sequences apart (it makes its mask without "
+            "position_ids), so it cannot be traced packed: pad instead."
+        )
 
     def _question_lengths(self, run_ids: torch.Tensor) -> torch.Tensor:
         if self._prompt_lengths is None:

@@ -15,7 +15,6 @@ import torch
 import triton
 import triton.language as tl
 
-DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 PICK_ROWS = 32  # queries a program: as many as stay in registers beside their keys
 
 
@@ -41,10 +40,11 @@ def picked_mass(
     mass = query.new_empty(batch, heads, num_picks, count, dtype=torch.float32)
     log_sum_exp, picks = log_sum_exp.contiguous(), picks.contiguous()
     grid = (triton.cdiv(count, PICK_ROWS), heads, batch)
-    _pick[grid](
-        query, key, log_sum_exp, key_heads, picks, mass, *query.stride(), *key.stride(), scaling,
-        heads, count, num_picks, WIDTH=width, PADDED=_padded(width), ROWS=PICK_ROWS,
-    )  # fmt: skip
+    with torch.cuda.device_of(query):  # Triton launches on the current device
+        _pick[grid](
+            query, key, log_sum_exp, key_heads, picks, mass, *query.stride(), *key.stride(),
+            scaling, heads, count, num_picks, WIDTH=width, PADDED=_padded(width), ROWS=PICK_ROWS,
+        )  # fmt: skip
     return mass
 
 
@@ -73,11 +73,13 @@ def question_mass(
     # What fits into the shared memory of a desktop's GPU, heads of width 256 included.
     rows = 32 if query.dtype == torch.float32 else 64
     grid = (triton.cdiv(count, rows), heads, batch)
-    _ask[grid](
-        query, key, log_sum_exp.contiguous(), key_heads, asked.contiguous(), spans.contiguous(),
-        mass, *query.stride(), *key.stride(), scaling, batch, heads, count, key.shape[2],
-        first_query, WIDTH=width, PADDED=_padded(width), ROWS=rows, KEYS=32, num_stages=1,
-    )  # fmt: skip
+    with torch.cuda.device_of(query):
+        _ask[grid](
+            query, key, log_sum_exp.contiguous(), key_heads, asked.contiguous(),
+            spans.contiguous(), mass, *query.stride(), *key.stride(), scaling, batch, heads, count,
+            key.shape[2], first_query, WIDTH=width, PADDED=_padded(width), ROWS=rows, KEYS=32,
+            num_stages=1,
+        )  # fmt: skip
     return mass
 
 

@@ -39,6 +39,7 @@ from pivottrace.backends.trl_state import (
     MetricsWriter,
     OnLog,
     cut_lines_after,
+    note_settings,
     refuse_changed_settings,
 )
 from pivottrace.backends.trl_trainer import WeightedGRPOTrainer
@@ -183,8 +184,11 @@ def take_up(output: Path, settings: dict[str, Any], cut_lines: bool) -> tuple[Pa
     Raises:
         ConfigError: It had other settings.
     """
-    refuse_changed_settings(output, settings)
     checkpoint, step = latest_checkpoint(output / "checkpoints")
+    if checkpoint is not None:
+        refuse_changed_settings(output, settings)
+    elif cut_lines:
+        note_settings(output, settings)
     if cut_lines:
         for name in (METRICS, LEARNING_CURVE, ALARMS):
             cut_lines_after(output / name, step)

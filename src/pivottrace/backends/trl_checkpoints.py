@@ -20,8 +20,8 @@ from transformers import TrainerCallback
 from pivottrace.errors import ConfigError
 from pivottrace.rewards.groups import Rule
 from pivottrace.rundir import write_text
+from pivottrace.types import WHOLE
 
-MARKER = "whole.json"
 RULES = "rules.json"
 
 
@@ -108,13 +108,13 @@ def mark_whole(checkpoint: Path) -> None:
     for name in sizes:
         with (checkpoint / name).open("rb") as file:
             os.fsync(file.fileno())
-    write_text(checkpoint / MARKER, json.dumps(sizes, indent=2, sort_keys=True))
+    write_text(checkpoint / WHOLE, json.dumps(sizes, indent=2, sort_keys=True))
 
 
 def is_whole(checkpoint: Path) -> bool:
     """Whether a checkpoint has its marker and every file in it at its size."""
     try:
-        sizes = json.loads((checkpoint / MARKER).read_text())
+        sizes = json.loads((checkpoint / WHOLE).read_text())
     except (FileNotFoundError, json.JSONDecodeError):
         return False
     return all(

@@ -109,13 +109,14 @@ def mean_over_seeds(seeds: Sequence[SeedValues], level: float = LEVEL) -> Interv
     """Return the mean over seeds of their questions' means, with an interval for other seeds.
 
     With S seeds of Q_s questions every number weighs 1 / (S Q_s). The variance is clustered two
-    ways (Cameron, Gelbach and Miller 2011): V = V_seed + V_question - V_seed-and-question, each the
-    sum over its clusters of (weighted residuals' sum)^2, times n / (n - 1) for n clusters. Where
-    seeds share no question the last two are equal and V is the spread of the S means. The interval
-    is Student's t with S - 1 degrees of freedom, and never narrower than the questions alone give
-    (t with as many degrees of freedom as distinct questions less one), because the means of few
-    seeds may agree by chance. One seed has the questions' interval only. Where all numbers are
-    equal, the interval is that of `paired_difference` for as many unchanged questions.
+    ways (Cameron, Gelbach and Miller 2011), by seed and by `SeedValues.clusters` of questions:
+    V = V_seed + V_cluster - V_seed-and-cluster, each the sum over its clusters of (weighted
+    residuals' sum)^2, times n / (n - 1) for n clusters. Where seeds share no cluster the last two
+    are equal and V is the spread of the S means. The interval is Student's t with S - 1 degrees of
+    freedom, and never narrower than the clusters alone give (t with one degree of freedom fewer
+    than clusters), because the means of few seeds may agree by chance. One seed has the clusters'
+    interval only. Where all numbers are equal, the interval is that of `paired_difference` for as
+    many unchanged clusters.
 
     Args:
         seeds: One for each seed, numbers in [-1, 1].
@@ -145,7 +146,8 @@ def mean_over_seeds(seeds: Sequence[SeedValues], level: float = LEVEL) -> Interv
     half = student_t.isf(tail, num_questions - 1) * by_question**0.5 if num_questions > 1 else 2.0
     if len(seeds) > 1:
         by_seed = _clustered(weighted, of_seed)
-        both = by_seed + by_question - _clustered(weighted, np.arange(weighted.size))
+        _, of_pair = np.unique(of_seed * num_questions + of_question, return_inverse=True)
+        both = by_seed + by_question - _clustered(weighted, of_pair)
         # Either way of clustering is a lower limit; their difference may fall below by chance.
         variance = max(both, by_seed)
         half = max(half, student_t.isf(tail, len(seeds) - 1) * variance**0.5)

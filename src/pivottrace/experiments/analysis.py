@@ -77,7 +77,7 @@ def _results(experiment: Experiment, name: str, seeds: Sequence[int]) -> dict[in
     found = {seed: read_result(experiment, name, seed) for seed in seeds}
     there = {seed: result for seed, result in found.items() if result is not None}
     for result in there.values():
-        refuse_other_settings(experiment, result)
+        refuse_other_settings(experiment, name, result.seed, result.facts)
     return there
 
 

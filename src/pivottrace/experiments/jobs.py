@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pivottrace.errors import ConfigError
 from pivottrace.experiments.files import BASE, Experiment
 from pivottrace.experiments.forking import shared_stages
-from pivottrace.experiments.results import read_result, refuse_other_settings
+from pivottrace.experiments.results import is_clustered, refuse_other_settings, stored_facts
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,13 @@ def missing_jobs(
         for seed in experiment.seeds
         if not seeds or seed in seeds
     }
-    order = [seed for seed, lacking in by_seed.items() if lacking]
+    order = [
+        seed
+        for seed, lacking in by_seed.items()
+        if lacking
+        # Finished arms are of no use without it.
+        or (any(seed in arm.seeds for arm in chosen) and not _has_result(experiment, BASE, seed))
+    ]
     jobs: list[Job] = []
     for index, seed in enumerate(order):
         for ahead in order[index : index + 2]:
@@ -54,11 +60,11 @@ def missing_jobs(
 
 
 def _has_result(experiment: Experiment, name: str, seed: int) -> bool:
-    result = read_result(experiment, name, seed)
-    if result is None:
+    facts = stored_facts(experiment, name, seed)
+    if facts is None:
         return False
-    refuse_other_settings(experiment, result)
-    return True
+    refuse_other_settings(experiment, name, seed, facts)
+    return name != BASE or is_clustered(experiment, facts)
 
 
 def _base_is_there(experiment: Experiment, seed: int) -> bool:

@@ -102,20 +102,31 @@ def write_result(experiment: Experiment, name: str, seed: int) -> None:
     _write(experiment, name, seed, run, counts, facts)
 
 
+def stored_facts(experiment: Experiment, name: str, seed: int) -> dict[str, Any] | None:
+    """What a result's file holds; None where there is none. Raises RunDirError where it is torn."""
+    path = experiment.result_path(name, seed)
+    facts: dict[str, Any] | None = read_json(path) if path.is_file() else None
+    return facts
+
+
+def is_clustered(experiment: Experiment, base: dict[str, Any]) -> bool:
+    """Whether a base's facts say which questions are alike, as far as the experiment asks."""
+    return experiment.cluster_by in (None, base.get("clustered_by"))
+
+
 def read_result(experiment: Experiment, name: str, seed: int) -> Result | None:
     """A stored result; None where there is none. Raises RunDirError where it is torn."""
-    path = experiment.result_path(name, seed)
-    if not path.is_file():
+    facts = stored_facts(experiment, name, seed)
+    if facts is None:
         return None
-    facts = read_json(path)
-    base = facts if name == BASE else read_json(experiment.result_path(BASE, seed))
-    ids = base["question_ids"]
-    if experiment.cluster_by not in (None, base.get("clustered_by")):
+    base = facts if name == BASE else stored_facts(experiment, BASE, seed)
+    if base is None or not is_clustered(experiment, base):
         raise RunDirError(
-            f"{experiment.result_path(BASE, seed)} was stored without the column "
-            f"{experiment.cluster_by!r} of the held-out questions. Move it away and store it anew "
-            f"with: pivottrace lab run {experiment.path} --seeds {seed}"
+            f"{experiment.result_path(BASE, seed)} is missing, or lacks the column "
+            f"{experiment.cluster_by!r} of the held-out questions. Store it anew with: "
+            f"pivottrace lab run {experiment.path} --seeds {seed}"
         )
+    path, ids = experiment.result_path(name, seed), base["question_ids"]
     if facts["questions_digest"] != _digest(ids):
         raise RunDirError(
             f"{path} was evaluated on other questions than {experiment.result_path(BASE, seed)}. "
@@ -136,19 +147,21 @@ def read_result(experiment: Experiment, name: str, seed: int) -> Result | None:
     )
 
 
-def refuse_other_settings(experiment: Experiment, result: Result) -> None:
+def refuse_other_settings(
+    experiment: Experiment, name: str, seed: int, facts: dict[str, Any]
+) -> None:
     """Raise ConfigError where a result was not made with the experiment's settings.
 
     Settings that a result of an older version does not have count as their defaults.
     """
-    path = experiment.result_path(result.name, result.seed)
-    if result.name == BASE:
-        config = experiment.base_config(result.seed)
+    path = experiment.result_path(name, seed)
+    if name == BASE:
+        config = experiment.base_config(seed)
     else:
-        config = experiment.config(experiment.arm(result.name), result.seed)
-    was = _flat(parse_config(result.facts["config"], str(path)).model_dump(mode="json"))
+        config = experiment.config(experiment.arm(name), seed)
+    was = _flat(parse_config(facts["config"], str(path)).model_dump(mode="json"))
     now = _flat(config.model_dump(mode="json"))
-    ignored = FREE_SETTINGS | {"output", "train.save_steps"}
+    ignored = FREE_SETTINGS | {"output"}
     changed = [
         f"{key}: was {was.get(key)!r}, now {now.get(key)!r}"
         for key in sorted(was.keys() | now.keys())
@@ -158,7 +171,7 @@ def refuse_other_settings(experiment: Experiment, result: Result) -> None:
         raise ConfigError(
             f"{path} was made with other settings:\n  "
             + "\n  ".join(changed)
-            + f"\nPut them back, or move it and {experiment.run_path(result.name, result.seed)} "
+            + f"\nPut them back, or move it and {experiment.run_path(name, seed)} "
             f"away to run it anew."
         )
 

@@ -35,8 +35,8 @@ class TraPO:
     """Weight 1 for weak questions whose pass rates move as reliable ones do, 0 for the others.
 
     A question's trajectory is its pass rates, one each time that it is seen: on annotate rows the
-    share of right answers, on weak rows the share that agrees with the group's majority (0 at a
-    tie or without answers, as in the authors' code). A question that changes its route starts a
+    share of right answers, on weak rows the share that the vote rewards, whichever vote that is (0
+    at a tie or without answers; in the authors' code the group's majority). A question that changes its route starts a
     new trajectory, since the two shares measure different things.
 
     A weak question has a similarity once it, and at least one reference, has been seen `warm_up`

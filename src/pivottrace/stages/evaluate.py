@@ -18,7 +18,7 @@ from pivottrace.core.evaluation import (
 from pivottrace.errors import RunDirError
 from pivottrace.held_out import counts_of, held_out_questions, sample_and_check
 from pivottrace.progress import progress
-from pivottrace.rounds import every, start_model
+from pivottrace.rounds import every, last_trained, start_model
 from pivottrace.rundir import RunDir, part_seed, read_parquet, run_parts
 from pivottrace.types import EVALUATION
 from pivottrace.verifier import Verifier
@@ -51,8 +51,8 @@ def run(run: RunDir, which: Which) -> None:
     elif not run.table_path(f"evaluation_{which}").is_file():
         _evaluate(run, which, questions)
     run.mark_done("evaluate", **facts, **_figures(run))
-    if which == "after" and _is_trained(run):
-        write_model_card(run, run.stage_facts("train"))
+    if which == "after" and (trained := last_trained(run)) is not None:
+        write_model_card(trained, trained.stage_facts("train"))
 
 
 def figures(counts: QuestionCounts) -> dict[str, float | int]:
@@ -118,7 +118,7 @@ def _is_trained(run: RunDir) -> bool:
         raise RunDirError(
             f"{run.path}: training has not finished. Finish it with: pivottrace train {run.path}"
         )
-    return any(r.stage_facts("train").get("trained") for r in rounds)
+    return last_trained(run) is not None
 
 
 def _num_evaluation(run: RunDir) -> int:

@@ -17,7 +17,7 @@ from pivottrace.progress import progress
 from pivottrace.refine import make_alarms, make_rule, needs_hidden, refuse_idle_rule
 from pivottrace.refine.alarms import AlarmEvent
 from pivottrace.rewriting import mirrored, put_to_model, rewrites_by_model, rewrites_from_column
-from pivottrace.rounds import every, is_last, round_seed, start_model, steps_before, train_settings
+from pivottrace.rounds import is_last, round_seed, start_model, steps_before, train_settings
 from pivottrace.rundir import RunDir, read_json_lines, read_parquet
 from pivottrace.training_reward import check_training, training_policy, training_reward
 from pivottrace.types import ALARMS, METRICS, TRAINING_ROWS
@@ -35,12 +35,6 @@ def run(run: RunDir) -> None:
     if not run.config.train.enabled:
         run.mark_done("train", trained=False, reason="train.enabled is false")
         return
-    stopped = next(
-        (why for r in every(run) if (why := r.stage_facts("train").get("stopped"))), None
-    )
-    if stopped:
-        run.mark_done("train", trained=False, reason=f"an alarm ended an earlier round: {stopped}")
-        return
     check_training(run.config)
     rows, left_out = read_training_rows(run)
     counts = {r: rows["route"].to_pylist().count(r) for r in ("annotate", "weak")}
@@ -56,7 +50,7 @@ def run(run: RunDir) -> None:
     settings = train_settings(run)
     planned = settings.steps * settings.questions_per_step
     refuse_idle_rule(run.config.refine, counts, planned / rows.num_rows)
-    run.begin("train")  # from here on its settings cannot change
+    run.begin("train")  # its settings bind from its first checkpoint on
     verifier_facts = _train(run, rows, *model)
     folder = run.round_path / "train"
     steps = max((row["step"] for row in read_json_lines(folder / METRICS)), default=0)
