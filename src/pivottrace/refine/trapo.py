@@ -36,8 +36,8 @@ class TraPO:
 
     A question's trajectory is its pass rates, one each time that it is seen: on annotate rows the
     share of right answers, on weak rows the share that the vote rewards, whichever vote that is (0
-    at a tie or without answers; in the authors' code the group's majority). A question that changes its route starts a
-    new trajectory, since the two shares measure different things.
+    at a tie or without answers; in the authors' code the group's majority). A question that changes
+    its route starts a new trajectory, since the two shares measure different things.
 
     A weak question has a similarity once it, and at least one reference, has been seen `warm_up`
     times; until then it weighs 0. It is selected if its similarity is at least `threshold`, or is
