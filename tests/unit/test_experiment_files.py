@@ -172,7 +172,7 @@ def test_a_result_with_other_settings_or_questions_is_refused(tmp_path):
         refuse_other_settings(experiment, "full", 3, found.facts)
     head = HEAD.replace("[base]", 'cluster_by = "family"\n[base]')
     clustered = load_experiment(write(tmp_path, head=head))
-    with pytest.raises(RunDirError, match=r"before-3.json is missing, or lacks .* 'family'"):
+    with pytest.raises(RunDirError, match=r"before-3.json lacks the column 'family'"):
         read_result(clustered, "full", 3)
     # The command that it names stores it, though every arm of the seed has its result.
     assert missing_jobs(clustered, None, [3]) == [Job(BASE, 3)]

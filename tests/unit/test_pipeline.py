@@ -2,6 +2,7 @@
 
 import pytest
 
+from pivottrace import pipeline
 from pivottrace.annotate import sources
 from pivottrace.cli import main
 from pivottrace.errors import ConfigError
@@ -16,6 +17,22 @@ def test_until_train_without_training_says_what_to_do(make_run):
     with pytest.raises(ConfigError, match=r"train\.enabled is false.*--until label"):
         run_all(run, "train")
     assert not run.is_done("pool")
+
+
+def test_a_stop_in_the_middle_of_a_run_begins_no_further_round(make_run, monkeypatch):
+    """No label is bought for a round that will not train."""
+    done = []
+
+    def run_step(run, name, *arguments):
+        done.append((run.round_index, name, *arguments))
+        if name == "train":
+            run.mark_done("train", trained=True, stopped="step 2: votes")
+
+    monkeypatch.setattr(pipeline, "run_step", run_step)
+    monkeypatch.setattr(pipeline, "write_report", lambda run: None)
+    run_all(make_run(rounds={"num": 3}))
+    assert [name for index, name, *_ in done if name == "train"] == ["train"]
+    assert {index for index, *_ in done} == {0} and done[-1] == (0, "evaluate", "after")
 
 
 def test_a_finished_stage_is_not_announced(make_run, capsys):

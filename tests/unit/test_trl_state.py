@@ -93,6 +93,17 @@ def test_a_changed_setting_is_refused_on_resume(start, tokenizer, tmp_path):
     train(start, tokenizer, tmp_path, cfg=cfg.model_copy(update={"save_steps": 3}))
 
 
+def test_what_left_no_checkpoint_begins_anew_with_other_settings(start, tokenizer, tmp_path):
+    cfg = config(steps=3, save_steps=3, evaluate_steps=1)
+    with pytest.raises(Killed):
+        train(start, tokenizer, tmp_path, cfg=cfg, evaluate=points, on_log=killer(2))
+    cfg = cfg.model_copy(update={"learning_rate": 0.005})
+    train(start, tokenizer, tmp_path, cfg=cfg, evaluate=points)
+    assert [line["step"] for line in metrics(tmp_path)] == [1, 2, 3]
+    curve = metrics(tmp_path, "learning_curve.jsonl")
+    assert [point["step"] for point in curve] == [0, 1, 2, 3]
+
+
 def test_a_finished_model_is_not_trained_again(start, tokenizer, tmp_path):
     train(start, tokenizer, tmp_path)
     before = (tmp_path / "metrics.jsonl").read_bytes()

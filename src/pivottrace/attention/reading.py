@@ -233,11 +233,11 @@ def _kernels_run(device: torch.device) -> bool:
     """Try once: Triton may be missing, or may lack the C compiler that it needs to begin."""
     if importlib.util.find_spec("triton") is None:
         return False
-    from pivottrace.attention.triton_reading import picked_mass
-
     one = torch.zeros(1, 1, 1, 16, device=device)
     index = torch.zeros(1, 1, 1, dtype=torch.int32, device=device)
     try:
+        from pivottrace.attention.triton_reading import picked_mass
+
         picked_mass(one, one, one[..., 0], 1.0, index[0, 0], index)
     except Exception as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]

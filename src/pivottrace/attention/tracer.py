@@ -89,7 +89,7 @@ class Tracer:
     def add_mask(self, mask: MaskSpec) -> torch.Tensor:
         """Keep a mask and return the (B, 1, 1, S) integers that stand for it in the layers."""
         if self._packed > 1 and mask.sequence_ids is None and not CHUNKS_PACK:
-            self._refuse_packing()
+            self._refuse_packing("transformers before 5.23 counts its chunks from the row's start")
         self.masks_made += 1
         stand_in = (mask.key_valid.long() * self.masks_made)[:, None, None]
         self._masks[self.masks_made], self._stand_ins[self.masks_made] = mask, stand_in
@@ -254,7 +254,7 @@ class Tracer:
                 "question are not known: trace from the prompt on."
             )
         if first is None and self._packed > 1 and int(ids.max()) != self._packed:
-            self._refuse_packing()
+            self._refuse_packing("it makes its mask without position_ids")
         if first is None or (mask.first_query == 0 and mask.first_key == 0):
             lengths = self._question_lengths(ids) if self._needs.question else None
             return find_landmarks(ids, num_sinks, lengths)
@@ -269,10 +269,10 @@ class Tracer:
             sinks = torch.where(first.sinks >= mask.first_key, first.sinks - mask.first_key, keys)
         return Landmarks(ids, sinks, question)
 
-    def _refuse_packing(self) -> NoReturn:
+    def _refuse_packing(self, reason: str) -> NoReturn:
         raise ModelError(
-            f"{self.model_name} does not keep packed sequences apart (it makes its mask without "
-            "position_ids), so it cannot be traced packed: pad instead."
+            f"{self.model_name} does not keep packed sequences apart ({reason}), so it cannot be "
+            "traced packed: pad instead."
         )
 
     def _question_lengths(self, run_ids: torch.Tensor) -> torch.Tensor:

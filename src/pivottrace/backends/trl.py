@@ -34,12 +34,12 @@ from pivottrace.backends.trl_checkpoints import (
 from pivottrace.backends.trl_config import grpo_arguments, learning_rate_factor, training_order
 from pivottrace.backends.trl_rules import AlarmWatcher
 from pivottrace.backends.trl_state import (
+    SETTINGS,
     Evaluate,
     LearningCurve,
     MetricsWriter,
     OnLog,
     cut_lines_after,
-    note_settings,
     refuse_changed_settings,
 )
 from pivottrace.backends.trl_trainer import WeightedGRPOTrainer
@@ -185,13 +185,13 @@ def take_up(output: Path, settings: dict[str, Any], cut_lines: bool) -> tuple[Pa
         ConfigError: It had other settings.
     """
     checkpoint, step = latest_checkpoint(output / "checkpoints")
-    if checkpoint is not None:
-        refuse_changed_settings(output, settings)
-    elif cut_lines:
-        note_settings(output, settings)
     if cut_lines:
+        if checkpoint is None:  # begun anew, the curve's point before the first step too
+            for name in (SETTINGS, METRICS, LEARNING_CURVE, ALARMS):
+                (output / name).unlink(missing_ok=True)
         for name in (METRICS, LEARNING_CURVE, ALARMS):
             cut_lines_after(output / name, step)
+    refuse_changed_settings(output, settings)
     return checkpoint, step
 
 

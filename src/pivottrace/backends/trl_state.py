@@ -26,18 +26,18 @@ OnLog = Callable[[int, dict[str, float | None]], None]
 Evaluate = Callable[[Any], Mapping[str, float]]
 
 
-def note_settings(folder: Path, settings: dict[str, Any]) -> None:
-    """Write what a run trains with, over what one wrote that has left no checkpoint."""
-    write_text(folder / SETTINGS, json.dumps(settings, indent=2, sort_keys=True) + "\n")
-
-
 def refuse_changed_settings(folder: Path, settings: dict[str, Any]) -> None:
-    """Compare with what an unfinished run there trained with.
+    """Write what a run trains with, or compare it with what an unfinished one there trained with.
 
     Raises:
         ConfigError: A setting differs; the keys are named.
     """
-    now, was = json.loads(json.dumps(settings)), json.loads((folder / SETTINGS).read_text())
+    path = folder / SETTINGS
+    now = json.loads(json.dumps(settings))
+    if not path.is_file():
+        write_text(path, json.dumps(now, indent=2, sort_keys=True) + "\n")
+        return
+    was = json.loads(path.read_text())
     changed = [
         f"{key}: was {was.get(key)!r}, now {now.get(key)!r}"
         for key in sorted(was.keys() | now.keys())

@@ -121,10 +121,10 @@ def read_result(experiment: Experiment, name: str, seed: int) -> Result | None:
         return None
     base = facts if name == BASE else stored_facts(experiment, BASE, seed)
     if base is None or not is_clustered(experiment, base):
+        column = f"lacks the column {experiment.cluster_by!r} of the held-out questions"
         raise RunDirError(
-            f"{experiment.result_path(BASE, seed)} is missing, or lacks the column "
-            f"{experiment.cluster_by!r} of the held-out questions. Store it anew with: "
-            f"pivottrace lab run {experiment.path} --seeds {seed}"
+            f"{experiment.result_path(BASE, seed)} {'is missing' if base is None else column}. "
+            f"Store it anew with: pivottrace lab run {experiment.path} --seeds {seed}"
         )
     path, ids = experiment.result_path(name, seed), base["question_ids"]
     if facts["questions_digest"] != _digest(ids):

@@ -171,7 +171,7 @@ def _rewrite(
 
 def _rewritten_before(run: RunDir, ids: set[str]) -> dict[str, list[dict[str, str]]]:
     """What an interrupted training of these weak rows was given; nothing where there was none."""
-    if not (run.round_path / "train" / "settings.json").is_file():
+    if not run.begun_facts("train"):
         return {}
     stored = run.read_table("training_rows", made_by="train").to_pylist()
     found = {r["question_id"]: r["rewrite"] for r in stored if r["question_id"] in ids}
