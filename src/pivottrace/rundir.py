@@ -208,12 +208,6 @@ class RunDir:
         if stage not in self._stages:
             self._record(stage, unfinished=True, **facts)
 
-    def forget_begun(self, stage: str) -> None:
-        """Drop the record of a stage that has kept nothing, so that its settings bind no more."""
-        rounds = self.manifest.get("rounds", {})
-        if rounds.get(str(self.round_index), {}).pop(stage, None) is not None:
-            self.update_manifest(rounds=rounds)
-
     def mark_done(self, stage: str, **facts: Any) -> None:
         """Record that a stage finished, with the settings it used and facts about its result."""
         self._record(stage, **facts)
@@ -291,12 +285,13 @@ class RunDir:
 
     def _free_training(self) -> None:
         """Let settings of a training change that has left no whole checkpoint: it begins anew."""
-        for index in self.manifest.get("rounds", {}):
-            this = self.in_round(int(index))
-            folder = this.round_path / "train"
+        rounds = self.manifest.get("rounds", {})
+        for index, stages in rounds.items():
+            folder = self.in_round(int(index)).round_path / "train"
             kept = (folder / "model").is_dir() or any(folder.glob(f"checkpoints/*/{WHOLE}"))
-            if this.begun_facts("train").get("unfinished") and not kept:
-                this.forget_begun("train")
+            if stages.get("train", {}).get("unfinished") and not kept:
+                del stages["train"]
+                self.update_manifest(rounds=rounds)
 
     def _refuse_changed_settings(self) -> None:
         # Rounds that recorded the same settings say so once.
@@ -409,10 +404,16 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def read_json_lines(path: Path) -> list[dict[str, Any]]:
-    """Read a JSONL file of a run; nothing where there is none. Raises RunDirError where torn."""
+    """Read a log of a run, without a last line that a kill cut short; nothing where there is none.
+
+    Raises RunDirError where another line is torn.
+    """
     with _torn(path):
-        lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
-        return [json.loads(line) for line in lines]
+        *whole, last = path.read_text(encoding="utf-8").split("\n") if path.is_file() else [""]
+        rows = [json.loads(line) for line in whole]
+        with suppress(json.JSONDecodeError):
+            rows += [json.loads(last)]
+        return rows
 
 
 @contextmanager

@@ -5,7 +5,6 @@ True answers are read from the label store only: an answer that was not paid for
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -21,7 +20,7 @@ from pivottrace.config import Config
 from pivottrace.core.flows import Flow
 from pivottrace.refine.alarms import AlarmEvent
 from pivottrace.rounds import every, steps_before
-from pivottrace.rundir import RunDir, read_parquet
+from pivottrace.rundir import RunDir, read_json_lines, read_parquet
 from pivottrace.types import ALARMS, LEARNING_CURVE, METRICS
 
 VERSIONED = ("pivottrace", "torch", "transformers", "trl", "numpy", "pyarrow", "math-verify")
@@ -171,9 +170,9 @@ def training(run: RunDir) -> Training:
         before, folder = steps_before(each), each.round_path / "train"
         for name, rows in logs.items():
             # A round begins with the model that the one before ended with: one point of the curve.
-            for row in _json_lines(folder / name):
+            for row in read_json_lines(folder / name):
                 rows.setdefault(before + row["step"], row | {"step": before + row["step"]})
-        events = [AlarmEvent(**row) for row in _json_lines(folder / ALARMS)]
+        events = [AlarmEvent(**row) for row in read_json_lines(folder / ALARMS)]
         alarms += [replace(event, step=before + event.step) for event in events]
     metrics, curve = (list(rows.values()) for rows in logs.values())
     return Training(metrics, curve, alarms)
@@ -254,18 +253,3 @@ def _flat(tree: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
             yield from _flat(value, f"{prefix}{key}.")
         else:
             yield prefix + key, value
-
-
-def _json_lines(path: Path) -> list[dict[str, Any]]:
-    """Objects of a JSONL file; a last line that a kill cut short is left out."""
-    if not path.is_file():
-        return []
-    *whole, last = path.read_text(encoding="utf-8").split("\n")
-    return [json.loads(line) for line in whole if line.strip()] + _last_line(last)
-
-
-def _last_line(line: str) -> list[dict[str, Any]]:
-    try:
-        return [json.loads(line)] if line.strip() else []
-    except json.JSONDecodeError:
-        return []
