@@ -26,7 +26,7 @@ from pivottrace.core.calibrate import calibrate
 from pivottrace.core.probes import MAX_PROBES, draw_probes, rank_fractions
 from pivottrace.core.routes import TriageOptions
 from pivottrace.routing import read_scored, route_pool, triage_batches
-from pivottrace.rundir import write_batches
+from pivottrace.storage import write_batches
 from pivottrace.tables import probe_evidence
 from pivottrace.types import EVIDENCE, TRIAGE
 

@@ -23,7 +23,8 @@ from pivottrace.core.calibrate import ProbeEvidence, calibrate
 from pivottrace.core.probes import rank_fractions
 from pivottrace.core.weak import with_own_votes
 from pivottrace.errors import RunDirError
-from pivottrace.rundir import RunDir, write_text
+from pivottrace.rundir import RunDir
+from pivottrace.storage import write_text
 from pivottrace.verifier import Verifier
 
 # Samples that must agree on the other answer: steadily is three of four at least.

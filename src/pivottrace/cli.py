@@ -87,7 +87,7 @@ def _run(arguments: list[str]) -> None:
 def _init(arguments: list[str]) -> None:
     from pivottrace.config import Config, template
     from pivottrace.flags import parse, split_target
-    from pivottrace.rundir import write_text
+    from pivottrace.storage import write_text
 
     path, settings = split_target(arguments)
     if path is None:

@@ -21,7 +21,8 @@ from pivottrace.core.probes import default_num_probes, draw_probes, rank_fractio
 from pivottrace.core.routes import PAPER_FRACTIONS, ROUTES
 from pivottrace.errors import BudgetError
 from pivottrace.report.plan_figure import plan_figure
-from pivottrace.rundir import RunDir, read_parquet, write_parquet, write_text
+from pivottrace.rundir import RunDir
+from pivottrace.storage import read_parquet, write_parquet, write_text
 
 # 0, 5, 10 … 100 % of the pool.
 SHARES = tuple(percent / 100 for percent in range(0, 101, 5))

@@ -22,7 +22,7 @@ from pivottrace.core.probes import rank_fractions
 from pivottrace.core.routes import ROUTES, TriageOptions, TriageResult
 from pivottrace.core.triage import QuestionEvidence, triage
 from pivottrace.core.weak import vote_risk, weak_route, with_own_votes
-from pivottrace.rundir import read_parquet
+from pivottrace.storage import read_parquet
 from pivottrace.types import TRIAGE
 
 CURVE_COLUMNS = ("mu", "mu_low", "mu_high", "vote", "vote_low", "vote_high", "learnability")

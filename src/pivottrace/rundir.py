@@ -8,20 +8,18 @@
     rounds/00, 01 …      one pass of rollouts, signals, scores, triage and training each
     report.html
 
-A table is written beside its place and renamed into it, so it is either whole or absent. Long
-tables are written part by part; a finished part is never repeated. A torn part (a file that parquet
-cannot read) is deleted and made again.
+A table is either whole or absent (`storage`). Long tables are written part by part; a finished part
+is never repeated. A torn part (a file that parquet cannot read) is deleted and made again.
 """
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import hashlib
 import json
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from importlib.metadata import version
 from pathlib import Path
@@ -31,8 +29,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pivottrace.config import Config, dump_config, load_config
-from pivottrace.errors import ConfigError, OutOfDiskError, RunDirError
+from pivottrace.errors import ConfigError, RunDirError
 from pivottrace.stage_settings import changed_settings, settings_of
+from pivottrace.storage import disk_errors, read_json, read_parquet, torn, write_parquet, write_text
 from pivottrace.types import WHOLE
 
 # What an interrupted stage keeps when it goes on, and whose it is: before the first of these is
@@ -182,7 +181,7 @@ class RunDir:
         """Look at the end of every whole table, where a cut shows. Raises RunDirError."""
         for folder in (self.path, *sorted((self.path / "rounds").glob("[0-9]*"))):
             for path in sorted(folder.glob("*.parquet")):
-                with _torn(path):
+                with torn(path):
                     pq.read_metadata(path)
 
     # Manifest ---------------------------------------------------------------------------------
@@ -263,7 +262,7 @@ class RunDir:
         if not is_first_process():
             yield
             return
-        with _disk_errors(self.path):
+        with disk_errors(self.path):
             self.round_path.mkdir(parents=True, exist_ok=True)
             file = (self.path / ".lock").open("w")
         with file:
@@ -372,137 +371,6 @@ def part_seed(seed: int, kind: str, index: int) -> int:
     return int.from_bytes(digest[:4], "big")
 
 
-def read_parquet(
-    path: Path,
-    columns: Sequence[str] | None = None,
-    filters: Any = None,
-    made_by: str | None = None,
-) -> pa.Table:
-    """Read a parquet file of a run, made by the stage `made_by`.
-
-    Raises:
-        RunDirError: it is torn, or older than one of the columns.
-    """
-    with _torn(path):
-        found = pq.read_schema(path).names
-    missing = [name for name in columns or () if name not in found]
-    if missing:
-        raise RunDirError(
-            f"{path} has no column {', '.join(missing)}: an older version of pivottrace made it. "
-            f"Make the stage{f' {made_by}' if made_by else ''} anew, in another run directory "
-            f"(--output)."
-        )
-    with _torn(path):
-        return pq.read_table(path, columns=columns and list(columns), filters=filters)
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """Read an object from a JSON file of a run. Raises RunDirError where it is torn."""
-    with _torn(path):
-        values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        return values
-
-
-def read_json_lines(path: Path) -> list[dict[str, Any]]:
-    """Read a log of a run, without a last line that a kill cut short; nothing where there is none.
-
-    Raises RunDirError where another line is torn.
-    """
-    with _torn(path):
-        *whole, last = path.read_text(encoding="utf-8").split("\n") if path.is_file() else [""]
-        rows = [json.loads(line) for line in whole]
-        with suppress(json.JSONDecodeError):
-            rows += [json.loads(last)]
-        return rows
-
-
-@contextmanager
-def _torn(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except (pa.ArrowException, ValueError, OSError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise RunDirError(
-            f"{path} is torn ({reason}). It was whole when it was written: put it back from a "
-            f"copy, or start again in another directory (--output)."
-        ) from error
-
-
-def write_parquet(path: Path, table: pa.Table) -> None:
-    """Write a parquet file atomically: whole or absent, and on disk before it has its name.
-
-    Raises:
-        OutOfDiskError: the disk is full.
-        RunDirError: the place cannot be written.
-    """
-    with _disk_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        beside = path.with_name(f".{path.name}.tmp")
-        pq.write_table(table, beside, compression="zstd")
-        _rename(beside, path)
-
-
-def write_batches(path: Path, schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> None:
-    """Write a long parquet file batch by batch, atomically. Raises as `write_parquet`.
-
-    Only texts are put into dictionaries and packed tightly: numbers that seldom repeat gain little.
-    """
-    texts = [field.name for field in schema if field.type == pa.string()]
-    packing = {name: "zstd" if name in texts else "lz4" for name in schema.names}
-    with _disk_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        beside = path.with_name(f".{path.name}.tmp")
-        with pq.ParquetWriter(beside, schema, compression=packing, use_dictionary=texts) as writer:
-            for batch in batches:
-                writer.write_batch(batch)
-        _rename(beside, path)
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a small text file atomically. Raises as `write_parquet`."""
-    with _disk_errors(path):
-        _replace(path, text.encode())
-
-
 def installed_versions() -> dict[str, str]:
     """Versions of the libraries that a result may depend on."""
     return {name: version(name) for name in RECORDED_VERSIONS}
-
-
-def digest_file(path: Path) -> str:
-    """SHA-256 of a file's bytes, in hex."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _replace(path: Path, content: bytes) -> None:
-    beside = path.with_name(f".{path.name}.tmp")
-    beside.write_bytes(content)
-    _rename(beside, path)
-
-
-def _rename(beside: Path, path: Path) -> None:
-    with beside.open("rb") as file:
-        os.fsync(file.fileno())
-    beside.replace(path)
-
-
-@contextmanager
-def _disk_errors(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        if error.errno == errno.ENOSPC:
-            raise OutOfDiskError(
-                f"{path}: the disk is full. Free some room and run the same command again; "
-                f"finished parts are kept."
-            ) from error
-        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-            reason = "no permission to write there"
-        elif error.errno in (errno.ENOTDIR, errno.EEXIST):
-            reason = "a file is in the way"
-        else:
-            reason = f"it cannot be written ({error.strerror})"
-        raise RunDirError(
-            f"{path}: {reason}. Give another place (for a run, with --output)."
-        ) from error

@@ -14,8 +14,9 @@ ROOT = Path(pivottrace.__file__).parent
 LAYERS = {
     0: {"errors", "types"},
     1: {"config", "core"},
-    2: {"attention", "estimators", "rewards", "refine", "rundir", "rounds", "stage_settings",
-        "progress", "verifier", "_verifier_child", "_verifier_process", "lab", "ingest", "routing"},
+    2: {"attention", "estimators", "rewards", "refine", "rundir", "storage", "rounds",
+        "stage_settings", "progress", "verifier", "_verifier_child", "_verifier_process", "lab",
+        "ingest", "routing"},
     3: {"annotate", "tables", "combining", "backends", "held_out", "sampling", "rewriting",
         "training_reward"},
     4: {"stages"},

@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 from pivottrace.core.answers import MAX_ANSWER_CHARS
 from pivottrace.errors import DataError
-from pivottrace.rundir import write_text
+from pivottrace.storage import write_text
 
 COLUMNS = ("id", "question", "answer", "purpose")
 MAX_CELL_CHARS = 32_000

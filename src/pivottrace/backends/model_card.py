@@ -15,14 +15,9 @@ import pivottrace
 from pivottrace.annotate import sources
 from pivottrace.config import EMBEDDED_MODEL
 from pivottrace.rounds import train_settings
-from pivottrace.rundir import (
-    RunDir,
-    digest_file,
-    installed_versions,
-    is_first_process,
-    read_json_lines,
-)
+from pivottrace.rundir import RunDir, installed_versions, is_first_process
 from pivottrace.stage_settings import settings_of
+from pivottrace.storage import digest_file, read_json_lines
 from pivottrace.types import ALARMS
 
 CARD = "README.md"

@@ -19,7 +19,7 @@ from transformers import TrainerCallback
 
 from pivottrace.errors import ConfigError
 from pivottrace.rewards.groups import Rule
-from pivottrace.rundir import write_text
+from pivottrace.storage import write_text
 from pivottrace.types import WHOLE
 
 RULES = "rules.json"

@@ -15,7 +15,7 @@ import torch
 from transformers import TrainerCallback
 
 from pivottrace.errors import ConfigError, ModelError
-from pivottrace.rundir import write_text
+from pivottrace.storage import write_text
 from pivottrace.types import METRICS
 
 SETTINGS = "settings.json"

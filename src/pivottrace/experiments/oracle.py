@@ -15,8 +15,9 @@ from pivottrace.annotate import sources
 from pivottrace.core.calibrate import CurveValues
 from pivottrace.core.probes import rank_fractions
 from pivottrace.core.triage import triage
-from pivottrace.rundir import RunDir, write_batches
+from pivottrace.rundir import RunDir
 from pivottrace.stages.triage import write_route_files
+from pivottrace.storage import write_batches
 from pivottrace.types import CALIBRATION, EVIDENCE, PROBES, TRIAGE
 from pivottrace.verifier import Verifier
 

@@ -10,7 +10,7 @@ from typing import Any
 from pivottrace.experiments.analysis import analyse
 from pivottrace.experiments.files import Experiment
 from pivottrace.experiments.pictures import curves_picture, labels_picture
-from pivottrace.rundir import write_text
+from pivottrace.storage import write_text
 
 Figures = Mapping[str, Any]
 

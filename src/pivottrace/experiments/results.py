@@ -23,8 +23,9 @@ from pivottrace.core.experiments import Curve
 from pivottrace.errors import ConfigError, RunDirError
 from pivottrace.experiments.files import BASE, Experiment
 from pivottrace.held_out import counts_of, held_out_questions
-from pivottrace.rundir import RunDir, read_json, read_json_lines, write_text
+from pivottrace.rundir import RunDir
 from pivottrace.stage_settings import FREE_SETTINGS
+from pivottrace.storage import read_json, read_json_lines, write_text
 from pivottrace.types import ALARMS, LEARNING_CURVE, METRICS
 
 

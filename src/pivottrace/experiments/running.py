@@ -27,7 +27,7 @@ from pivottrace.experiments.files import BASE, Experiment
 from pivottrace.experiments.forking import fork
 from pivottrace.experiments.jobs import Job, missing_jobs, sharing
 from pivottrace.experiments.results import read_result, write_base_result, write_result
-from pivottrace.rundir import write_text
+from pivottrace.storage import write_text
 
 CHILD = "import sys; from pivottrace.cli import main; sys.exit(main())"
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}

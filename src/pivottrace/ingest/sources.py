@@ -21,7 +21,7 @@ from typing import Any
 from urllib.parse import parse_qsl
 
 from pivottrace.errors import ConfigError, DataError
-from pivottrace.rundir import digest_file
+from pivottrace.storage import digest_file
 
 Row = tuple[int, dict[str, Any]]
 """(number for messages, counted from 1; column → value)."""

@@ -20,7 +20,8 @@ from pivottrace.config import Config
 from pivottrace.core.flows import Flow
 from pivottrace.refine.alarms import AlarmEvent
 from pivottrace.rounds import every, steps_before
-from pivottrace.rundir import RunDir, read_json_lines, read_parquet
+from pivottrace.rundir import RunDir
+from pivottrace.storage import read_json_lines, read_parquet
 from pivottrace.types import ALARMS, LEARNING_CURVE, METRICS
 
 VERSIONED = ("pivottrace", "torch", "transformers", "trl", "numpy", "pyarrow", "math-verify")

@@ -31,7 +31,8 @@ from pivottrace.report.flows_figure import flows_figure
 from pivottrace.report.statistics import RankCorrelation, rank_correlations
 from pivottrace.report.texts import MAX_CONFIG_CHARS, Decode, clean, cut, field
 from pivottrace.rounds import current, latest
-from pivottrace.rundir import RunDir, write_text
+from pivottrace.rundir import RunDir
+from pivottrace.storage import write_text
 
 # Fewer probes than this and an estimator's place among the others says next to nothing.
 FEW_PROBES = 128

@@ -19,7 +19,8 @@ from pivottrace.errors import RunDirError
 from pivottrace.held_out import counts_of, held_out_questions, sample_and_check
 from pivottrace.progress import progress
 from pivottrace.rounds import every, last_trained, start_model
-from pivottrace.rundir import RunDir, part_seed, read_parquet, run_parts
+from pivottrace.rundir import RunDir, part_seed, run_parts
+from pivottrace.storage import read_parquet
 from pivottrace.types import EVALUATION
 from pivottrace.verifier import Verifier
 

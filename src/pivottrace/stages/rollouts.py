@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from pivottrace.rundir import RunDir, read_parquet
+from pivottrace.rundir import RunDir
 from pivottrace.sampling import Sampler
+from pivottrace.storage import read_parquet
 
 
 def run(run: RunDir) -> None:

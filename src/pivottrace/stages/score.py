@@ -20,7 +20,8 @@ from pivottrace.core.pivots import find_onsets, find_peaks, reference_threshold
 from pivottrace.estimators import ESTIMATORS
 from pivottrace.estimators.evidence import TraceEvidence
 from pivottrace.progress import progress
-from pivottrace.rundir import RunDir, read_json, write_text
+from pivottrace.rundir import RunDir
+from pivottrace.storage import read_json, write_text
 from pivottrace.types import scores_schema
 from pivottrace.verifier import Verifier
 

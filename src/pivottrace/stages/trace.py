@@ -19,7 +19,8 @@ import pyarrow.parquet as pq
 
 from pivottrace.progress import progress
 from pivottrace.rounds import start_model
-from pivottrace.rundir import RunDir, run_parts, write_text
+from pivottrace.rundir import RunDir, run_parts
+from pivottrace.storage import write_text
 from pivottrace.types import SIGNALS
 
 SIGNAL_COLUMNS = (

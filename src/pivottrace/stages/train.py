@@ -18,7 +18,8 @@ from pivottrace.refine import make_alarms, make_rule, needs_hidden, refuse_idle_
 from pivottrace.refine.alarms import AlarmEvent
 from pivottrace.rewriting import mirrored, put_to_model, rewrites_by_model, rewrites_from_column
 from pivottrace.rounds import is_last, round_seed, start_model, steps_before, train_settings
-from pivottrace.rundir import RunDir, read_json_lines, read_parquet
+from pivottrace.rundir import RunDir
+from pivottrace.storage import read_json_lines, read_parquet
 from pivottrace.training_reward import check_training, training_policy, training_reward
 from pivottrace.types import ALARMS, METRICS, TRAINING_ROWS
 

@@ -16,7 +16,8 @@ from pivottrace.core.flows import count_moves, route_flows
 from pivottrace.core.routes import ROUTES
 from pivottrace.errors import RunDirError
 from pivottrace.rounds import labels_by_then
-from pivottrace.rundir import RunDir, write_batches, write_parquet, write_text
+from pivottrace.rundir import RunDir
+from pivottrace.storage import write_batches, write_parquet, write_text
 from pivottrace.types import FLOWS, TRIAGE
 
 

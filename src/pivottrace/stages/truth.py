@@ -13,8 +13,9 @@ import pyarrow as pa
 
 from pivottrace.annotate import sources
 from pivottrace.progress import progress
-from pivottrace.rundir import RunDir, read_parquet
+from pivottrace.rundir import RunDir
 from pivottrace.sampling import Sampler
+from pivottrace.storage import read_parquet
 from pivottrace.types import TRUTH
 from pivottrace.verifier import Verifier
 

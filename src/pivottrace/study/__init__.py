@@ -14,7 +14,8 @@ from typing import Any
 
 from pivottrace.config import Config
 from pivottrace.errors import ConfigError
-from pivottrace.rundir import installed_versions, write_text
+from pivottrace.rundir import installed_versions
+from pivottrace.storage import write_text
 
 
 def run_study(

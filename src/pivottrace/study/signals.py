@@ -14,7 +14,8 @@ import numpy as np
 
 from pivottrace.core.metrics import FloatArray
 from pivottrace.progress import progress
-from pivottrace.rundir import RunDir, read_json
+from pivottrace.rundir import RunDir
+from pivottrace.storage import read_json
 
 Heads = dict[int, list[int]] | None
 QUESTION = "question"  # in place of a window: mass on the question
