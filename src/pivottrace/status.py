@@ -12,6 +12,7 @@ from pivottrace.core.combine import MIN_PROBES
 from pivottrace.pipeline import STAGE_NAMES, is_finished, outputs, unfinished
 from pivottrace.rounds import current, every, start_model
 from pivottrace.rundir import RunDir
+from pivottrace.stages.train import passes_note
 from pivottrace.tables import driving_estimator
 
 PARTS_OF = {"rollout": ("rollouts_greedy", "rollouts_sampled"), "trace": ("signals",)}
@@ -108,6 +109,9 @@ def notes(run: RunDir) -> Iterator[str]:
     elif calibrate.get("num_probes") and calibrate.get("mean_correctness") == 0:
         yield "the model answers nothing right: none of its samples on the probes is correct"
     yield from _combination_note(run)
+    train = run.stage_facts("train")
+    if train.get("trained"):
+        yield from passes_note(sum(train["num_rows"].values()), train["passes"])
     for stage in ("train", "evaluate"):
         facts = run.stage_facts(stage)
         reason = facts.get("reason") or facts.get("skipped")

@@ -267,3 +267,18 @@ def test_evaluation_without_answers_or_questions_is_skipped(start, tokenizer, tm
     run.table_path("evaluation").unlink()
     evaluate.run(run, "before")
     assert "no evaluation questions" in run.stage_facts("evaluate")["skipped"]
+
+
+def test_few_rows_seen_very_often_are_said(start, tokenizer, tmp_path, monkeypatch, capsys):
+    from pivottrace.annotate import sources
+    from pivottrace.stages import train as stage
+    from pivottrace.status import notes
+
+    assert not list(stage.passes_note(140, 10.3)) and list(stage.passes_note(58, 24.8))
+    monkeypatch.setattr(stage, "MANY_PASSES", 2)
+    run = make_run(tmp_path, start, tokenizer, ROUTES)
+    sources.store(run).add("q0", "a", "column", "annotation")
+    stage.run(run)
+    said = "training sees each of its 3 rows 2 times, which can leave the model worse than before"
+    assert said in capsys.readouterr().err
+    assert [note for note in notes(run) if said in note]
