@@ -12,8 +12,10 @@ from transformers import (
     Qwen3NextConfig,
     Qwen3NextForCausalLM,
 )
+from transformers.cache_utils import DynamicLayer
 
-from pivottrace.backends.compact import compacting, generate_compacting
+from pivottrace.backends import compact
+from pivottrace.backends.compact import RoomyLayer, compacting, generate_compacting
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -59,6 +61,43 @@ def test_dropping_finished_rows_leaves_the_responses(varied, spell):
         again = plain(varied, settings())
     assert torch.equal(again, expected)
     assert "generate" not in vars(varied)
+
+
+@pytest.mark.parametrize("room", [1, 2, 100])
+def test_room_for_keys_leaves_the_responses_whenever_it_is_used_up(varied, monkeypatch, room):
+    expected = plain(varied, settings())
+    taken = []
+
+    def update(layer, *states, **more):
+        taken.append(layer.keys.size(-2))
+        return append(layer, *states, **more)
+
+    append = RoomyLayer.update
+    monkeypatch.setattr(RoomyLayer, "update", update)
+    monkeypatch.setattr(compact, "SPELL", room)
+    assert torch.equal(generate_compacting(varied, IDS, MASK, settings(), spell=3), expected)
+    assert max(taken) == expected.size(1) - 2, "all but the first spell's tokens are put into room"
+
+
+def test_a_layer_with_room_holds_what_a_plain_one_does():
+    torch.manual_seed(0)
+    layers = [DynamicLayer(), DynamicLayer()]
+    first = torch.randn(2, 3, 1, 5, 4)
+    for layer in layers:
+        layer.update(*first)
+    layers[0] = RoomyLayer(layers[0])
+    changes = {
+        9: lambda layer: layer.crop(-4),
+        20: lambda layer: layer.reorder_cache(torch.tensor([2, 0, 1])),
+        30: lambda layer: layer.batch_select_indices(torch.tensor([0, 2])),
+    }
+    for step in range(70):  # more than its room
+        states = torch.randn(2, layers[1].keys.size(0), 1, 1, 4)
+        mine, theirs = (layer.update(*states) for layer in layers)
+        assert torch.equal(torch.stack(mine), torch.stack(theirs))
+        for layer in layers if step in changes else ():
+            changes[step](layer)
+    assert [layer.get_seq_length() for layer in layers] == [5 + 70 - 4] * 2
 
 
 @pytest.mark.parametrize("spell", [1, 3])
