@@ -22,6 +22,7 @@ seeds = [3]
 reference = "full"
 compare = [["half", "full"]]
 cluster_by = "expression"
+also_evaluate.journeys = "world:default?split=held_out&num=4&seed={{seed}}"
 
 [base]
 pool.questions = "world:default?num=6&seed={{seed}}"
@@ -105,9 +106,27 @@ def test_an_experiment_killed_and_gone_on_with(tmp_path, capfd):
     assert (fork.path / "pool.parquet").samefile(base / "pool.parquet")
     assert fork.seconds().get("trace", 0.0) < 0.5
 
+    # The further questions: the same models, what each was made with, and nothing trained anew.
+    elsewhere = output / "results" / "journeys" / "arms"
+    assert {p.name for p in elsewhere.iterdir()} == {"before-3.json", "full-3.json", "half-3.json"}
+    further = json.loads((elsewhere / "half-3.json").read_text())
+    assert further["config"]["pool"]["evaluation"].endswith("split=held_out&num=4&seed=3")
+    assert further["config"]["model"] == half["config"]["model"]
+    assert further["config"]["train"] == half["config"]["train"]
+    assert len(further["num_correct"]) == 4
+    journeys = RunDir.open(output / "journeys" / "runs" / "half-3")
+    assert Path(journeys.config.model.path) == fork.round_path / "train" / "model"
+
     # Again, without the broken arm: nothing is left to do.
     assert main(["lab", "run", str(file), "--arms", "full,half"]) == 0
     assert "has its result" in capfd.readouterr().out
+    # Questions that were asked for later are put to the model that is there.
+    (elsewhere / "half-3.json").unlink()
+    weights = fork.round_path / "train" / "model" / "model.safetensors"
+    trained = weights.stat().st_mtime_ns
+    assert main(["lab", "run", str(file), "--arms", "full,half"]) == 0
+    assert json.loads((elsewhere / "half-3.json").read_text()) == further
+    assert weights.stat().st_mtime_ns == trained
     assert main(["lab", "report", str(file)]) == 0
     page = (output / "results" / "tiny.md").read_text()
     assert "| all labels | 1 | 100.0 % |" in page and "| half | 1 | 50.0 % |" in page
@@ -117,7 +136,9 @@ def test_an_experiment_killed_and_gone_on_with(tmp_path, capfd):
     right = sum(half["num_correct"]) - sum(full["num_correct"])
     assert figures["arms"]["half"]["difference"]["mean"] == pytest.approx(right / 12, abs=1e-6)
     assert figures["arms"]["full"]["tokens"]["own"] == 0 < figures["arms"]["half"]["tokens"]["own"]
-    for name in ("tiny-labels.svg", "tiny-curves.svg"):
+    assert figures["elsewhere"]["journeys"]["arms"]["half"]["seeds"] == [3]
+    assert "## On journeys" in page and page.count("| half | all labels | 1 |") == 2
+    for name in ("tiny-labels.svg", "tiny-curves.svg", "tiny-journeys-labels.svg"):
         assert "<svg" in (output / "results" / name).read_text()
 
 

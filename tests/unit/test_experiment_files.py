@@ -76,13 +76,14 @@ def test_unknown_heads_and_references_are_refused(tmp_path):
     head = HEAD.replace('"full"\n[base]', '"fule"\n[base]')
     with pytest.raises(ConfigError, match=r"no arm 'fule'. The nearest one is 'full'"):
         load_experiment(write(tmp_path, head=head))
+    further = HEAD.replace("[base]", "also_evaluate.runs = 'a.jsonl'\n[base]")
+    with pytest.raises(ConfigError, match=r"also_evaluate\.runs names folders"):
+        load_experiment(write(tmp_path, head=further))
     with pytest.raises(ConfigError, match=r"experiment\.outpt is not a setting"):
         load_experiment(write(tmp_path, head=HEAD.replace("output", "outpt")))
 
 
-@pytest.mark.parametrize(
-    "name", ["headline-noise", "headline-mastered", "headline-family", "rivals"]
-)
+@pytest.mark.parametrize("name", ["headline", "headline-noise", "headline-mastered", "rivals"])
 def test_the_files_in_bench_are_whole(name):
     experiment = load_experiment(BENCH / f"{name}.toml")
     assert experiment.name == name

@@ -60,16 +60,53 @@ def analyse(experiment: Experiment) -> dict[str, Any]:
             for arm in experiment.arms
             if found[arm.name]
         },
-        "compared": [
-            {"arm": arm, "other": other, **gap}
-            for arm, other in experiment.compare
-            if (gap := _difference(found[arm], found[other])) is not None
-        ],
-        "missing": {
-            arm.name: lacking
-            for arm in experiment.arms
-            if (lacking := [seed for seed in arm.seeds if seed not in found[arm.name]])
+        "compared": _compared(experiment, found),
+        "missing": _missing(experiment, found),
+        "elsewhere": {
+            name: figures
+            for name in experiment.also_evaluate
+            if (figures := _elsewhere(experiment, name)) is not None
         },
+    }
+
+
+def _elsewhere(experiment: Experiment, name: str) -> dict[str, Any] | None:
+    """How the arms do on further held-out questions; None without the reference there."""
+    there = experiment.elsewhere(name)
+    found = {arm.name: _results(there, arm.name, arm.seeds) for arm in there.arms}
+    reference = found[there.reference]
+    if not reference:
+        return None
+    before = _results(there, BASE, there.seeds)
+    counts = next(iter(reference.values())).counts
+    return {
+        "source": experiment.also_evaluate[name],
+        "questions": counts.num_samples.size,
+        "before": _interval(mean_over_seeds([_accuracy(r) for r in before.values()])),
+        "arms": {
+            arm.name: _outcome(arm, found[arm.name], reference)
+            for arm in there.arms
+            if found[arm.name]
+        },
+        "compared": _compared(there, found),
+        "missing": _missing(there, found),
+    }
+
+
+def _compared(experiment: Experiment, found: Mapping[str, Results]) -> list[dict[str, Any]]:
+    return [
+        {"arm": arm, "other": other, **gap}
+        for arm, other in experiment.compare
+        if (gap := _difference(found[arm], found[other])) is not None
+    ]
+
+
+def _missing(experiment: Experiment, found: Mapping[str, Results]) -> dict[str, list[int]]:
+    """Seeds that have no result yet, by arm."""
+    return {
+        arm.name: lacking
+        for arm in experiment.arms
+        if (lacking := [seed for seed in arm.seeds if seed not in found[arm.name]])
     }
 
 
@@ -126,14 +163,10 @@ def _arm(arm: Arm, results: Results, reference: Results, before: Results) -> dic
     labels = [f["labels"] for f in facts]
     own = {seed: _own_tokens(arm, result) for seed, result in results.items()}
     values: dict[str, Any] = {
-        "title": arm.title,
-        "seeds": sorted(results),
+        **_outcome(arm, results, reference),
         "labels": float(np.mean(labels)),
         "label_share": float(np.mean([f["labels"] / before[s].facts["pool"]
                                       for s, f in zip(results, facts, strict=True)])),
-        "accuracy": _interval(mean_over_seeds([_accuracy(r) for r in results.values()])),
-        "accuracy_by_seed": {s: round(float(r.counts.means.mean()), DIGITS)
-                             for s, r in results.items()},
         "routes": _means([f["routes"] for f in facts]),
         "rows": _means([f["rows"] for f in facts]),
         "tokens": {
@@ -141,13 +174,24 @@ def _arm(arm: Arm, results: Results, reference: Results, before: Results) -> dic
             "own": float(np.mean(list(own.values()))),
         },
         "alarms": _alarms(facts),
-        "difference": _difference(results, reference),
         "curve": _band([r.curve(0.0) for r in results.values()]),
         "speed": None,
     }  # fmt: skip
     if values["curve"] is not None and results.keys() & reference.keys():
         values["speed"] = _speed(results, reference, own, results is reference)
     return values
+
+
+def _outcome(arm: Arm, results: Results, reference: Results) -> dict[str, Any]:
+    """How well an arm does, by itself and beside the reference."""
+    by_seed = {s: round(float(r.counts.means.mean()), DIGITS) for s, r in results.items()}
+    return {
+        "title": arm.title,
+        "seeds": sorted(results),
+        "accuracy": _interval(mean_over_seeds([_accuracy(r) for r in results.values()])),
+        "accuracy_by_seed": by_seed,
+        "difference": _difference(results, reference),
+    }
 
 
 def _alarms(facts: Sequence[Mapping[str, Any]]) -> dict[str, int]:

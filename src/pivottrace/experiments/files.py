@@ -1,7 +1,7 @@
 """Experiment files: what is shared, what each arm changes, and the configuration of every run.
 
 [experiment]                     name, output, seeds, reference; results (a folder to commit),
-                                 compare, cluster_by
+                                 compare, cluster_by, also_evaluate
 [base.pool]                      any key of a configuration; "{seed}" in a text is the seed
 questions = "world:default?num=480&seed={seed}"
 [[arms]]                         name, and optionally title, seeds, own_rollouts, oracle;
@@ -15,7 +15,7 @@ import difflib
 import re
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from pivottrace.config import Config, Section, explain, parse_config
 from pivottrace.errors import ConfigError
 
 BASE = "before"  # the base run's name, and the result that holds the accuracy before training
+OWN_FOLDERS = {"arms", "logs", "runs", "results"}
 _NAME = re.compile(r"[a-z0-9][a-z0-9.-]*")
 
 
@@ -44,6 +45,9 @@ class ExperimentConfig(Section):
     cluster_by: str | None = None
     """Column of the held-out questions; those with the same value are not independent, whichever
     seed they belong to. By default each question stands for itself."""
+    also_evaluate: dict[str, str] = Field(default_factory=dict)
+    """Further held-out questions, each a name and a source as in `pool.evaluation`: what every arm
+    has trained is evaluated on them too."""
 
 
 @dataclass(frozen=True)
@@ -80,6 +84,7 @@ class Experiment:
         reference: name of the arm that others are compared with.
         compare: further pairs of arms.
         cluster_by: column of the held-out questions by which they are alike.
+        also_evaluate: sources of further held-out questions, by name.
         base: nested settings that all arms share.
         arms: in the file's order.
     """
@@ -92,6 +97,7 @@ class Experiment:
     reference: str
     compare: tuple[tuple[str, str], ...]
     cluster_by: str | None
+    also_evaluate: dict[str, str]
     base: dict[str, Any]
     arms: tuple[Arm, ...]
 
@@ -103,6 +109,20 @@ class Experiment:
         names = [arm.name for arm in self.arms]
         near = difflib.get_close_matches(name, names, n=1, cutoff=0.0)[0]
         raise ConfigError(f"{self.path}: there is no arm {name!r}. The nearest one is {near!r}.")
+
+    def elsewhere(self, name: str) -> Experiment:
+        """This experiment as its models are evaluated on the further held-out questions `name`.
+
+        Its configurations are what a result there was made with; nothing is trained in it.
+        """
+        return replace(
+            self,
+            name=f"{self.name}-{name}",
+            output=self.output / name,
+            results=self.results / name,
+            also_evaluate={},
+            base=merged(self.base, {"pool": {"evaluation": self.also_evaluate[name]}}),
+        )
 
     def base_config(self, seed: int) -> Config:
         """The configuration of a seed's base run."""
@@ -169,6 +189,7 @@ def load_experiment(path: Path) -> Experiment:
         reference=head.reference,
         compare=tuple(head.compare),
         cluster_by=head.cluster_by,
+        also_evaluate=head.also_evaluate,
         base=values.get("base", {}),
         arms=tuple(_arm(path, table, tuple(head.seeds)) for table in values.get("arms", [])),
     )
@@ -214,6 +235,12 @@ def _check(experiment: Experiment) -> None:
         raise ConfigError(f"{path}: two arms are named {twice[0]!r}; their files would be the same")
     for name in (experiment.reference, *(name for pair in experiment.compare for name in pair)):
         experiment.arm(name)
+    for name in experiment.also_evaluate:
+        if not _NAME.fullmatch(name) or name in OWN_FOLDERS:
+            raise ConfigError(
+                f"{path}: experiment.also_evaluate.{name} names folders: give it small letters, "
+                f"digits, dots and dashes, and none of {', '.join(sorted(OWN_FOLDERS))}"
+            )
     for values in (experiment.base, *(arm.changes for arm in experiment.arms)):
         own = {"seed", "output"} & values.keys()
         if own:

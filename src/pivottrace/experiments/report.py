@@ -18,6 +18,8 @@ Figures = Mapping[str, Any]
 def write_experiment_report(experiment: Experiment, output: Path | None = None) -> Path:
     """Write `NAME.md`, `NAME.json`, `NAME-curves.svg` and `NAME-labels.svg`; returns the page.
 
+    For further held-out questions there is `NAME-THEIRS-labels.svg`.
+
     Args:
         experiment: read; only stored results are looked at.
         output: the folder; by default the experiment's results.
@@ -32,6 +34,9 @@ def write_experiment_report(experiment: Experiment, output: Path | None = None) 
     curves = curves_picture(figures)
     if curves is not None:
         pictures[f"{name}-curves.svg"] = curves
+    for there in figures["elsewhere"]:
+        further = f"{name}-{there}-labels.svg"
+        write_text(folder / further, labels_picture(_on(figures, there)))
     for file, svg in pictures.items():
         write_text(folder / file, svg)
     write_text(folder / f"{name}.json", json.dumps(figures, indent=1) + "\n")
@@ -58,13 +63,7 @@ def _lines(figures: Figures, pictures: Sequence[str]) -> Iterator[str]:
     )
     if any(len(arm["seeds"]) == 1 for arm in arms.values()):
         yield "An arm with one seed has an interval over its questions only.\n"
-    gap = f"− {reference['title']}, points"
-    yield _header("arm", "seeds", "labels", "accuracy", gap, "not worse", "better")
-    for arm in arms.values():
-        yield f"| {' | '.join(_accuracy_cells(arm))} |"
-    yield from _compared_lines(figures)
-    for name, seeds in figures["missing"].items():
-        yield f"\nNot finished: `{name}`, seeds {', '.join(map(str, seeds))}."
+    yield from _accuracy_lines(figures)
     if reference["speed"] is not None:
         yield from _speed_lines(figures)
     yield "\n## What each arm trained on\n"
@@ -77,7 +76,38 @@ def _lines(figures: Figures, pictures: Sequence[str]) -> Iterator[str]:
         alarms = ", ".join(f"{what} ({runs})" for what, runs in arm["alarms"].items())
         yield f"| {' | '.join([*cells, alarms or '–'])} |"
     for file in pictures:
-        yield f"\n![{file.removesuffix('.svg')}]({file})"
+        yield _picture(file)
+    for name, there in figures["elsewhere"].items():
+        yield f"\n## On {name}\n"
+        yield (
+            f"The same models on {there['questions']} questions of `{there['source']}`, asked as "
+            f"those above; before training {_percent(there['before'])}.\n"
+        )
+        yield from _accuracy_lines(_on(figures, name))
+        yield _picture(f"{figures['experiment']}-{name}-labels.svg")
+
+
+def _on(figures: Figures, name: str) -> Figures:
+    """The figures as they are on further held-out questions; what was trained stays."""
+    there = figures["elsewhere"][name]
+    arms = {arm: figures["arms"][arm] | found for arm, found in there["arms"].items()}
+    return {**figures, **there, "arms": arms}
+
+
+def _picture(file: str) -> str:
+    return f"\n![{file.removesuffix('.svg')}]({file})"
+
+
+def _accuracy_lines(figures: Figures) -> Iterator[str]:
+    """The table of all arms, of the pairs compared, and what is not finished."""
+    arms = figures["arms"]
+    gap = f"− {arms[figures['reference']]['title']}, points"
+    yield _header("arm", "seeds", "labels", "accuracy", gap, "not worse", "better")
+    for arm in arms.values():
+        yield f"| {' | '.join(_accuracy_cells(arm))} |"
+    yield from _compared_lines(figures)
+    for name, seeds in figures["missing"].items():
+        yield f"\nNot finished: `{name}`, seeds {', '.join(map(str, seeds))}."
 
 
 def _compared_lines(figures: Figures) -> Iterator[str]:

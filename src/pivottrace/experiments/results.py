@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow.compute as pc
 
 from pivottrace.annotate import sources
-from pivottrace.config import parse_config
+from pivottrace.config import Config, parse_config
 from pivottrace.core.evaluation import QuestionCounts
 from pivottrace.core.experiments import Curve
 from pivottrace.errors import ConfigError, RunDirError
@@ -68,7 +68,7 @@ def write_base_result(experiment: Experiment, seed: int) -> None:
         "tokens": rollout_tokens(run),
         "pool": run.stage_facts("pool")["num_questions"],
     }
-    _write(experiment, BASE, seed, run, counts, facts)
+    _write(experiment, BASE, seed, run, run.config, counts, facts)
 
 
 def write_result(experiment: Experiment, name: str, seed: int) -> None:
@@ -100,7 +100,18 @@ def write_result(experiment: Experiment, name: str, seed: int) -> None:
         "rollout_tokens": rollout_tokens(run),
         "seconds": {stage: round(took, 1) for stage, took in run.seconds().items()},
     }
-    _write(experiment, name, seed, run, counts, facts)
+    _write(experiment, name, seed, run, run.config, counts, facts)
+
+
+def write_result_elsewhere(there: Experiment, name: str, seed: int) -> None:
+    """Store how an arm, or the base, does on further held-out questions (`elsewhere`)."""
+    run = RunDir.open(there.run_path(name, seed))
+    counts = counts_of(run.read_table("evaluation_before", made_by="evaluate"))
+    if name == BASE:
+        facts = {"question_ids": list(counts.question_ids), **_clusters(there, run)}
+        _write(there, name, seed, run, there.base_config(seed), counts, facts)
+    else:
+        _write(there, name, seed, run, there.config(there.arm(name), seed), counts, {})
 
 
 def stored_facts(experiment: Experiment, name: str, seed: int) -> dict[str, Any] | None:
@@ -209,6 +220,7 @@ def _write(
     name: str,
     seed: int,
     run: RunDir,
+    config: Config,
     counts: QuestionCounts,
     facts: dict[str, Any],
 ) -> None:
@@ -217,7 +229,7 @@ def _write(
         "arm": name,
         "seed": seed,
         "versions": run.manifest["versions"],
-        "config": run.config.model_dump(mode="json", exclude={"output"}, exclude_none=True),
+        "config": config.model_dump(mode="json", exclude={"output"}, exclude_none=True),
         "questions_digest": _digest(counts.question_ids),
         "num_samples": int(counts.num_samples.min()),
         "num_correct": counts.num_correct.astype(int).tolist(),

@@ -25,8 +25,15 @@ from pivottrace.config import Config, dump_config
 from pivottrace.errors import ConfigError, PivotTraceError, RunDirError
 from pivottrace.experiments.files import BASE, Experiment
 from pivottrace.experiments.forking import fork
-from pivottrace.experiments.jobs import Job, missing_jobs, sharing
-from pivottrace.experiments.results import read_result, write_base_result, write_result
+from pivottrace.experiments.jobs import Job, has_result, missing_jobs, sharing
+from pivottrace.experiments.results import (
+    read_result,
+    write_base_result,
+    write_result,
+    write_result_elsewhere,
+)
+from pivottrace.rounds import start_model
+from pivottrace.rundir import RunDir
 from pivottrace.storage import write_text
 
 CHILD = "import sys; from pivottrace.cli import main; sys.exit(main())"
@@ -137,6 +144,7 @@ def _make_base(state: _State, seed: int) -> None:
     _child(state, Job(BASE, seed), config, ("run", "--until", "score"))
     _child(state, Job(BASE, seed), config, ("evaluate",))
     write_base_result(state.experiment, seed)
+    _evaluate_elsewhere(state, Job(BASE, seed), config)
 
 
 def _make_arm(state: _State, job: Job) -> None:
@@ -154,17 +162,43 @@ def _make_arm(state: _State, job: Job) -> None:
 
         triage_by_truth(run)
     _child(state, job, run.config, ("run",))
-    write_result(experiment, job.name, job.seed)
+    if not has_result(experiment, job.name, job.seed):
+        write_result(experiment, job.name, job.seed)
+    _evaluate_elsewhere(state, job, run.config)
 
 
-def _child(state: _State, job: Job, config: Config, command: Sequence[str]) -> None:
+def _evaluate_elsewhere(state: _State, job: Job, config: Config) -> None:
+    """Evaluate what a job has trained, or the base's model, on the further held-out questions."""
+    run = RunDir.open(config.output)
+    model = start_model(run.in_round(config.rounds.num))
+    for name in state.experiment.also_evaluate:
+        there = state.experiment.elsewhere(name)
+        if has_result(there, job.name, job.seed):
+            continue
+        own = there.base_config(job.seed)
+        if job.name != BASE:
+            own = there.config(there.arm(job.name), job.seed)
+        train = own.train.model_copy(update={"enabled": False})
+        own = own.model_copy(update={"model": model, "train": train})
+        _child(state, job, own, ("evaluate",), there)
+        write_result_elsewhere(there, job.name, job.seed)
+
+
+def _child(
+    state: _State,
+    job: Job,
+    config: Config,
+    command: Sequence[str],
+    experiment: Experiment | None = None,
+) -> None:
     """Run `pivottrace COMMAND` on a configuration, its output appended to the job's log.
+
+    The log is the given experiment's; by default the state's.
 
     Raises:
         RunDirError: it failed; the last line of its log and the log's path are in the message.
     """
-    experiment = state.experiment
-    log = experiment.log_path(job.name, job.seed)
+    log = (experiment or state.experiment).log_path(job.name, job.seed)
     file = log.with_suffix(".toml")
     log.parent.mkdir(parents=True, exist_ok=True)
     write_text(file, dump_config(config))
