@@ -109,9 +109,7 @@ def notes(run: RunDir) -> Iterator[str]:
     elif calibrate.get("num_probes") and calibrate.get("mean_correctness") == 0:
         yield "the model answers nothing right: none of its samples on the probes is correct"
     yield from _combination_note(run)
-    train = run.stage_facts("train")
-    if train.get("trained"):
-        yield from passes_note(sum(train["num_rows"].values()), train["passes"])
+    yield from passes_note(run.stage_facts("train").get("passes", 0.0))
     for stage in ("train", "evaluate"):
         facts = run.stage_facts(stage)
         reason = facts.get("reason") or facts.get("skipped")

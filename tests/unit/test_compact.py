@@ -91,13 +91,17 @@ def test_a_layer_with_room_holds_what_a_plain_one_does():
         20: lambda layer: layer.reorder_cache(torch.tensor([2, 0, 1])),
         30: lambda layer: layer.batch_select_indices(torch.tensor([0, 2])),
     }
+    kept = {}
     for step in range(70):  # more than its room
         states = torch.randn(2, layers[1].keys.size(0), 1, 1, 4)
         mine, theirs = (layer.update(*states) for layer in layers)
         assert torch.equal(torch.stack(mine), torch.stack(theirs))
         for layer in layers if step in changes else ():
             changes[step](layer)
+            kept[step] = {buffer.untyped_storage().nbytes() for buffer in layers[0]._buffers}
     assert [layer.get_seq_length() for layer in layers] == [5 + 70 - 4] * 2
+    # Rows that have left hold no memory: two rows of 5 + 31 - 4 vectors of 4 float32.
+    assert kept[30] == {2 * 32 * 4 * 4}
 
 
 @pytest.mark.parametrize("spell", [1, 3])

@@ -12,8 +12,9 @@ from pivottrace.core.triage import TriageOptions, triage
 from pivottrace.errors import ConfigError, RunDirError
 from pivottrace.experiments.files import BASE, load_experiment
 from pivottrace.experiments.forking import shared_stages
-from pivottrace.experiments.jobs import Job, missing_jobs
+from pivottrace.experiments.jobs import Job, has_result, is_finished, missing_jobs
 from pivottrace.experiments.oracle import exact_curves
+from pivottrace.experiments.report import write_experiment_report
 from pivottrace.experiments.results import read_result, refuse_other_settings
 from pivottrace.ingest import read_questions
 
@@ -65,6 +66,7 @@ def test_an_arm_is_the_base_with_its_changes(tmp_path):
         ('[[arms]]\nname = "x"\nlabels.source = "file"\n', "waits for nobody"),
         ("[train]\nsteps = 3\n", r"train is not a part of an experiment.*below \[base\]"),
         ("not toml", "not valid TOML"),
+        ('[[arms]]\nname = "x"\npool.evaluation = "a.csv"\n', "the same held-out questions"),
     ],
 )
 def test_what_cannot_go_well_is_refused_before_anything_runs(tmp_path, more, message):
@@ -119,14 +121,52 @@ def store(experiment, name, seed, ids=("p", "q"), **changes):
         if name == BASE
         else experiment.config(experiment.arm(name), seed)
     )
-    from pivottrace.experiments.results import _digest
+    from pivottrace.experiments.results import _digest, _model_mark
 
     facts = {
         "config": config.model_dump(mode="json", exclude={"output"}, exclude_none=True),
         "question_ids": list(ids), "questions_digest": _digest(ids), "num_samples": 4,
         "num_correct": [1, 4],
     }  # fmt: skip
+    if experiment.trained_in is not None:
+        facts["model"] = _model_mark(experiment, name, seed)
     path.write_text(json.dumps(facts | changes))
+
+
+REPORTED = {
+    "versions": {"torch": "1"}, "pool": 8, "labels": 8,
+    "routes": {"annotate": 2, "weak": 2, "discard": 2, "defer": 2},
+    "rows": {"annotate": 2, "weak": 2}, "all_training_tokens": 9, "steps": 1,
+    "rollout_tokens": {"greedy": 1, "sampled": 1}, "curve": {"questions": 2},
+}  # fmt: skip
+
+
+def test_further_questions_belong_to_a_model_and_are_reported_as_far_as_they_are(tmp_path):
+    head = HEAD.replace("[base]", "also_evaluate.far = 'far.jsonl'\n[base]", 1)
+    experiment = load_experiment(write(tmp_path, '[[arms]]\nname = "b"\n', head=head))
+    there = experiment.elsewhere("far")
+    assert there.base_config(3).pool.evaluation == "far.jsonl"
+    assert there.result_path("b", 3) == tmp_path / "runs" / "results" / "far" / "arms" / "b-3.json"
+    names = (BASE, "full", "b")
+    for name in names:
+        store(experiment, name, 3, **REPORTED)
+
+    def page():
+        return write_experiment_report(experiment).read_text()
+
+    assert not has_result(there, "b", 3) and not is_finished(experiment, "b", 3)
+    assert "## On far\n\nNot finished: full has no result there." in page()
+    for name in names:
+        store(there, name, 3, versions={"torch": "2"})
+    assert is_finished(experiment, "b", 3)
+    assert "asked as those above (torch 2); before training" in page()
+    assert page().count("| b | 1 |") == 2
+    # Trained anew, its result is another, and what the old model did elsewhere is nobody's.
+    store(experiment, "b", 3, **REPORTED, num_correct=[2, 4])
+    assert not has_result(there, "b", 3)
+    assert page().count("| b | 1 |") == 1 and "Not finished: `b`, seeds 3" in page()
+    experiment.result_path("b", 3).unlink()
+    assert not has_result(there, "b", 3) and "| b |" not in page()
 
 
 def test_jobs_go_seed_by_seed_with_the_next_base_ahead(tmp_path):

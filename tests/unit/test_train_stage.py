@@ -274,11 +274,11 @@ def test_few_rows_seen_very_often_are_said(start, tokenizer, tmp_path, monkeypat
     from pivottrace.stages import train as stage
     from pivottrace.status import notes
 
-    assert not list(stage.passes_note(140, 10.3)) and list(stage.passes_note(58, 24.8))
+    assert not list(stage.passes_note(10.3)) and list(stage.passes_note(24.8))
     monkeypatch.setattr(stage, "MANY_PASSES", 2)
     run = make_run(tmp_path, start, tokenizer, ROUTES)
     sources.store(run).add("q0", "a", "column", "annotation")
     stage.run(run)
-    said = "training sees each of its 3 rows 2 times, which can leave the model worse than before"
+    said = "training sees each row 2 times, which can leave the model worse than before"
     assert said in capsys.readouterr().err
     assert [note for note in notes(run) if said in note]

@@ -2,8 +2,9 @@
 
 `generate` of transformers decodes every row of a batch until the last one ends, so that short
 responses cost as much as the longest. Here the batch is decoded in spells of a few tokens, and rows
-that have ended leave it, cache and all, between two spells. Its cache copies all keys and values at
-every token; here there is room for a spell to come. (TIMES)
+that have ended leave it, cache and all, between two spells. And its cache copies all keys and
+values for every token; here, after the first spell, there is room for tokens to come. What both
+save: bench/generation.py.
 """
 
 from __future__ import annotations
@@ -28,8 +29,8 @@ ROW_LAYERS = (DynamicLayer, DynamicSlidingWindowLayer)
 class RoomyLayer(DynamicLayer):
     """A cache layer that takes a token in without a copy of all tokens before it.
 
-    Keys and values are the beginning of buffers (B, H, S + room, D) whose room grows by a spell at
-    a time.
+    Keys and values are the beginning of buffers (B, H, S + room, D), made anew with room for
+    `SPELL` tokens when it is used up.
     """
 
     keys: torch.Tensor
@@ -49,13 +50,18 @@ class RoomyLayer(DynamicLayer):
         self.values, self._buffers[1] = _appended(self.values, value_states, self._buffers[1])
         return self.keys, self.values
 
+    def batch_select_indices(self, indices: torch.Tensor) -> None:
+        """Keep these rows, and let go of the buffers that held all."""
+        super().batch_select_indices(indices)
+        self._buffers = [self.keys, self.values]
+
 
 def _appended(
     held: torch.Tensor, added: torch.Tensor, buffer: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """`held` with `added` behind it along the tokens, and the buffer whose beginning that is."""
     start, end = held.size(-2), held.size(-2) + added.size(-2)
-    # Rows that left, or were put in another order, are in a tensor of their own.
+    # What was put in another order is in a tensor of its own.
     if buffer.data_ptr() != held.data_ptr() or buffer.size(-2) < end:
         buffer = held.new_empty(*held.shape[:-2], end + SPELL, held.size(-1))
         buffer[..., :start, :] = held

@@ -62,11 +62,7 @@ def analyse(experiment: Experiment) -> dict[str, Any]:
         },
         "compared": _compared(experiment, found),
         "missing": _missing(experiment, found),
-        "elsewhere": {
-            name: figures
-            for name in experiment.also_evaluate
-            if (figures := _elsewhere(experiment, name)) is not None
-        },
+        "elsewhere": {name: _elsewhere(experiment, name) for name in experiment.also_evaluate},
     }
 
 
@@ -81,6 +77,7 @@ def _elsewhere(experiment: Experiment, name: str) -> dict[str, Any] | None:
     counts = next(iter(reference.values())).counts
     return {
         "source": experiment.also_evaluate[name],
+        "versions": _versions([r for results in found.values() for r in results.values()]),
         "questions": counts.num_samples.size,
         "before": _interval(mean_over_seeds([_accuracy(r) for r in before.values()])),
         "arms": {

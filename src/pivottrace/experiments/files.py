@@ -87,6 +87,7 @@ class Experiment:
         also_evaluate: sources of further held-out questions, by name.
         base: nested settings that all arms share.
         arms: in the file's order.
+        trained_in: of what `elsewhere` gives, the experiment whose models are evaluated.
     """
 
     path: Path
@@ -100,6 +101,7 @@ class Experiment:
     also_evaluate: dict[str, str]
     base: dict[str, Any]
     arms: tuple[Arm, ...]
+    trained_in: Experiment | None = None
 
     def arm(self, name: str) -> Arm:
         """The arm of that name. Raises ConfigError."""
@@ -122,6 +124,7 @@ class Experiment:
             results=self.results / name,
             also_evaluate={},
             base=merged(self.base, {"pool": {"evaluation": self.also_evaluate[name]}}),
+            trained_in=self,
         )
 
     def base_config(self, seed: int) -> Config:
@@ -131,6 +134,10 @@ class Experiment:
     def config(self, arm: Arm, seed: int) -> Config:
         """The configuration of an arm's run."""
         return self._config(merged(self.base, arm.changes), seed, arm.name)
+
+    def config_of(self, name: str, seed: int) -> Config:
+        """The configuration of an arm's run, or of the base's (`BASE`)."""
+        return self.base_config(seed) if name == BASE else self.config(self.arm(name), seed)
 
     def run_path(self, name: str, seed: int) -> Path:
         """The run directory of an arm, or of the base (`BASE`)."""
@@ -249,6 +256,11 @@ def _check(experiment: Experiment) -> None:
                 f"out, and write {{seed}} in a text where the seed is wanted"
             )
     for arm in experiment.arms:
+        if "evaluation" in arm.changes.get("pool", {}):
+            raise ConfigError(
+                f"{path}, arm {arm.name!r}: all arms are compared on the same held-out questions: "
+                f"leave pool.evaluation out"
+            )
         unknown = set(arm.seeds) - set(experiment.seeds)
         if unknown:
             raise ConfigError(

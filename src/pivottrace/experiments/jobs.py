@@ -37,7 +37,7 @@ def missing_jobs(
         seed: [
             Job(arm.name, seed)
             for arm in chosen
-            if seed in arm.seeds and not _is_finished(experiment, arm.name, seed)
+            if seed in arm.seeds and not is_finished(experiment, arm.name, seed)
         ]
         for seed in experiment.seeds
         if not seeds or seed in seeds
@@ -47,7 +47,7 @@ def missing_jobs(
         for seed, lacking in by_seed.items()
         if lacking
         # Finished arms are of no use without it.
-        or (any(seed in arm.seeds for arm in chosen) and not _is_finished(experiment, BASE, seed))
+        or (any(seed in arm.seeds for arm in chosen) and not is_finished(experiment, BASE, seed))
     ]
     jobs: list[Job] = []
     for index, seed in enumerate(order):
@@ -59,14 +59,17 @@ def missing_jobs(
     return jobs
 
 
-def _is_finished(experiment: Experiment, name: str, seed: int) -> bool:
-    """Whether an arm, or the base, has its result, on all further held-out questions too."""
+def is_finished(experiment: Experiment, name: str, seed: int) -> bool:
+    """Whether an arm, or the base, has its result, on all further held-out questions too.
+
+    Raises as `missing_jobs`.
+    """
     views = (experiment, *map(experiment.elsewhere, experiment.also_evaluate))
     return all(has_result(view, name, seed) for view in views)
 
 
 def has_result(experiment: Experiment, name: str, seed: int) -> bool:
-    """Whether a result is stored that the experiment can use. Raises as `missing_jobs`."""
+    """Whether an arm, or the base, has its result here. Raises as `missing_jobs`."""
     facts = stored_facts(experiment, name, seed)
     if facts is None:
         return False
@@ -77,7 +80,7 @@ def has_result(experiment: Experiment, name: str, seed: int) -> bool:
 def _base_is_there(experiment: Experiment, seed: int) -> bool:
     """Its result, and its run directory too, which may be left behind where results are copied."""
     manifest = experiment.run_path(BASE, seed) / "manifest.json"
-    return _is_finished(experiment, BASE, seed) and manifest.is_file()
+    return is_finished(experiment, BASE, seed) and manifest.is_file()
 
 
 def sharing(experiment: Experiment, jobs: Sequence[Job]) -> Iterator[str]:

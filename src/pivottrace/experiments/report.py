@@ -18,7 +18,7 @@ Figures = Mapping[str, Any]
 def write_experiment_report(experiment: Experiment, output: Path | None = None) -> Path:
     """Write `NAME.md`, `NAME.json`, `NAME-curves.svg` and `NAME-labels.svg`; returns the page.
 
-    For further held-out questions there is `NAME-THEIRS-labels.svg`.
+    For further held-out questions there is `NAME-SET-labels.svg`.
 
     Args:
         experiment: read; only stored results are looked at.
@@ -34,9 +34,10 @@ def write_experiment_report(experiment: Experiment, output: Path | None = None) 
     curves = curves_picture(figures)
     if curves is not None:
         pictures[f"{name}-curves.svg"] = curves
-    for there in figures["elsewhere"]:
-        further = f"{name}-{there}-labels.svg"
-        write_text(folder / further, labels_picture(_on(figures, there)))
+    for there, found in figures["elsewhere"].items():
+        if found is not None:
+            further = f"{name}-{there}-labels.svg"
+            write_text(folder / further, labels_picture(_on(figures, there)))
     for file, svg in pictures.items():
         write_text(folder / file, svg)
     write_text(folder / f"{name}.json", json.dumps(figures, indent=1) + "\n")
@@ -48,11 +49,10 @@ def write_experiment_report(experiment: Experiment, output: Path | None = None) 
 def _lines(figures: Figures, pictures: Sequence[str]) -> Iterator[str]:
     held, arms = figures["held_out"], figures["arms"]
     reference = arms[figures["reference"]]
-    versions = ", ".join(f"{name} {number}" for name, number in figures["versions"].items())
     yield f"# {figures['experiment']}\n"
     yield (
         f"Made by `pivottrace lab run {figures['file']}` and `pivottrace lab report` from the "
-        f"results beside this page ({versions}).\n"
+        f"results beside this page{_versions(figures)}.\n"
     )
     yield (
         f"A pool of {figures['pool']} questions, {held['steps']} steps an arm; avg@"
@@ -79,9 +79,13 @@ def _lines(figures: Figures, pictures: Sequence[str]) -> Iterator[str]:
         yield _picture(file)
     for name, there in figures["elsewhere"].items():
         yield f"\n## On {name}\n"
+        if there is None:
+            yield f"Not finished: {reference['title']} has no result there."
+            continue
+        versions = "" if there["versions"] == figures["versions"] else _versions(there)
         yield (
             f"The same models on {there['questions']} questions of `{there['source']}`, asked as "
-            f"those above; before training {_percent(there['before'])}.\n"
+            f"those above{versions}; before training {_percent(there['before'])}.\n"
         )
         yield from _accuracy_lines(_on(figures, name))
         yield _picture(f"{figures['experiment']}-{name}-labels.svg")
@@ -92,6 +96,10 @@ def _on(figures: Figures, name: str) -> Figures:
     there = figures["elsewhere"][name]
     arms = {arm: figures["arms"][arm] | found for arm, found in there["arms"].items()}
     return {**figures, **there, "arms": arms}
+
+
+def _versions(figures: Figures) -> str:
+    return f" ({', '.join(f'{name} {number}' for name, number in figures['versions'].items())})"
 
 
 def _picture(file: str) -> str:

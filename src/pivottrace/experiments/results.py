@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -107,18 +107,32 @@ def write_result_elsewhere(there: Experiment, name: str, seed: int) -> None:
     """Store how an arm, or the base, does on further held-out questions (`elsewhere`)."""
     run = RunDir.open(there.run_path(name, seed))
     counts = counts_of(run.read_table("evaluation_before", made_by="evaluate"))
+    facts: dict[str, Any] = {"model": _model_mark(there, name, seed)}
     if name == BASE:
-        facts = {"question_ids": list(counts.question_ids), **_clusters(there, run)}
-        _write(there, name, seed, run, there.base_config(seed), counts, facts)
-    else:
-        _write(there, name, seed, run, there.config(there.arm(name), seed), counts, {})
+        facts |= {"question_ids": list(counts.question_ids), **_clusters(there, run)}
+    _write(there, name, seed, run, there.config_of(name, seed), counts, facts)
+
+
+def _model_mark(there: Experiment, name: str, seed: int) -> str | None:
+    """What tells the evaluated model from others: its own result where it was trained."""
+    assert there.trained_in is not None
+    facts = stored_facts(there.trained_in, name, seed)
+    return None if facts is None else _digest(map(str, facts["num_correct"]))
 
 
 def stored_facts(experiment: Experiment, name: str, seed: int) -> dict[str, Any] | None:
-    """What a result's file holds; None where there is none. Raises RunDirError where it is torn."""
+    """What a result's file holds; None where there is none, or it is of a model that is no more.
+
+    Raises:
+        RunDirError: it is torn.
+    """
     path = experiment.result_path(name, seed)
-    facts: dict[str, Any] | None = read_json(path) if path.is_file() else None
-    return facts
+    if not path.is_file():
+        return None
+    facts = read_json(path)
+    if experiment.trained_in is None or facts["model"] == _model_mark(experiment, name, seed):
+        return facts
+    return None
 
 
 def is_clustered(experiment: Experiment, base: dict[str, Any]) -> bool:
@@ -167,10 +181,7 @@ def refuse_other_settings(
     Settings that a result of an older version does not have count as their defaults.
     """
     path = experiment.result_path(name, seed)
-    if name == BASE:
-        config = experiment.base_config(seed)
-    else:
-        config = experiment.config(experiment.arm(name), seed)
+    config = experiment.config_of(name, seed)
     was = _flat(parse_config(facts["config"], str(path)).model_dump(mode="json"))
     now = _flat(config.model_dump(mode="json"))
     ignored = FREE_SETTINGS | {"output"}
@@ -242,8 +253,8 @@ def _write(
     write_text(path, "{\n" + ",\n".join(lines) + "\n}\n")
 
 
-def _digest(question_ids: Sequence[str]) -> str:
-    return hashlib.sha256("\n".join(question_ids).encode()).hexdigest()
+def _digest(words: Iterable[str]) -> str:
+    return hashlib.sha256("\n".join(words).encode()).hexdigest()
 
 
 def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import fcntl
 import os
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -25,7 +26,7 @@ from pivottrace.config import Config, dump_config
 from pivottrace.errors import ConfigError, PivotTraceError, RunDirError
 from pivottrace.experiments.files import BASE, Experiment
 from pivottrace.experiments.forking import fork
-from pivottrace.experiments.jobs import Job, has_result, missing_jobs, sharing
+from pivottrace.experiments.jobs import Job, has_result, is_finished, missing_jobs, sharing
 from pivottrace.experiments.results import (
     read_result,
     write_base_result,
@@ -151,18 +152,19 @@ def _make_arm(state: _State, job: Job) -> None:
     experiment = state.experiment
     if job.seed in state.bases:
         state.bases[job.seed].wait()
-        if read_result(experiment, BASE, job.seed) is None:
+        if not is_finished(experiment, BASE, job.seed):
             raise RunDirError(
                 "the base run of this seed has no result, which every arm starts from"
             )
     arm = experiment.arm(job.name)
     run = fork(experiment, arm, job.seed)
-    if arm.oracle:
-        from pivottrace.experiments.oracle import triage_by_truth
+    # A result goes with its model: one whose model is gone is made anew with it.
+    if not (has_result(experiment, job.name, job.seed) and run.stage_facts("train").get("trained")):
+        if arm.oracle:
+            from pivottrace.experiments.oracle import triage_by_truth
 
-        triage_by_truth(run)
-    _child(state, job, run.config, ("run",))
-    if not has_result(experiment, job.name, job.seed):
+            triage_by_truth(run)
+        _child(state, job, run.config, ("run",))
         write_result(experiment, job.name, job.seed)
     _evaluate_elsewhere(state, job, run.config)
 
@@ -175,11 +177,14 @@ def _evaluate_elsewhere(state: _State, job: Job, config: Config) -> None:
         there = state.experiment.elsewhere(name)
         if has_result(there, job.name, job.seed):
             continue
-        own = there.base_config(job.seed)
-        if job.name != BASE:
-            own = there.config(there.arm(job.name), job.seed)
+        # What is there was cut short, or is another model's.
+        shutil.rmtree(there.run_path(job.name, job.seed), ignore_errors=True)
+        own = there.config_of(job.name, job.seed)
         train = own.train.model_copy(update={"enabled": False})
-        own = own.model_copy(update={"model": model, "train": train})
+        # Training has seen the pool: it is too late to drop questions from it.
+        overlap = "refuse" if own.pool.on_overlap == "drop" else own.pool.on_overlap
+        pool = own.pool.model_copy(update={"on_overlap": overlap})
+        own = own.model_copy(update={"model": model, "train": train, "pool": pool})
         _child(state, job, own, ("evaluate",), there)
         write_result_elsewhere(there, job.name, job.seed)
 

@@ -56,7 +56,7 @@ def run(run: RunDir) -> None:
     settings = train_settings(run)
     planned = settings.steps * settings.questions_per_step
     refuse_idle_rule(run.config.refine, counts, planned / rows.num_rows)
-    for note in passes_note(rows.num_rows, planned / rows.num_rows):
+    for note in passes_note(planned / rows.num_rows):
         print(f"note: {note}", file=sys.stderr, flush=True)
     run.begin("train")  # its settings bind from its first checkpoint on
     verifier_facts = _train(run, rows, *model)
@@ -78,12 +78,12 @@ def run(run: RunDir) -> None:
     run.mark_done("train", **facts)
 
 
-def passes_note(num_rows: int, passes: float) -> Iterator[str]:
+def passes_note(passes: float) -> Iterator[str]:
     """What to know where training sees few rows very often; nothing where it does not."""
     if passes >= MANY_PASSES:
         yield (
-            f"training sees each of its {num_rows} rows {passes:.0f} times, which can leave the "
-            f"model worse than before: take fewer train.steps, or more labels"
+            f"training sees each row {passes:.0f} times, which can leave the model worse than "
+            f"before: take fewer train.steps, or more labels"
         )
 
 
