@@ -12,7 +12,7 @@ from pivottrace.core.combine import MIN_PROBES
 from pivottrace.pipeline import STAGE_NAMES, is_finished, outputs, unfinished
 from pivottrace.rounds import current, every, start_model
 from pivottrace.rundir import RunDir
-from pivottrace.stages.train import passes_note
+from pivottrace.stages.train import training_notes
 from pivottrace.tables import driving_estimator
 
 PARTS_OF = {"rollout": ("rollouts_greedy", "rollouts_sampled"), "trace": ("signals",)}
@@ -109,7 +109,8 @@ def notes(run: RunDir) -> Iterator[str]:
     elif calibrate.get("num_probes") and calibrate.get("mean_correctness") == 0:
         yield "the model answers nothing right: none of its samples on the probes is correct"
     yield from _combination_note(run)
-    yield from passes_note(run.stage_facts("train").get("passes", 0.0))
+    train = run.stage_facts("train")
+    yield from training_notes(run.config, train.get("num_rows", {}), train.get("passes", 0.0))
     for stage in ("train", "evaluate"):
         facts = run.stage_facts(stage)
         reason = facts.get("reason") or facts.get("skipped")

@@ -131,6 +131,12 @@ def check_training(config: Config) -> None:
             f"weak.vote_size = {weak.vote_size} is less than train.num_generations = {group}: all "
             f"answers that are trained on vote, so give at least {group}, or leave it out"
         )
+    for name, given in (("vote_size", weak.vote_size), ("vote_margin", weak.vote_margin)):
+        if given and (weak.reward == "frozen_majority" or weak.reward in CONFIDENCE):
+            raise ConfigError(
+                f"weak.{name} = {given} is of votes that are taken while it trains, and "
+                f"weak.reward = {weak.reward} takes none: leave it out, or choose majority"
+            )
     if "{question}" not in weak.rewrite_prompt:
         raise ConfigError(
             "weak.rewrite_prompt has no {question}: put it where the question belongs"

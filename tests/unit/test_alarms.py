@@ -70,11 +70,10 @@ def test_votes_that_go_wrong_pause_the_weak_route_until_they_recover():
 
 
 def test_only_labelled_votes_with_a_winner_are_judged():
-    alarms = quiet(vote_floor=0.5, probes={"p"})
-    tie = group((0, 0, 1, 1), question="p")
-    alarms.observe(0, [WRONG, WEAK, tie] * 20)
+    alarms = quiet(vote_floor=0.5)
+    alarms.observe(0, [WEAK, group((0, 0, 1, 1))] * 20)
     assert alarms.state_dict()["votes"] == []
-    alarms.observe(1, [group((0, 0, 0, 1), (0.0, 0.0, 0.0, 1.0), question="p")] * 3)
+    alarms.observe(1, [WRONG] * 3)
     assert alarms.state_dict()["votes"] == [False] * 3
     alarms.observe(2, [])  # no labelled row in a batch
     assert alarms.state_dict()["votes"] == [False] * 3

@@ -1,6 +1,7 @@
 """Experiment files, what arms take over from the base run, the order of jobs, wrong labels."""
 
 import json
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from pivottrace.experiments.oracle import exact_curves
 from pivottrace.experiments.report import write_experiment_report
 from pivottrace.experiments.results import read_result, refuse_other_settings
 from pivottrace.ingest import read_questions
+from pivottrace.lab.problems import PRESETS, generate
 
 BENCH = Path(__file__).parents[2] / "bench"
 HEAD = """
@@ -95,6 +97,28 @@ def test_the_files_in_bench_are_whole(name):
     for arm in experiment.arms:
         config = experiment.config(arm, 0)
         assert config.triage.annotate_fraction + config.triage.discard_fraction <= 1
+
+
+@pytest.mark.parametrize("name", ["headline", "headline-noise", "headline-mastered"])
+def test_only_the_supervision_differs_between_the_headlines_arms(name):
+    experiment = load_experiment(BENCH / f"{name}.toml")
+    base = experiment.base_config(20)
+    for arm in experiment.arms:
+        config = experiment.config(arm, 20)
+        for section in ("pool", "model", "answers", "rollouts", "train", "alarms", "evaluate"):
+            assert getattr(config, section) == getattr(base, section), (arm.name, section)
+        deciding = name == "headline" and arm.name.startswith(("full", "piv", "frac", "random"))
+        assert len(arm.seeds) == (5 if deciding else 3)
+
+
+def test_pools_of_the_world_are_those_that_results_were_measured_on():
+    """A changed draw would make published figures those of other questions."""
+    pools = {name: generate("pool", 50, 0, name) for name in PRESETS}
+    text = {name: repr([(p.question, p.answer) for p in pool]) for name, pool in pools.items()}
+    found = {name: sha256(text[name].encode()).hexdigest()[:8] for name in text}
+    assert found == {
+        "default": "4ebbe8cd", "hard": "42542556", "easy": "4578eb7f", "mastered": "c507cdbb",
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize(

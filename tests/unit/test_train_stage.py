@@ -2,7 +2,7 @@
 
 import pyarrow as pa
 import pytest
-from training_run import CONFIG, metrics
+from training_run import CONFIG, WORDS, metrics
 
 from pivottrace.config import parse_config
 from pivottrace.errors import ConfigError, RunDirError
@@ -14,7 +14,10 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 ROUTES = ["annotate", "weak", "discard", "defer", "weak", "weak"]
 
 
-def make_run(tmp_path, start, tokenizer, routes, answers=True, weak=None, **sections):
+def make_run(
+    tmp_path, start, tokenizer, routes, answers=True, weak=None, refine=None, verifier="exact",
+    **sections,
+):  # fmt: skip
     start.save_pretrained(tmp_path / "start")
     tokenizer.save_pretrained(tmp_path / "start")
     values = {
@@ -22,10 +25,11 @@ def make_run(tmp_path, start, tokenizer, routes, answers=True, weak=None, **sect
         "model": {"path": str(tmp_path / "start"), "device": "cpu"},
         "pool": {"prompt_suffix": "j"},
         "labels": {"budget": 0.5},
-        "answers": {"verifier": "exact", "pattern": r"^\S+"},
+        "answers": {"verifier": verifier, "pattern": r"^\S+"},
         "rollouts": {"max_new_tokens": 5, "part_size": 2},
         "train": {**CONFIG.model_dump(exclude_none=True), "evaluate_steps": 1, **sections},
         "weak": weak or {},
+        "refine": refine or {},
     }
     run = RunDir.create(parse_config(values, "test"))
 
@@ -191,16 +195,36 @@ def test_another_model_than_the_rollouts_is_refused(start, tokenizer, tmp_path, 
         stage.run(run) if step == "train" else evaluate.run(run, "before")
 
 
-@pytest.mark.parametrize("reward", ["majority", "frozen_majority", "co_rewarding_teacher"])
-def test_no_hidden_truth(start, tokenizer, tmp_path, reward):
+@pytest.mark.parametrize(
+    ("reward", "rule"),
+    [
+        ("majority", {}),
+        ("frozen_majority", {}),
+        ("co_rewarding_teacher", {}),
+        ("self_certainty", {}),
+        ("majority", {"rule": "trapo", "trapo_warm_up": 2}),
+        ("majority", {"rule": "geomin", "geomin_warm_up": 1}),
+        ("majority", {"rule": "label_refinement", "label_warm_up": 2}),
+    ],
+)
+def test_no_hidden_truth(start, tokenizer, tmp_path, monkeypatch, reward, rule):
     """Answers deleted once the labels are bought: the same weights, byte for byte."""
     from pivottrace.annotate import sources
     from pivottrace.stages import train as stage
 
+    # Any two words of the same parity are the same answer, so that half of them are right, and a
+    # truth that leaked would reward other completions.
+    (tmp_path / "parities.py").write_text(
+        f"WORDS = {WORDS}\n\ndef same(a, b):\n    return WORDS.index(a) % 2 == WORDS.index(b) % 2\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
     weights = []
     for deleted in (False, True):
-        run = make_run(tmp_path / str(deleted), start, tokenizer, ROUTES, weak={"reward": reward})
-        sources.store(run).add("q0", "even", "column", "annotation")
+        run = make_run(
+            tmp_path / str(deleted), start, tokenizer, ROUTES, weak={"reward": reward},
+            refine=rule, verifier="parities:same",
+        )  # fmt: skip
+        sources.store(run).add("q0", "b", "column", "annotation")
         if deleted:
             pool = run.read_table("pool", made_by="pool")
             nothing = pa.nulls(pool.num_rows, pa.string())
@@ -218,6 +242,8 @@ def test_no_hidden_truth(start, tokenizer, tmp_path, reward):
         assert [r["pseudo_label"] for r in rows if r["route"] == "annotate"] == [None]
         weights.append((run.round_path / "train" / "model" / "model.safetensors").read_bytes())
     assert weights[0] == weights[1]
+    untrained = (tmp_path / "False" / "start" / "model.safetensors").read_bytes()
+    assert weights[0] != untrained and len(weights[0]) == len(untrained)
 
 
 @pytest.mark.parametrize("column", ["reworded", None])
@@ -274,7 +300,10 @@ def test_few_rows_seen_very_often_are_said(start, tokenizer, tmp_path, monkeypat
     from pivottrace.stages import train as stage
     from pivottrace.status import notes
 
-    assert not list(stage.passes_note(10.3)) and list(stage.passes_note(24.8))
+    config, both = parse_config({}, "test"), {"annotate": 8, "weak": 9}
+    assert not list(stage.training_notes(config, both, 10.3))
+    assert len(list(stage.training_notes(config, both, 24.8))) == 1
+    assert "no alarm" in next(stage.training_notes(config, {"annotate": 0, "weak": 9}, 1.0))
     monkeypatch.setattr(stage, "MANY_PASSES", 2)
     run = make_run(tmp_path, start, tokenizer, ROUTES)
     sources.store(run).add("q0", "a", "column", "annotation")

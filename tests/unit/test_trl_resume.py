@@ -136,6 +136,16 @@ def test_an_alarm_ends_training_with_the_model_as_it_is(start, tokenizer, tmp_pa
     assert [e["action"] for e in metrics(tmp_path, "alarms.jsonl")] == ["stop"]
 
 
+def test_alarms_hear_the_entropy_that_is_logged(start, tokenizer, tmp_path, monkeypatch):
+    heard = []
+    monkeypatch.setattr(
+        CollapseAlarms, "observe_entropy", lambda self, step, value: heard.append((step, value))
+    )
+    train_alarmed(start, tokenizer, tmp_path, "report", cfg=CONFIG)
+    assert heard == [(line["step"], line["entropy"]) for line in metrics(tmp_path)]
+    assert len(heard) == CONFIG.steps
+
+
 def test_parts_of_checkpoints_are_vouched_for(tmp_path):
     checkpoint = tmp_path / "checkpoint-2"
     checkpoint.mkdir()

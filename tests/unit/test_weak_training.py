@@ -216,6 +216,10 @@ def test_rules_see_every_group_and_may_change_a_label():
 
 
 def test_settings_that_make_no_sense_are_refused():
+    for reward in ("frozen_majority", "self_certainty"):
+        for given in ({"vote_size": 8}, {"vote_margin": 0.1}):
+            with pytest.raises(ConfigError, match=rf"{next(iter(given))} = .* {reward} takes none"):
+                check_training(configured(reward=reward, **given))
     with pytest.raises(ConfigError, match=r"vote_size = 3 is less than .* = 4"):
         check_training(configured(vote_size=3))
     with pytest.raises(ConfigError, match=r"rewrite_prompt has no \{question\}"):

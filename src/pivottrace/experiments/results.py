@@ -40,7 +40,8 @@ class Result:
         clusters: (Q,) what makes them alike over seeds: their ids, or `experiment.cluster_by`.
         curve_steps: (K,) steps of the learning curve; empty without one.
         curve_accuracy: (K,) accuracy there, on the first `curve_questions` held-out questions.
-        training_tokens: (K,) prompt and response tokens of training rollouts up to there.
+        training_tokens: (K,) prompt and response tokens of training rollouts up to there, and
+            response tokens of samples that only voted.
         facts: everything else that was stored.
     """
 
@@ -82,7 +83,10 @@ def write_result(experiment: Experiment, name: str, seed: int) -> None:
     counts = counts_of(run.read_table("evaluation_after", made_by="evaluate"))
     folder = run.round_path / "train"
     curve, metrics = read_json_lines(folder / LEARNING_CURVE), read_json_lines(folder / METRICS)
-    spent = {0: 0} | {row["step"]: round(row["num_tokens"]) for row in metrics}
+    spent, only_votes = {0: 0}, 0.0
+    for row in metrics:
+        only_votes += row.get("extra_tokens", 0.0)
+        spent[row["step"]] = round(row["num_tokens"] + only_votes)
     limit = run.config.train.evaluate_limit or len(counts.question_ids)
     facts = {
         "curve": {

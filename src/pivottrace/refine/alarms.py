@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from statistics import fmean
 from typing import Any, Literal
@@ -97,8 +97,6 @@ class CollapseAlarms:
         length_ratio: Above 1; 0 switches the alarm off.
         entropy_ratio: In [0, 1); 0 switches the alarm off.
         entropy_steps: Steps in entropy's window.
-        probes: Ids of the labelled questions to judge votes by (those drawn along the whole
-            ranking, say); all labelled ones by default.
 
     Raises:
         ConfigError: A number is out of its range.
@@ -116,7 +114,6 @@ class CollapseAlarms:
         length_ratio: float = 2.0,
         entropy_ratio: float = 0.1,
         entropy_steps: int = 8,
-        probes: Collection[str] | None = None,
     ) -> None:
         if window < 8:
             raise ConfigError(f"alarms.window = {window}: a share of so few votes says nothing")
@@ -127,7 +124,6 @@ class CollapseAlarms:
         self._floor = vote_floor
         self._fall = vote_fall
         self._alpha = alpha
-        self._probes = None if probes is None else frozenset(probes)
         self._votes: list[bool] = []
         self._votes_wrong = False
         self._stop_reason: str | None = None
@@ -142,10 +138,9 @@ class CollapseAlarms:
         """Take in a step's groups (steps count from 0), before `weight` is asked for them."""
         for group in groups:
             right = vote_is_right(group)
-            is_probe = self._probes is None or group.question_id in self._probes
             # A label that the model gave itself says nothing of whether its votes are right.
             is_bought = group.route == "annotate" and not group.relabelled
-            if right is not None and is_bought and is_probe:
+            if right is not None and is_bought:
                 self._votes.append(right)
             classes = [c for c in group.classes if c >= 0]
             if classes:

@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from pivottrace.annotate import sources
 from pivottrace.backends.model_card import write_model_card
+from pivottrace.config import Config
 from pivottrace.core.evaluation import average_accuracy
 from pivottrace.errors import RunDirError
 from pivottrace.held_out import counts_of, held_out_questions, sample_and_check
@@ -56,7 +57,7 @@ def run(run: RunDir) -> None:
     settings = train_settings(run)
     planned = settings.steps * settings.questions_per_step
     refuse_idle_rule(run.config.refine, counts, planned / rows.num_rows)
-    for note in passes_note(planned / rows.num_rows):
+    for note in training_notes(run.config, counts, planned / rows.num_rows):
         print(f"note: {note}", file=sys.stderr, flush=True)
     run.begin("train")  # its settings bind from its first checkpoint on
     verifier_facts = _train(run, rows, *model)
@@ -78,13 +79,21 @@ def run(run: RunDir) -> None:
     run.mark_done("train", **facts)
 
 
-def passes_note(passes: float) -> Iterator[str]:
-    """What to know where training sees few rows very often; nothing where it does not."""
+def training_notes(config: Config, counts: Mapping[str, int], passes: float) -> Iterator[str]:
+    """What to know of a training that may go wrong unseen.
+
+    Args:
+        config: The run's.
+        counts: Training rows by route.
+        passes: Times that each row is seen in all.
+    """
     if passes >= MANY_PASSES:
         yield (
             f"training sees each row {passes:.0f} times, which can leave the model worse than "
             f"before: take fewer train.steps, or more labels"
         )
+    if config.alarms.enabled and counts.get("weak") and not counts.get("annotate"):
+        yield "no labelled row is trained on, so no alarm can tell when votes go wrong"
 
 
 def read_training_rows(run: RunDir) -> tuple[pa.Table, dict[str, int]]:
