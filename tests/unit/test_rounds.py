@@ -98,13 +98,22 @@ def fabricate(path, until="train", **sections):
     raise ValueError(until)
 
 
+def routed(run, route):
+    rows = run.read_table("triage", made_by="triage").to_pylist()
+    return [row for row in rows if row["route"] == route]
+
+
 def trace_again(run):
     """Another model's rollouts and signals in the second round."""
     again = run.in_round(1)
     world = World(160, None)
-    # The same questions; a fifth of those that were mastered are not any more.
+    # The same questions; a fifth of those that were mastered are not any more, and every other
+    # vote that was safe falls apart.
     forgotten = np.flatnonzero(world.skill == 1)[::5]
     world.skill[forgotten] = 0.5
+    weak = [world.ids.index(row["question_id"]) for row in routed(run, "weak")]
+    world.skill[weak[::2]] = 0.3
+    world.traces = [world._trace(i) for i in range(160)]
     world.rollouts(again)
     kept = (run.path / "reference.json").read_text()
     world.signals(again)
@@ -177,7 +186,7 @@ def test_flows_are_stored_told_and_drawn(two_rounds):
         key = tuple(row[n] for n in ("from_route", "from_reason", "to_route", "to_reason"))
         assert row["count"] == pairs.count(key)
     moves = again.stage_facts("triage")["moves"]
-    assert moves["forgotten"] > 0 and sum(moves.values()) == 160
+    assert moves["forgotten"] > 0 and moves["promoted"] > 0 and sum(moves.values()) == 160
     lines = list(describe(run))
     assert lines[0] == f"run {run.path}, round 1 (the first is 0) of 2"
     told = ", ".join(f"{move.replace('_', ' ')} {count}" for move, count in moves.items())
@@ -187,6 +196,25 @@ def test_flows_are_stored_told_and_drawn(two_rounds):
     assert "Round 1." in page
     # Both rounds' steps in one curve, the second's after the first's 30.
     assert unfinished(run)[0] == "evaluate"
+
+
+def test_votes_that_fall_apart_are_promoted_while_the_budget_lasts(two_rounds, tmp_path):
+    run, again, bought = two_rounds
+    weak = {row["question_id"] for row in routed(run, "weak")}
+    promoted = weak & {row["question_id"] for row in routed(again, "annotate")}
+    assert len(promoted) == again.stage_facts("triage")["moves"]["promoted"]
+    assert promoted <= set(sources.bought(again)) - bought
+
+    # All labels bought at once: none is left for them.
+    spent = fabricate(
+        tmp_path / "run", rounds={"num": 2, "spend": "at_once"}, labels={"budget": 0.3}
+    )
+    broke = trace_again(spent)
+    calibrate.run(broke)
+    routing.run(broke)
+    moves = broke.stage_facts("triage")["moves"]
+    assert moves["vote_lost"] > 0 and "promoted" not in moves
+    assert sources.bought(broke) == sources.bought(spent)
 
 
 def test_an_alarm_that_ended_training_ends_the_rounds(tmp_path):

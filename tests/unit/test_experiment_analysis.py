@@ -1,0 +1,70 @@
+"""What an experiment's stored results become: verdicts, speed-ups, tokens, on results made up."""
+
+import pytest
+from report_run import make_run
+from test_experiment_files import HEAD, REPORTED, store, write
+
+from pivottrace.experiments.analysis import analyse
+from pivottrace.experiments.files import BASE, load_experiment
+from pivottrace.experiments.report import write_experiment_report
+from pivottrace.experiments.results import rollout_tokens
+
+# Right answers of 200 samples in every other of 400 questions, the same in all seeds; it is 100 in
+# those between. So a difference to `full` of half of (right - 100) / 200, give or take a tenth.
+QUESTIONS = tuple(f"q{i}" for i in range(400))
+RIGHT = {BASE: 80, "full": 100, "half-a-point-less": 98, "more": 102, "less": 94}
+STEPS = [0, 10, 20, 30, 40]
+CURVE = {"questions": 2, "step": STEPS, "training_tokens": [10 * step for step in STEPS]}
+
+
+@pytest.fixture
+def experiment(tmp_path):
+    head = HEAD.replace('name = "full"\n', 'name = "full"\nown_rollouts = false\n')
+    arms = "".join(f'[[arms]]\nname = "{name}"\n' for name in list(RIGHT)[2:])
+    found = load_experiment(write(tmp_path, arms, head=head))
+    for name, right in RIGHT.items():
+        rise = 2 if name == "more" else 1
+        accuracy = [min(0.6, rise * step / 50) for step in STEPS]
+        facts = REPORTED | {"curve": CURVE | {"accuracy": accuracy}}
+        facts |= {"num_samples": 200, "num_correct": [100, right] * 200}
+        facts["rollout_tokens"] = {"greedy": 30, "sampled": 70}
+        for seed in found.seeds:
+            store(found, name, seed, QUESTIONS, **facts)
+    return found
+
+
+def test_not_worse_and_better_are_said_separately(experiment):
+    arms = analyse(experiment)["arms"]
+    gaps = {name: arm["difference"] for name, arm in arms.items() if name != "full"}
+    verdicts = {name: (g["mean"], g["not_worse"], g["better"]) for name, g in gaps.items()}
+    assert verdicts == {
+        "half-a-point-less": (-0.005, True, False),
+        "more": (0.005, True, True),
+        "less": (-0.015, False, False),
+    }
+    # Residuals of 0.015: by question 0.015^2 / 400, less a third for seeds and questions together;
+    # t with two degrees of freedom, 4.303, times 0.00061 is 0.26 points.
+    page = write_experiment_report(experiment).read_text()
+    assert "| less | 3 | 100.0 % | 48.5 % [48.2, 48.8] | −1.5 [−1.8, −1.2] | no | no |" in page
+    assert "before training 45.0 % [44.1, 45.9]" in page
+
+
+def test_own_rollouts_count_in_tokens_and_not_in_steps(experiment):
+    speed = {name: arm["speed"] for name, arm in analyse(experiment)["arms"].items()}
+    # No spread over seeds: the target is the reference's last point itself.
+    assert speed["full"]["target"] == 0.6 and speed["full"]["by_tokens"] == 1
+    step = speed["full"]["steps"]
+    assert speed["less"]["by_steps"] == 1  # the same curve
+    assert speed["less"]["by_tokens"] == pytest.approx(10 * step / (10 * step + 100))
+    sooner = speed["more"]["steps"]
+    assert sooner < step and speed["more"]["by_steps"] == pytest.approx(step / sooner)
+    assert speed["more"]["by_tokens"] == pytest.approx(10 * step / (10 * sooner + 100))
+
+
+def test_rollouts_are_counted_with_their_prompts(tmp_path):
+    """160 prompts of two tokens, 8 samples of one token each."""
+    run = make_run(tmp_path / "run", "rollout")
+    traces = run.read_parts("rollouts_greedy", "rollout", ["tokens"])["tokens"].to_pylist()
+    tokens = rollout_tokens(run)
+    assert tokens["greedy"] == 2 * 160 + sum(map(len, traces)) > 2 * 160
+    assert tokens["sampled"] == 8 * (2 * 160 + 160)
