@@ -4,12 +4,12 @@
                              [--rounds 7] [--annotate 0.5]
 
 Three variants with the same model, prompts, batch layout and steps: TRL's own `GRPOTrainer` with a
-verified reward only; ours with the same; ours with a mix of routes, of which the given share is
-verified and the rest votes. The learning rate is so small that all of them sample from the starting
-policy. They run interleaved in one process; a figure is the median of the ratios to plain TRL in
-the same round, with the lowest and the highest (of seven, a 98 % interval of the median). A round's
-first step warms up and is not counted. Peak memory (the kernel's high-water mark) is that of a
-process each. The target is a ratio of 1.05; exits with 1 above it.
+verified reward only; ours with the same; ours as a run has it, a mix of routes of which the given
+share is verified and the rest votes, watched by the alarms. The learning rate is so small that all
+of them sample from the starting policy. They run interleaved in one process; a figure is the median
+of the ratios to plain TRL in the same round, with the lowest and the highest (of seven, a 98 %
+interval of the median). A round's first step warms up and is not counted. Peak memory (the kernel's
+high-water mark) is that of a process each. The target is a ratio of 1.05; exits with 1 above it.
 """
 
 from __future__ import annotations
@@ -33,9 +33,11 @@ from trl import GRPOTrainer
 from pivottrace.backends.hf import load_model
 from pivottrace.backends.trl import quiet_libraries, train_grpo, training_dataset
 from pivottrace.backends.trl_config import grpo_arguments
-from pivottrace.config import ModelConfig, TrainConfig
+from pivottrace.backends.trl_rules import observe_together
+from pivottrace.config import AlarmsConfig, ModelConfig, TrainConfig
 from pivottrace.core.answers import extract_answer
 from pivottrace.lab.problems import generate
+from pivottrace.refine import make_alarms
 from pivottrace.rewards.mix import MixedReward, mixed_reward
 from pivottrace.types import TRAINING_ROWS
 from pivottrace.verifier import Verifier
@@ -103,11 +105,15 @@ def seconds_a_step(
     model = copy.deepcopy(start)
     questions = config.questions_per_step * config.steps
     rows = training_rows(questions, annotate if variant == MIX else 1.0)
+    alarms = make_alarms(AlarmsConfig(action="report")) if variant == MIX else None
+    rules = [] if alarms is None else [alarms]
     reward = mixed_reward(
         extract=partial(extract_answer, pattern=None),
         check=verifier.check_many,
         equal=verifier.equal,
         num_generations=config.num_generations,
+        rules=rules,
+        observe=observe_together(*rules) if rules else None,
     )
     times: list[float] = []
 
@@ -118,7 +124,10 @@ def seconds_a_step(
         if variant == PLAIN:
             train_plain(model, tokenizer, rows, reward, config, Path(folder), tick)
         else:
-            train_grpo(model, tokenizer, rows, reward, config, Path(folder), seed=SEED, on_log=tick)
+            train_grpo(
+                model, tokenizer, rows, reward, config, Path(folder), seed=SEED, on_log=tick,
+                alarms=alarms,
+            )  # fmt: skip
     return (times[-1] - times[0]) / (len(times) - 1)
 
 
