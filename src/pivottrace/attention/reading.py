@@ -21,7 +21,7 @@ import torch.nn.functional as F
 
 from pivottrace.attention.statistics import LocalAttention, Needs
 
-# Queries in one block of the band: DESIGN, "Attention: exact, and nearly free".
+# Queries in one block of the band: docs/attention.md.
 QUERY_BLOCK = 64
 # Scores of a band that are held at once. A CPU is fastest with one block at a time, in its cache; a
 # GPU with as many as fit, since each operation costs it a launch (64 MiB in float32).

@@ -2,8 +2,8 @@
 
 Axes: B batch, H query heads, n consecutive queries, W window width, S sinks. `A[t, s]` is the share
 of its attention that row t gives to key s; distances and windows are in tokens. What they read is
-made by `attention.reading`; the formulas are DESIGN's ("Attention: exact, and nearly free" and
-"Definitions"), since the paper's own are not known.
+made by `attention.reading`; the formulas are those of docs/attention.md, since the paper's own are
+not known.
 """
 
 from collections.abc import Sequence

@@ -101,7 +101,7 @@ def trace_responses(
     """Trace a batch of (prompt, response) token lists in one forward: attention, logits, states.
 
     Signal t belongs to the query row that *produced* response token t, at positions P - 1 to
-    P + n - 2 (DESIGN, "Definitions"). Results do not depend on batch size or layout beyond
+    P + n - 2 (docs/method.md). Results do not depend on batch size or layout beyond
     rounding, and a sequence whose pass is not finite spoils no other. Statistics of attention are
     defined in `attention.statistics`, those of logits in `attention.next_token`, the path of the
     hidden states in `core.layer_path`. Question mass costs O(T Q), Q the columns from the batch's

@@ -46,7 +46,7 @@ def resolve_path(path: str) -> str:
 
 
 def choose_device(wanted: str) -> torch.device:
-    """`auto`: CUDA, then Apple's MPS, then the CPU.
+    """`auto`: CUDA, else the CPU; Apple's MPS has no float64, which tracing sums in.
 
     Raises:
         ModelError: there is no such device, or this torch or this machine cannot use it.
@@ -57,17 +57,18 @@ def choose_device(wanted: str) -> torch.device:
         # Each process that `accelerate launch` starts has a GPU of its own.
         place = os.environ.get("LOCAL_RANK")
         return torch.device("cuda" if place is None else f"cuda:{place}")
-    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    return torch.device("cpu")
 
 
 def _usable_device(wanted: str) -> torch.device:
     try:
         device = torch.device(wanted)
-        torch.zeros(1, device=device).item()  # on "meta", a device without memory, this fails too
-    except (RuntimeError, AssertionError) as error:
+        # On "meta", a device without memory, this fails too, and on MPS for want of float64.
+        torch.zeros(1, dtype=torch.float64, device=device).item()
+    except (RuntimeError, AssertionError, TypeError) as error:
         raise ModelError(
             f"model.device = {wanted!r} cannot be used here: {_first_line(error)}. Give auto, cpu, "
-            f"or a device that this torch and this machine have, such as cuda, cuda:0 or mps."
+            f"or a device that this torch and this machine have, such as cuda or cuda:0."
         ) from error
     return device
 

@@ -113,7 +113,7 @@ def train_grpo(
         DataError: There is no row.
         ModelError: Loss or gradient became NaN or infinite.
 
-    Source: DESIGN, "Training"; Shao et al. (2024, arXiv 2402.03300).
+    Source: docs/training.md; Shao et al. (2024, arXiv 2402.03300).
     """
     final = output / "model"
     checkpoints = output / "checkpoints"

@@ -177,7 +177,7 @@ def calibrate(
         DataError: no probe.
 
     Source: DE-Venus (sliding window of correctness); Prop. 1 of the paper (mu(1-mu)); the
-        intervals, the vote's curve and the per-question mean are ours (DESIGN).
+        intervals, the vote's curve and the per-question mean are ours.
     """
     num_probes = probes.ranks.size
     if num_probes == 0:
@@ -236,7 +236,7 @@ def route_reliability(
         ConfigError: floor or alpha outside (0, 1).
         DataError: lengths differ, or a rank is NaN.
 
-    Source: DESIGN, "Calibration and triage" (ours); fixed-sequence testing is standard (Maurer
+    Source: docs/method.md (ours); fixed-sequence testing is standard (Maurer
         et al. 1995; Angelopoulos et al. 2021, "Learn then Test").
     """
     places = np.asarray(ranks, dtype=np.float64)

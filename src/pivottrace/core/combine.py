@@ -1,6 +1,6 @@
 """A few-parameter combination of estimators, fitted on the probes, and whether it deserves trust.
 
-Ours throughout (DESIGN, "Calibration and triage": "or a small combination fitted on the probes").
+Ours throughout (docs/method.md).
 
 A ridge logistic regression of correctness on every estimator's place in the pool's ranking. It is
 judged out of fold against the best single estimator. Which is that? Chosen in the same folds, it

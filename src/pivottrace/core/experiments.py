@@ -21,7 +21,7 @@ from pivottrace.errors import ConfigError, DataError
 
 FloatArray = npt.NDArray[np.float64]
 
-NOT_WORSE_MARGIN = 0.01  # one point: issue-wide convention of what "not worse" tolerates
+NOT_WORSE_MARGIN = 0.01  # one point: the convention here of what "not worse" tolerates
 SMOOTHING = 3  # points of a learning curve that a smoothed one is the mean of
 
 

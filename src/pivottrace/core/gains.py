@@ -3,7 +3,7 @@
 The paper's (Prop. 1, appendix A.1): with a KL trust region delta the reachable improvement on a
 question is at most sqrt(2 delta mu (1 - mu)), mu its expected reward. Gains here leave out the
 common factor sqrt(2 delta).
-Ours (DESIGN, "Calibration and triage"): mean per-question learnability in place of the window's
+Ours (docs/method.md): mean per-question learnability in place of the window's
 mu (1 - mu); what a wrong vote unteaches; how a question's own vote share bounds both.
 """
 
@@ -37,9 +37,9 @@ def expected_gains(curve: CurveValues, evidence: QuestionEvidence) -> tuple[Floa
       question teaches nothing, whatever its label.
     - vote = m (taught by a right vote) - (1-m) unlearn, with
       unlearn = min(mu, p, 1-p) sqrt(p/(1-p)), p the vote share (the curve's where not stored, 0.5
-      where there is none, the value that unteaches most). DESIGN has mu sqrt(p/(1-p)); but the
-      right answer's share can exceed neither the winner's nor what the winner leaves, which
-      keeps it at most sqrt(p(1-p)).
+      where there is none, the value that unteaches most). mu itself would not do in the place of
+      the least of the three: the right answer's share can exceed neither the winner's nor what
+      the winner leaves, which keeps this at most sqrt(p(1-p)).
 
     m is the curve's `vote`: at the question's own risk where v is stored, else at its rank.
 

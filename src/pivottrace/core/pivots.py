@@ -3,7 +3,7 @@
 The paper's (arXiv 2606.04503): a pivot is a pivotal change of long-range attention along one
 generated trace; the percentile, amplitude and window (95, 5 %, 10 tokens); uncertainty read off
 pivot density (abstract) or their number (DE-Venus).
-Reconstructed by us (DESIGN, "Definitions"): both readings of "pivotal change", the amplitude as
+Reconstructed by us (docs/method.md): both readings of "pivotal change", the amplitude as
 absolute attention mass, a threshold frozen on reference traces, the rules at ends and plateaus.
 
 All comparisons are made between integers: a signal is rounded to `ROUND_DECIMALS` first, so that
@@ -41,7 +41,7 @@ def reference_threshold(signals: Sequence[FloatArray], percentile: float) -> flo
         ConfigError: `percentile` outside [0, 100].
         DataError: no token at all, or a value that is not finite.
 
-    Source: paper, appendix (zeta); the frozen reference sample is ours (DESIGN, "Definitions").
+    Source: paper, appendix (zeta); the frozen reference sample is ours (docs/method.md).
     """
     if not 0.0 <= percentile <= 100.0:
         raise ConfigError(f"percentile is {percentile}; give a number from 0 to 100 (paper: 95)")
@@ -77,7 +77,7 @@ def find_onsets(
         ConfigError: a window below 1 or an amplitude that is negative or not finite.
         DataError: a signal that is not one-dimensional or not finite.
 
-    Source: DESIGN, "Definitions", reading 1 (our reading of the paper's fragments).
+    Source: docs/method.md, reading 1 (our reading of the paper's fragments).
     """
     units = _to_units(signal)
     rise = units - _lowest_before(units, window)
@@ -110,7 +110,7 @@ def find_peaks(signal: FloatArray, amplitude: float, window: int) -> npt.NDArray
         ConfigError: a window below 1 or an amplitude that is negative or not finite.
         DataError: a signal that is not one-dimensional or not finite.
 
-    Source: DESIGN, "Definitions", reading 2 (our reading of the paper's fragments).
+    Source: docs/method.md, reading 2 (our reading of the paper's fragments).
     """
     units = _to_units(signal)
     rise = units - _lowest_before(units, window)

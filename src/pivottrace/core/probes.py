@@ -19,7 +19,7 @@ Draw = Literal["systematic", "strata", "adaptive"]
 
 MIN_PROBES = 64
 MAX_PROBES = 256
-PROBE_SHARE = 0.05  # DESIGN, "Calibration and triage"
+PROBE_SHARE = 0.05  # docs/method.md
 
 
 def rank_order(scores: npt.ArrayLike) -> IntArray:
@@ -71,7 +71,7 @@ def default_num_probes(pool_size: int, budget: int) -> int:
         BudgetError: a negative budget.
         DataError: a negative pool size.
 
-    Source: DESIGN, "Calibration and triage" (ours; the paper says only "small").
+    Source: docs/method.md (ours; the paper says only "small").
     """
     if budget < 0:
         raise BudgetError(f"the label budget is {budget}; give 0 or more")

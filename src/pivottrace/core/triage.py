@@ -3,7 +3,7 @@
 The paper's (DE-Venus): three routes by uncertainty (lowest discarded as mastered, middle trained
 with self-made labels, highest annotated) and their shares, 42.1 % and 29.3 % (`PAPER_FRACTIONS`).
 Reconstructed: reading "mastered" off the curve as window-mean correctness at a floor.
-Ours (DESIGN, "Calibration and triage"): what a label and a pseudo-label are expected to teach, in
+Ours (docs/method.md): what a label and a pseudo-label are expected to teach, in
 `core.gains`; `hopeless` and `defer`; the vote's floor; probes' own evidence; weights.
 
 By calibration (the default), each question takes the first that applies:
@@ -87,7 +87,7 @@ def triage(
         BudgetError: a negative budget.
         DataError: arrays differ in length.
 
-    Source: DE-Venus (routes, fractions); DESIGN, "Calibration and triage" (the rest).
+    Source: DE-Venus (routes, fractions); docs/method.md (the rest).
     """
     options = options or TriageOptions()
     places = np.asarray(ranks, dtype=np.float64)

@@ -1,6 +1,6 @@
 """Which votes are safe to train on: their reliability by how many samples agree, and the floor.
 
-Ours throughout (DESIGN, "Calibration and triage"); the paper's fragments say only that the middle
+Ours throughout (docs/method.md); the paper's fragments say only that the middle
 of the ranking is trained on self-made labels.
 """
 

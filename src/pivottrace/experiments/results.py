@@ -2,7 +2,7 @@
 
 It holds counts, not verdicts: right samples of each held-out question in the order of the base's
 result (`before-SEED.json`, which has their ids), the learning curve, tokens, labels and routes, and
-the whole configuration. About 10 kB an arm and seed, so that results can be committed.
+the whole configuration. About 7 kB an arm and seed, so that results can be committed.
 """
 
 from __future__ import annotations

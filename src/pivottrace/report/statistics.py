@@ -1,6 +1,6 @@
 """What the report computes itself: the mix of routes along the ranking, and rank correlations.
 
-Ours throughout (DESIGN: "the report shows which one the probes prefer, and how sure that is").
+Ours throughout.
 """
 
 from __future__ import annotations

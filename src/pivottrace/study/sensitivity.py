@@ -1,7 +1,7 @@
 """How much of the ranking stays when zeta, psi or Delta changes, as in the paper's appendix table.
 
 The paper calls its measure "similarity" and does not name it; ours is Spearman's correlation of the
-ranking with the default's (DESIGN). Delta is the window of far mass as well as the pivots', so the
+ranking with the default's. Delta is the window of far mass as well as the pivots', so the
 stored greedy responses are traced again for it.
 """
 
