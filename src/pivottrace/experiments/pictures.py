@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import PercentFormatter
+from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from pivottrace.core.experiments import NOT_WORSE_MARGIN
 from pivottrace.experiments.analysis import reference_target
@@ -85,6 +85,7 @@ def _by_labels(axes: Axes, arms: list[Mapping[str, Any]]) -> None:
     axes.set(title="accuracy by labels (95 %)", xlabel="share of the pool that is labelled")
     axes.xaxis.set_major_formatter(_PERCENT)
     axes.yaxis.set_major_formatter(_PERCENT)
+    axes.yaxis.set_major_locator(MaxNLocator(steps=[1, 2, 5, 10]))  # no 72.5 % that reads 72 %
 
 
 def _differences(axes: Axes, arms: list[Mapping[str, Any]], reference: str) -> None:
