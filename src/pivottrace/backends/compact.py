@@ -22,8 +22,6 @@ from pivottrace.attention.engine import current_tracer
 
 # Tokens between two looks at what has ended; a spell costs a few milliseconds of its own.
 SPELL = 24
-# Cache layers that keep a row's keys and values and nothing else, so that rows can leave them.
-ROW_LAYERS = (DynamicLayer, DynamicSlidingWindowLayer)
 
 
 class RoomyLayer(DynamicLayer):
@@ -67,6 +65,10 @@ def _appended(
         buffer[..., :start, :] = held
     buffer[..., start:end, :] = added
     return buffer[..., :end, :], buffer
+
+
+# Cache layers that keep a row's keys and values and nothing else, so that rows can leave them.
+ROW_LAYERS = (DynamicLayer, DynamicSlidingWindowLayer, RoomyLayer)
 
 
 def generate_compacting(
@@ -151,7 +153,7 @@ def _ends(generation_config: Any, device: torch.device) -> torch.Tensor | None:
 def _can_drop_rows(cache: Any) -> bool:
     """Whether it is known of every layer how rows leave it; a subclass may hold more than keys."""
     layers = getattr(cache, "layers", ())
-    return bool(layers) and all(type(layer) in (*ROW_LAYERS, RoomyLayer) for layer in layers)
+    return bool(layers) and all(type(layer) in ROW_LAYERS for layer in layers)
 
 
 def _make_room(cache: Any) -> None:
