@@ -105,11 +105,15 @@ def test_an_interrupted_training_keeps_its_settings(start, tokenizer, tmp_path, 
         assert not RunDir.open(run.path).begun_facts("train")
 
 
-def test_the_stage_trains_on_two_routes_and_evaluates(start, tokenizer, tmp_path):
+def test_the_stage_trains_on_two_routes_and_evaluates(start, tokenizer, tmp_path, monkeypatch):
     from pivottrace.annotate import sources
+    from pivottrace.backends import trl
     from pivottrace.stages import evaluate
     from pivottrace.stages import train as stage
 
+    told = []  # the arguments as TRL gets them
+    make = trl.grpo_arguments
+    monkeypatch.setattr(trl, "grpo_arguments", lambda *given: told.append(make(*given)) or told[-1])
     run = make_run(tmp_path, start, tokenizer, ROUTES)
     with pytest.raises(RunDirError, match=r"1 annotate rows have no label, such as 'q0'"):
         stage.run(run)
@@ -135,6 +139,7 @@ def test_the_stage_trains_on_two_routes_and_evaluates(start, tokenizer, tmp_path
     assert facts["left_out"] == {"zero_weight": 1, "unlabelled": 0}
     assert (facts["steps"], facts["passes"], facts["rollouts"]) == (2, 2.0, 24)
     assert (facts["verifier_timeouts"], facts["verifier_crashes"]) == (0, 0)
+    assert [arguments.run_name for arguments in told] == ["run"], "what a tracker calls it"
 
     facts = run.stage_facts("evaluate")
     table = run.read_table("evaluation_after", made_by="evaluate")

@@ -65,6 +65,7 @@ def train_grpo(
     output: Path,
     *,
     seed: int = 0,
+    name: str | None = None,
     schedule: tuple[int, int] | None = None,
     chat_template_args: dict[str, Any] | None = None,
     stop: tuple[str, ...] = (),
@@ -93,6 +94,7 @@ def train_grpo(
         output: The folder, made if need be.
         seed: Order of rows and sampling. On one machine's CPU the same seed gives the same weights,
             interrupted or not.
+        name: What a tracker calls this training; the folder's name when None.
         schedule: Where this training stands in a longer one, whose learning rate it continues:
             steps before it, and steps in all. It warms up as its optimizer starts anew.
         chat_template_args: As in `[pool]`, for the same prompt tokens as `render_prompt`.
@@ -123,7 +125,9 @@ def train_grpo(
     if rows.num_rows == 0:
         raise DataError("there is no row to train on: no question was routed to annotate or weak")
     checkpoints.mkdir(parents=True, exist_ok=True)
-    arguments = grpo_arguments(config, checkpoints, model, seed, chat_template_args or {})
+    arguments = grpo_arguments(
+        config, checkpoints, model, seed, chat_template_args or {}, name or output.resolve().name
+    )
     settings = config.model_dump(mode="json", exclude=FREE)
     settings |= {"seed": seed, "rows": rows_digest(rows)}
     if schedule in (None, (0, config.steps)):

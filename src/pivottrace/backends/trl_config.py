@@ -38,6 +38,7 @@ def grpo_arguments(
     model: Any,
     seed: int,
     chat_template_args: dict[str, Any],
+    name: str | None = None,
 ) -> GRPOConfig:
     """Say in full what GRPO means here.
 
@@ -113,7 +114,7 @@ def grpo_arguments(
         logging_nan_inf_filter=False,
         report_to=report_to(config),
         project="pivottrace",
-        run_name=output.resolve().parent.name,
+        run_name=name,
         disable_tqdm=True,
         save_strategy="steps",
         save_steps=config.save_steps,

@@ -246,6 +246,7 @@ def _train(run: RunDir, rows: pa.Table, model: Any, tokenizer: Any) -> dict[str,
             settings,
             run.round_path / "train",
             seed=round_seed(run),
+            name=_name(run),
             schedule=(steps_before(run), config.train.steps),
             chat_template_args=config.pool.chat_template_args,
             stop=tuple(config.rollouts.stop),
@@ -256,6 +257,12 @@ def _train(run: RunDir, rows: pa.Table, model: Any, tokenizer: Any) -> dict[str,
             stateful=() if policy.teacher is None else (policy.teacher,),
         )
     return verifier.facts()
+
+
+def _name(run: RunDir) -> str:
+    """What trackers call this training: they show many runs, and all of their folders are alike."""
+    name = run.path.resolve().name
+    return f"{name}-round-{run.round_index}" if run.config.rounds.num > 1 else name
 
 
 def _learning_curve(run: RunDir, tokenizer: Any, verifier: Any) -> Any:
