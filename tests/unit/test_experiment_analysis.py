@@ -1,5 +1,7 @@
 """What an experiment's stored results become: verdicts, speed-ups, tokens, on results made up."""
 
+import json
+
 import pytest
 from report_run import make_run
 from test_experiment_files import HEAD, REPORTED, store, write
@@ -59,6 +61,30 @@ def test_own_rollouts_count_in_tokens_and_not_in_steps(experiment):
     sooner = speed["more"]["steps"]
     assert sooner < step and speed["more"]["by_steps"] == pytest.approx(step / sooner)
     assert speed["more"]["by_tokens"] == pytest.approx(10 * step / (10 * sooner + 100))
+
+
+def test_speed_ups_name_their_target_and_what_another_would_give(experiment):
+    for seed, final in zip(experiment.seeds, (0.5, 0.6, 0.7), strict=True):
+        path = experiment.results / "arms" / f"full-{seed}.json"
+        facts = json.loads(path.read_text())
+        facts["curve"]["accuracy"][-1] = final
+        path.write_text(json.dumps(facts))
+    # Finals of mean 0.6 and standard error 0.0577; the mean curve rises by 0.2 up to step 30 and
+    # is 0.6 there and at the end. Smoothed it is 0.4, 0.533, 0.6 at steps 20, 30, 40.
+    speed = analyse(experiment)["arms"]["full"]["speed"]
+    assert speed["target"] == pytest.approx(0.542265, abs=1e-6)
+    assert speed["by_steps_at_lower_and_higher_target"] == [1, 1]
+    page = write_experiment_report(experiment).read_text()
+    assert "| full | 54.2 % | 31 | 31 | 1.00x [1.00, 1.00] | 1.00x, 1.00x | 1.00x |" in page
+
+
+def test_arms_with_fewer_seeds_have_the_others_beside_them(experiment):
+    page = write_experiment_report(experiment).read_text()
+    assert "alone:" not in page
+    (experiment.results / "arms" / f"more-{experiment.seeds[0]}.json").unlink()
+    rest = ", ".join(map(str, experiment.seeds[1:]))
+    page = write_experiment_report(experiment).read_text()
+    assert f"On seeds {rest} alone: full: 50.0 %; half-a-point-less: 49.5 %; less: 48.5 %." in page
 
 
 def test_rollouts_are_counted_with_their_prompts(tmp_path):

@@ -119,6 +119,15 @@ def test_the_speed_up_in_steps_and_in_tokens():
     assert found.by_steps == pytest.approx(18 / 12.5)
     assert found.by_tokens == pytest.approx(180 / 175)
     assert without_one_seed(arm, REFERENCE) == []  # two common seeds say nothing
+    # A standard error lower, and the final mean itself, which the reference has at its end.
+    assert speed_up(arm, REFERENCE, 2.0).reference_steps == pytest.approx(16)
+    assert speed_up(arm, REFERENCE, 0.0).reference_steps == pytest.approx(20)
+
+
+def test_the_reference_reaches_its_own_final_mean_despite_rounding():
+    finals = (0.1, 0.7, 0.4, 0.3, 0.6, 0.2)
+    reference = {seed: curve([0.0, 0.0, final]) for seed, final in enumerate(finals)}
+    assert speed_up(reference, reference, 0.0).steps == pytest.approx(20)
 
 
 def test_an_arm_that_does_not_get_there_has_no_speed_up():

@@ -23,6 +23,8 @@ FloatArray = npt.NDArray[np.float64]
 
 NOT_WORSE_MARGIN = 0.01  # one point: the convention here of what "not worse" tolerates
 SMOOTHING = 3  # points of a learning curve that a smoothed one is the mean of
+ERRORS_BELOW = 1.0  # the target of a speed-up, in standard errors below the reference's final mean
+ROUNDING = 1e-9  # of means of accuracies
 
 
 @dataclass(frozen=True)
@@ -182,7 +184,7 @@ def first_reach(places: npt.ArrayLike, values: npt.ArrayLike, target: float) -> 
         The place; the first one where the curve begins there; NaN where it never does.
     """
     xs, ys = np.asarray(places, dtype=np.float64), np.asarray(values, dtype=np.float64)
-    above = np.flatnonzero(ys >= target)
+    above = np.flatnonzero(ys >= target - ROUNDING)
     if not above.size:
         return float("nan")
     i = int(above[0])
@@ -208,20 +210,28 @@ def mean_curve(curves: Sequence[Curve]) -> Curve:
     )
 
 
-def target_of(reference: Sequence[Curve]) -> float:
-    """Return what an arm has to reach: the reference's mean final accuracy less a standard error.
+def target_of(reference: Sequence[Curve], errors_below: float = ERRORS_BELOW) -> float:
+    """Return what an arm has to reach: the reference's final mean less some standard errors.
 
     The standard error is that of the mean over seeds, sd / sqrt(S); 0 for one seed.
     """
     finals = np.array([curve.accuracy[-1] for curve in reference])
     error = finals.std(ddof=1) / finals.size**0.5 if finals.size > 1 else 0.0
-    return float(finals.mean() - error)
+    return float(finals.mean() - errors_below * error)
 
 
-def speed_up(arm: Mapping[int, Curve], reference: Mapping[int, Curve]) -> SpeedUp:
+def speed_up(
+    arm: Mapping[int, Curve], reference: Mapping[int, Curve], errors_below: float = ERRORS_BELOW
+) -> SpeedUp:
     """Return when an arm first reaches where the reference ends, on the seeds that both have.
 
-    Curves are averaged over seeds, then smoothed; the target is `target_of` the reference.
+    Curves are averaged over seeds, then smoothed. A flat curve near the target makes the ratio hang
+    on it: compare other `errors_below`.
+
+    Args:
+        arm: Curves by seed.
+        reference: Likewise.
+        errors_below: The target, as `target_of` takes it.
 
     Raises:
         DataError: they have no seed in common.
@@ -230,7 +240,7 @@ def speed_up(arm: Mapping[int, Curve], reference: Mapping[int, Curve]) -> SpeedU
     if not seeds:
         raise DataError("the arm and its reference have no finished seed in common")
     theirs = [reference[seed] for seed in seeds]
-    target = target_of(theirs)
+    target = target_of(theirs, errors_below)
     ours, other = mean_curve([arm[seed] for seed in seeds]), mean_curve(theirs)
     curve, reference_curve = smooth(ours.accuracy), smooth(other.accuracy)
     return SpeedUp(

@@ -10,6 +10,7 @@ import numpy as np
 
 from pivottrace.core.evaluation import Interval
 from pivottrace.core.experiments import (
+    ERRORS_BELOW,
     NOT_WORSE_MARGIN,
     Curve,
     SeedValues,
@@ -219,12 +220,14 @@ def _speed(
     ours = curves(results, own.__getitem__)
     found: SpeedUp = speed_up(ours, theirs)
     left_out = [other.by_steps for other in without_one_seed(ours, theirs)]
+    targets = (speed_up(ours, theirs, ERRORS_BELOW + more) for more in (1.0, -1.0))
     return {
         "target": _number(found.target),
         "steps": _number(found.steps),
         "reference_steps": _number(found.reference_steps),
         "by_steps": _number(found.by_steps),
         "by_steps_without_a_seed": [_number(value) for value in left_out],
+        "by_steps_at_lower_and_higher_target": [_number(other.by_steps) for other in targets],
         "by_tokens": _number(found.by_tokens),
     }
 

@@ -1,4 +1,4 @@
-"""The oracle's triage: routes by the true correctness of every question. The limit, for an arm.
+"""The oracle's triage: routes by the true correctness of every question.
 
 It reads the answer of every question of the pool, so it lives here and in no stage: `pivottrace
 run` cannot ask for it. It routes by the triage's own rule on exact curves: correctness and

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from pivottrace.experiments.analysis import analyse
@@ -59,7 +60,7 @@ def _lines(figures: Figures, pictures: Sequence[str]) -> Iterator[str]:
         f"{held['samples']} on {held['questions']} held-out questions; before training "
         f"{_percent(figures['before'])}. Brackets: 95 % intervals over seeds and questions"
         f"{_clustered(figures)}, differences paired by both. *Not worse*: the lower end is above "
-        f"−1 point; *better*: above 0.\n"
+        f"−1 point; *better*: above 0; *no* is not shown.\n"
     )
     if any(len(arm["seeds"]) == 1 for arm in arms.values()):
         yield "An arm with one seed has an interval over its questions only.\n"
@@ -113,9 +114,23 @@ def _accuracy_lines(figures: Figures) -> Iterator[str]:
     yield _header("arm", "seeds", "labels", "accuracy", gap, "not worse", "better")
     for arm in arms.values():
         yield f"| {' | '.join(_accuracy_cells(arm))} |"
+    yield from _fewer_seeds_lines(figures)
     yield from _compared_lines(figures)
     for name, seeds in figures["missing"].items():
         yield f"\nNot finished: `{name}`, seeds {', '.join(map(str, seeds))}."
+
+
+def _fewer_seeds_lines(figures: Figures) -> Iterator[str]:
+    """What arms with all seeds come to on the seeds that some arms have alone."""
+    arms = figures["arms"].values()
+    whole = figures["arms"][figures["reference"]]["seeds"]
+    for seeds in sorted({tuple(arm["seeds"]) for arm in arms if set(arm["seeds"]) < set(whole)}):
+        means = [
+            f"{arm['title']}: {100 * fmean(arm['accuracy_by_seed'][s] for s in seeds):.1f} %"
+            for arm in arms
+            if set(arm["seeds"]) > set(seeds)
+        ]
+        yield f"\nOn seeds {', '.join(map(str, seeds))} alone: {'; '.join(means)}."
 
 
 def _compared_lines(figures: Figures) -> Iterator[str]:
@@ -149,22 +164,31 @@ def _speed_lines(figures: Figures) -> Iterator[str]:
     yield f"\n## How soon each gets where {reference['title']} ends\n"
     yield (
         f"The target is {reference['title']}'s final mean less one standard error over seeds, on "
-        f"the {held['curve_questions']} held-out questions of the learning curve "
-        f"({100 * reference['speed']['target']:.1f} % over all its seeds; an arm with fewer seeds "
-        f"is compared on those). Curves are means over seeds, smoothed over three points; "
-        f"speed-up: the step at which {reference['title']} first gets there over the arm's own; in "
-        f"brackets the range when any one seed is left out. In tokens, the rollouts that an arm's "
+        f"the {held['curve_questions']} held-out questions of the learning curve, which are the "
+        f"first ones and may be easier or harder than all; an arm with fewer seeds is compared on "
+        f"those, and so has a target of its own. Curves are means over seeds, smoothed over three "
+        f"points; speed-up: the step at which {reference['title']} first gets there over the arm's "
+        f"own; in brackets the range when any one seed is left out, and then what it is where the "
+        f"target is one standard error lower and higher. In tokens, the rollouts that an arm's "
         f"routes needed come first: the pool's traces and all its samples.\n"
     )
-    yield _header("arm", "first there at step", "speed-up in steps", "speed-up in tokens")
+    yield _header(
+        "arm", "target", f"{reference['title']}: step", "its own step", "speed-up in steps",
+        "target lower, higher", "speed-up in tokens",
+    )  # fmt: skip
     for arm in figures["arms"].values():
         speed = arm["speed"]
         if speed is None:
             continue
-        steps = "not reached" if speed["steps"] is None else f"{speed['steps']:.0f}"
-        ratios = [_ratio(speed[key]) for key in ("by_steps", "by_tokens")]
-        ratios[0] += _range(speed["by_steps_without_a_seed"])
-        yield f"| {' | '.join([arm['title'], steps, *ratios])} |"
+        in_steps = _ratio(speed["by_steps"]) + _range(speed["by_steps_without_a_seed"])
+        cells = [
+            f"{100 * speed['target']:.1f} %",
+            *(_step(speed[key]) for key in ("reference_steps", "steps")),
+            in_steps,
+            ", ".join(map(_ratio, speed["by_steps_at_lower_and_higher_target"])),
+            _ratio(speed["by_tokens"]),
+        ]
+        yield f"| {' | '.join([arm['title'], *cells])} |"
     if reference["speed"]["steps"] is None:
         yield f"\n{reference['title']}'s own smoothed curve does not reach it: there is no ratio."
 
@@ -186,6 +210,10 @@ def _percent(interval: Figures) -> str:
 def _points(interval: Figures) -> str:
     mean, low, high = (100 * interval[key] for key in ("mean", "low", "high"))
     return f"{mean:+.1f} [{low:+.1f}, {high:+.1f}]".replace("-", "−")
+
+
+def _step(value: float | None) -> str:
+    return "not reached" if value is None else f"{value:.0f}"
 
 
 def _ratio(value: float | None) -> str:
