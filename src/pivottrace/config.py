@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import difflib
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -329,9 +330,9 @@ class Config(Section):
     output: Path = Path("runs/default")
     seed: int = 0
     preset: Literal["default", "paper"] = "default"
-    """`default`: what docs/results/estimators.md found best; `paper`: density of onsets over all
-    heads with the paper's ζ = 95, ψ = 5 %, Δ = 10. A file's other keys override its preset;
-    `--preset` on the command line overrides the file."""
+    """`default`: the pivots that did best on development questions (docs/results/estimators.md);
+    `paper`: density of onsets over all heads with the paper's ζ = 95, ψ = 5 %, Δ = 10. A file's
+    other keys override its preset; `--preset` on the command line overrides the file."""
     pool: PoolConfig = PoolConfig()
     model: ModelConfig = ModelConfig()
     answers: AnswersConfig = AnswersConfig()
@@ -450,7 +451,11 @@ def inline_table(table: dict[str, Any]) -> str:
 
 
 def template(config: Config) -> str:
-    """A configuration file with every setting and its meaning; unset ones are commented out."""
+    """A configuration file with every setting and its meaning.
+
+    Commented out are unset ones, and those that the preset sets, so that another preset may be
+    named in the file.
+    """
     lines = ["# PivotTrace configuration. Run it with: pivottrace run THIS_FILE", ""]
     tops = [n for n in Config.model_fields if not isinstance(getattr(config, n), Section)]
     lines += _template_fields(config, tops)
@@ -458,11 +463,14 @@ def template(config: Config) -> str:
         section = getattr(config, name)
         if isinstance(section, Section):
             lines += ["", f"[{name}]", f"# {(type(section).__doc__ or '').strip()}"]
-            lines += _template_fields(section, list(type(section).model_fields))
+            by_preset = PRESETS[config.preset].get(name, {})
+            lines += _template_fields(section, list(type(section).model_fields), by_preset)
     return "\n".join(lines) + "\n"
 
 
-def _template_fields(section: Section, names: list[str]) -> list[str]:
+def _template_fields(
+    section: Section, names: list[str], by_preset: Mapping[str, Any] | None = None
+) -> list[str]:
     values = section.model_dump(mode="json")
     lines = []
     for name in names:
@@ -474,5 +482,6 @@ def _template_fields(section: Section, names: list[str]) -> list[str]:
         elif isinstance(value, dict):
             lines.append(f"{name} = {inline_table(value)}")
         else:
-            lines.append(tomli_w.dumps({name: value}).strip())
+            hidden = "# " if by_preset and by_preset.get(name) == value else ""
+            lines.append(hidden + tomli_w.dumps({name: value}).strip())
     return lines

@@ -77,3 +77,13 @@ def test_template_is_valid_and_equal_to_the_defaults(tmp_path):
     path = tmp_path / "c.toml"
     path.write_text(template(Config()))
     assert load_config(path) == Config()
+
+
+def test_a_preset_may_be_named_in_a_template(tmp_path):
+    path = tmp_path / "c.toml"
+    own = parse_config({"pivots": {"percentile": 90.0}}, "test")
+    for text in (template(Config()), template(own)):
+        path.write_text(text.replace('preset = "default"', 'preset = "paper"'))
+        found = load_config(path)
+        assert (found.pivots.reading, found.trace.heads) == ("onset", "all")
+    assert found.pivots.percentile == 90.0, "what is not the preset's stays"
