@@ -1,11 +1,15 @@
 """The stages train and evaluate, through a run directory of their own."""
 
+import json
+from contextlib import contextmanager
+
 import pyarrow as pa
 import pytest
 from training_run import CONFIG, WORDS, metrics
 
 from pivottrace.config import parse_config
 from pivottrace.errors import ConfigError, RunDirError
+from pivottrace.refine import make_rule
 from pivottrace.rundir import RunDir
 from pivottrace.types import QUESTIONS, TRIAGE
 
@@ -200,6 +204,26 @@ def test_another_model_than_the_rollouts_is_refused(start, tokenizer, tmp_path, 
         stage.run(run) if step == "train" else evaluate.run(run, "before")
 
 
+@pytest.fixture
+def parities(tmp_path, monkeypatch):
+    """A verifier to which any two words of the same parity are the same answer.
+
+    So half of all answers are right, and a truth that leaked would reward other completions.
+    """
+    (tmp_path / "parities.py").write_text(
+        f"WORDS = {WORDS}\n\ndef same(a, b):\n    return WORDS.index(a) % 2 == WORDS.index(b) % 2\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    return "parities:same"
+
+
+RULES = {
+    "trapo": {"rule": "trapo", "trapo_warm_up": 2},
+    "geomin": {"rule": "geomin", "geomin_warm_up": 1},
+    "label_refinement": {"rule": "label_refinement", "label_warm_up": 2, "label_slope": 0.0},
+}
+
+
 @pytest.mark.parametrize(
     ("reward", "rule"),
     [
@@ -207,27 +231,19 @@ def test_another_model_than_the_rollouts_is_refused(start, tokenizer, tmp_path, 
         ("frozen_majority", {}),
         ("co_rewarding_teacher", {}),
         ("self_certainty", {}),
-        ("majority", {"rule": "trapo", "trapo_warm_up": 2}),
-        ("majority", {"rule": "geomin", "geomin_warm_up": 1}),
-        ("majority", {"rule": "label_refinement", "label_warm_up": 2}),
+        *(("majority", rule) for rule in RULES.values()),
     ],
 )
-def test_no_hidden_truth(start, tokenizer, tmp_path, monkeypatch, reward, rule):
+def test_no_hidden_truth(start, tokenizer, tmp_path, parities, reward, rule):
     """Answers deleted once the labels are bought: the same weights, byte for byte."""
     from pivottrace.annotate import sources
     from pivottrace.stages import train as stage
 
-    # Any two words of the same parity are the same answer, so that half of them are right, and a
-    # truth that leaked would reward other completions.
-    (tmp_path / "parities.py").write_text(
-        f"WORDS = {WORDS}\n\ndef same(a, b):\n    return WORDS.index(a) % 2 == WORDS.index(b) % 2\n"
-    )
-    monkeypatch.syspath_prepend(tmp_path)
     weights = []
     for deleted in (False, True):
         run = make_run(
             tmp_path / str(deleted), start, tokenizer, ROUTES, weak={"reward": reward},
-            refine=rule, verifier="parities:same",
+            refine=rule, verifier=parities,
         )  # fmt: skip
         sources.store(run).add("q0", "b", "column", "annotation")
         if deleted:
@@ -249,6 +265,57 @@ def test_no_hidden_truth(start, tokenizer, tmp_path, monkeypatch, reward, rule):
     assert weights[0] == weights[1]
     untrained = (tmp_path / "False" / "start" / "model.safetensors").read_bytes()
     assert weights[0] != untrained and len(weights[0]) == len(untrained)
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_rules_alarms_and_teacher_resume_exactly(
+    start, tokenizer, tmp_path, monkeypatch, parities, rule
+):
+    """The real ones, put together by the stage, and interrupted between two checkpoints."""
+    from pivottrace.annotate import sources
+    from pivottrace.refine.alarms import CollapseAlarms
+    from pivottrace.stages import train as stage
+
+    class Killed(BaseException):
+        pass
+
+    @contextmanager
+    def killed_at_five(*args):
+        def update(step):
+            if step == 5:
+                raise Killed
+
+        yield update
+
+    routes = ["annotate", "weak", "annotate", "weak", "weak", "weak"]
+    runs = {}
+    for name in ("whole", "resumed", "forgotten"):
+        run = make_run(
+            tmp_path / name, start, tokenizer, routes, weak={"reward": "co_rewarding_teacher"},
+            refine=RULES[rule], verifier=parities, steps=6, save_steps=2, num_generations=6,
+        )  # fmt: skip
+        sources.store(run).add("q0", "b", "column", "annotation")
+        sources.store(run).add("q2", "c", "column", "annotation")
+        if name != "whole":
+            with monkeypatch.context() as patch, pytest.raises(Killed):
+                patch.setattr(stage, "progress", killed_at_five)
+                stage.run(run)
+            checkpoint = run.round_path / "train" / "checkpoints" / "checkpoint-4"
+            state = json.loads((checkpoint / "rules.json").read_text())
+            assert state["rule"] and state["alarms"]
+        with monkeypatch.context() as patch:
+            if name == "forgotten":
+                kind = type(make_rule(run.config.refine, lambda a, b: a == b))
+                patch.setattr(kind, "load_state_dict", lambda self, state: None)
+                patch.setattr(CollapseAlarms, "load_state_dict", lambda self, state: None)
+            stage.run(run)
+        runs[name] = run.round_path / "train"
+    weights = {
+        name: (path / "model" / "model.safetensors").read_bytes() for name, path in runs.items()
+    }
+    assert weights["resumed"] == weights["whole"]
+    assert metrics(runs["resumed"]) == metrics(runs["whole"])
+    assert weights["forgotten"] != weights["whole"], "the rule's state has a say"
 
 
 @pytest.mark.parametrize("column", ["reworded", None])
