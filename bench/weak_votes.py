@@ -7,6 +7,7 @@ arm sees no such truth. Prints right votes of weak rows, an arm a line and a see
 """
 
 import argparse
+import re
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -40,6 +41,7 @@ def main() -> None:
 
 
 def _answers(source: str) -> dict[str, str]:
+    source = re.sub(r"&noise=[^&]*", "", source)  # the truth, whatever the pool's labels say
     table = read_questions(source, column_map={}, split=None, limit=None)
     return dict(zip(table["id"].to_pylist(), table["answer"].to_pylist(), strict=True))
 

@@ -53,7 +53,7 @@ def test_probes_are_compared_in_every_way(monkeypatch, capsys):
 def test_triage_of_many_rows_in_parts(tmp_path, capsys):
     bench = bench_scripts.load("triage")
     bench.generate(tmp_path, 5000, 3)
-    assert bench.measure(tmp_path) == 0
+    assert min(bench.measure(tmp_path)) > 0
     assert "5,000 rows in 3 parts" in capsys.readouterr().out
 
 

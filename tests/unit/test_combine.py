@@ -121,6 +121,9 @@ def test_a_used_combination_ranks_the_pool(tmp_path, monkeypatch) -> None:
     rank_of = dict(zip(triage["question_id"].to_pylist(), triage["rank"].to_pylist(), strict=True))
     moved = np.array([abs(row["rank"] - rank_of[row["question_id"]]) for row in evidence])
     assert 0 < moved.mean() < 0.1  # near the pool's own, by a fit without the probe
+    page = build_report(run, report_run.decode).read_text()
+    assert "and ranks this run" in page and "(ranks this run)" not in page
+    assert "(probes were drawn along it)" in page
 
 
 def test_a_combination_that_is_asked_for_and_not_used_says_why(tmp_path, capsys) -> None:

@@ -20,6 +20,8 @@ MOVES = {
     ("weak", "weak_vote_reliable", "defer", "defer_vote_unreliable"): "vote_lost",
     ("weak", "weak_vote_reliable", "defer", "failed_truncated"): "out_of_use",
     ("annotate", "annotate_gain", "defer", "failed_no_answer"): "out_of_use",
+    ("discard", "hopeless", "defer", "failed_truncated"): "out_of_use",
+    ("discard", "mastered", "defer", "failed_no_answer"): "out_of_use",
     ("defer", "defer_budget", "annotate", "annotate_gain"): "taken_up",
     ("defer", "defer_budget", "weak", "weak_vote_reliable"): "taken_up",
     ("annotate", "annotate_gain", "discard", "labelled_mastered"): "learned",

@@ -32,6 +32,23 @@ def test_a_map_reaches_into_nested_columns(tmp_path):
     assert row["answer"] == "7" and json.loads(row["extra"]) == {"meta": {"n": 1}}
 
 
+def test_a_slip_inside_a_nested_name_does_not_lose_the_answers(tmp_path):
+    rows = [{"prompt": "P?", "meta": {"gold": None}}, {"prompt": "Q?", "meta": {}}]
+    source = write_jsonl(tmp_path / "q.jsonl", rows)
+    message = refused(source, column_map={"answer": "meta.glod"})
+    assert "no row has 'meta.glod' to be the answer" in message
+    assert [r["answer"] for r in rows_of(source, column_map={"answer": "meta.gold"})] == [None] * 2
+
+
+def test_default_names_are_known_in_any_case(tmp_path):
+    path = tmp_path / "q.csv"
+    path.write_text("\nID, Prompt,Answer,answer \nx,P?,1,2\n")
+    (row,) = rows_of(str(path))
+    assert (row["id"], row["prompt"], row["answer"]) == ("x", user("P?"), "1")
+    path.write_text("prompt,Answer,answer\nP?,1,2\n")
+    assert [r["answer"] for r in rows_of(str(path))] == ["2"], "its own spelling first"
+
+
 def test_an_answer_that_only_a_late_row_has_is_read(tmp_path):
     source = write_jsonl(tmp_path / "q.jsonl", [{"prompt": "A?"}, {"prompt": "B?", "answer": 3}])
     assert [r["answer"] for r in rows_of(source)] == [None, "3"]

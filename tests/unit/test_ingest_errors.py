@@ -90,8 +90,9 @@ BAD_FILES = {
     "latin-1": (
         "q.jsonl",
         b'{"prompt": "A?"}\n{"prompt": "\xe9?"}\n',
-        "line 2: byte 13 (0xe9) is not UTF-8. Convert the file, with: iconv",
+        "line 2: byte 13 (0xe9) is not UTF-8. Convert the file, with: iconv -f cp1252",
     ),
+    "utf-16": ("q.csv", "prompt\nA?\n".encode("utf-16"), "with: iconv -f utf-16 -t utf-8 q.csv"),
     "huge number": ("q.jsonl", b'{"prompt": ' + b"1" * 5_000 + b"}", "line 1: not usable JSON"),
     "deep nesting": ("q.jsonl", b"[" * 100_000, "line 1: not usable JSON"),
     "jsonl named json": ("q.json", b'{"prompt": "A?"}\n{"prompt": "B?"}', "name it .jsonl"),

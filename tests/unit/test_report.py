@@ -15,8 +15,9 @@ from pivottrace.errors import LabelsNeeded, RunDirError
 from pivottrace.report import build_report, summary
 from pivottrace.report.examples import examples
 from pivottrace.report.figures import smoothed
+from pivottrace.report.render import ranking_verdict
 from pivottrace.report.sparkline import sparkline
-from pivottrace.report.statistics import rank_correlations, route_mix
+from pivottrace.report.statistics import RankCorrelation, rank_correlations, route_mix
 from pivottrace.report.texts import MAX_RESPONSE_CHARS, clean, cut, mark_pivots, token_texts
 from pivottrace.rundir import RunDir
 
@@ -312,6 +313,18 @@ def test_a_constant_estimator_has_no_correlation_and_few_probes_have_none():
         "up"
     ]
     assert rank_correlations({"up": truth[:3]}, truth[:3], ["up"]) == []
+
+
+def test_a_worse_rival_is_not_said_to_do_better():
+    def found(name, rho, best_share):
+        return RankCorrelation(name, rho, rho - 0.1, rho + 0.1, best_share, 48)
+
+    rivals = [found("entropy_sum", -0.6, 0.9), found("length", -0.6, 0.1)]
+    text = ranking_verdict([found("consistency", -0.8, float("nan")), *rivals], "consistency")
+    assert "(ρ = −0.80); no other estimator does better" in text
+    assert "no other estimator does better" in ranking_verdict(rivals, "length"), "a tie"
+    text = ranking_verdict([*rivals, found("peak_count", -0.5, 0.0)], "peak_count")
+    assert "does better, but not surely" in text or "does better, clearly" in text
 
 
 def test_smoothing_is_a_centred_mean():

@@ -121,7 +121,11 @@ def slow_triage(pool: Pool) -> list[str]:
             reasons[i] = "annotate_probe"
         elif c is None:
             reasons[i] = "defer_no_curve"
-        elif c.mu[i] >= o.mastered_floor and not e.vote_share[i] < o.mastered_floor:
+        elif (
+            c.mu[i] >= o.mastered_floor
+            and not e.vote_abstained[i]
+            and not e.vote_share[i] < o.mastered_floor
+        ):
             reasons[i] = "mastered"
         elif c.mu[i] <= o.hopeless_ceiling and o.hopeless == "drop":
             reasons[i] = "hopeless"

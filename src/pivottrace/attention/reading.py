@@ -239,6 +239,8 @@ def _kernels_run(device: torch.device) -> bool:
         from pivottrace.attention.triton_reading import picked_mass
 
         picked_mass(one, one, one[..., 0], 1.0, index[0, 0], index)
+    except torch.OutOfMemoryError:
+        raise  # says nothing of Triton, and an error is not kept
     except Exception as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         _log.warning("Triton cannot be used (%s): tracing reads by single operations.", reason)

@@ -27,7 +27,7 @@ class Move(StrEnum):
     TAKEN_UP = "taken_up"  # put off, and trained on now
     LEARNED = "learned"  # trained on or put off, and nothing is left to learn
     GIVEN_UP = "given_up"  # trained on or put off, and almost never right now
-    OUT_OF_USE = "out_of_use"  # trained on, and put off now for another reason
+    OUT_OF_USE = "out_of_use"  # trained on or dropped, and put off now for another reason
     STAYED = "stayed"
 
 
@@ -65,14 +65,15 @@ def meaning(from_route: str, from_reason: str, to_route: str, to_reason: str) ->
         return Move.STAYED
     if to_route == Route.DISCARD:
         return Move.GIVEN_UP if to_reason in HOPELESS else Move.LEARNED
+    if to_reason.startswith("failed_"):  # nothing is known of it now
+        return Move.OUT_OF_USE
     if from_route == Route.DISCARD:  # a deferred one is back in the queue too
         return Move.IN_REACH if from_reason in HOPELESS else Move.FORGOTTEN
     if from_route == Route.DEFER:
         return Move.TAKEN_UP
     if to_route == Route.ANNOTATE:
         return Move.PROMOTED
-    failed = to_reason.startswith("failed_")
-    return Move.VOTE_LOST if from_route == Route.WEAK and not failed else Move.OUT_OF_USE
+    return Move.VOTE_LOST if from_route == Route.WEAK else Move.OUT_OF_USE
 
 
 def route_flows(counts: Mapping[tuple[str, str, str, str], int]) -> list[Flow]:

@@ -45,8 +45,12 @@ _WORD = re.compile(r"[^\W\d_]{3,}")
 _VALUE_WORDS = frozenset((
     "hundred", "thousand", "million", "billion", "trillion", "dozen", "half", "quarter",
     "percent", "percentage", "pct", "am", "pm", "pi", "sqrt", "sin", "cos", "tan", "log", "ln",
-    "exp", "and", "or", "to", "over", "per", "plus", "minus",
+    "exp", "arcsin", "arccos", "arctan", "sinh", "cosh", "tanh", "mod", "factorial", "and", "or",
+    "to", "over", "plus", "minus", "below", "halve", "third", "fourth", "fifth", "sixth", "seventh",
+    "eighth", "ninth", "tenth", "hundredth", "thousandth", "per", "squared", "cubed",
 ))
+# These don't where a unit comes first: "dollars per hour", "meters squared", but "5 per cent".
+_AFTER_A_UNIT = frozenset(("per", "squared", "cubed"))
 # Letter runs that are notation, not prose.
 _MATH_WORDS = frozenset((
     "sin", "cos", "tan", "cot", "sec", "csc", "arcsin", "arccos", "arctan", "sinh", "cosh",
@@ -118,10 +122,12 @@ def _without_unit(text: str) -> str:
 
 
 def _changes_value(words: list[str]) -> bool:
-    """Whether the words behind a number make it another number ("5 million", "2 dozens")."""
-    found = _VALUE_WORDS.intersection(word.removesuffix("s") for word in words)
-    is_rate = found == {"per"} and words[0] != "per"  # "dollars per hour", but "per cent"
-    return bool(found) and not is_rate
+    """Whether the words behind a number make it another ("5 million", "2 dozens", "2 sec x")."""
+    found = {w for word in words for w in (word, word.removesuffix("s")) if w in _VALUE_WORDS}
+    if found <= _AFTER_A_UNIT and words[0] not in found:
+        found = set()
+    with_variable = any(len(word) == 1 and word != "a" for word in words[1:])
+    return bool(found) or with_variable
 
 
 def is_prose(text: str) -> bool:

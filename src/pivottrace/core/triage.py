@@ -168,7 +168,8 @@ def _route_by_gain(
 ) -> None:
     """No curve: defer. Mastered, hopeless, nothing to learn: discard."""
     board.put(np.isnan(label_gain), Route.DEFER, Reason.DEFER_NO_CURVE)
-    mastered = options.is_mastered(curve.mu, evidence.vote_share)
+    # A vote without a winner has no share to contradict with, and is no sign of mastery.
+    mastered = options.is_mastered(curve.mu, evidence.vote_share) & ~evidence.vote_abstained
     board.put(mastered, Route.DISCARD, Reason.MASTERED)
     hopeless = curve.mu <= options.hopeless_ceiling
     if options.hopeless == "drop":

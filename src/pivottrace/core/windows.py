@@ -2,9 +2,10 @@
 
 The paper's (DE-Venus): sliding windows along the ranking. Ours: everything about how one is made.
 
-How a window is made. It is centred on a probe (on all probes that share its rank), is
-`default_window(n)` probes wide, is cut off at the ends of the ranking rather than shifted (a
-shifted window would be farther from the rank that it stands for), and takes in whole ties.
+How a window is made. It is centred on a probe (on all probes that share its rank) with
+`default_window(n)` // 2 others on either side, is cut off at the ends of the ranking rather than
+shifted (a shifted window would be farther from the rank that it stands for), and takes in whole
+ties.
 """
 
 import numpy as np

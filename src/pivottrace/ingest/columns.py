@@ -9,7 +9,7 @@ from typing import Any
 
 from pivottrace.errors import ConfigError, DataError
 
-# Tried in this order; the first that a source has is taken.
+# Tried in this order, in any case; the first that a source has is taken.
 DEFAULT_NAMES: dict[str, tuple[str, ...]] = {
     "prompt": ("prompt", "question", "problem", "instruction"),
     "answer": ("answer", "solution", "ground_truth", "label", "target"),
@@ -66,8 +66,11 @@ def choose_columns(
             raise ConfigError(
                 f"map: {key!r} is not a field; map prompt, answer or id, as in prompt=question"
             )
+    # Their own spelling first: of `answer` and `Answer` the former.
+    written = {name.strip().casefold(): name for name in reversed(available)}
+    written |= {name: name for name in available}
     chosen = {
-        key: next((name for name in names if name in available), "")
+        key: next((written[name] for name in names if name in written), "")
         for key, names in DEFAULT_NAMES.items()
     }
     for key, column in column_map.items():

@@ -6,6 +6,7 @@ mixed columns, large integers and "007" into something else without a word.
 
 from __future__ import annotations
 
+import codecs
 import csv
 import json
 from collections.abc import Callable, Iterator
@@ -86,7 +87,7 @@ def read_csv(name: str, path: Path, limit: int | None) -> Opened:
                 "is not closed, or use JSONL for long texts"
             ) from None
 
-    header = next(records(), [])
+    header = next(filter(None, records()), [])
     repeated = next((column for column in header if header.count(column) > 1), None)
     if repeated is not None:
         raise DataError(
@@ -94,8 +95,7 @@ def read_csv(name: str, path: Path, limit: int | None) -> Opened:
         )
 
     def rows() -> Iterator[Row]:
-        filled = (record for record in islice(records(), 1, None) if record)
-        for number, record in enumerate(filled, 1):
+        for number, record in enumerate(islice(filter(None, records()), 1, None), 1):
             if len(record) != len(header):
                 raise DataError(
                     f"{name}: row {number}: has {len(record)} fields, the header has "
@@ -168,10 +168,11 @@ def _lines(name: str, path: Path) -> Iterator[tuple[int, str]]:
             try:
                 line = raw.decode("utf-8")
             except UnicodeDecodeError as error:
+                utf16 = number == 1 and raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
                 raise DataError(
                     f"{name}: line {number}: byte {error.start + 1} "
                     f"(0x{raw[error.start]:02x}) is not UTF-8. Convert the file, with: "
-                    f"iconv -f latin1 -t utf-8 {path.name}"
+                    f"iconv -f {'utf-16' if utf16 else 'cp1252'} -t utf-8 {path.name}"
                 ) from None
             yield number, line.removeprefix(_BOM) if number == 1 else line
 

@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow as pa
 
 from pivottrace.errors import DataError
-from pivottrace.ingest.columns import Columns, choose_columns, look_up, without
+from pivottrace.ingest.columns import Columns, Path, choose_columns, look_up, without
 from pivottrace.ingest.sources import Row, Source, open_source
 from pivottrace.ingest.values import (
     is_missing,
@@ -76,6 +76,8 @@ def read_questions(
         built = [_build(opened, columns, kinds, row, answer_pattern) for row in chunk]
         batches.append(pa.RecordBatch.from_pylist(built, schema=_BUILT))
     table = pa.Table.from_batches(batches, schema=_BUILT)
+    if "answer" in asked:
+        _refuse_a_way_to_nothing(opened, columns.answer or (), table)
     _refuse_duplicates(opened, columns, numbers, table)
     return table.drop_columns(["prompt_digest"])
 
@@ -156,6 +158,18 @@ def _digest(messages: list[dict[str, str]]) -> str:
         digest.update(f"{message['role']} {len(content)}\n".encode())
         digest.update(content)
     return digest.hexdigest()
+
+
+def _refuse_a_way_to_nothing(source: Source, way: Path, table: pa.Table) -> None:
+    """A mapped column may be empty; a name inside a nested one that no row has is a slip."""
+    if len(way) < 2 or table["answer"].null_count < len(table):
+        return
+    rows = (values for _, values in source.rows())
+    if not any(isinstance(v := look_up(row, way[:-1]), Mapping) and way[-1] in v for row in rows):
+        raise DataError(
+            f"{source.name}: no row has {'.'.join(way)!r} to be the answer. Put the name right in "
+            f"the map, or map answer to nothing (--map answer=)"
+        )
 
 
 def _refuse_duplicates(

@@ -72,7 +72,7 @@ def open_world(name: str, preset: str, options: dict[str, str], split: str | Non
 def noisy_answer(question_id: str, answer: str, noise: float, seed: int) -> str:
     """The answer, or in a share `noise` of questions a near miss, the same whenever it is asked.
 
-    A near miss is 1 to 3 off, as an annotator's slip would be, and still a number of the world.
+    A near miss is 1 to 3 off, as an annotator's slip would be.
     """
     digest = hashlib.sha256(f"noise/{seed}/{question_id}".encode()).digest()
     if int.from_bytes(digest[:6], "big") / 2**48 >= noise:

@@ -17,7 +17,7 @@ from pivottrace.lab.facts import Fact, build_facts
 from pivottrace.lab.families import ALL_FAMILIES, HELD_OUT_FAMILIES, NAMES, POOL_FAMILIES, Family
 
 Split = Literal["pretraining", "pool", "development", "evaluation"]
-# Upper ends of each split's share of the hash range, in percent.
+# Each split's share of the hash range, in percent.
 SPLITS: dict[Split, range] = {
     "pretraining": range(0, 60),
     "pool": range(60, 80),

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +19,9 @@ from pivottrace.config import Config
 from pivottrace.core.flows import Flow
 from pivottrace.refine.alarms import AlarmEvent
 from pivottrace.rounds import every, steps_before
-from pivottrace.rundir import RunDir
+from pivottrace.rundir import RunDir, installed_versions
 from pivottrace.storage import read_json_lines, read_parquet
 from pivottrace.types import ALARMS, LEARNING_CURVE, METRICS
-
-VERSIONED = ("pivottrace", "torch", "transformers", "trl", "numpy", "pyarrow", "math-verify")
 
 
 @dataclass(frozen=True)
@@ -237,15 +234,7 @@ def versions(run: RunDir) -> dict[str, str]:
     recorded = run.manifest.get("versions")
     if isinstance(recorded, dict):
         return {str(name): str(value) for name, value in recorded.items()}
-    return dict(_installed())
-
-
-def _installed() -> Iterator[tuple[str, str]]:
-    for name in VERSIONED:
-        try:
-            yield name, version(name)
-        except PackageNotFoundError:
-            yield name, "not installed"
+    return installed_versions()
 
 
 def _flat(tree: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 
 from pivottrace.core.routes import ROUTES
 from pivottrace.errors import ModelError
+from pivottrace.ingest.prompts import last_user_message
 from pivottrace.report import collect
 from pivottrace.report.sparkline import sparkline
 from pivottrace.report.texts import (
@@ -91,8 +92,7 @@ def _chosen(triage: pa.Table) -> list[dict[str, Any]]:
         # Rows without a rank come last, which is the order that pyarrow gives to nulls.
         found = found.sort_by([("rank", "ascending"), ("question_id", "ascending")])
         places = {len(found) * (2 * i + 1) // (2 * PER_ROUTE) for i in range(PER_ROUTE)}
-        rows = found.to_pylist()
-        chosen += [rows[place] for place in sorted(places) if place < len(rows)]
+        chosen += found.take([p for p in sorted(places) if p < len(found)]).to_pylist()
     return chosen
 
 
@@ -145,7 +145,7 @@ def _example(
         route=row["route"],
         reason=row["reason"],
         reason_text=reason_meaning(row["reason"]),
-        question=cut(prompt[-1]["content"] if prompt else "", MAX_QUESTION_CHARS),
+        question=cut(last_user_message(prompt) if prompt else "", MAX_QUESTION_CHARS),
         response=response,
         num_left_out=num_left_out,
         marked=marked,
@@ -163,11 +163,8 @@ def _example(
 
 def threshold(run: RunDir) -> float | None:
     """The frozen threshold tau of the far mass; None before scoring, or without a usable trace."""
-    for stage in ("score", "trace"):
-        value = run.stage_facts(stage).get("threshold")
-        if value is not None:
-            return float(value)
-    return None
+    value = run.stage_facts("score").get("threshold")
+    return None if value is None else float(value)
 
 
 def _response(

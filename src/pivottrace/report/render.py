@@ -127,7 +127,7 @@ def _asked(run: RunDir) -> dict[str, Any]:
         "with an answer column filled": pool.get("num_with_answer"),
         "held-out questions": config.pool.evaluation or "none given",
         "in both pool and held-out": pool.get("num_overlap"),
-        "ranked by": tables.driving_estimator(config),
+        "ranked by": "combination" if _is_combined(run) else tables.driving_estimator(config),
         "label budget": _budget(config.labels.budget),
         "labels from": config.labels.source,
         "seed": config.seed,
@@ -207,9 +207,15 @@ def _calibration(run: RunDir) -> dict[str, Any] | None:
         "options": options,
         "level": run.config.calibrate.level,
         "num_probes": len(evidence),
+        "adaptive": run.config.calibrate.draw == "adaptive",
         "window": int(np.median(_floats(curve, "window_size"))) if len(curve) else 0,
         "triaged": run.is_done("triage"),
     }
+
+
+def _is_combined(run: RunDir) -> bool:
+    """Whether a combination ranks the pool; probes were drawn along the pivots all the same."""
+    return bool((run.stage_facts("calibrate").get("combination") or {}).get("used"))
 
 
 def _ranking(run: RunDir) -> dict[str, Any] | None:
@@ -232,12 +238,13 @@ def _ranking(run: RunDir) -> dict[str, Any] | None:
         "few": len(evidence) < FEW_PROBES,
         "correlations": correlations,
         "driving": driving,
-        "verdict": _verdict(correlations, driving),
+        "combined": _is_combined(run),
+        "verdict": ranking_verdict(correlations, driving),
         "combination": run.stage_facts("calibrate").get("combination"),
     }
 
 
-def _verdict(correlations: list[RankCorrelation], driving: str) -> str:
+def ranking_verdict(correlations: list[RankCorrelation], driving: str) -> str:
     """What the probes say about the choice of estimator, in a sentence that does not overstate."""
     by_name = {c.name: c for c in correlations}
     rivals = [c for c in correlations if not np.isnan(c.best_share)]
@@ -249,7 +256,7 @@ def _verdict(correlations: list[RankCorrelation], driving: str) -> str:
         start = f"These probes do not show that {name} ranks by correctness at all"
     else:
         start = f"{name[0].upper()}{name[1:]} ranks by correctness (ρ = {_signed(own.rho)})"
-    if not rivals or rivals[0].name == driving:
+    if not rivals or rivals[0].rho >= own.rho:  # its own name too; −1 is best
         return f"{start}; no other estimator does better on these probes."
     best = rivals[0]
     sure = "clearly" if best.best_share >= CLEARLY else "but not surely"

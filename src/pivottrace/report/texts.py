@@ -7,7 +7,7 @@ dealt with here: characters that hide or reorder what a reader sees, and sheer l
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 Decode = Callable[[list[int]], str]
@@ -123,11 +123,6 @@ def mark_pivots(
             plain += piece
     stretches.append(Piece(clean(plain)))
     return [s for s in stretches if s.text], sum(map(len, pieces)) - shown
-
-
-def first_of(values: Collection[str], count: int) -> list[str]:
-    """The first few values in sorted order, each as a short field."""
-    return [field(value) for value in sorted(values)[:count]]
 
 
 def _is_unsafe(character: str) -> bool:

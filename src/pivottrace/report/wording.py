@@ -43,7 +43,7 @@ MOVE_MEANING = {
     "taken_up": "put off, and trained on now",
     "learned": "trained on or put off, and nothing is left to learn",
     "given_up": "trained on or put off, and the model is almost never right",
-    "out_of_use": "trained on, and put off now for another reason",
+    "out_of_use": "trained on or dropped, and put off now for another reason",
     "stayed": "on the same route as before",
 }
 

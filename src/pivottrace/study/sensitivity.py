@@ -39,7 +39,8 @@ NAMES = tuple(f"{reading}_{statistic}" for reading in READINGS for statistic in 
 def sensitivity(pools: Sequence[PoolEvidence]) -> list[dict[str, Any]]:
     """Return a table for the run's own settings and, where they differ, one for the paper's.
 
-    The paper's are over all heads, the run's over its own.
+    The paper's are over all heads, the run's over its own. A run whose `trace.window` is another
+    than its pivots' has none of its own, since one Delta is both here.
 
     Returns:
         [{heads, zeta, psi, window, rows: [{setting, value, paper, <estimator>: {value, low,
@@ -49,7 +50,9 @@ def sensitivity(pools: Sequence[PoolEvidence]) -> list[dict[str, Any]]:
     config = pools[0].run.config
     paper = PRESETS["paper"]["pivots"]
     papers = PivotSettings(paper["percentile"], paper["amplitude"], paper["window"])
-    bases = {(config.trace.heads, PivotSettings.of(config)): None, (ALL_HEADS, papers): None}
+    bases = {(ALL_HEADS, papers): None}
+    if config.trace.window in (None, config.pivots.window):
+        bases = {(config.trace.heads, PivotSettings.of(config)): None} | bases
     settings = {base for _, base in bases}
     wanted = {_changed(base, s, v) for base in settings for s, v, _ in PAPER_TABLE} | settings
     by_heads = {
