@@ -1,6 +1,7 @@
 """What an experiment's stored results become: verdicts, speed-ups, tokens, on results made up."""
 
 import json
+from dataclasses import replace
 
 import pytest
 from report_run import make_run
@@ -85,6 +86,23 @@ def test_arms_with_fewer_seeds_have_the_others_beside_them(experiment):
     rest = ", ".join(map(str, experiment.seeds[1:]))
     page = write_experiment_report(experiment).read_text()
     assert f"On seeds {rest} alone: full: 50.0 %; half-a-point-less: 49.5 %; less: 48.5 %." in page
+
+
+def test_a_reference_with_rollouts_of_its_own_pays_for_them_too(experiment):
+    arms = (replace(experiment.arm("full"), own_rollouts=True), *experiment.arms[1:])
+    speed = analyse(replace(experiment, arms=arms))["arms"]["less"]["speed"]
+    assert speed["by_steps"] == speed["by_tokens"] == 1
+
+
+def test_a_reference_without_a_curve_gives_no_speed_up(experiment):
+    for seed in experiment.seeds:
+        path = experiment.results / "arms" / f"full-{seed}.json"
+        facts = json.loads(path.read_text())
+        facts["curve"] |= {"step": [], "accuracy": [], "training_tokens": []}
+        path.write_text(json.dumps(facts))
+    arms = analyse(experiment)["arms"]
+    assert arms["less"]["curve"] and arms["less"]["speed"] is None
+    assert "How soon" not in write_experiment_report(experiment).read_text()
 
 
 def test_rollouts_are_counted_with_their_prompts(tmp_path):

@@ -3,22 +3,26 @@
 import json
 from hashlib import sha256
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import report_run
 
 from pivottrace.config import parse_config
 from pivottrace.core.evidence import QuestionEvidence
 from pivottrace.core.triage import TriageOptions, triage
 from pivottrace.errors import ConfigError, RunDirError
 from pivottrace.experiments.files import BASE, load_experiment
-from pivottrace.experiments.forking import shared_stages
+from pivottrace.experiments.forking import fork, shared_stages
 from pivottrace.experiments.jobs import Job, has_result, is_finished, missing_jobs
 from pivottrace.experiments.oracle import exact_curves
 from pivottrace.experiments.report import write_experiment_report
 from pivottrace.experiments.results import read_result, refuse_other_settings
 from pivottrace.ingest import read_questions
 from pivottrace.lab.problems import PRESETS, generate
+from pivottrace.stages import score
+from pivottrace.stages.score import THRESHOLDS
 
 BENCH = Path(__file__).parents[2] / "bench"
 HEAD = """
@@ -69,11 +73,40 @@ def test_an_arm_is_the_base_with_its_changes(tmp_path):
         ("[train]\nsteps = 3\n", r"train is not a part of an experiment.*below \[base\]"),
         ("not toml", "not valid TOML"),
         ('[[arms]]\nname = "x"\npool.evaluation = "a.csv"\n', "the same held-out questions"),
+        ('[[arms]]\nname = "x"\nalarms.action = "stop"\n', "curves have no mean"),
+        ('[[arms]]\nname = "x"\nseeds = 0\n', r"arm 'x': seeds = 0: .* list"),
+        ('[[arms]]\nname = "x"\ntitle = 5\n', r"arm 'x': title = 5: .* string"),
+        ('[[arms]]\nname = "x"\nown_rollouts = "some"\n', r"arm 'x': own_rollouts = 'some'"),
     ],
 )
 def test_what_cannot_go_well_is_refused_before_anything_runs(tmp_path, more, message):
     with pytest.raises(ConfigError, match=message):
         load_experiment(write(tmp_path, more))
+
+
+def test_one_table_is_no_list_of_arms(tmp_path):
+    text = HEAD.replace("[[arms]]", "[arms]")
+    with pytest.raises(ConfigError, match=r"Write each as \[\[arms\]\]"):
+        load_experiment(write(tmp_path, head=text))
+
+
+def test_an_arm_that_scores_anew_makes_its_own_thresholds(tmp_path):
+    base = report_run.make_run(tmp_path / "base", "score")
+    (base.path / "overlap.parquet").touch()
+    values = base.config.model_dump(mode="json", exclude_none=True)
+    values |= {"output": str(tmp_path / "runs" / "x-0"), "pivots": {"percentile": 60.0}}
+    experiment = SimpleNamespace(
+        config=lambda arm, seed: parse_config(values, "test"), base_config=lambda seed: base.config
+    )
+    arm = fork(experiment, SimpleNamespace(), 0)
+    assert arm.is_done("trace") and not arm.is_done("score")
+    frozen = json.loads((base.path / "reference.json").read_text())
+    assert set(THRESHOLDS) <= frozen.keys()
+    assert json.loads((arm.path / "reference.json").read_text()) == {
+        key: value for key, value in frozen.items() if key not in THRESHOLDS
+    }
+    score.run(arm)
+    assert arm.stage_facts("score")["threshold"] < base.stage_facts("score")["threshold"]
 
 
 def test_unknown_heads_and_references_are_refused(tmp_path):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -57,7 +57,9 @@ def analyse(experiment: Experiment) -> dict[str, Any]:
         "versions": _versions(everything),
         "before": _interval(mean_over_seeds([_accuracy(r) for r in before.values()])),
         "arms": {
-            arm.name: _arm(arm, found[arm.name], reference, before)
+            arm.name: _arm(
+                arm, found[arm.name], experiment.arm(experiment.reference), reference, before
+            )
             for arm in experiment.arms
             if found[arm.name]
         },
@@ -156,10 +158,11 @@ def _held_out(reference: Results) -> dict[str, int]:
     }
 
 
-def _arm(arm: Arm, results: Results, reference: Results, before: Results) -> dict[str, Any]:
+def _arm(
+    arm: Arm, results: Results, reference_arm: Arm, reference: Results, before: Results
+) -> dict[str, Any]:
     facts = [result.facts for result in results.values()]
     labels = [f["labels"] for f in facts]
-    own = {seed: _own_tokens(arm, result) for seed, result in results.items()}
     values: dict[str, Any] = {
         **_outcome(arm, results, reference),
         "labels": float(np.mean(labels)),
@@ -169,14 +172,15 @@ def _arm(arm: Arm, results: Results, reference: Results, before: Results) -> dic
         "rows": _means([f["rows"] for f in facts]),
         "tokens": {
             "training": float(np.mean([f["all_training_tokens"] for f in facts])),
-            "own": float(np.mean(list(own.values()))),
+            "own": float(np.mean([_own_tokens(arm, result) for result in results.values()])),
         },
         "alarms": _alarms(facts),
         "curve": _band([r.curve(0.0) for r in results.values()]),
         "speed": None,
     }  # fmt: skip
-    if values["curve"] is not None and results.keys() & reference.keys():
-        values["speed"] = _speed(results, reference, own, results is reference)
+    with_curves = all(result.curve(0.0).steps.size for result in reference.values())
+    if values["curve"] is not None and with_curves and results.keys() & reference.keys():
+        values["speed"] = _speed(_curves(arm, results), _curves(reference_arm, reference))
     return values
 
 
@@ -207,17 +211,12 @@ def _own_tokens(arm: Arm, result: Result) -> float:
     return float(sum(result.facts["rollout_tokens"].values()))
 
 
-def _speed(
-    results: Results,
-    reference: Results,
-    own: Mapping[int, float],
-    itself: bool,
-) -> dict[str, Any]:
-    def curves(of: Results, spent: Callable[[int], float]) -> dict[int, Curve]:
-        return {seed: result.curve(spent(seed)) for seed, result in of.items()}
+def _curves(arm: Arm, results: Results) -> dict[int, Curve]:
+    """Learning curves by seed, whose tokens begin with what the arm's routes needed."""
+    return {seed: result.curve(_own_tokens(arm, result)) for seed, result in results.items()}
 
-    theirs = curves(reference, lambda seed: own[seed] if itself else 0.0)
-    ours = curves(results, own.__getitem__)
+
+def _speed(ours: Mapping[int, Curve], theirs: Mapping[int, Curve]) -> dict[str, Any]:
     found: SpeedUp = speed_up(ours, theirs)
     left_out = [other.by_steps for other in without_one_seed(ours, theirs)]
     targets = (speed_up(ours, theirs, ERRORS_BELOW + more) for more in (1.0, -1.0))

@@ -50,6 +50,20 @@ class ExperimentConfig(Section):
     has trained is evaluated on them too."""
 
 
+class ArmConfig(Section):
+    """What `[[arms]]` says of an arm itself; every other key is a setting that it changes."""
+
+    name: str
+    title: str | None = None
+    """What tables and figures call it; by default its name."""
+    seeds: list[int] | None = None
+    """By default all of the experiment's."""
+    own_rollouts: bool = True
+    """Whether its routes need the pool's rollouts, so that their tokens count as its own."""
+    oracle: bool = False
+    """Routed by the true correctness of its rollouts in place of calibration and triage."""
+
+
 @dataclass(frozen=True)
 class Arm:
     """One arm.
@@ -198,7 +212,7 @@ def load_experiment(path: Path) -> Experiment:
         cluster_by=head.cluster_by,
         also_evaluate=head.also_evaluate,
         base=values.get("base", {}),
-        arms=tuple(_arm(path, table, tuple(head.seeds)) for table in values.get("arms", [])),
+        arms=tuple(_arm(path, table, tuple(head.seeds)) for table in _tables(path, values)),
     )
     _check(experiment)
     return experiment
@@ -215,21 +229,33 @@ def merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any
 
 
 def _arm(path: Path, table: Mapping[str, Any], seeds: tuple[int, ...]) -> Arm:
-    changes = dict(table)
-    name = changes.pop("name", None)
+    name = table.get("name")
     if not isinstance(name, str) or not _NAME.fullmatch(name) or name == BASE:
         raise ConfigError(
             f"{path}: an arm has the name {name!r}; give it one of small letters, digits, dots and "
             f"dashes (it names files), and not {BASE!r}"
         )
+    own = {key: value for key, value in table.items() if key in ArmConfig.model_fields}
+    try:
+        arm = ArmConfig.model_validate(own)
+    except ValidationError as error:
+        raise ConfigError(explain(f"{path}, arm {name!r}", error)) from None
     return Arm(
         name=name,
-        title=changes.pop("title", name),
-        seeds=tuple(changes.pop("seeds", seeds)),
-        own_rollouts=changes.pop("own_rollouts", True),
-        oracle=changes.pop("oracle", False),
-        changes=changes,
+        title=arm.title or name,
+        seeds=seeds if arm.seeds is None else tuple(arm.seeds),
+        own_rollouts=arm.own_rollouts,
+        oracle=arm.oracle,
+        changes={key: value for key, value in table.items() if key not in own},
     )
+
+
+def _tables(path: Path, values: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The arms as the file has them."""
+    arms = values.get("arms", [])
+    if not isinstance(arms, list) or not all(isinstance(arm, dict) for arm in arms):
+        raise ConfigError(f"{path}: arms is not a list of tables. Write each as [[arms]]")
+    return arms
 
 
 def _check(experiment: Experiment) -> None:
@@ -271,6 +297,11 @@ def _check(experiment: Experiment) -> None:
             raise ConfigError(
                 f"{path}, arm {arm.name!r}: rounds.num = {config.rounds.num}, and a result has the "
                 f"curve and the tokens of one round only: set it to 1"
+            )
+        if config.alarms.enabled and config.alarms.action == "stop":
+            raise ConfigError(
+                f"{path}, arm {arm.name!r}: alarms.action = stop would end its seeds at different "
+                f"steps, whose curves have no mean: take report, or pause"
             )
         if not config.train.enabled or config.labels.source == "file" or not config.pool.evaluation:
             raise ConfigError(

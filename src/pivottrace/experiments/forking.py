@@ -6,6 +6,7 @@ finished table, it only renames new ones into place.
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from pathlib import Path
@@ -15,10 +16,10 @@ from pivottrace.experiments.files import Arm, Experiment
 from pivottrace.pipeline import outputs
 from pivottrace.rundir import RunDir
 from pivottrace.stage_settings import settings_of
+from pivottrace.stages.score import THRESHOLDS
+from pivottrace.storage import read_json, write_text
 
 STAGES = ("pool", "rollout", "trace", "score")
-# The scores hold every estimator, whichever drives the triage.
-NOT_OF_SCORES = "score"
 BESIDE_POOL = "overlap.parquet"
 
 
@@ -54,7 +55,8 @@ def fork(experiment: Experiment, arm: Arm, seed: int) -> RunDir:
         beside.mkdir(parents=True)
         copy.update_manifest(versions=base.manifest["versions"])
         with copy.locked():
-            for stage in shared_stages(base.config, config):
+            shared = shared_stages(base.config, config)
+            for stage in shared:
                 files = outputs(base, stage)
                 if stage == "pool":
                     files.append(base.path / BESIDE_POOL)
@@ -62,13 +64,21 @@ def fork(experiment: Experiment, arm: Arm, seed: int) -> RunDir:
                     _link(file, beside / file.relative_to(base.path))
                 facts = base.stage_facts(stage)
                 copy.mark_done(stage, **{k: v for k, v in facts.items() if k != "settings"})
+        if "trace" in shared and "score" not in shared:
+            _forget_thresholds(beside / "reference.json")
         beside.replace(path)
     return RunDir(path, config)
 
 
+def _forget_thresholds(path: Path) -> None:
+    """The base's scores froze theirs; an arm that scores anew makes its own."""
+    kept = {key: value for key, value in read_json(path).items() if key not in THRESHOLDS}
+    write_text(path, json.dumps(kept, indent=2) + "\n")
+
+
 def _same(stage: str, base: Config, config: Config) -> bool:
     ours, theirs = settings_of(stage, config), settings_of(stage, base)
-    return all(ours[key] == theirs[key] for key in ours if key != NOT_OF_SCORES)
+    return ours == theirs
 
 
 def _link(source: Path, target: Path) -> None:
