@@ -8,6 +8,7 @@ from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 
+from pivottrace.config import Config
 from pivottrace.core.rounds import round_steps
 from pivottrace.errors import ConfigError, LabelsNeeded
 from pivottrace.rounds import current, every
@@ -137,7 +138,8 @@ def run_step(run: RunDir, name: str, *arguments: str) -> None:
     with run.timed(name):
         stage(run, *arguments)
     if name == "pool":
-        _refuse_the_impossible(run)
+        facts = run.stage_facts("pool")
+        refuse_the_impossible(run.config, facts["num_questions"], facts["num_with_answer"])
 
 
 def _refuse_several_processes(run: RunDir, name: str) -> None:
@@ -149,21 +151,34 @@ def _refuse_several_processes(run: RunDir, name: str) -> None:
         )
 
 
-def _refuse_the_impossible(run: RunDir) -> None:
-    """What cannot go well fails before hours are spent, not after."""
+def refuse_the_impossible(config: Config, num_questions: int, num_answered: int) -> int:
+    """What cannot go well fails before hours are spent, not after.
+
+    Args:
+        config: The run's.
+        num_questions: In the pool.
+        num_answered: Those that have an answer there.
+
+    Returns:
+        The labels that the budget allows.
+
+    Raises:
+        PivotTraceError: The first thing that is wrong, with its cure.
+    """
     from pivottrace.annotate import sources
     from pivottrace.tables import driving_estimator
     from pivottrace.training_reward import check_training
     from pivottrace.verifier import Verifier
 
-    config, allowed = run.config, sources.allowed_labels(run)
+    allowed = sources.budget_labels(config.labels.budget, num_questions)
     if config.train.enabled:
         round_steps(config.train.steps, config.rounds.num)
         check_training(config)
-    sources.refuse_missing_answers(config, run.stage_facts("pool")["num_with_answer"], allowed)
+    sources.refuse_missing_answers(config, num_answered, allowed)
     driving_estimator(config)
     with Verifier(config.answers.verifier, config.answers.timeout_s) as verifier:
         verifier.load()
+    return allowed
 
 
 def is_finished(run: RunDir, name: str, which: str = "after") -> bool:

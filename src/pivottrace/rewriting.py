@@ -45,8 +45,8 @@ def rewrites_by_model(
 ) -> dict[str, str]:
     """Let the model put questions in other words, one sample each, by question id.
 
-    What comes before a closing `</think>` is left out. Where nothing is left, or the prompt leaves
-    no room, the question stays as it is.
+    What comes before a closing `</think>` is left out. Where nothing is left, the text was cut at
+    the limit (it may be a thought), or the prompt leaves no room, the question stays as it is.
 
     Args:
         questions: rows with `id` and `prompt`.
@@ -79,7 +79,11 @@ def rewrites_by_model(
         batch_size=config.rollouts.batch_size,
         seed=seed,
     )
-    written = {i: samples[0].text for i, samples in zip(fitting, responses, strict=True)}
+    written = {
+        i: sample.text
+        for i, (sample,) in zip(fitting, responses, strict=True)
+        if sample.finish == "stop"
+    }
     return {
         question["id"]: written.get(i, "").rpartition("</think>")[2].strip() or texts[i]
         for i, question in enumerate(questions)

@@ -154,7 +154,13 @@ class RunDir:
         write_parquet(self.part_path(name, index), table)
 
     def read_parts(self, name: str, made_by: str, columns: Sequence[str] | None = None) -> pa.Table:
-        """All parts of a table in order.
+        """All parts of a table in order. Raises as `iter_parts`."""
+        return pa.concat_tables(self.iter_parts(name, made_by, columns))
+
+    def iter_parts(
+        self, name: str, made_by: str, columns: Sequence[str] | None = None
+    ) -> Iterator[pa.Table]:
+        """One part after the other, for tables that are too long for Python objects.
 
         Raises:
             RunDirError: the stage has not finished, the parts are not those that it made, or one
@@ -175,7 +181,8 @@ class RunDir:
                 f"{'surplus, take it away' if odd[0] in found else 'missing, put it back'} "
                 f"({len(odd)} such files), or start again in another directory (--output)."
             )
-        return pa.concat_tables([read_parquet(path, columns, made_by=made_by) for path in paths])
+        for path in paths:
+            yield read_parquet(path, columns, made_by=made_by)
 
     def refuse_torn_tables(self) -> None:
         """Look at the end of every whole table, where a cut shows. Raises RunDirError."""
@@ -311,7 +318,8 @@ class RunDir:
     def timed(self, stage: str, part: str | None = None) -> Iterator[None]:
         """Append the seconds that the block took to timings.jsonl, also when it fails.
 
-        With `part` they are those of a part of a stage that is itself timed.
+        With `part` they are those of a part of a stage that is itself timed. Of several processes
+        the first one notes them.
         """
         started = time.monotonic()
         try:
@@ -322,8 +330,9 @@ class RunDir:
                 row["round"] = self.round_index
             line = json.dumps(row if part is None else row | {"part": part})
             # A time that cannot be noted must not hide why the stage failed, nor fail it.
-            with suppress(OSError), (self.path / "timings.jsonl").open("a") as file:
-                file.write(line + "\n")
+            if is_first_process():
+                with suppress(OSError), (self.path / "timings.jsonl").open("a") as file:
+                    file.write(line + "\n")
 
     def seconds(self, all_rounds: bool = True) -> dict[str, float]:
         """Seconds spent on each stage, over all attempts; lines torn by a kill are left out."""

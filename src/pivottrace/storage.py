@@ -121,9 +121,14 @@ def digest_file(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _rename(beside: Path, path: Path) -> None:
-    with beside.open("rb") as file:
+def onto_disk(path: Path) -> None:
+    """Wait until a file's bytes are on the disk."""
+    with path.open("rb") as file:
         os.fsync(file.fileno())
+
+
+def _rename(beside: Path, path: Path) -> None:
+    onto_disk(beside)
     beside.replace(path)
 
 

@@ -14,11 +14,10 @@ def validate(config: Config) -> Iterator[str]:
         PivotTraceError: the first thing that is wrong, with its cure.
     """
     from pivottrace import tables
-    from pivottrace.annotate.sources import budget_labels, refuse_missing_answers
     from pivottrace.backends import hf
     from pivottrace.ingest import find_overlap, format_prompt
+    from pivottrace.pipeline import refuse_the_impossible
     from pivottrace.stages.pool import read_sources
-    from pivottrace.verifier import Verifier
 
     pool, evaluation = read_sources(config)
     answered = len(pool) - pool["answer"].null_count
@@ -26,12 +25,9 @@ def validate(config: Config) -> Iterator[str]:
     if evaluation is not None:
         overlap = find_overlap(pool, evaluation)
         yield f"evaluation: {len(evaluation)} questions, {len(overlap)} of them also in the pool"
-    allowed = budget_labels(config.labels.budget, len(pool))
-    refuse_missing_answers(config, answered, allowed)
+    allowed = refuse_the_impossible(config, len(pool), answered)
     yield f"labels: {allowed} allowed, from {config.labels.source}"
     yield f"ranking: {tables.driving_estimator(config)}"
-    with Verifier(config.answers.verifier, config.answers.timeout_s) as verifier:
-        verifier.load()
     yield f"answers: compared by {config.answers.verifier}"
     device = hf.choose_device(config.model.device)
     tokenizer = hf.load_tokenizer(config.model)

@@ -168,6 +168,23 @@ def test_a_device_that_cannot_be_used_is_named(tmp_path, capsys, name, device):
 
 
 @pytest.mark.parametrize("name", ["run", "validate"])
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--weak.vote-size", "2"], "weak.vote_size = 2"),
+        (["--rounds.num", "3", "--train.steps", "2"], "rounds.num = 3"),
+    ],
+)
+def test_trainings_that_cannot_be_are_found_before_the_model_is_loaded(
+    tmp_path, capsys, name, flags, message
+):
+    arguments = ["--questions", "world:default?num=4", "--output", str(tmp_path / "run")]
+    given = ["--labels.source", "oracle", "--budget", "2", *flags]
+    assert main([name, *arguments, *given]) == 2
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["run", "validate"])
 def test_torn_weights_are_named(tmp_path, capsys, name):
     from importlib.resources import files
 

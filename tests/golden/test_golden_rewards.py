@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from pivottrace.errors import DataError, ModelError
-from pivottrace.rewards.co_rewarding import co_rewarding_pair, co_rewarding_rewards
+from pivottrace.rewards.co_rewarding import co_rewarding_rewards
 from pivottrace.rewards.entropy import sequence_entropy_rewards, token_entropy_rewards
 from pivottrace.rewards.frozen_majority import frozen_majority_rewards
 from pivottrace.rewards.majority import majority_rewards
@@ -115,8 +115,9 @@ def test_a_question_and_its_rewriting_judge_each_other():
 
     A group that is sure of a wrong answer does not reward itself for it.
     """
-    original, rewritten = co_rewarding_pair(["4", "4", "5"], ["5", "5", "4"], equal)
-    assert (original, rewritten) == ([0, 0, 1], [0, 0, 1])
+    original, rewritten = ["4", "4", "5"], ["5", "5", "4"]
+    assert co_rewarding_rewards(original, rewritten, equal)[0] == [0, 0, 1]
+    assert co_rewarding_rewards(rewritten, original, equal)[0] == [0, 0, 1]
 
 
 # Confidence -----------------------------------------------------------------------------------

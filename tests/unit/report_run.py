@@ -158,7 +158,8 @@ class World:
                 "entropy": entropy.astype(np.float32), "log_prob": -entropy.astype(np.float32),
                 "top2_margin": 0.5, "failure": None,
             })  # fmt: skip
-        run.write_part("signals", 0, pa.Table.from_pylist(rows, schema=SIGNALS))
+        run.write_part("signals", 0, pa.Table.from_pylist(rows[:100], schema=SIGNALS))
+        run.write_part("signals", 1, pa.Table.from_pylist(rows[100:], schema=SIGNALS))
         reference = {"question_ids": self.ids[:64], "heads": None}
         (run.path / "reference.json").write_text(json.dumps(reference))
         run.mark_done("trace", num_heads=None)

@@ -9,6 +9,7 @@ from report_run import make_run as fabricate
 from pivottrace.annotate import sources
 from pivottrace.annotate.store import LabelStore
 from pivottrace.cli import main
+from pivottrace.ingest.prompts import last_user_message
 from pivottrace.report import build_report
 from pivottrace.rundir import RunDir
 from pivottrace.status import describe
@@ -194,8 +195,8 @@ def test_status_and_report_only_read_the_labels(run, monkeypatch):
 
 def test_the_users_last_message_is_what_people_are_shown():
     asked = [{"role": "user", "content": "How many?"}]
-    assert sources._question([*asked, {"role": "assistant", "content": "So,"}]) == "How many?"
-    assert sources._question([{"role": "system", "content": "Rules."}, *asked]) == "How many?"
+    assert last_user_message([*asked, {"role": "assistant", "content": "So,"}]) == "How many?"
+    assert last_user_message([{"role": "system", "content": "Rules."}, *asked]) == "How many?"
 
 
 @pytest.mark.parametrize("torn", ["rounds/00/scores.parquet", "pool.parquet", "manifest.json"])

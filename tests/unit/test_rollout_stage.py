@@ -14,7 +14,7 @@ from pivottrace.estimators import ESTIMATORS
 from pivottrace.rundir import RunDir
 from pivottrace.stages import rollouts, score, trace
 from pivottrace.status import describe, notes
-from pivottrace.types import QUESTIONS
+from pivottrace.types import QUESTIONS, SIGNALS
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -112,14 +112,18 @@ def test_a_threshold_is_frozen_once_it_is_there():
         {"question_id": "q1", "failure": None, "far_mass": [0.9], "question_mass": [0.9]},
         {"question_id": "q2", "failure": "nan_logits", "far_mass": None, "question_mass": None},
     ]  # fmt: skip
+    columns = pa.schema(
+        SIGNALS.field(name) for name in ("question_id", "failure", "far_mass", "question_mass")
+    )
+    parts = [pa.Table.from_pylist(rows, columns) for rows in (signals[:1], signals[1:])]
     reference = {"question_ids": ["q0", "q2"], "heads": None}
-    made = score._thresholds(reference, signals, 50.0)
+    made = score._thresholds(reference, parts, 50.0)
     assert made == {
         "threshold": pytest.approx(0.2), "question_threshold": pytest.approx(0.6)
     }  # fmt: skip
-    frozen = score._thresholds(reference | {"threshold": 0.7}, signals, 50.0)
+    frozen = score._thresholds(reference | {"threshold": 0.7}, parts, 50.0)
     assert frozen == made | {"threshold": 0.7}
-    assert score._thresholds(reference, [], 50.0) == dict.fromkeys(made)
+    assert score._thresholds(reference, parts[1:], 50.0) == dict.fromkeys(made)
 
 
 def test_every_estimator_scores_every_question_that_has_a_response(make_run):

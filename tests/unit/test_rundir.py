@@ -251,15 +251,15 @@ def test_a_torn_line_of_timings_is_left_out(tmp_path):
 
 def test_columns_that_an_older_version_did_not_write_are_named_with_their_stage(tmp_path):
     run = report_run.make_run(tmp_path / "old", "trace")
-    parts = run.read_parts("signals", "trace")
-    run.write_part("signals", 0, parts.drop_columns(["log_prob", "layer_path"]))
+    first = next(run.iter_parts("signals", "trace"))
+    run.write_part("signals", 0, first.drop_columns(["log_prob", "layer_path"]))
     with pytest.raises(RunDirError) as caught:
         score.run(run)
     assert str(caught.value) == (
         f"{run.part_path('signals', 0)} has no column layer_path, log_prob: an older version of "
         f"pivottrace made it. Make the stage trace anew, in another run directory (--output)."
     )
-    run.write_part("signals", 0, parts)
+    run.write_part("signals", 0, first)
     score.run(run)
     scores = run.read_table("scores", "score")
     for stage in (calibrate, triage):
@@ -278,7 +278,7 @@ def test_further_processes_of_a_training_write_nothing(make_run, monkeypatch):
     before = {p: p.read_bytes() for p in run.path.rglob("*") if p.is_file()}
     monkeypatch.setenv("RANK", "1")
     monkeypatch.setenv("WORLD_SIZE", "2")
-    with run.locked():  # while the first one may hold it
+    with run.locked(), run.timed("train"):  # while the first one may hold it
         run.mark_done("train", trained=True)
     assert {p: p.read_bytes() for p in run.path.rglob("*") if p.is_file()} == before
     with pytest.raises(ConfigError, match=r"pool runs in one process.*accelerate launch -m"):

@@ -240,3 +240,18 @@ def test_rewrites_come_from_a_column_or_the_model(start, tokenizer):
     written = rewrites_by_model(questions, config, start.eval(), tokenizer, 0)
     assert written == rewrites_by_model(questions, config, start.eval(), tokenizer, 0)
     assert written["q"]
+
+
+@pytest.mark.parametrize(
+    ("text", "finish", "expected"),
+    [("<think>a b", "length", "c"), ("<think>a</think> b", "stop", "b"), (" ", "stop", "c")],
+)
+def test_a_rewriting_that_was_cut_leaves_the_question(
+    start, tokenizer, monkeypatch, text, finish, expected
+):
+    from pivottrace.backends import hf
+
+    monkeypatch.setattr(hf, "generate", lambda *a, **k: [[hf.Generated([1], text, finish)]])
+    questions = [{"id": "q", "prompt": [{"role": "user", "content": "c"}]}]
+    written = rewrites_by_model(questions, configured(), start, tokenizer, 0)
+    assert written == {"q": expected}

@@ -13,8 +13,9 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
+from pivottrace.annotate.store import Purpose
 from pivottrace.core.answers import MAX_ANSWER_CHARS
 from pivottrace.errors import DataError
 from pivottrace.storage import write_text
@@ -36,7 +37,7 @@ class Request:
 
     id: str
     question: str
-    purpose: Literal["probe", "annotation"]
+    purpose: Purpose
 
 
 @dataclass(frozen=True)

@@ -9,23 +9,23 @@ import json
 import shlex
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, NoReturn
+from typing import Any, NoReturn
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pivottrace.annotate.exchange import Request, export_requests, read_answers
-from pivottrace.annotate.store import Label, LabelStore, Row, read_labels
+from pivottrace.annotate.store import Label, LabelStore, Purpose, Row, read_labels
 from pivottrace.config import Config
 from pivottrace.core.probes import default_num_probes
 from pivottrace.errors import BudgetError, ConfigError, DataError, LabelsNeeded, RunDirError
 from pivottrace.ingest import read_questions
+from pivottrace.ingest.prompts import last_user_message
 from pivottrace.ingest.sources import WORLD_PREFIX
 from pivottrace.rundir import RunDir
 from pivottrace.stage_settings import settings_of
 
-Purpose = Literal["probe", "annotation"]
 FILES: dict[Purpose, str] = {"probe": "probes_to_label.csv", "annotation": "annotate_to_label.csv"}
 # For the second probes of an adaptive draw: the first file has answers in it by then.
 MORE_PROBES = "more_probes_to_label.csv"
@@ -396,10 +396,4 @@ def questions_of(run: RunDir, question_ids: Sequence[str]) -> dict[str, str]:
     """What some questions of the pool ask, by id."""
     pool = run.read_table("pool", made_by="run").select(["id", "prompt"])
     rows = pool.filter(pc.is_in(pool["id"], value_set=pa.array(question_ids, pa.string())))
-    return {row["id"]: _question(row["prompt"]) for row in rows.to_pylist()}
-
-
-def _question(messages: Sequence[Mapping[str, str]]) -> str:
-    """What the user asked last; a prompt may end in the beginning of an answer."""
-    asked = [message["content"] for message in messages if message["role"] == "user"]
-    return asked[-1] if asked else messages[-1]["content"]
+    return {row["id"]: last_user_message(row["prompt"]) for row in rows.to_pylist()}

@@ -52,8 +52,9 @@ def in_batches(
         # Out here the traceback is gone, and with it what the failed attempt had allocated.
         if len(batch) == 1:
             raise ModelError(
-                "memory ran out with one sequence at a time: lower rollouts.max_new_tokens, "
-                "use a smaller model or dtype = 'bfloat16'"
+                "memory ran out with one sequence at a time: use a smaller model, dtype = "
+                "'bfloat16', or fewer new tokens (rollouts.max_new_tokens, in training "
+                "train.max_new_tokens)"
             )
         batch_size = len(batch) // 2
         logger.warning("out of memory: going on with %d sequences at once", batch_size)

@@ -48,6 +48,7 @@ from pivottrace.errors import DataError
 from pivottrace.refine.alarms import CollapseAlarms
 from pivottrace.rewards.groups import Rule
 from pivottrace.rewards.mix import MixedReward
+from pivottrace.storage import disk_errors, onto_disk
 from pivottrace.types import ALARMS, LEARNING_CURVE, METRICS
 
 # Settings that a resumed run may change, because the weights don't depend on them.
@@ -200,12 +201,20 @@ def take_up(output: Path, settings: dict[str, Any], cut_lines: bool) -> tuple[Pa
 
 
 def save_model(model: Any, tokenizer: Any, folder: Path) -> None:
-    """Save weights (safetensors) and tokenizer; the folder appears whole or not at all."""
+    """Save weights (safetensors) and tokenizer; the folder appears whole or not at all.
+
+    Raises:
+        OutOfDiskError: The disk is full.
+        RunDirError: The place cannot be written.
+    """
     beside = folder.with_name(f".{folder.name}.tmp")
     shutil.rmtree(beside, ignore_errors=True)
-    model.save_pretrained(beside)
-    tokenizer.save_pretrained(beside)
-    beside.replace(folder)
+    with disk_errors(folder):
+        model.save_pretrained(beside)
+        tokenizer.save_pretrained(beside)
+        for path in beside.iterdir():  # checkpoints go next: the model must be on disk by then
+            onto_disk(path)
+        beside.replace(folder)
 
 
 @contextmanager

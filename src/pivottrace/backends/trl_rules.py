@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +13,13 @@ from transformers import TrainerCallback
 from pivottrace.backends.trl_state import append_line
 from pivottrace.refine.alarms import CollapseAlarms
 from pivottrace.rewards.groups import Group, Rule
+from pivottrace.rewards.mix import Observe
 from pivottrace.types import ALARMS
-
-Observe = Callable[[int, Sequence[Group]], None]
 
 logger = logging.getLogger(__name__)
 
 
-def observe_together(*rules: Rule | None) -> Observe:
+def observe_together(*rules: Rule) -> Observe:
     """Make what the mix calls with a step's groups: every rule sees those of all processes.
 
     Each process calls it once a step, with its own groups, even where it has none. They are joined
@@ -28,13 +27,12 @@ def observe_together(*rules: Rule | None) -> Observe:
     whatever their number.
 
     Args:
-        *rules: The run's rules, in the order in which they look; None is passed over.
+        *rules: The run's rules, in the order in which they look.
     """
-    kept = [rule for rule in rules if rule is not None]
 
     def observe(step: int, groups: Sequence[Group]) -> None:
-        everyone = gather_object(list(groups)) if kept else []
-        for rule in kept:
+        everyone = gather_object(list(groups)) if rules else []
+        for rule in rules:
             rule.observe(step, everyone)
 
     return observe

@@ -15,7 +15,7 @@ import torch
 from transformers import TrainerCallback
 
 from pivottrace.errors import ConfigError, ModelError
-from pivottrace.storage import write_text
+from pivottrace.storage import disk_errors, write_text
 from pivottrace.types import METRICS
 
 SETTINGS = "settings.json"
@@ -55,11 +55,14 @@ def refuse_changed_settings(folder: Path, settings: dict[str, Any]) -> None:
 
 
 def append_line(path: Path, row: Mapping[str, Any]) -> None:
-    """Append one JSON object in a single write; NaN and infinity become null."""
+    """Append one JSON object in a single write; NaN and infinity become null.
+
+    Raises as `storage.write_parquet`.
+    """
     clean = {
         k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in row.items()
     }
-    with path.open("a", encoding="utf-8") as file:
+    with disk_errors(path), path.open("a", encoding="utf-8") as file:
         file.write(json.dumps(clean, allow_nan=False) + "\n")
 
 
@@ -96,8 +99,8 @@ class MetricsWriter(TrainerCallback):
         if broken:
             raise ModelError(
                 f"training step {state.global_step}: {broken[0]} is {logs[broken[0]]}. The "
-                f"weights are unusable from here: lower train.learning_rate, or set "
-                f"model.dtype = 'float32', and train again."
+                f"weights are unusable from here: remove {self._folder}, lower "
+                f"train.learning_rate or set train.precision = 'float32', and train again."
             )
         if not state.is_world_process_zero:
             return

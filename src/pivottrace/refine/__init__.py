@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 from pivottrace.config import AlarmsConfig, RefineConfig
@@ -72,12 +73,13 @@ def refuse_idle_rule(settings: RefineConfig, counts: dict[str, int], passes: flo
             f"refine.rule = {settings.rule} learns from annotate rows, and there is none to train "
             f"on: get labels with a budget (labels.budget), or set refine.rule = none"
         )
+    # A weak question is judged at its last pass of the warm-up; a label is replaced for the next.
     warm_ups = {
-        "trapo": ("trapo_warm_up", settings.trapo_warm_up),
-        "label_refinement": ("label_warm_up", settings.label_warm_up),
+        "trapo": ("trapo_warm_up", settings.trapo_warm_up, 0),
+        "label_refinement": ("label_warm_up", settings.label_warm_up, 1),
     }
-    name, warm_up = warm_ups.get(settings.rule, ("", 0))
-    if warm_up > passes:
+    name, warm_up, more = warm_ups.get(settings.rule, ("", 0, 0))
+    if warm_up + more > math.ceil(passes):  # some rows are seen once more than others
         raise ConfigError(
             f"refine.{name} = {warm_up}, but this training sees each row only {passes:.1f} times, "
             f"so the rule {settings.rule} would do nothing"

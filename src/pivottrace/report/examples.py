@@ -92,7 +92,8 @@ def _chosen(triage: pa.Table) -> list[dict[str, Any]]:
         # Rows without a rank come last, which is the order that pyarrow gives to nulls.
         found = found.sort_by([("rank", "ascending"), ("question_id", "ascending")])
         places = {len(found) * (2 * i + 1) // (2 * PER_ROUTE) for i in range(PER_ROUTE)}
-        chosen += found.take([p for p in sorted(places) if p < len(found)]).to_pylist()
+        kept = sorted(place for place in places if place < len(found))
+        chosen += found.take(pa.array(kept, pa.int64())).to_pylist()  # typed: there may be none
     return chosen
 
 

@@ -10,6 +10,7 @@ text; a tie abstains, where the authors' code takes the first; a margin can be a
 from collections.abc import Callable, Sequence
 
 from pivottrace.core.answers import Vote, group_equivalent, majority_vote
+from pivottrace.rewards.frozen_majority import frozen_majority_rewards
 
 
 def co_rewarding_rewards(
@@ -37,21 +38,4 @@ def co_rewarding_rewards(
     if vote.winner is None:
         return [0.0] * len(answers), vote
     winner = voters[classes.index(vote.winner)] or ""
-    return [float(bool(a and a.strip()) and equal(winner, a or "")) for a in answers], vote
-
-
-def co_rewarding_pair(
-    answers: Sequence[str | None],
-    rewritten: Sequence[str | None],
-    equal: Callable[[str, str], bool],
-    *,
-    least_margin: float = 0.0,
-) -> tuple[list[float], list[float]]:
-    """Let the answers to a question and to its rewriting judge each other (variant I).
-
-    Returns:
-        (G,) rewards of `answers` and (N,) rewards of `rewritten`.
-    """
-    own, _ = co_rewarding_rewards(answers, rewritten, equal, least_margin=least_margin)
-    others, _ = co_rewarding_rewards(rewritten, answers, equal, least_margin=least_margin)
-    return own, others
+    return frozen_majority_rewards(answers, winner, equal), vote

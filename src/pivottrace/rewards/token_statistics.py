@@ -42,8 +42,9 @@ def values_of(
     known = [v for v in values if v is not None]
     if any(math.isnan(v) for v in known):
         raise ModelError(
-            "the model's logits are not finite, so its confidence cannot be a reward: lower "
-            "train.learning_rate, or set model.dtype = 'float32', and train again"
+            "the model's logits are not finite, so its confidence cannot be a reward: remove the "
+            "round's folder `train`, lower train.learning_rate or set train.precision = "
+            "'float32', and train again"
         )
     lowest = min(known, default=0.0)
     return [lowest if v is None else v for v in values]

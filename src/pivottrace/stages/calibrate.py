@@ -32,9 +32,9 @@ def run(run: RunDir) -> None:
     if run.is_done("calibrate"):
         return
     ids, scores = tables.driving_scores(run)
-    num_probes = sources.probes_wanted(run)
     how = run.config.calibrate.draw
     again = run.round_index > 0
+    num_probes = 0 if again else sources.probes_wanted(run)
     adaptive = how == "adaptive" and not again
     num_first = num_first_probes(num_probes) if adaptive else num_probes
     if not run.begun_facts("calibrate"):
@@ -46,7 +46,7 @@ def run(run: RunDir) -> None:
                 scores, num_first, run.config.seed, "strata" if how == "strata" else "systematic"
             )
         )
-        drawn_by = {sources.DRAWN_BY: json.dumps(sources.drawn_by(run))}
+        drawn_by = {} if again else {sources.DRAWN_BY: json.dumps(sources.drawn_by(run))}
         first = _probe_table(ids, scores, chosen, 0)
         run.write_table("probes", first.replace_schema_metadata(drawn_by))
     with Verifier(run.config.answers.verifier, run.config.answers.timeout_s) as verifier:

@@ -7,10 +7,12 @@ onsets. They are stored in `reference.json` by the first round and frozen for la
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from pivottrace import tables
 from pivottrace.config import PivotsConfig
@@ -28,6 +30,7 @@ from pivottrace.verifier import Verifier
 SCORES = scores_schema(ESTIMATORS)
 TRACED = ("far_mass", "question_mass", "entropy", "log_prob", "self_certainty")
 SIGNALS_READ = ("question_id", "failure", "top2_margin", "layer_path", *TRACED)
+GREEDY_READ = ("question_id", "text", "answer", "finish")
 # Each signal's threshold, by its key in `reference.json`.
 THRESHOLDS = {"threshold": "far_mass", "question_threshold": "question_mass"}
 
@@ -36,47 +39,58 @@ def run(run: RunDir) -> None:
     """Write `scores`: every estimator, the pivots and the vote of each question."""
     if run.is_done("score"):
         return
-    signals = run.read_parts("signals", "trace", SIGNALS_READ).to_pylist()
-    greedy = run.read_parts(
-        "rollouts_greedy", "rollout", ["question_id", "text", "answer", "finish"]
-    )
+    num_questions = run.read_parts("rollouts_greedy", "rollout", ["question_id"]).num_rows
     answers = tables.sampled_answers(run)
     path = run.path / "reference.json"
     reference = read_json(path)
-    thresholds = _thresholds(reference, signals, run.config.pivots.percentile)
+    columns = ["question_id", "failure", *THRESHOLDS.values()]
+    signals_parts = run.iter_parts("signals", "trace", columns)
+    thresholds = _thresholds(reference, signals_parts, run.config.pivots.percentile)
 
-    rows: list[dict[str, Any]] = []
+    # A part at a time: its signals are some thirty bytes a token and signal as Python's numbers.
+    scores: list[pa.Table] = []
+    margins: list[float | None] = []
     with (
         Verifier(run.config.answers.verifier, run.config.answers.timeout_s) as verifier,
-        progress("score", len(signals)) as update,
+        progress("score", num_questions) as update,
     ):
-        for signal, trace in zip(signals, greedy.to_pylist(), strict=True):
-            update(len(rows))
-            classes = group_equivalent(answers[signal["question_id"]], verifier.equal)
-            rows.append(_score(run, signal, trace, answers, classes, thresholds))
-        update(len(rows))
+        for signals, traces in zip(
+            run.iter_parts("signals", "trace", SIGNALS_READ),
+            run.iter_parts("rollouts_greedy", "rollout", GREEDY_READ),
+            strict=True,
+        ):
+            rows: list[dict[str, Any]] = []
+            for signal, trace in zip(signals.to_pylist(), traces.to_pylist(), strict=True):
+                update(len(margins))
+                classes = group_equivalent(answers[signal["question_id"]], verifier.equal)
+                rows.append(_score(run, signal, trace, answers, classes, thresholds))
+                margins.append(signal["top2_margin"])
+            scores.append(pa.Table.from_pylist(rows, schema=SCORES))
+        update(len(margins))
     # Only now: an attempt that fails, at a wrong verifier say, binds nobody.
     run.begin("score")
     write_text(path, json.dumps(reference | thresholds, indent=2) + "\n")
-    run.write_table("scores", pa.Table.from_pylist(rows, schema=SCORES))
+    table = pa.concat_tables(scores)
+    run.write_table("scores", table)
     run.mark_done(
         "score",
         **thresholds,
-        num_unscored=sum(row["failure"] is not None for row in rows),
-        smallest_top2_margin=_smallest([s["top2_margin"] for s in signals]),
+        num_unscored=len(table) - table["failure"].null_count,
+        smallest_top2_margin=_smallest(margins),
         **verifier.facts(),
     )
 
 
 def _thresholds(
-    reference: dict[str, Any], signals: list[dict[str, Any]], percentile: float
+    reference: dict[str, Any], parts: Iterable[pa.Table], percentile: float
 ) -> dict[str, float | None]:
     """The frozen thresholds, or those that these signals give where there are none yet."""
-    chosen = set(reference["question_ids"])
-    usable = [s for s in signals if s["failure"] is None and s["question_id"] in chosen]
+    chosen = pa.array(reference["question_ids"], pa.string())  # typed, since there may be none
+    is_usable = pc.field("question_id").isin(chosen) & pc.field("failure").is_null()
+    usable = pa.concat_tables(part.filter(is_usable) for part in parts)
 
     def made(name: str) -> float | None:
-        traces = [np.asarray(signal[name], np.float32) for signal in usable]
+        traces = [np.asarray(signal, np.float32) for signal in usable[name].to_pylist()]
         return reference_threshold(traces, percentile) if traces else None
 
     return {

@@ -48,7 +48,7 @@ def run(run: RunDir) -> None:
     model, tokenizer = hf.load_model(start_model(run))
     refuse_another_model(run, model, tokenizer)
     tracer = _Tracer(run, model, tokenizer.pad_token_id)
-    heads = _reference_heads(run, rollouts.to_pylist(), tracer)
+    heads = _reference_heads(run, rollouts, tracer)
 
     part_size = run.config.rollouts.part_size
     num_parts = -(-len(rollouts) // part_size)
@@ -94,13 +94,14 @@ class _Tracer:
         return results
 
 
-def _reference_heads(run: RunDir, rows: list[dict[str, Any]], tracer: _Tracer) -> Any:
+def _reference_heads(run: RunDir, rollouts: pa.Table, tracer: _Tracer) -> Any:
     """The reference traces' long-range heads, from `reference.json` where it is there already."""
     path = run.path / "reference.json"
     if not path.is_file():
-        usable = [row for row in rows if row["failure"] is None]
+        usable = [i for i, failure in enumerate(rollouts["failure"].to_pylist()) if failure is None]
         size = min(run.config.pivots.reference_size, len(usable))
-        sample = random.Random(run.config.seed).sample(usable, size)
+        chosen = random.Random(run.config.seed).sample(usable, size)
+        sample = rollouts.take(pa.array(chosen, pa.int64())).to_pylist()
         profile = _profile(run, sample, tracer)
         run.begin("trace")
         write_text(path, json.dumps(profile, indent=2) + "\n")
