@@ -95,6 +95,16 @@ def test_a_weight_is_the_mean_posterior_of_the_supporters_alone():
     assert geomin.weight("mixed", "weak") == pytest.approx(2 / 3)
 
 
+def test_a_question_that_a_step_has_twice_is_judged_by_both_groups():
+    geomin = rule()
+    tied = weak("twice", ["4", "5"], hidden=[RIGHT, RIGHT])  # supports nothing
+    half = supported("twice", RIGHT, WRONG)
+    for groups in ([half, tied], [tied, half]):
+        geomin.observe(0, [labelled(), *two_kinds(), *groups])
+        assert geomin.weight("twice", "weak") == pytest.approx(0.5)
+    assert len(geomin.state_dict()["affinities"]) == 2 * (MIN_POINTS + 2)
+
+
 def test_affinity_is_the_difference_of_two_cosines():
     geomin = rule()
     geomin.observe(0, [labelled(right=[3.0, 4.0], wrong=[-8.0, 6.0]), supported("w", [0.0, 5.0])])

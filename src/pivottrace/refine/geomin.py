@@ -72,11 +72,12 @@ class GeoMin:
         """
         directions = [unit_rows(self._hidden(group)) for group in groups]
         self._move(groups, directions)
-        supporters = {
-            group.question_id: self._affinity(rows[np.array(group.rewards) > 0])
-            for group, rows in zip(groups, directions, strict=True)
-            if group.route == "weak"
-        }
+        supporters: dict[str, FloatArray] = {}
+        for group, rows in zip(groups, directions, strict=True):
+            if group.route == "weak":  # may be there twice, where one pass ends and the next begins
+                found = self._affinity(rows[np.array(group.rewards) > 0])
+                before = supporters.get(group.question_id, found[:0])
+                supporters[group.question_id] = np.concatenate([before, found])
         for affinities in supporters.values():
             self._affinities += affinities.tolist()
         del self._affinities[: -self.memory]
