@@ -111,7 +111,7 @@ def test_one_row_that_does_not_fit_is_an_error_with_its_cure(error):
     def work(start, batch):
         raise error
 
-    with pytest.raises(ModelError, match=r"one sequence at a time: lower rollouts.max_new_tokens"):
+    with pytest.raises(ModelError, match=r"one sequence at a time: use a smaller model"):
         in_batches(range(5), 4, work)
 
 

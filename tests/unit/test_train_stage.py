@@ -243,7 +243,7 @@ def test_no_hidden_truth(start, tokenizer, tmp_path, parities, reward, rule):
     for deleted in (False, True):
         run = make_run(
             tmp_path / str(deleted), start, tokenizer, ROUTES, weak={"reward": reward},
-            refine=rule, verifier=parities,
+            refine=rule, verifier=parities, steps=3,
         )  # fmt: skip
         sources.store(run).add("q0", "b", "column", "annotation")
         if deleted:
