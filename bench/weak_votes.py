@@ -41,7 +41,8 @@ def main() -> None:
 
 
 def _answers(source: str) -> dict[str, str]:
-    source = re.sub(r"&noise=[^&]*", "", source)  # the truth, whatever the pool's labels say
+    # The truth, whatever the pool's labels say.
+    source = re.sub(r"(?<=[?&])noise=[^&]*", "noise=0", source)
     table = read_questions(source, column_map={}, split=None, limit=None)
     return dict(zip(table["id"].to_pylist(), table["answer"].to_pylist(), strict=True))
 

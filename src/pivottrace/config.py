@@ -456,7 +456,11 @@ def template(config: Config) -> str:
     Commented out are unset ones, and those that the preset sets, so that another preset may be
     named in the file.
     """
-    lines = ["# PivotTrace configuration. Run it with: pivottrace run THIS_FILE", ""]
+    lines = [
+        "# PivotTrace configuration. Run it with: pivottrace run THIS_FILE",
+        "# What is behind a # is unset, or as the preset has it: take the # away to set it.",
+        "",
+    ]
     tops = [n for n in Config.model_fields if not isinstance(getattr(config, n), Section)]
     lines += _template_fields(config, tops)
     for name in Config.model_fields:

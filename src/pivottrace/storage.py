@@ -148,7 +148,7 @@ def disk_errors(path: Path) -> Iterator[None]:
         elif error.errno in (errno.ENOTDIR, errno.EEXIST):
             reason = "a file is in the way"
         else:
-            reason = f"it cannot be written ({error.strerror})"
+            reason = f"it cannot be written ({error.strerror or error})"
         raise RunDirError(
             f"{path}: {reason}. Give another place (for a run, with --output)."
         ) from error

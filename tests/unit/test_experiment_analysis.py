@@ -72,9 +72,15 @@ def test_speed_ups_name_their_target_and_what_another_would_give(experiment):
         path.write_text(json.dumps(facts))
     # Finals of mean 0.6 and standard error 0.0577; the mean curve rises by 0.2 up to step 30 and
     # is 0.6 there and at the end. Smoothed it is 0.4, 0.533, 0.6 at steps 20, 30, 40.
-    speed = analyse(experiment)["arms"]["full"]["speed"]
+    arms = analyse(experiment)["arms"]
+    speed = arms["full"]["speed"]
     assert speed["target"] == pytest.approx(0.542265, abs=1e-6)
     assert speed["by_steps_at_lower_and_higher_target"] == [1, 1]
+    # `more` is at 0, 0.4, 0.6, 0.6, 0.6; smoothed 0.333 at step 10 and 0.533 at 20. A standard
+    # error lower is 0.484530: step 26.336 against 17.559. The final mean is reached at 40 and 30.
+    lower, higher = arms["more"]["speed"]["by_steps_at_lower_and_higher_target"]
+    assert lower == pytest.approx(26.3397 / 17.5585, abs=1e-3)
+    assert higher == pytest.approx(40 / 30)
     page = write_experiment_report(experiment).read_text()
     assert "| full | 54.2 % | 31 | 31 | 1.00x [1.00, 1.00] | 1.00x, 1.00x | 1.00x |" in page
 

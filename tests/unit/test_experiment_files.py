@@ -73,7 +73,10 @@ def test_an_arm_is_the_base_with_its_changes(tmp_path):
         ("[train]\nsteps = 3\n", r"train is not a part of an experiment.*below \[base\]"),
         ("not toml", "not valid TOML"),
         ('[[arms]]\nname = "x"\npool.evaluation = "a.csv"\n', "the same held-out questions"),
-        ('[[arms]]\nname = "x"\nalarms.action = "stop"\n', "curves have no mean"),
+        (
+            '[[arms]]\nname = "x"\nalarms.action = "stop"\ntrain.evaluate_steps = 2\n',
+            "curves have no mean",
+        ),
         ('[[arms]]\nname = "x"\nseeds = 0\n', r"arm 'x': seeds = 0: .* list"),
         ('[[arms]]\nname = "x"\ntitle = 5\n', r"arm 'x': title = 5: .* string"),
         ('[[arms]]\nname = "x"\nown_rollouts = "some"\n', r"arm 'x': own_rollouts = 'some'"),

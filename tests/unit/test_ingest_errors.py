@@ -102,7 +102,11 @@ BAD_FILES = {
     "header only": ("q.csv", b"prompt,answer\n", "has no rows"),
     "short row": ("q.csv", b"prompt,answer\nA?,1\nB?\n", "row 2: has 1 fields, the header has 2"),
     "open quote": ("q.csv", b'prompt\n"A?\nB?\n', "not valid CSV"),
-    "same column": ("q.csv", b"prompt,prompt\nA?,B?\n", "line 1: column 'prompt' occurs twice"),
+    "same column": (
+        "q.csv",
+        b"prompt,prompt\nA?,B?\n",
+        "column 'prompt' occurs twice",
+    ),
     "CSV cell": ("q.csv", b"prompt,answer\nA?,1\n,2\n", "row 2: column 'prompt': is missing"),
     "not parquet": ("q.parquet", b"PAR1 but not really", "not a whole parquet file"),
 }

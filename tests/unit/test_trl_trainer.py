@@ -5,6 +5,7 @@ import copy
 import pyarrow as pa
 import pytest
 import torch
+from safetensors import SafetensorError
 from training_run import (
     CONFIG,
     GROUP,
@@ -22,11 +23,11 @@ from transformers import Qwen3ForCausalLM
 from trl import GRPOTrainer
 
 from pivottrace.backends import hf
-from pivottrace.backends.trl import quiet_libraries, train_grpo, training_dataset
+from pivottrace.backends.trl import quiet_libraries, save_model, train_grpo, training_dataset
 from pivottrace.backends.trl_config import grpo_arguments
 from pivottrace.backends.trl_trainer import WeightedGRPOTrainer, cut_at_stop, sort_and_trim
 from pivottrace.config import PoolConfig
-from pivottrace.errors import DataError
+from pivottrace.errors import DataError, OutOfDiskError
 from pivottrace.ingest import format_prompt
 from pivottrace.types import TRAINING_ROWS
 
@@ -159,6 +160,23 @@ def test_kl_term_is_logged_when_beta_is_set(start, tokenizer, tmp_path):
     train(model, tokenizer, tmp_path / "run", cfg=config(beta=0.1))
     kl = [line["kl"] for line in metrics(tmp_path / "run")]
     assert kl[0] == pytest.approx(0, abs=1e-6) and kl[1] > 1e-5
+
+
+def test_a_model_is_saved_with_all_of_its_tokenizers_files(start, tmp_path):
+    tokenizer = build_tokenizer({"default": TEMPLATE, "tools": TEMPLATE})
+    save_model(start, tokenizer, tmp_path / "model")
+    assert list((tmp_path / "model").glob("*/*.jinja"))
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+
+
+def test_a_full_disk_is_said_whoever_finds_it(start, tokenizer, tmp_path, monkeypatch):
+    def full(*args, **kwargs):
+        raise SafetensorError("I/O error: No space left on device (os error 28)")
+
+    monkeypatch.setattr(type(start), "save_pretrained", full)
+    with pytest.raises(OutOfDiskError, match="the disk is full"):
+        save_model(start, tokenizer, tmp_path / "model")
+    assert not (tmp_path / "model").exists()
 
 
 def test_no_rows_is_an_error_here(start, tokenizer, tmp_path):

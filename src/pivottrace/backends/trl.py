@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import logging
 import shutil
@@ -15,6 +16,7 @@ from typing import Any
 import datasets
 import pyarrow as pa
 import torch
+from safetensors import SafetensorError
 from transformers import PrinterCallback
 from transformers.utils.logging import (
     disable_progress_bar,
@@ -210,9 +212,15 @@ def save_model(model: Any, tokenizer: Any, folder: Path) -> None:
     beside = folder.with_name(f".{folder.name}.tmp")
     shutil.rmtree(beside, ignore_errors=True)
     with disk_errors(folder):
-        model.save_pretrained(beside)
+        try:
+            model.save_pretrained(beside)
+        except SafetensorError as error:  # which is no OSError
+            if f"os error {errno.ENOSPC}" in str(error):
+                raise OSError(errno.ENOSPC, str(error)) from error
+            raise
         tokenizer.save_pretrained(beside)
-        for path in beside.iterdir():  # checkpoints go next: the model must be on disk by then
+        # Checkpoints go next: the model must be on the disk by then.
+        for path in filter(Path.is_file, beside.rglob("*")):
             onto_disk(path)
         beside.replace(folder)
 

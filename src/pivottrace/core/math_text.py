@@ -46,9 +46,15 @@ _VALUE_WORDS = frozenset((
     "hundred", "thousand", "million", "billion", "trillion", "dozen", "half", "quarter",
     "percent", "percentage", "pct", "am", "pm", "pi", "sqrt", "sin", "cos", "tan", "log", "ln",
     "exp", "arcsin", "arccos", "arctan", "sinh", "cosh", "tanh", "mod", "factorial", "and", "or",
-    "to", "over", "plus", "minus", "below", "halve", "third", "fourth", "fifth", "sixth", "seventh",
-    "eighth", "ninth", "tenth", "hundredth", "thousandth", "per", "squared", "cubed",
+    "to", "over", "plus", "minus", "below", "halve", "per", "squared", "cubed",
 ))
+# Likewise right behind the number, and not before another word: "4 third graders" are 4.
+_ORDINALS = frozenset((
+    "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "tenth", "eleventh",
+    "twelfth", "fifteenth", "sixteenth", "twentieth", "hundredth", "thousandth",
+))
+# Behind another word: "10 sec" and "5 times" are 10 and 5, "2 sec x" and "5 times x" are not.
+_VARIABLES = frozenset(("x", "y", "z", "n", "theta", "alpha", "beta", "phi"))
 # These don't where a unit comes first: "dollars per hour", "meters squared", but "5 per cent".
 _AFTER_A_UNIT = frozenset(("per", "squared", "cubed"))
 # Letter runs that are notation, not prose.
@@ -124,10 +130,11 @@ def _without_unit(text: str) -> str:
 def _changes_value(words: list[str]) -> bool:
     """Whether the words behind a number make it another ("5 million", "2 dozens", "2 sec x")."""
     found = {w for word in words for w in (word, word.removesuffix("s")) if w in _VALUE_WORDS}
-    if found <= _AFTER_A_UNIT and words[0] not in found:
+    if found <= _AFTER_A_UNIT and found.isdisjoint(words[:1]):
         found = set()
-    with_variable = any(len(word) == 1 and word != "a" for word in words[1:])
-    return bool(found) or with_variable
+    first, rest = "".join(words[:1]).removesuffix("s"), words[1:]
+    is_fraction = first in _ORDINALS and (not rest or rest[0] == "of")
+    return bool(found) or is_fraction or not _VARIABLES.isdisjoint(rest)
 
 
 def is_prose(text: str) -> bool:

@@ -52,7 +52,7 @@ def analyse(experiment: Experiment) -> dict[str, Any]:
         "reference": experiment.reference,
         "seeds": list(experiment.seeds),
         "pool": round(float(np.mean([r.facts["pool"] for r in before.values()]))),
-        "held_out": _held_out(reference),
+        "held_out": _held_out(reference, found),
         "clustered_by": experiment.cluster_by,
         "versions": _versions(everything),
         "before": _interval(mean_over_seeds([_accuracy(r) for r in before.values()])),
@@ -148,13 +148,14 @@ def _versions(results: Sequence[Result]) -> dict[str, str]:
     return {name: " or ".join(sorted(numbers)) for name, numbers in found.items()}
 
 
-def _held_out(reference: Results) -> dict[str, int]:
+def _held_out(reference: Results, found: Mapping[str, Results]) -> dict[str, Any]:
     result = next(iter(reference.values()))
+    steps = [r.facts["steps"] for results in found.values() for r in results.values()]
     return {
         "questions": result.counts.num_samples.size,
         "samples": result.facts["num_samples"],
         "curve_questions": result.facts["curve"]["questions"],
-        "steps": result.facts["steps"],
+        "steps": [min(steps), max(steps)],
     }
 
 

@@ -66,16 +66,7 @@ class ArmConfig(Section):
 
 @dataclass(frozen=True)
 class Arm:
-    """One arm.
-
-    Attributes:
-        name: what its files are called.
-        title: what tables and figures call it.
-        seeds: the seeds that it is to have.
-        changes: nested settings over the base.
-        own_rollouts: whether its routes need the pool's rollouts, so that their tokens count.
-        oracle: routed by the true correctness of its rollouts in place of calibration and triage.
-    """
+    """One arm: what `ArmConfig` says, filled in, and `changes`, nested settings over the base."""
 
     name: str
     title: str
@@ -298,7 +289,8 @@ def _check(experiment: Experiment) -> None:
                 f"{path}, arm {arm.name!r}: rounds.num = {config.rounds.num}, and a result has the "
                 f"curve and the tokens of one round only: set it to 1"
             )
-        if config.alarms.enabled and config.alarms.action == "stop":
+        may_stop = config.alarms.enabled and config.alarms.action == "stop"
+        if may_stop and config.train.evaluate_steps:
             raise ConfigError(
                 f"{path}, arm {arm.name!r}: alarms.action = stop would end its seeds at different "
                 f"steps, whose curves have no mean: take report, or pause"

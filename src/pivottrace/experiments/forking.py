@@ -77,8 +77,7 @@ def _forget_thresholds(path: Path) -> None:
 
 
 def _same(stage: str, base: Config, config: Config) -> bool:
-    ours, theirs = settings_of(stage, config), settings_of(stage, base)
-    return ours == theirs
+    return settings_of(stage, config) == settings_of(stage, base)
 
 
 def _link(source: Path, target: Path) -> None:

@@ -56,7 +56,7 @@ def _lines(figures: Figures, pictures: Sequence[str]) -> Iterator[str]:
         f"results beside this page{_versions(figures)}.\n"
     )
     yield (
-        f"A pool of {figures['pool']} questions, {held['steps']} steps an arm; avg@"
+        f"A pool of {figures['pool']} questions, {_span(held['steps'])} steps an arm; avg@"
         f"{held['samples']} on {held['questions']} held-out questions; before training "
         f"{_percent(figures['before'])}. Brackets: 95 % intervals over seeds and questions"
         f"{_clustered(figures)}, differences paired by both. *Not worse*: the lower end is above "
@@ -185,7 +185,10 @@ def _speed_lines(figures: Figures) -> Iterator[str]:
             f"{100 * speed['target']:.1f} %",
             *(_step(speed[key]) for key in ("reference_steps", "steps")),
             in_steps,
-            ", ".join(map(_ratio, speed["by_steps_at_lower_and_higher_target"])),
+            ", ".join(
+                "not reached" if ratio is None else _ratio(ratio)
+                for ratio in speed["by_steps_at_lower_and_higher_target"]
+            ),
             _ratio(speed["by_tokens"]),
         ]
         yield f"| {' | '.join([arm['title'], *cells])} |"
@@ -210,6 +213,10 @@ def _percent(interval: Figures) -> str:
 def _points(interval: Figures) -> str:
     mean, low, high = (100 * interval[key] for key in ("mean", "low", "high"))
     return f"{mean:+.1f} [{low:+.1f}, {high:+.1f}]".replace("-", "−")
+
+
+def _span(ends: Sequence[int]) -> str:
+    return " to ".join(map(str, dict.fromkeys(ends)))
 
 
 def _step(value: float | None) -> str:

@@ -52,9 +52,9 @@ def choose_columns(
 
     A table with `data_source`, `prompt` and `reward_model` is verl's: its answer is
     `reward_model.ground_truth`, its id `data_source` and `extra_info.index` where that is given.
-    Any other takes the first of `DEFAULT_NAMES` that it has. `column_map` wins over both; a dot
-    reaches into a nested column, and an empty name says that there is none (`id=` gives ids made
-    from the prompt).
+    Any other takes the first of `DEFAULT_NAMES` that it has, in any case. `column_map` wins over
+    both; a dot reaches into a nested column, and an empty name says that there is none (`id=` gives
+    ids made from the prompt).
 
     Raises:
         ConfigError: the map has a key other than prompt, answer and id, or an empty prompt.

@@ -90,9 +90,7 @@ def read_csv(name: str, path: Path, limit: int | None) -> Opened:
     header = next(filter(None, records()), [])
     repeated = next((column for column in header if header.count(column) > 1), None)
     if repeated is not None:
-        raise DataError(
-            f"{name}: line 1: column {repeated!r} occurs twice in the header. Rename one"
-        )
+        raise DataError(f"{name}: column {repeated!r} occurs twice in the header. Rename one")
 
     def rows() -> Iterator[Row]:
         for number, record in enumerate(islice(filter(None, records()), 1, None), 1):

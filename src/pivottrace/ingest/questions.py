@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 from array import array
 from collections.abc import Iterator, Mapping
@@ -77,7 +78,7 @@ def read_questions(
         batches.append(pa.RecordBatch.from_pylist(built, schema=_BUILT))
     table = pa.Table.from_batches(batches, schema=_BUILT)
     if "answer" in asked:
-        _refuse_a_way_to_nothing(opened, columns.answer or (), table)
+        _refuse_a_slip(opened, columns.answer or (), limit, table)
     _refuse_duplicates(opened, columns, numbers, table)
     return table.drop_columns(["prompt_digest"])
 
@@ -160,15 +161,19 @@ def _digest(messages: list[dict[str, str]]) -> str:
     return digest.hexdigest()
 
 
-def _refuse_a_way_to_nothing(source: Source, way: Path, table: pa.Table) -> None:
-    """A mapped column may be empty; a name inside a nested one that no row has is a slip."""
+def _refuse_a_slip(source: Source, way: Path, limit: int | None, table: pa.Table) -> None:
+    """A source may be without answers; a name like one that it has was meant to be that one."""
     if len(way) < 2 or table["answer"].null_count < len(table):
         return
-    rows = (values for _, values in source.rows())
-    if not any(isinstance(v := look_up(row, way[:-1]), Mapping) and way[-1] in v for row in rows):
+    beside: dict[str, None] = {}
+    for _, values in islice(source.rows(), limit):
+        beside |= dict.fromkeys(look_up(values, way[:-1]) or ())
+    near = difflib.get_close_matches(way[-1], beside, n=1)
+    if near and way[-1] not in beside:
         raise DataError(
-            f"{source.name}: no row has {'.'.join(way)!r} to be the answer. Put the name right in "
-            f"the map, or map answer to nothing (--map answer=)"
+            f"{source.name}: no row has {'.'.join(way)!r} to be the answer; the nearest is "
+            f"{'.'.join((*way[:-1], near[0]))!r}. Put the name right in the map, or end the source "
+            f"in ?answer= where it has none"
         )
 
 
