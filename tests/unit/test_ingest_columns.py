@@ -34,13 +34,14 @@ def test_a_map_reaches_into_nested_columns(tmp_path):
 
 def test_a_slip_inside_a_nested_name_does_not_lose_the_answers(tmp_path):
     rows = [{"prompt": "P?", "meta": {"gold": None}}, {"prompt": "Q?", "meta": {}}]
+    rows += [{"prompt": f"{i}?", "meta": meta} for i, meta in enumerate((None, 5, "glo", [{}]))]
     source = write_jsonl(tmp_path / "q.jsonl", rows)
     message = refused(source, column_map={"answer": "meta.glod"})
     assert "no row has 'meta.glod' to be the answer; the nearest is 'meta.gold'" in message
     # None of its own, as a map for pool and evaluation together may have it.
-    assert [r["answer"] for r in rows_of(source, column_map={"answer": "meta.truth"})] == [None] * 2
+    assert [r["answer"] for r in rows_of(source, column_map={"answer": "meta.truth"})] == [None] * 6
     assert rows_of(f"{source}?answer=", column_map={"answer": "meta.glod"})
-    assert [r["answer"] for r in rows_of(source, column_map={"answer": "meta.gold"})] == [None] * 2
+    assert [r["answer"] for r in rows_of(source, column_map={"answer": "meta.gold"})] == [None] * 6
 
 
 def test_default_names_are_known_in_any_case(tmp_path):

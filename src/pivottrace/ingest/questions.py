@@ -167,7 +167,9 @@ def _refuse_a_slip(source: Source, way: Path, limit: int | None, table: pa.Table
         return
     beside: dict[str, None] = {}
     for _, values in islice(source.rows(), limit):
-        beside |= dict.fromkeys(look_up(values, way[:-1]) or ())
+        around = look_up(values, way[:-1])
+        if isinstance(around, Mapping):
+            beside |= dict.fromkeys(around)
     near = difflib.get_close_matches(way[-1], beside, n=1)
     if near and way[-1] not in beside:
         raise DataError(
