@@ -462,7 +462,7 @@ def template(config: Config) -> str:
         "",
     ]
     tops = [n for n in Config.model_fields if not isinstance(getattr(config, n), Section)]
-    lines += _template_fields(config, tops)
+    lines += _template_fields(config, tops, {})
     for name in Config.model_fields:
         section = getattr(config, name)
         if isinstance(section, Section):
@@ -472,9 +472,7 @@ def template(config: Config) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _template_fields(
-    section: Section, names: list[str], by_preset: Mapping[str, Any] | None = None
-) -> list[str]:
+def _template_fields(section: Section, names: list[str], by_preset: Mapping[str, Any]) -> list[str]:
     values = section.model_dump(mode="json")
     lines = []
     for name in names:
@@ -486,6 +484,6 @@ def _template_fields(
         elif isinstance(value, dict):
             lines.append(f"{name} = {inline_table(value)}")
         else:
-            hidden = "# " if by_preset and by_preset.get(name) == value else ""
+            hidden = "# " if by_preset.get(name) == value else ""
             lines.append(hidden + tomli_w.dumps({name: value}).strip())
     return lines

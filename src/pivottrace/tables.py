@@ -41,9 +41,14 @@ def driving_scores(run: RunDir) -> tuple[list[str], np.ndarray]:
     return table["question_id"].to_pylist(), np.where(failed, np.nan, scores.astype(np.float64))
 
 
+def is_combined(run: RunDir) -> bool:
+    """Whether a combination ranks the pool, which it does from calibration on."""
+    return bool((run.stage_facts("calibrate").get("combination") or {}).get("used"))
+
+
 def _combined_scores(run: RunDir) -> np.ndarray | None:
-    """The combination's scores (Q,) where it ranks the pool, which it does from calibration on."""
-    if not (run.stage_facts("calibrate").get("combination") or {}).get("used"):
+    """The combination's scores (Q,) where it ranks the pool."""
+    if not is_combined(run):
         return None
     scores: np.ndarray = run.read_table("ranking", made_by="calibrate")["score"].to_numpy()
     return scores

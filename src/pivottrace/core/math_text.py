@@ -41,12 +41,16 @@ _LATEX_COMMAND = re.compile(r"\\(?:begin|end)\s*\{[^{}]*\}|\\[a-zA-Z]+")
 _WORD = re.compile(r"[^\W\d_]{3,}")
 
 # fmt: off
+# Both value and notation.
+_OPERATIONS = frozenset((
+    "sin", "cos", "tan", "arcsin", "arccos", "arctan", "sinh", "cosh", "tanh", "log", "exp", "sqrt",
+    "mod", "and", "percent", "pct",
+))
 # Words that carry value: "5 million" is not 5, "3 pm" is not 3 am, "2 pi" is not 2.
-_VALUE_WORDS = frozenset((
-    "hundred", "thousand", "million", "billion", "trillion", "dozen", "half", "quarter",
-    "percent", "percentage", "pct", "am", "pm", "pi", "sqrt", "sin", "cos", "tan", "log", "ln",
-    "exp", "arcsin", "arccos", "arctan", "sinh", "cosh", "tanh", "mod", "factorial", "and", "or",
-    "to", "over", "plus", "minus", "below", "halve", "per", "squared", "cubed",
+_VALUE_WORDS = _OPERATIONS | frozenset((
+    "hundred", "thousand", "million", "billion", "trillion", "dozen", "half", "halve", "quarter",
+    "percentage", "am", "pm", "pi", "ln", "factorial", "or", "to", "over", "plus", "minus", "below",
+    "per", "squared", "cubed",
 ))
 # Likewise right behind the number, and not before another word: "4 third graders" are 4.
 _ORDINALS = frozenset((
@@ -58,10 +62,8 @@ _VARIABLES = frozenset(("x", "y", "z", "n", "theta", "alpha", "beta", "phi"))
 # These don't where a unit comes first: "dollars per hour", "meters squared", but "5 per cent".
 _AFTER_A_UNIT = frozenset(("per", "squared", "cubed"))
 # Letter runs that are notation, not prose.
-_MATH_WORDS = frozenset((
-    "sin", "cos", "tan", "cot", "sec", "csc", "arcsin", "arccos", "arctan", "sinh", "cosh",
-    "tanh", "log", "exp", "lim", "max", "min", "gcd", "lcm", "mod", "det", "sqrt", "inf", "and",
-    "percent", "pct",
+_MATH_WORDS = _OPERATIONS | frozenset((
+    "cot", "sec", "csc", "lim", "max", "min", "gcd", "lcm", "det", "inf",
 ))
 # fmt: on
 
@@ -129,11 +131,13 @@ def _without_unit(text: str) -> str:
 
 def _changes_value(words: list[str]) -> bool:
     """Whether the words behind a number make it another ("5 million", "2 dozens", "2 sec x")."""
+    if not words:
+        return False
+    first, *rest = words
     found = {w for word in words for w in (word, word.removesuffix("s")) if w in _VALUE_WORDS}
-    if found <= _AFTER_A_UNIT and found.isdisjoint(words[:1]):
+    if found <= _AFTER_A_UNIT and first not in found:
         found = set()
-    first, rest = "".join(words[:1]).removesuffix("s"), words[1:]
-    is_fraction = first in _ORDINALS and (not rest or rest[0] == "of")
+    is_fraction = first.removesuffix("s") in _ORDINALS and rest[:1] in ([], ["of"])
     return bool(found) or is_fraction or not _VARIABLES.isdisjoint(rest)
 
 

@@ -127,7 +127,7 @@ def _asked(run: RunDir) -> dict[str, Any]:
         "with an answer column filled": pool.get("num_with_answer"),
         "held-out questions": config.pool.evaluation or "none given",
         "in both pool and held-out": pool.get("num_overlap"),
-        "ranked by": "combination" if _is_combined(run) else tables.driving_estimator(config),
+        "ranked by": "combination" if tables.is_combined(run) else tables.driving_estimator(config),
         "label budget": _budget(config.labels.budget),
         "labels from": config.labels.source,
         "seed": config.seed,
@@ -213,11 +213,6 @@ def _calibration(run: RunDir) -> dict[str, Any] | None:
     }
 
 
-def _is_combined(run: RunDir) -> bool:
-    """Whether a combination ranks the pool; probes were drawn along the pivots all the same."""
-    return bool((run.stage_facts("calibrate").get("combination") or {}).get("used"))
-
-
 def _ranking(run: RunDir) -> dict[str, Any] | None:
     evidence, scores = collect.table(run, "evidence"), collect.table(run, "scores")
     if evidence is None or scores is None:
@@ -238,7 +233,7 @@ def _ranking(run: RunDir) -> dict[str, Any] | None:
         "few": len(evidence) < FEW_PROBES,
         "correlations": correlations,
         "driving": driving,
-        "combined": _is_combined(run),
+        "combined": tables.is_combined(run),
         "verdict": ranking_verdict(correlations, driving),
         "combination": run.stage_facts("calibrate").get("combination"),
     }

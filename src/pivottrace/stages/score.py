@@ -39,7 +39,6 @@ def run(run: RunDir) -> None:
     """Write `scores`: every estimator, the pivots and the vote of each question."""
     if run.is_done("score"):
         return
-    num_questions = run.read_parts("rollouts_greedy", "rollout", ["question_id"]).num_rows
     answers = tables.sampled_answers(run)
     path = run.path / "reference.json"
     reference = read_json(path)
@@ -52,7 +51,7 @@ def run(run: RunDir) -> None:
     margins: list[float | None] = []
     with (
         Verifier(run.config.answers.verifier, run.config.answers.timeout_s) as verifier,
-        progress("score", num_questions) as update,
+        progress("score", run.stage_facts("rollout")["num_questions"]) as update,
     ):
         for signals, traces in zip(
             run.iter_parts("signals", "trace", SIGNALS_READ),

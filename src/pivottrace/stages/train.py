@@ -246,7 +246,7 @@ def _train(run: RunDir, rows: pa.Table, model: Any, tokenizer: Any) -> dict[str,
             settings,
             run.round_path / "train",
             seed=round_seed(run),
-            name=_name(run),
+            name=_name_for_trackers(run),
             schedule=(steps_before(run), config.train.steps),
             chat_template_args=config.pool.chat_template_args,
             stop=tuple(config.rollouts.stop),
@@ -259,8 +259,8 @@ def _train(run: RunDir, rows: pa.Table, model: Any, tokenizer: Any) -> dict[str,
     return verifier.facts()
 
 
-def _name(run: RunDir) -> str:
-    """What trackers call this training: they show many runs, and all of their folders are alike."""
+def _name_for_trackers(run: RunDir) -> str:
+    """They show the trainings of many runs, whose folders are all called alike."""
     name = run.path.resolve().name
     return f"{name}-round-{run.round_index}" if run.config.rounds.num > 1 else name
 
