@@ -18,8 +18,8 @@ import torch
 import transformers
 
 from pivottrace.attention import AttentionDistance, FarMass, generate_traced
-from pivottrace.backends.hf import load_model
 from pivottrace.config import ModelConfig
+from pivottrace.models.hf import load_model
 
 STATS = (FarMass(), AttentionDistance())
 PROMPT = 64

@@ -20,10 +20,10 @@ import numpy as np
 import torch
 import transformers
 
-from pivottrace.backends.compact import generate_compacting
-from pivottrace.backends.hf import load_model, render_prompt
 from pivottrace.config import ModelConfig, PoolConfig
-from pivottrace.lab.problems import generate
+from pivottrace.models.compact import generate_compacting
+from pivottrace.models.hf import load_model, render_prompt
+from pivottrace.world.problems import generate
 
 LONG = {
     "hidden_size": 512, "intermediate_size": 1024, "num_attention_heads": 8,

@@ -24,12 +24,12 @@ import pyarrow.parquet as pq
 from scipy import stats
 
 from pivottrace.config import Config, EvaluateConfig, RolloutsConfig, TrainConfig
-from pivottrace.core.answers import extract_answer
-from pivottrace.core.evaluation import average_accuracy, paired_difference
-from pivottrace.held_out import counts_of, sample_and_check
-from pivottrace.lab.problems import Problem, generate
-from pivottrace.types import TRAINING_ROWS
+from pivottrace.rollouts.held_out import counts_of, sample_and_check
+from pivottrace.schemas import TRAINING_ROWS
+from pivottrace.stats.accuracy import average_accuracy, paired_difference
 from pivottrace.verifier import Verifier
+from pivottrace.verifier.answers import extract_answer
+from pivottrace.world.problems import Problem, generate
 
 SHARE = 0.293
 ARMS = {"full": 1.0, "random 29.3 %": SHARE}
@@ -51,7 +51,7 @@ def main() -> None:
     arguments = parser.parse_args()
     config = _config(arguments.steps, arguments.learning_rate)
     arguments.output.mkdir(parents=True, exist_ok=True)
-    from pivottrace.backends.trl_state import refuse_changed_settings
+    from pivottrace.training.trl_state import refuse_changed_settings
 
     refuse_changed_settings(arguments.output, _settings(config))
     for seed in arguments.seeds:
@@ -93,9 +93,9 @@ def _settings(config: Config) -> dict[str, Any]:
 
 
 def _arm(output: Path, arm: str, seed: int, config: Config) -> pa.Table:
-    from pivottrace.backends import hf
-    from pivottrace.backends.trl import train_grpo
+    from pivottrace.models import hf
     from pivottrace.rewards.mix import mixed_reward
+    from pivottrace.training.trl import train_grpo
 
     model, tokenizer = hf.load_model(config.model)
     with Verifier("math") as verifier:

@@ -22,13 +22,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pivottrace.core.adaptive import draw_more, num_first_probes, probe_need
-from pivottrace.core.calibrate import ProbeEvidence, calibrate
-from pivottrace.core.intervals import share_interval
-from pivottrace.core.probes import draw_probes, rank_fractions
-from pivottrace.core.routes import TriageOptions
-from pivottrace.core.triage import QuestionEvidence, triage
-from pivottrace.core.weak import vote_risk, weak_route, with_own_votes
+from pivottrace.routing.adaptive_draw import draw_more, num_first_probes, probe_need
+from pivottrace.routing.auction import QuestionEvidence, triage
+from pivottrace.routing.curves import ProbeEvidence, calibrate
+from pivottrace.routing.probes import draw_probes, rank_fractions
+from pivottrace.routing.routes import TriageOptions
+from pivottrace.routing.vote_floor import vote_risk, weak_route, with_own_votes
+from pivottrace.stats.intervals import share_interval
 
 G = 16
 NUMBERS = (16, 32, 64, 128, 256)

@@ -30,17 +30,17 @@ import pyarrow as pa
 from transformers import PrinterCallback, TrainerCallback
 from trl import GRPOTrainer
 
-from pivottrace.backends.hf import load_model
-from pivottrace.backends.trl import quiet_libraries, train_grpo, training_dataset
-from pivottrace.backends.trl_config import grpo_arguments
-from pivottrace.backends.trl_rules import observe_together
 from pivottrace.config import AlarmsConfig, ModelConfig, TrainConfig
-from pivottrace.core.answers import extract_answer
-from pivottrace.lab.problems import generate
+from pivottrace.models.hf import load_model
 from pivottrace.refine import make_alarms
 from pivottrace.rewards.mix import MixedReward, mixed_reward
-from pivottrace.types import TRAINING_ROWS
+from pivottrace.schemas import TRAINING_ROWS
+from pivottrace.training.trl import quiet_libraries, train_grpo, training_dataset
+from pivottrace.training.trl_config import grpo_arguments
+from pivottrace.training.trl_rules import observe_together
 from pivottrace.verifier import Verifier
+from pivottrace.verifier.answers import extract_answer
+from pivottrace.world.problems import generate
 
 PLAIN, VERIFIED, MIX = "plain TRL, verified", "ours, verified", "ours, mix of routes"
 VARIANTS = (PLAIN, VERIFIED, MIX)

@@ -3,9 +3,9 @@
     python bench/triage.py [--rows 10000000] [--parts 10] [--folder FOLDER]
 
 Made-up scored rows are written first, which is not counted. Then a process of its own runs the
-pipeline's own code (`pivottrace.routing`, which the triage stage calls) and reports seconds a step
-and its peak memory by the kernel's high-water mark. The limit is 30 seconds and 4 GB on two cores;
-exits with 1 beyond it. Route files with the questions' texts are not part of it.
+pipeline's own code (`pivottrace.run.scored_pool`, which the triage stage calls) and reports
+seconds a step and its peak memory by the kernel's high-water mark. The limit is 30 seconds and 4 GB
+on two cores; exits with 1 beyond it. Route files with the questions' texts are not part of it.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pivottrace.core.calibrate import calibrate
-from pivottrace.core.probes import MAX_PROBES, draw_probes, rank_fractions
-from pivottrace.core.routes import TriageOptions
-from pivottrace.routing import read_scored, route_pool, triage_batches
-from pivottrace.storage import write_batches
-from pivottrace.tables import probe_evidence
-from pivottrace.types import EVIDENCE, TRIAGE
+from pivottrace.routing.curves import calibrate
+from pivottrace.routing.probes import MAX_PROBES, draw_probes, rank_fractions
+from pivottrace.routing.routes import TriageOptions
+from pivottrace.run.readings import probe_evidence
+from pivottrace.run.scored_pool import read_scored, route_pool, triage_batches
+from pivottrace.run.storage import write_batches
+from pivottrace.schemas import EVIDENCE, TRIAGE
 
 G, SEED, BUDGET_SHARE = 16, 0, 0.293
 LIMIT_S, LIMIT_GB = 30.0, 4.0

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 
-from pivottrace.experiments.files import load_experiment
+from pivottrace.experiments.definition import load_experiment
 from pivottrace.ingest import read_questions
 
 

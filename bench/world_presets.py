@@ -14,10 +14,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from pivottrace.backends import hf
 from pivottrace.config import ModelConfig, PoolConfig
-from pivottrace.core.answers import Vote, extract_answer, group_equivalent, majority_vote
-from pivottrace.lab.problems import PRESETS, Problem, generate, held_out_family
+from pivottrace.models import hf
+from pivottrace.verifier.answers import Vote, extract_answer, group_equivalent, majority_vote
+from pivottrace.world.problems import PRESETS, Problem, generate, held_out_family
 
 NUM_SAMPLES, MAX_NEW_TOKENS, BATCH = 16, 128, 512
 CONFIDENT = 0.5

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from pivottrace.config import parse_config
-from pivottrace.rundir import RunDir
+from pivottrace.run.directory import RunDir
 
 
 @pytest.fixture

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pivottrace import __version__
+from pivottrace.commands.usage import EXPERIMENTS, STAGES, help_of, usage
 from pivottrace.errors import ConfigError, PivotTraceError
-from pivottrace.usage import EXPERIMENTS, STAGES, help_of, usage
 
 if TYPE_CHECKING:
-    from pivottrace.rundir import RunDir
+    from pivottrace.run.directory import RunDir
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -57,8 +57,8 @@ def _help(arguments: list[str]) -> None:
     known = two_words in STAGES or two_words in EXPERIMENTS
     print(help_of(two_words if known else arguments[0]), end="")
     if arguments[0] == "run":
+        from pivottrace.commands.flags import parse
         from pivottrace.config import Config
-        from pivottrace.flags import parse
 
         with suppress(SystemExit):
             parse(["--help"], Config())
@@ -69,13 +69,13 @@ def _demo(arguments: list[str]) -> None:
 
     from pivottrace.pipeline import run_all
 
-    run = _create_run([str(files("pivottrace.lab") / "demo.toml"), *arguments])
+    run = _create_run([str(files("pivottrace.world") / "demo.toml"), *arguments])
     run_all(run)
     _print_summary(run)
 
 
 def _run(arguments: list[str]) -> None:
-    from pivottrace.flags import take_option
+    from pivottrace.commands.flags import take_option
     from pivottrace.pipeline import run_all
 
     until = take_option(arguments, "--until")
@@ -85,9 +85,9 @@ def _run(arguments: list[str]) -> None:
 
 
 def _init(arguments: list[str]) -> None:
+    from pivottrace.commands.flags import parse, split_target
     from pivottrace.config import Config, template
-    from pivottrace.flags import parse, split_target
-    from pivottrace.storage import write_text
+    from pivottrace.run.storage import write_text
 
     path, settings = split_target(arguments)
     if path is None:
@@ -104,8 +104,8 @@ def _init(arguments: list[str]) -> None:
 
 
 def _validate(arguments: list[str]) -> None:
-    from pivottrace.flags import load
-    from pivottrace.validate import validate
+    from pivottrace.commands.flags import load
+    from pivottrace.commands.validate import validate
 
     for line in validate(load(arguments)):
         print(line)
@@ -113,15 +113,15 @@ def _validate(arguments: list[str]) -> None:
 
 
 def _status(arguments: list[str]) -> None:
-    from pivottrace.status import describe
+    from pivottrace.commands.status import describe
 
     for line in describe(_open_run("status", arguments)):
         print(line)
 
 
 def _report(arguments: list[str]) -> None:
+    from pivottrace.commands.status import next_line, quoted
     from pivottrace.report import build_report
-    from pivottrace.status import next_line, quoted
 
     run = _open_run("report", arguments)
     path = quoted(build_report(run))
@@ -131,11 +131,11 @@ def _report(arguments: list[str]) -> None:
 
 def _stage(name: str) -> Callable[[list[str]], None]:
     def command(arguments: list[str]) -> None:
-        from pivottrace.flags import split_target
+        from pivottrace.commands.flags import split_target
+        from pivottrace.commands.status import stage_lines
         from pivottrace.pipeline import run_step
-        from pivottrace.rounds import current
-        from pivottrace.rundir import is_first_process
-        from pivottrace.status import stage_lines
+        from pivottrace.run.directory import is_first_process
+        from pivottrace.run.rounds import current
 
         target, flags = split_target(arguments)
         if target is None and not any(flag.partition("=")[0] == "--output" for flag in flags):
@@ -160,9 +160,9 @@ def _label(arguments: list[str]) -> None:
     actions = ("export", "import")
     if not arguments or arguments[0] not in actions:
         return _stage("label")(arguments)
-    from pivottrace.annotate import sources
-    from pivottrace.rounds import current
-    from pivottrace.status import quoted
+    from pivottrace.commands.status import quoted
+    from pivottrace.labels import buying
+    from pivottrace.run.rounds import current
 
     action, rest = arguments[0], arguments[1:]
     if not rest or (action == "import" and len(rest) != 2):
@@ -172,21 +172,21 @@ def _label(arguments: list[str]) -> None:
     run = current(_open_run(f"label {action}", rest[:1]))
     with run.locked():
         if action == "export":
-            path = sources.export(run, Path(rest[1]) if len(rest) > 1 else None)
+            path = buying.export(run, Path(rest[1]) if len(rest) > 1 else None)
             print(
                 f"wrote {path}; next: fill in `answer`, then: pivottrace label import "
                 f"{quoted(run.path)} {quoted(path)}"
             )
             return None
-        added, blank = sources.import_file(run, Path(rest[1]))
+        added, blank = buying.import_file(run, Path(rest[1]))
     left = f", {blank} rows are still blank" if blank else ""
     print(f"{added} new labels taken in{left}; next: pivottrace run {quoted(run.path)}")
     return None
 
 
 def _study(arguments: list[str]) -> None:
-    from pivottrace.flags import load, take_flag, take_option
-    from pivottrace.status import quoted
+    from pivottrace.commands.flags import load, take_flag, take_option
+    from pivottrace.commands.status import quoted
     from pivottrace.study import run_study
 
     command = shlex.join(["pivottrace", "study", *arguments])
@@ -206,9 +206,9 @@ def _study(arguments: list[str]) -> None:
 
 
 def _plan(arguments: list[str]) -> None:
-    from pivottrace.planning import make_plan
-    from pivottrace.printing import plan_lines
-    from pivottrace.rounds import latest
+    from pivottrace.commands.plan import make_plan
+    from pivottrace.commands.printing import plan_lines
+    from pivottrace.run.rounds import latest
 
     run = latest(_open_run("plan", arguments), "score")
     with run.locked():
@@ -217,10 +217,10 @@ def _plan(arguments: list[str]) -> None:
 
 
 def _audit(arguments: list[str]) -> None:
-    from pivottrace.auditing import LABEL_ERROR, audit
-    from pivottrace.flags import take_option
-    from pivottrace.printing import audit_lines
-    from pivottrace.rounds import latest
+    from pivottrace.commands.audit import LABEL_ERROR, audit
+    from pivottrace.commands.flags import take_option
+    from pivottrace.commands.printing import audit_lines
+    from pivottrace.run.rounds import latest
 
     expected = take_option(arguments, "--label-error")
     try:
@@ -234,9 +234,9 @@ def _audit(arguments: list[str]) -> None:
 
 
 def _lab(arguments: list[str]) -> None:
-    from pivottrace.experiments.files import load_experiment
-    from pivottrace.flags import take_option
-    from pivottrace.status import quoted
+    from pivottrace.commands.flags import take_option
+    from pivottrace.commands.status import quoted
+    from pivottrace.experiments.definition import load_experiment
 
     rest = list(arguments)
     options = {
@@ -246,7 +246,7 @@ def _lab(arguments: list[str]) -> None:
         raise ConfigError("give run or report, then a file: pivottrace lab run bench/rivals.toml")
     experiment = load_experiment(Path(rest[1]))
     if rest[0] == "report":
-        from pivottrace.experiments.report import write_experiment_report
+        from pivottrace.experiments.page import write_experiment_report
 
         output = options["--output"]
         page = write_experiment_report(experiment, Path(output) if output else None)
@@ -304,8 +304,8 @@ def _unknown_command(name: str) -> str:
 
 def _create_run(arguments: list[str]) -> RunDir:
     """Make or take up the run of a configuration file, a run directory, or flags alone."""
-    from pivottrace.flags import load
-    from pivottrace.rundir import RunDir
+    from pivottrace.commands.flags import load
+    from pivottrace.run.directory import RunDir
 
     run = RunDir.create(load(arguments))
     others = run.other_versions()
@@ -319,7 +319,7 @@ def _create_run(arguments: list[str]) -> RunDir:
 
 
 def _open_run(command: str, arguments: list[str]) -> RunDir:
-    from pivottrace.rundir import RunDir
+    from pivottrace.run.directory import RunDir
 
     if len(arguments) != 1:
         raise ConfigError(f"give one run directory, for instance: pivottrace {command} runs/my")
@@ -327,9 +327,9 @@ def _open_run(command: str, arguments: list[str]) -> RunDir:
 
 
 def _print_summary(run: RunDir) -> None:
+    from pivottrace.commands.status import notes, summary_lines
     from pivottrace.report import summary
-    from pivottrace.rounds import latest
-    from pivottrace.status import notes, summary_lines
+    from pivottrace.run.rounds import latest
 
     run = latest(run, "triage")
     for note in notes(run):

@@ -9,15 +9,15 @@ from importlib import import_module
 from pathlib import Path
 
 from pivottrace.config import Config
-from pivottrace.core.rounds import round_steps
 from pivottrace.errors import ConfigError, LabelsNeeded
-from pivottrace.rounds import current, every
-from pivottrace.rundir import RUN_WIDE, RunDir
+from pivottrace.routing.shares import round_steps
+from pivottrace.run.directory import RUN_WIDE, RunDir
+from pivottrace.run.rounds import current, every
 
 # Command, module, arguments. Modules are imported when their turn comes: most need torch.
 STEPS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
     ("pool", "pivottrace.stages.pool", ()),
-    ("rollout", "pivottrace.stages.rollouts", ()),
+    ("rollout", "pivottrace.stages.rollout", ()),
     ("trace", "pivottrace.stages.trace", ()),
     ("score", "pivottrace.stages.score", ()),
     ("calibrate", "pivottrace.stages.calibrate", ()),
@@ -165,16 +165,16 @@ def refuse_the_impossible(config: Config, num_questions: int, num_answered: int)
     Raises:
         PivotTraceError: The first thing that is wrong, with its cure.
     """
-    from pivottrace.annotate import sources
-    from pivottrace.tables import driving_estimator
-    from pivottrace.training_reward import check_training
+    from pivottrace.labels import buying
+    from pivottrace.run.readings import driving_estimator
+    from pivottrace.training.reward import check_training
     from pivottrace.verifier import Verifier
 
-    allowed = sources.budget_labels(config.labels.budget, num_questions)
+    allowed = buying.budget_labels(config.labels.budget, num_questions)
     if config.train.enabled:
         round_steps(config.train.steps, config.rounds.num)
         check_training(config)
-    sources.refuse_missing_answers(config, num_answered, allowed)
+    buying.refuse_missing_answers(config, num_answered, allowed)
     driving_estimator(config)
     with Verifier(config.answers.verifier, config.answers.timeout_s) as verifier:
         verifier.load()

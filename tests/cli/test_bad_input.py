@@ -189,7 +189,7 @@ def test_torn_weights_are_named(tmp_path, capsys, name):
     from importlib.resources import files
 
     model = tmp_path / "model"
-    shutil.copytree(str(files("pivottrace.lab") / "reasoner"), model)
+    shutil.copytree(str(files("pivottrace.world") / "reasoner"), model)
     weights = model / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1000])
     arguments = ["--questions", "world:default?num=4", "--output", str(tmp_path / "run")]

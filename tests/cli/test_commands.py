@@ -7,9 +7,9 @@ from importlib.resources import files
 import pytest
 
 from pivottrace.cli import COMMANDS, main
+from pivottrace.commands.usage import EXPERIMENTS, MAIN, STAGES
 from pivottrace.config import load_config
-from pivottrace.rundir import RunDir
-from pivottrace.usage import EXPERIMENTS, MAIN, STAGES
+from pivottrace.run.directory import RunDir
 
 SMALL = ["--questions", "world:default?num=6&seed=3", "--labels.source", "oracle", "--budget", "3",
          "--rollouts.num-samples", "2", "--rollouts.max-new-tokens", "24"]  # fmt: skip
@@ -52,7 +52,7 @@ def test_a_table_with_one_inside_survives_a_flag_beside_it(tmp_path, monkeypatch
     given.write_text('[pool]\nchat_template_args = {a = {b = [1, 2], "c d" = "e"}}\n')
     assert main(["init", "one.toml", "--pool.chat-template-args", "a = {b = 1}"]) == 0
     assert load_config(tmp_path / "one.toml").pool.chat_template_args == {"a": {"b": 1}}
-    from pivottrace.flags import load
+    from pivottrace.commands.flags import load
 
     expected = load_config(given).pool.chat_template_args
     assert load([str(given), "--seed", "3"]).pool.chat_template_args == expected
@@ -97,7 +97,7 @@ def test_stages_end_with_their_outputs_and_the_next_command(tmp_path, capsys):
 
 def test_a_model_without_a_chat_template_is_told_when_it_is_used_and_by_status(tmp_path, capsys):
     model, path = tmp_path / "model", tmp_path / "run"
-    shutil.copytree(str(files("pivottrace.lab") / "reasoner"), model)
+    shutil.copytree(str(files("pivottrace.world") / "reasoner"), model)
     (model / "chat_template.jinja").unlink()
     settings = (model / "tokenizer_config.json").read_text()
     assert "chat_template" not in settings

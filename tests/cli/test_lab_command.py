@@ -12,7 +12,7 @@ import pytest
 
 from pivottrace.cli import main
 from pivottrace.experiments.running import CHILD
-from pivottrace.rundir import RunDir
+from pivottrace.run.directory import RunDir
 
 EXPERIMENT = """
 [experiment]

@@ -6,7 +6,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from pivottrace.cli import main
-from pivottrace.rundir import RunDir
+from pivottrace.run.directory import RunDir
 
 pytestmark = pytest.mark.slow
 SMALL = [
@@ -84,8 +84,8 @@ def test_random_model_on_gsm8k_goes_through_and_says_so(tmp_path, gsm8k, capsys)
     import torch
     from transformers import Qwen3Config, Qwen3ForCausalLM
 
-    from pivottrace.backends.hf import load_tokenizer
     from pivottrace.config import ModelConfig
+    from pivottrace.models.hf import load_tokenizer
 
     tokenizer = load_tokenizer(ModelConfig())
     torch.manual_seed(0)

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from pivottrace.cli import main
-from pivottrace.rundir import RunDir
+from pivottrace.run.directory import RunDir
+from pivottrace.study.far_mass import Tracer
 from pivottrace.study.pivot_scores import PivotSettings, pivot_scores
-from pivottrace.study.signals import Tracer
 
 SMALL = [
     "--rollouts.num-samples", "4", "--rollouts.max-new-tokens", "128", "--study.truth-samples",

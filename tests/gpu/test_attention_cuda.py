@@ -29,7 +29,7 @@ from pivottrace.attention import (
 from pivottrace.attention.kernels import ScoreRule, fused_attention, why_not_fused
 from pivottrace.attention.masks import describe_mask
 from pivottrace.attention.reading import find_landmarks, read_band
-from pivottrace.attention.statistics import Needs
+from pivottrace.attention.row_statistics import Needs
 from pivottrace.errors import ModelError
 
 if not torch.cuda.is_available():

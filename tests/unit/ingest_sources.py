@@ -8,7 +8,7 @@ import pytest
 
 from pivottrace.errors import DataError
 from pivottrace.ingest import read_questions
-from pivottrace.types import QUESTIONS
+from pivottrace.schemas import QUESTIONS
 
 ROWS = [
     {"id": "a", "question": "What is 2 + 2?", "answer": "4", "level": 1},

@@ -5,9 +5,9 @@ from fractions import Fraction
 
 import numpy as np
 
-from pivottrace.core.answers import group_equivalent
 from pivottrace.rewards.groups import Group
 from pivottrace.rewards.majority import majority_rewards
+from pivottrace.verifier.answers import group_equivalent
 
 
 def equal(a, b):

@@ -7,9 +7,9 @@ import numpy as np
 import pyarrow as pa
 
 from pivottrace.config import parse_config
-from pivottrace.rundir import RunDir
+from pivottrace.run.directory import RunDir
+from pivottrace.schemas import EVALUATION, QUESTIONS, ROLLOUTS, SIGNALS
 from pivottrace.stages import calibrate, label, score, triage
-from pivottrace.types import EVALUATION, QUESTIONS, ROLLOUTS, SIGNALS
 
 STAGES = ("pool", "rollout", "trace", "score", "calibrate", "triage", "label", "train", "evaluate")
 # The truth of a question, which the model never finds and which nobody pays for before annotation.

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pivottrace.core.answers import (
+from pivottrace.errors import ConfigError, DataError
+from pivottrace.verifier.answers import (
     MAX_ANSWER_CHARS,
     Vote,
     extract_answer,
@@ -19,7 +20,6 @@ from pivottrace.core.answers import (
     normalise_choice,
     normalise_exact,
 )
-from pivottrace.errors import ConfigError, DataError
 
 
 @pytest.mark.parametrize(

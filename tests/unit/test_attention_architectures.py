@@ -19,8 +19,8 @@ from pivottrace.attention import (
     trace_attention,
 )
 from pivottrace.attention.masks import CHUNKS_PACK
-from pivottrace.backends.compact import generate_compacting
 from pivottrace.errors import ModelError
+from pivottrace.models.compact import generate_compacting
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -10,12 +10,8 @@ import transformers
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from pivottrace.attention.engine import (
-    ATTENTION_NAME,
-    _announce_fallback,
-    trace_attention,
-)
-from pivottrace.attention.statistics import AttentionDistance, FarMass
+from pivottrace.attention.engine import ATTENTION_NAME, _announce_fallback, trace_attention
+from pivottrace.attention.row_statistics import AttentionDistance, FarMass
 from pivottrace.attention.tracing import trace_responses
 from pivottrace.errors import ConfigError, ModelError
 

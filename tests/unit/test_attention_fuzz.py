@@ -33,7 +33,7 @@ from pivottrace.attention.kernels import (
 )
 from pivottrace.attention.masks import MaskSpec, dense_mask, describe_mask
 from pivottrace.attention.reading import find_landmarks, read_band, read_rows
-from pivottrace.attention.statistics import LocalAttention, Needs
+from pivottrace.attention.row_statistics import LocalAttention, Needs
 from pivottrace.errors import PivotTraceError
 
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -6,13 +6,7 @@ import pytest
 import torch
 from architectures import VOCABULARY, build_model
 
-from pivottrace.attention import (
-    AttentionDistance,
-    FarMass,
-    QuestionMass,
-    generate_traced,
-    trace,
-)
+from pivottrace.attention import AttentionDistance, FarMass, QuestionMass, generate_traced, trace
 from pivottrace.attention import generating as generating_module
 from pivottrace.errors import ConfigError
 

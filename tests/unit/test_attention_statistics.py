@@ -19,7 +19,7 @@ from pivottrace.attention import (
     reading,
 )
 from pivottrace.attention.reading import find_landmarks, read_band, read_rows
-from pivottrace.attention.statistics import LocalAttention, Needs
+from pivottrace.attention.row_statistics import LocalAttention, Needs
 from pivottrace.errors import ConfigError
 
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 
 from pivottrace.errors import ConfigError
-from pivottrace.types import EVALUATION
+from pivottrace.schemas import EVALUATION
 
 
 @pytest.fixture

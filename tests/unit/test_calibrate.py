@@ -10,10 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from pivottrace.core import calibrate as cal
-from pivottrace.core.intervals import fewest_trials, share_interval, share_lower_bound
-from pivottrace.core.probes import default_num_probes, draw_probes, rank_fractions
 from pivottrace.errors import BudgetError, ConfigError, DataError
+from pivottrace.routing import curves as cal
+from pivottrace.routing.probes import default_num_probes, draw_probes, rank_fractions
+from pivottrace.stats.intervals import fewest_trials, share_interval, share_lower_bound
 
 G = 16
 simulation = bench_scripts.load("probes")

@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 import report_run
 
-from pivottrace import combining
 from pivottrace.cli import main
-from pivottrace.core.combine import MIN_PROBES, combine, cross_fitted_places, rank_features
-from pivottrace.core.metrics import spearman
-from pivottrace.core.probes import rank_fractions
 from pivottrace.errors import DataError
 from pivottrace.report import build_report
-from pivottrace.rundir import RunDir
+from pivottrace.routing.probes import rank_fractions
+from pivottrace.routing.weighting import MIN_PROBES, combine, cross_fitted_places, rank_features
+from pivottrace.run import combination
+from pivottrace.run.directory import RunDir
+from pivottrace.stats.ranking_metrics import spearman
 
 G = 16
 
@@ -107,7 +107,7 @@ def test_a_run_asks_for_it_and_gets_it_only_where_it_is_better(tmp_path) -> None
 
 def test_a_used_combination_ranks_the_pool(tmp_path, monkeypatch) -> None:
     monkeypatch.setattr(
-        combining, "combine", lambda *a, **k: replace(combine(*a, **k), offered=True)
+        combination, "combine", lambda *a, **k: replace(combine(*a, **k), offered=True)
     )
     run = report_run.make_run(
         tmp_path / "run", "triage", labels={"budget": 0.6}, calibrate={"num_probes": 80},

@@ -14,8 +14,8 @@ from transformers import (
 )
 from transformers.cache_utils import DynamicLayer
 
-from pivottrace.backends import compact
-from pivottrace.backends.compact import RoomyLayer, compacting, generate_compacting
+from pivottrace.models import compact
+from pivottrace.models.compact import RoomyLayer, compacting, generate_compacting
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -44,7 +44,7 @@ def test_file_overrides_preset():
 
 
 def test_preset_of_the_command_line_overrides_the_file_and_flags_override_it(tmp_path):
-    from pivottrace.flags import load
+    from pivottrace.commands.flags import load
 
     path = tmp_path / "my.toml"
     path.write_text("[pivots]\npercentile = 80\nwindow = 4\nreference_size = 9\n")

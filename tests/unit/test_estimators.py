@@ -5,10 +5,10 @@ import math
 import numpy as np
 import pytest
 
-from pivottrace.core.layer_path import LayerPath
 from pivottrace.estimators import ESTIMATORS
-from pivottrace.estimators.evidence import TraceEvidence
+from pivottrace.estimators.trace_evidence import TraceEvidence
 from pivottrace.report.wording import ESTIMATOR_NAMES
+from pivottrace.signals.layer_path import LayerPath
 
 RIGHT_ANGLE = math.pi / 2
 # A walk in the plane: (1, 0), (1, 1), (0, 1).
@@ -142,7 +142,7 @@ def test_recheck_words_are_counted_as_whole_words(text, count):
 
 
 def test_the_worlds_own_phrases_are_known():
-    from pivottrace.lab.problems import GO_BACK
+    from pivottrace.world.problems import GO_BACK
 
     count = ESTIMATORS["recheck_words"]
     silent = [phrase for phrase in GO_BACK if not count(make_evidence(text=phrase))]

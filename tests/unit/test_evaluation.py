@@ -4,14 +4,14 @@ import numpy as np
 import pytest
 from scipy.stats import beta
 
-from pivottrace.core.evaluation import (
+from pivottrace.errors import ConfigError, DataError
+from pivottrace.stats.accuracy import (
     QuestionCounts,
     average_accuracy,
     count_by_question,
     paired_difference,
     pass_at_k,
 )
-from pivottrace.errors import ConfigError, DataError
 
 
 def counts(right, samples=4, ids=None):

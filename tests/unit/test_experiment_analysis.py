@@ -8,8 +8,8 @@ from report_run import make_run
 from test_experiment_files import HEAD, REPORTED, store, write
 
 from pivottrace.experiments.analysis import analyse
-from pivottrace.experiments.files import BASE, load_experiment
-from pivottrace.experiments.report import write_experiment_report
+from pivottrace.experiments.definition import BASE, load_experiment
+from pivottrace.experiments.page import write_experiment_report
 from pivottrace.experiments.results import rollout_tokens
 
 # Right answers of 200 samples in every other of 400 questions, the same in all seeds; it is 100 in

@@ -10,19 +10,19 @@ import pytest
 import report_run
 
 from pivottrace.config import parse_config
-from pivottrace.core.evidence import QuestionEvidence
-from pivottrace.core.triage import TriageOptions, triage
 from pivottrace.errors import ConfigError, RunDirError
-from pivottrace.experiments.files import BASE, load_experiment
+from pivottrace.experiments.definition import BASE, load_experiment
 from pivottrace.experiments.forking import fork, shared_stages
 from pivottrace.experiments.jobs import Job, has_result, is_finished, missing_jobs
 from pivottrace.experiments.oracle import exact_curves
-from pivottrace.experiments.report import write_experiment_report
+from pivottrace.experiments.page import write_experiment_report
 from pivottrace.experiments.results import read_result, refuse_other_settings
 from pivottrace.ingest import read_questions
-from pivottrace.lab.problems import PRESETS, generate
+from pivottrace.routing.auction import TriageOptions, triage
+from pivottrace.routing.questions import QuestionEvidence
 from pivottrace.stages import score
 from pivottrace.stages.score import THRESHOLDS
+from pivottrace.world.problems import PRESETS, generate
 
 BENCH = Path(__file__).parents[2] / "bench"
 HEAD = """

@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
-from pivottrace.core.evaluation import QuestionCounts, paired_difference
-from pivottrace.core.experiments import (
+from pivottrace.errors import ConfigError, DataError
+from pivottrace.stats.accuracy import QuestionCounts, paired_difference
+from pivottrace.stats.arms import (
     Curve,
     SeedValues,
     first_reach,
@@ -15,7 +16,6 @@ from pivottrace.core.experiments import (
     target_of,
     without_one_seed,
 )
-from pivottrace.errors import ConfigError, DataError
 
 T1, T2, T3 = 12.7062, 4.30265, 3.18245  # Student's t, 97.5 %, with 1, 2 and 3 degrees of freedom
 

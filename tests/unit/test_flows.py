@@ -2,11 +2,11 @@
 
 import pytest
 
-from pivottrace.core.flows import Move, count_moves, meaning, route_flows, route_matrix
-from pivottrace.core.routes import REASONS, ROUTES
 from pivottrace.errors import DataError
 from pivottrace.report.flows_figure import flows_figure
 from pivottrace.report.wording import MOVE_MEANING, REASON_MEANING
+from pivottrace.routing.flows import Move, count_moves, meaning, route_flows, route_matrix
+from pivottrace.routing.routes import REASONS, ROUTES
 
 # (route then, reason then, route now, reason now): what it means.
 MOVES = {

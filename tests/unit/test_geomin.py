@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 from refine_groups import annotate, through_json, weak
 
-from pivottrace.core.mixture import TwoNormals, fit_two_normals
 from pivottrace.errors import ConfigError, DataError
 from pivottrace.refine.geomin import MIN_POINTS, GeoMin, unit_rows
+from pivottrace.stats.mixture import TwoNormals, fit_two_normals
 
 RIGHT, WRONG = [1.0, 0.0], [0.0, 1.0]
 

@@ -8,10 +8,10 @@ from huggingface_hub import constants
 from training_run import WORDS, build_model, build_tokenizer
 from transformers import GenerationConfig
 
-from pivottrace.backends import hf
-from pivottrace.backends.batches import in_batches
 from pivottrace.config import ModelConfig, PoolConfig
 from pivottrace.errors import ModelError
+from pivottrace.models import hf
+from pivottrace.models.batches import in_batches
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

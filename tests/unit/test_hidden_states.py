@@ -11,7 +11,7 @@ from architectures import VOCABULARY, build_model
 
 from pivottrace.attention.hidden_states import PathRecorder
 from pivottrace.attention.tracing import trace_responses
-from pivottrace.core.layer_path import LayerPath
+from pivottrace.signals.layer_path import LayerPath
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

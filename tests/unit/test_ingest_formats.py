@@ -206,7 +206,7 @@ def test_wrong_world_sources_are_refused(source, expected):
 def test_no_question_of_the_world_is_in_two_splits():
     from itertools import combinations
 
-    from pivottrace.lab.problems import SPLITS, generate
+    from pivottrace.world.problems import SPLITS, generate
 
     drawn = {
         split: [p for seed in (0, 1) for preset in ("default", "hard")

@@ -6,13 +6,13 @@ import pyarrow as pa
 import pytest
 from report_run import make_run as fabricate
 
-from pivottrace.annotate import sources
-from pivottrace.annotate.store import LabelStore
 from pivottrace.cli import main
+from pivottrace.commands.status import describe
 from pivottrace.ingest.prompts import last_user_message
+from pivottrace.labels import buying
+from pivottrace.labels.store import LabelStore
 from pivottrace.report import build_report
-from pivottrace.rundir import RunDir
-from pivottrace.status import describe
+from pivottrace.run.directory import RunDir
 
 PROBES, BUDGET = 12, 20
 
@@ -89,7 +89,7 @@ def test_wrong_rows_are_refused_by_file_and_row_and_nothing_is_taken_in(run, cap
         assert main(["label", "import", str(run.path), str(file)]) == 2
         message = capsys.readouterr().err
         assert str(file) in message and words in message
-        assert sources.bought(run).keys() == set(asked[:2])
+        assert buying.bought(run).keys() == set(asked[:2])
     assert "is answered '-1' here and has the answer" in message
 
 
@@ -130,7 +130,7 @@ def test_labels_of_probes_that_another_setting_drew_are_refused(run, capsys, set
     assert main(["label", "import", str(run.path), str(answers)]) == 2
     message = capsys.readouterr().err
     assert changed in message and f"draw them anew: pivottrace calibrate {run.path}" in message
-    assert not sources.bought(run)
+    assert not buying.bought(run)
     assert main(["calibrate", str(run.path)]) == 3
     answers = fill(run, run.path / "probes_to_label.csv")
     assert main(["label", "import", str(run.path), str(answers)]) == 0
@@ -173,12 +173,12 @@ def test_without_training_a_run_ends_with_its_route_files(run, capsys):
     printed = capsys.readouterr()
     assert not {"· label", "· evaluate before", "· train"} & set(printed.err.splitlines())
     assert printed.out.splitlines()[-1] == f"next: open {run.path / 'report.html'}"
-    assert len(sources.bought(run)) == PROBES
+    assert len(buying.bought(run)) == PROBES
     lines = list(describe(RunDir.open(run.path)))
     assert {f"  off   {name}" for name in ("label", "train", "evaluate")} <= set(lines)
     assert lines[-1] == f"next: pivottrace report {run.path}"
     assert main(["label", str(run.path)]) == 0  # whoever wants the labels asks for them
-    assert len(sources.bought(run)) == BUDGET
+    assert len(buying.bought(run)) == BUDGET
 
 
 def test_status_and_report_only_read_the_labels(run, monkeypatch):

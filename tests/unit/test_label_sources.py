@@ -7,10 +7,10 @@ import pyarrow.parquet as pq
 import pytest
 from report_run import make_run as fabricate
 
-from pivottrace.annotate import sources
 from pivottrace.errors import BudgetError, DataError, LabelsNeeded, RunDirError
+from pivottrace.labels import buying
+from pivottrace.schemas import TRIAGE
 from pivottrace.stages import calibrate, label, train, triage
-from pivottrace.types import TRIAGE
 from pivottrace.verifier import Verifier
 
 PROBES, BUDGET = 12, 20
@@ -37,12 +37,12 @@ def answer(run, ids):
     truths = {row["id"]: row["answer"] for row in pool}
     path = run.path / "answers.jsonl"
     path.write_text("".join(json.dumps({"id": i, "answer": truths[i]}) + "\n" for i in ids))
-    return sources.import_file(run, path)
+    return buying.import_file(run, path)
 
 
 def asked(run, purpose):
     """Ids in the file that was written for people, in its order."""
-    text = (run.path / sources.FILES[purpose]).read_text(encoding="utf-8-sig")
+    text = (run.path / buying.FILES[purpose]).read_text(encoding="utf-8-sig")
     return [line.split(",")[0] for line in text.splitlines()[1:]]
 
 
@@ -75,7 +75,7 @@ def test_without_partial_each_request_is_answered_in_full(scored):
         label.run(run)
     answer(run, rows)
     label.run(run)
-    assert sources.store(run).used == BUDGET
+    assert buying.store(run).used == BUDGET
 
 
 def test_partial_still_asks_for_both_purposes(scored):
@@ -109,7 +109,7 @@ def test_a_probe_that_nobody_labelled_may_be_asked_for_again(scored):
     assert again
     answer(run, again)
     label.run(run)  # answers to this request, though they were probes once
-    labels = sources.store(run).labels()
+    labels = buying.store(run).labels()
     assert {labels[i].purpose for i in again} == {"annotation"}
 
 
@@ -121,9 +121,9 @@ def test_late_probes_are_refused_and_the_budget_stays_whole(scored):
     assert late
     with pytest.raises(DataError, match=f"{late[0]}.*does not wait for a label"):
         answer(run, [*rows, *late])
-    assert sources.store(run).used == 3
+    assert buying.store(run).used == 3
     assert answer(run, [*probes[:3], *rows]) == (BUDGET - 3, 0)  # what is there already may return
-    assert sources.store(run).remaining == 0
+    assert buying.store(run).remaining == 0
     label.run(run)
 
 
@@ -133,10 +133,10 @@ def test_an_import_beyond_the_budget_takes_nothing_in(scored):
     other = next(
         i for i in (f"q-{k:04d}" for k in range(60)) if i not in {*rows, *asked(run, "probe")}
     )
-    sources.store(run).add(other, "1", "page", "annotation")
+    buying.store(run).add(other, "1", "page", "annotation")
     with pytest.raises(BudgetError, match="8 new labels on top of 13 pass the budget of 20"):
         answer(run, rows)
-    assert sources.store(run).used == PROBES + 1
+    assert buying.store(run).used == PROBES + 1
     with pytest.raises(BudgetError, match="8 labels are needed and 7 are left"):
         label.run(run)
 
@@ -144,9 +144,9 @@ def test_an_import_beyond_the_budget_takes_nothing_in(scored):
 def test_export_asks_for_what_waits_now(scored):
     run = scored(partial=True)
     with pytest.raises(RunDirError, match="no question waits for a label"):
-        sources.export(run)
+        buying.export(run)
     rows = to_the_labels(run, answered=3)
-    path = sources.export(run, run.path / "again.csv")
+    path = buying.export(run, run.path / "again.csv")
     lines = path.read_text(encoding="utf-8-sig").splitlines()[1:]
     assert [line.split(",")[0] for line in lines] == rows
     assert {line.split(",")[-1] for line in lines} == {"annotation"}
@@ -168,7 +168,7 @@ def test_a_column_with_gaps_is_an_error_or_partial(scored):
     without_answers(run, {f"q-{i:04d}" for i in range(30)})
     with pytest.raises(DataError, match=r"q-00\d\d.*no answer in its answer column \(\d+ of 12"):
         calibrate.run(run)
-    assert sources.store(run).used == 0
+    assert buying.store(run).used == 0
     run.config.labels.partial = True
     for stage in (calibrate, triage, label):
         stage.run(run)
@@ -201,7 +201,7 @@ def oracle(monkeypatch):
     def fake(run):
         return lambda question_id: heard.append(question_id) or "7"
 
-    monkeypatch.setattr(sources, "_oracle", fake)
+    monkeypatch.setattr(buying, "_oracle", fake)
     return heard
 
 
@@ -210,7 +210,7 @@ def test_the_oracle_is_asked_for_the_labels_that_are_bought(scored, oracle, part
     run = scored("oracle", partial)
     for stage in (calibrate, triage, label):
         stage.run(run)
-    labels = sources.store(run).labels()
+    labels = buying.store(run).labels()
     assert sorted(oracle) == list(labels)
     counts = [run.stage_facts(stage)["labels_asked"] for stage in ("calibrate", "label")]
     assert counts[0] == PROBES and sum(counts) == len(labels) == len(oracle) == BUDGET
@@ -219,7 +219,7 @@ def test_the_oracle_is_asked_for_the_labels_that_are_bought(scored, oracle, part
 def test_the_oracle_is_not_asked_beyond_the_budget(scored, oracle):
     run = scored("oracle")
     with pytest.raises(BudgetError, match="21 labels are needed and 20 are left"):
-        sources.obtain(run, [f"q-{i:04d}" for i in range(21)], "probe")
+        buying.obtain(run, [f"q-{i:04d}" for i in range(21)], "probe")
     assert oracle == []
 
 

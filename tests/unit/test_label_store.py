@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pivottrace.annotate.exchange import (
+from pivottrace.errors import BudgetError, DataError, RunDirError
+from pivottrace.labels.exchange import (
     ImportedAnswers,
     Request,
     _unescaped,
@@ -19,8 +20,7 @@ from pivottrace.annotate.exchange import (
     export_requests,
     read_answers,
 )
-from pivottrace.annotate.store import LabelStore
-from pivottrace.errors import BudgetError, DataError, RunDirError
+from pivottrace.labels.store import LabelStore
 
 
 @pytest.fixture

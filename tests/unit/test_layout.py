@@ -12,19 +12,15 @@ import pivottrace
 ROOT = Path(pivottrace.__file__).parent
 # A module may import its own layer or a lower one; stages and backends import no sibling stage.
 LAYERS = {
-    0: {"errors", "types"},
-    1: {"config", "core"},
-    2: {"attention", "estimators", "rewards", "refine", "rundir", "storage", "rounds",
-        "stage_settings", "progress", "verifier", "_verifier_child", "_verifier_process", "lab",
-        "ingest", "routing"},
-    3: {"annotate", "tables", "combining", "backends", "held_out", "sampling", "rewriting",
-        "training_reward"},
+    0: {"errors", "schemas"},
+    1: {"config", "signals", "stats", "routing", "world"},
+    2: {"verifier", "attention", "estimators", "rewards", "refine", "run", "ingest"},
+    3: {"labels", "models", "rollouts", "training"},
     4: {"stages"},
-    5: {"report", "validate", "pipeline", "planning", "auditing", "study",
-        "experiments"},
-    6: {"status", "printing"},
-    7: {"cli", "flags", "usage"},
-}  # fmt: skip
+    5: {"report", "pipeline", "study", "experiments"},
+    6: {"commands"},
+    7: {"cli"},
+}
 LAYER_OF = {name: layer for layer, names in LAYERS.items() for name in names}
 MODULES = sorted(p for p in ROOT.rglob("*.py") if p.name != "__init__.py" or p.parent != ROOT)
 

@@ -6,15 +6,15 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from pivottrace.core.metrics import (
+from pivottrace.errors import ConfigError, DataError
+from pivottrace.stats.ranking_metrics import (
     auroc,
     average_precision,
     partial_spearman,
     spearman,
     why_undefined,
 )
-from pivottrace.core.resampling import percentile_interval, reflected_interval, resample_counts
-from pivottrace.errors import ConfigError, DataError
+from pivottrace.stats.resampling import percentile_interval, reflected_interval, resample_counts
 
 NAN = float("nan")
 

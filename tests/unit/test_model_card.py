@@ -2,9 +2,9 @@
 
 import pyarrow as pa
 
-from pivottrace.annotate import sources
-from pivottrace.backends.model_card import write_model_card
-from pivottrace.types import QUESTIONS
+from pivottrace.labels import buying
+from pivottrace.schemas import QUESTIONS
+from pivottrace.training.model_card import write_model_card
 
 FACTS = {
     "num_rows": {"annotate": 9, "weak": 4},
@@ -22,8 +22,8 @@ def make(make_run):
     run.mark_done("pool", num_questions=24, num_with_answer=24)
     run.mark_done("rollout", model_digest="abc123", tokenizer_digest="def456")
     run.mark_done("triage", counts={"annotate": 10, "weak": 6, "discard": 8})
-    sources.store(run).add("q1", "private answer", "oracle", "probe")
-    sources.store(run).add("q2", "private answer", "oracle", "annotation")
+    buying.store(run).add("q1", "private answer", "oracle", "probe")
+    buying.store(run).add("q2", "private answer", "oracle", "annotation")
     folder = run.round_path / "train"
     (folder / "model").mkdir(parents=True)
     (folder / "alarms.jsonl").write_text('{"step": 5, "what": "votes", "action": "stop"}\n')

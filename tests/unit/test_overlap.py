@@ -7,7 +7,7 @@ import pytest
 
 from pivottrace.ingest import find_overlap
 from pivottrace.ingest.overlap import tokens_of
-from pivottrace.types import QUESTIONS
+from pivottrace.schemas import QUESTIONS
 
 
 def table(texts, prefix):

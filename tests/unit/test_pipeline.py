@@ -3,13 +3,13 @@
 import pytest
 
 from pivottrace import pipeline
-from pivottrace.annotate import sources
 from pivottrace.cli import main
+from pivottrace.commands.status import describe
 from pivottrace.errors import ConfigError
+from pivottrace.labels import buying
 from pivottrace.pipeline import is_finished, run_all, run_step
 from pivottrace.report import build_report
-from pivottrace.rundir import RunDir
-from pivottrace.status import describe
+from pivottrace.run.directory import RunDir
 
 
 def test_until_train_without_training_says_what_to_do(make_run):
@@ -78,7 +78,7 @@ def snapshot(run):
 def test_status_writes_nothing_and_report_only_its_report(make_run):
     run = make_run()
     run_step(run, "pool")
-    sources.store(run).add("a question", "7", "oracle", "probe")
+    buying.store(run).add("a question", "7", "oracle", "probe")
     before = snapshot(run)
     assert "labels: 1 of 12 allowed" in list(describe(RunDir.open(run.path)))
     assert snapshot(run) == before
@@ -92,7 +92,7 @@ def test_status_counts_labels_while_the_store_is_open(make_run):
 
     run = make_run()
     run_step(run, "pool")
-    sources.store(run).add("a question", "7", "oracle", "probe")
+    buying.store(run).add("a question", "7", "oracle", "probe")
     with sqlite3.connect(run.path / "labels.sqlite") as writer:
         writer.execute("UPDATE labels SET answer = '8'")
         writer.commit()

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pivottrace.core import pivots
 from pivottrace.errors import ConfigError, DataError
+from pivottrace.signals import pivot_detection
 
 # Few distinct levels, so that plateaus, exact thresholds and exact amplitudes are common.
 signals = st.lists(st.integers(0, 12), max_size=40).map(lambda s: [v * 0.025 for v in s])
@@ -47,7 +47,7 @@ def slow_peaks(signal: list[float], psi: float, window: int) -> list[int]:
 def test_onsets_equal_the_definition(
     signal: list[float], tau: float, psi: float, window: int
 ) -> None:
-    found = pivots.find_onsets(np.array(signal), tau, psi, window)
+    found = pivot_detection.find_onsets(np.array(signal), tau, psi, window)
     assert found.dtype == np.int64
     assert found.tolist() == slow_onsets(signal, tau, psi, window)
 
@@ -55,7 +55,7 @@ def test_onsets_equal_the_definition(
 @settings(max_examples=300, deadline=None)
 @given(signals, levels, windows)
 def test_peaks_equal_the_definition(signal: list[float], psi: float, window: int) -> None:
-    found = pivots.find_peaks(np.array(signal), psi, window)
+    found = pivot_detection.find_peaks(np.array(signal), psi, window)
     assert found.tolist() == slow_peaks(signal, psi, window)
     assert (np.diff(found) > window).all()
 
@@ -70,56 +70,57 @@ def test_noise_in_the_last_digits_moves_nothing(
     for dtype in (np.float64, np.float32):
         moved = noisy.astype(dtype)
         assert (
-            pivots.find_onsets(moved, tau, psi, 10).tolist()
-            == pivots.find_onsets(clean, tau, psi, 10).tolist()
+            pivot_detection.find_onsets(moved, tau, psi, 10).tolist()
+            == pivot_detection.find_onsets(clean, tau, psi, 10).tolist()
         )
         assert (
-            pivots.find_peaks(moved, psi, 10).tolist() == pivots.find_peaks(clean, psi, 10).tolist()
+            pivot_detection.find_peaks(moved, psi, 10).tolist()
+            == pivot_detection.find_peaks(clean, psi, 10).tolist()
         )
 
 
 def test_rises_of_exactly_the_amplitude_count() -> None:
     # 0.3 - 0.25 is 0.04999… in binary: compared as floats, this pivot would be lost.
-    assert pivots.find_onsets(np.array([0.25, 0.3]), 0.3, 0.05, 10).tolist() == [1]
-    assert pivots.find_peaks(np.array([0.25, 0.3]), 0.05, 10).tolist() == [1]
+    assert pivot_detection.find_onsets(np.array([0.25, 0.3]), 0.3, 0.05, 10).tolist() == [1]
+    assert pivot_detection.find_peaks(np.array([0.25, 0.3]), 0.05, 10).tolist() == [1]
 
 
 def test_onsets_close_together_are_one_counted_from_the_last_kept() -> None:
     signal = np.zeros(40)
     signal[[5, 10, 16, 27]] = 0.5
     # 10 is within 10 of 5; 16 is not within 10 of 5 (the last kept), 27 not of 16.
-    assert pivots.find_onsets(signal, 0.3, 0.05, 10).tolist() == [5, 16, 27]
+    assert pivot_detection.find_onsets(signal, 0.3, 0.05, 10).tolist() == [5, 16, 27]
 
 
 def test_threshold_is_the_percentile_over_all_tokens() -> None:
     rng = np.random.default_rng(0)
     traces = [rng.random(n) for n in (3, 0, 50, 200)]
     expected = np.percentile(np.round(np.concatenate(traces), 5), 95)
-    assert pivots.reference_threshold(traces, 95) == pytest.approx(expected, abs=5.1e-6)
+    assert pivot_detection.reference_threshold(traces, 95) == pytest.approx(expected, abs=5.1e-6)
 
 
 def test_density_of_nothing_is_not_zero() -> None:
-    assert pivots.density(3, 60) == 0.05
-    assert pivots.count(pivots.find_onsets(np.zeros(0), 0.1, 0.05, 10)) == 0
-    assert math.isnan(pivots.density(0, 0))
+    assert pivot_detection.density(3, 60) == 0.05
+    assert pivot_detection.count(pivot_detection.find_onsets(np.zeros(0), 0.1, 0.05, 10)) == 0
+    assert math.isnan(pivot_detection.density(0, 0))
 
 
 def test_bad_input_says_what_is_wrong() -> None:
     with pytest.raises(DataError, match="not finite at token 2"):
-        pivots.find_onsets(np.array([0.0, 0.1, np.nan]), 0.1, 0.05, 10)
+        pivot_detection.find_onsets(np.array([0.0, 0.1, np.nan]), 0.1, 0.05, 10)
     with pytest.raises(DataError, match="of trace 1 is not finite at token 0"):
-        pivots.reference_threshold([np.zeros(2), np.array([np.inf])], 95)
+        pivot_detection.reference_threshold([np.zeros(2), np.array([np.inf])], 95)
     with pytest.raises(DataError, match="no reference trace has a token"):
-        pivots.reference_threshold([np.zeros(0)], 95)
+        pivot_detection.reference_threshold([np.zeros(0)], 95)
     with pytest.raises(DataError, match="shape"):
-        pivots.find_peaks(np.zeros((2, 3)), 0.05, 10)
+        pivot_detection.find_peaks(np.zeros((2, 3)), 0.05, 10)
     with pytest.raises(DataError, match="impossible"):
-        pivots.density(3, 2)
+        pivot_detection.density(3, 2)
     with pytest.raises(ConfigError, match="window is 0"):
-        pivots.find_peaks(np.zeros(3), 0.05, 0)
+        pivot_detection.find_peaks(np.zeros(3), 0.05, 0)
     with pytest.raises(ConfigError, match="amplitude"):
-        pivots.find_peaks(np.zeros(3), -0.1, 10)
+        pivot_detection.find_peaks(np.zeros(3), -0.1, 10)
     with pytest.raises(ConfigError, match="threshold"):
-        pivots.find_onsets(np.zeros(3), math.nan, 0.1, 10)
+        pivot_detection.find_onsets(np.zeros(3), math.nan, 0.1, 10)
     with pytest.raises(ConfigError, match="percentile is 101"):
-        pivots.reference_threshold([np.zeros(3)], 101)
+        pivot_detection.reference_threshold([np.zeros(3)], 101)

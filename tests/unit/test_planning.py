@@ -9,18 +9,18 @@ import polars as pl
 import pytest
 import report_run
 
-from pivottrace import combining, tables
-from pivottrace.auditing import audit
 from pivottrace.cli import main
-from pivottrace.core.audit import wrong_label_chance
-from pivottrace.core.calibrate import calibrate as fit_curve
-from pivottrace.core.combine import combine
-from pivottrace.core.plan import CostModel
-from pivottrace.core.probes import rank_fractions
-from pivottrace.core.weak import with_own_votes
+from pivottrace.commands.audit import audit
+from pivottrace.commands.plan import cost_model, make_plan
 from pivottrace.errors import ConfigError
-from pivottrace.planning import cost_model, make_plan
-from pivottrace.rundir import RunDir
+from pivottrace.routing.budgets import CostModel
+from pivottrace.routing.curves import calibrate as fit_curve
+from pivottrace.routing.label_errors import wrong_label_chance
+from pivottrace.routing.probes import rank_fractions
+from pivottrace.routing.vote_floor import with_own_votes
+from pivottrace.routing.weighting import combine
+from pivottrace.run import combination, readings
+from pivottrace.run.directory import RunDir
 from pivottrace.stages import calibrate
 
 
@@ -104,7 +104,7 @@ def test_more_probes_than_questions_are_refused(tmp_path, capsys) -> None:
 
 
 def calibrate_labels(run: RunDir) -> int:
-    return len(report_run.calibrate.sources.bought(run))
+    return len(report_run.calibrate.buying.bought(run))
 
 
 def test_the_plan_is_printed(calibrated, capsys) -> None:
@@ -139,16 +139,16 @@ def spoiled(path, monkeypatch, count: int, **sections) -> tuple[RunDir, set[str]
     truth = {row["id"]: row["answer"] for row in pool}
     mastered = {i for i in sure if truth[i] == {r["question_id"]: r["vote_answer"]
                                                 for r in scores}[i]}  # fmt: skip
-    obtain = calibrate.sources.obtain
+    obtain = calibrate.buying.obtain
     planted: set[str] = set()
 
     def lie(run, ids, purpose):
         chosen = [i for i in ids if i in mastered][:count]
         planted.update(chosen)
-        calibrate.sources._store_labels(run, [(i, "999", "column", purpose) for i in chosen])
+        calibrate.buying._store_labels(run, [(i, "999", "column", purpose) for i in chosen])
         return obtain(run, ids, purpose)
 
-    monkeypatch.setattr(calibrate.sources, "obtain", lie)
+    monkeypatch.setattr(calibrate.buying, "obtain", lie)
     calibrate.run(run)
     return run, planted
 
@@ -178,7 +178,7 @@ def test_under_a_combination_a_probe_is_judged_where_its_own_label_has_not_moved
     tmp_path, monkeypatch
 ) -> None:
     monkeypatch.setattr(
-        combining, "combine", lambda *a, **k: replace(combine(*a, **k), offered=True)
+        combination, "combine", lambda *a, **k: replace(combine(*a, **k), offered=True)
     )
     asked = {"score": {"estimator": "combination"}}
     sound, _ = spoiled(tmp_path / "sound", monkeypatch, 0, **asked)
@@ -192,13 +192,13 @@ def test_under_a_combination_a_probe_is_judged_where_its_own_label_has_not_moved
     # The wrong label moves the ranking, and so the others, but not the probe that has it.
     assert after[suspect_id]["rank"] == before[suspect_id]["rank"]
     assert sum(after[i]["rank"] != before[i]["rank"] for i in after) > 10
-    ids, scores = tables.driving_scores(run)
+    ids, scores = readings.driving_scores(run)
     seen = rank_fractions(scores)[[ids.index(suspect_id)]]
     unseen = np.array([after[suspect_id]["rank"]])
     assert seen[0] > unseen[0]  # the fit that knows the label takes the question for harder
     (suspect, *_) = audit(run)
     assert (suspect.question_id, suspect.label, suspect.vote_share) == (suspect_id, "999", 1.0)
-    rest = tables.probe_evidence([row for i, row in after.items() if i != suspect_id])
+    rest = readings.probe_evidence([row for i, row in after.items() if i != suspect_id])
     by_hand = with_own_votes(fit_curve(rest).at(unseen), rest, unseen, [1.0]).vote[0]
     assert suspect.vote_right == pytest.approx(by_hand)
 

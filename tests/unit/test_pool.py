@@ -9,9 +9,9 @@ from ingest_sources import write_jsonl
 from pivottrace.config import Config, LabelsConfig, PoolConfig
 from pivottrace.errors import ConfigError, DataError
 from pivottrace.ingest import read_questions
-from pivottrace.rundir import RunDir
+from pivottrace.run.directory import RunDir
+from pivottrace.schemas import QUESTIONS
 from pivottrace.stages import pool
-from pivottrace.types import QUESTIONS
 
 
 @pytest.fixture

@@ -10,12 +10,12 @@ import report_run
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from pivottrace.annotate import sources
-from pivottrace.core.adaptive import draw_more, num_first_probes, probe_need
-from pivottrace.core.calibrate import ProbeEvidence, calibrate
-from pivottrace.core.probes import draw_probes, rank_fractions
 from pivottrace.errors import DataError, LabelsNeeded
-from pivottrace.rundir import RunDir
+from pivottrace.labels import buying
+from pivottrace.routing.adaptive_draw import draw_more, num_first_probes, probe_need
+from pivottrace.routing.curves import ProbeEvidence, calibrate
+from pivottrace.routing.probes import draw_probes, rank_fractions
+from pivottrace.run.directory import RunDir
 from pivottrace.stages import calibrate as stage
 
 SIZES = st.integers(0, 300)
@@ -101,19 +101,19 @@ def test_an_adaptive_run_asks_people_twice(tmp_path, partial) -> None:
         with pytest.raises(LabelsNeeded, match="probe questions"):
             stage.run(RunDir.open(run.path))
         file = run.path / name
-        assert sources.waiting_file(RunDir.open(run.path)) == file
+        assert buying.waiting_file(RunDir.open(run.path)) == file
         with file.open(encoding="utf-8-sig") as opened:
             ids = [row["id"] for row in csv.DictReader(opened)]
         asked.append(ids)
         given_ = ids[1:] if partial else ids
         file.write_text("id,answer\n" + "".join(f"{i},{truth[i]}\n" for i in given_))
-        sources.import_file(run, file)
+        buying.import_file(run, file)
     stage.run(RunDir.open(run.path))
     assert [len(ids) for ids in asked] == [11, 10]
     assert not set(asked[0]) & set(asked[1])
     facts = run.stage_facts("calibrate")
     assert facts["num_probes"] == (19 if partial else 21)
-    assert sources.store(run).used == facts["num_probes"]
+    assert buying.store(run).used == facts["num_probes"]
     probes = run.read_table("probes", "calibrate")
     assert probes["question_id"].to_pylist() == asked[0] + asked[1]
 
@@ -123,7 +123,7 @@ def test_an_adaptive_run_repeats_and_keeps_the_budget(tmp_path) -> None:
         run = report_run.make_run(
             tmp_path / name, "calibrate", calibrate={"num_probes": 40, "draw": "adaptive"}
         )
-        assert sources.store(run).used == 40
+        assert buying.store(run).used == 40
         return run.read_table("probes", "calibrate").to_pylist()
 
     one = probes("one")

@@ -4,9 +4,9 @@ import io
 
 import pytest
 
-from pivottrace import progress as module
-from pivottrace.progress import progress
-from pivottrace.rundir import run_parts
+from pivottrace.run import progress as module
+from pivottrace.run.directory import run_parts
+from pivottrace.run.progress import progress
 
 
 @pytest.fixture

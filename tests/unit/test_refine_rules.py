@@ -7,7 +7,7 @@ from pivottrace.refine import make_rule, needs_hidden, refuse_idle_rule
 from pivottrace.refine.geomin import GeoMin
 from pivottrace.refine.label_refinement import LabelRefinement
 from pivottrace.refine.trapo import TraPO
-from pivottrace.stage_settings import changed_settings, settings_of
+from pivottrace.run.bindings import changed_settings, settings_of
 
 
 def refine(**settings):

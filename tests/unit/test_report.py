@@ -9,17 +9,17 @@ import pytest
 from report_run import HIDDEN_QUESTION, HIDDEN_TRUTH, STAGES, decode, make_run, stages_of
 from scipy.stats import spearmanr
 
-from pivottrace.annotate import sources
 from pivottrace.config import parse_config
 from pivottrace.errors import LabelsNeeded, RunDirError
+from pivottrace.labels import buying
 from pivottrace.report import build_report, summary
+from pivottrace.report.correlations import RankCorrelation, rank_correlations, route_mix
 from pivottrace.report.examples import examples
 from pivottrace.report.figures import smoothed
 from pivottrace.report.render import ranking_verdict
 from pivottrace.report.sparkline import sparkline
-from pivottrace.report.statistics import RankCorrelation, rank_correlations, route_mix
 from pivottrace.report.texts import MAX_RESPONSE_CHARS, clean, cut, mark_pivots, token_texts
-from pivottrace.rundir import RunDir
+from pivottrace.run.directory import RunDir
 
 HOSTILE = (
     "<script>alert(1)</script><img src=x onerror=alert(2)>{{ 7*7 }}"
@@ -124,7 +124,7 @@ def test_hostile_text_is_shown_and_does_nothing(tmp_path):
 
 def test_only_truths_that_were_paid_for_are_shown(tmp_path, monkeypatch):
     run = make_run(tmp_path / "run", until="triage")
-    paid = {i: label.answer for i, label in sources.store(run).labels().items()}
+    paid = {i: label.answer for i, label in buying.store(run).labels().items()}
     shown = [HIDDEN_QUESTION, min(paid)]
     monkeypatch.setattr(
         "pivottrace.report.examples._chosen",

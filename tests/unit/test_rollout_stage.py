@@ -7,14 +7,14 @@ import pyarrow as pa
 import pytest
 import torch
 
-from pivottrace.backends import hf
+from pivottrace.commands.status import describe, notes
 from pivottrace.config import parse_config
 from pivottrace.errors import ConfigError, ModelError, RunDirError
 from pivottrace.estimators import ESTIMATORS
-from pivottrace.rundir import RunDir
-from pivottrace.stages import rollouts, score, trace
-from pivottrace.status import describe, notes
-from pivottrace.types import QUESTIONS, SIGNALS
+from pivottrace.models import hf
+from pivottrace.run.directory import RunDir
+from pivottrace.schemas import QUESTIONS, SIGNALS
+from pivottrace.stages import rollout, score, trace
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -80,14 +80,14 @@ def killed(monkeypatch):
 
 
 def test_settings_cannot_change_between_parts(make_run, killed):
-    killed(lambda: rollouts.run(make_run()), 1)
+    killed(lambda: rollout.run(make_run()), 1)
     with pytest.raises(ConfigError) as caught:
         make_run(rollouts={"part_size": 2, "temperature": 0.5})
     assert "rollouts.part_size: was 4, now 2 (used by rollout)" in str(caught.value)
     assert "rollouts.temperature: was 1.0, now 0.5 (used by rollout)" in str(caught.value)
 
     run = make_run()
-    rollouts.run(run)
+    rollout.run(run)
     found = run.read_parts("rollouts_sampled", "rollout")
     assert found["question_id"].to_pylist() == [f"q{i // 2}" for i in range(16)]
     killed(lambda: trace.run(run), 1)
@@ -101,7 +101,7 @@ def test_an_attempt_that_kept_nothing_binds_nobody(make_run, monkeypatch):
 
     monkeypatch.setattr(hf, "generate", generate)
     with pytest.raises(ModelError):
-        rollouts.run(make_run())
+        rollout.run(make_run())
     make_run(rollouts={"max_new_tokens": 3})
 
 
@@ -128,7 +128,7 @@ def test_a_threshold_is_frozen_once_it_is_there():
 
 def test_every_estimator_scores_every_question_that_has_a_response(make_run):
     run = make_run()
-    for stage in (rollouts, trace, score):
+    for stage in (rollout, trace, score):
         stage.run(run)
     signals = run.read_parts("signals", "trace").to_pylist()
     scores = run.read_table("scores", made_by="score").to_pylist()
@@ -144,7 +144,7 @@ def test_every_estimator_scores_every_question_that_has_a_response(make_run):
 
 def test_the_reference_sample_binds_the_settings_that_it_was_drawn_with(make_run, killed):
     run = make_run()
-    rollouts.run(run)
+    rollout.run(run)
     killed(lambda: trace.run(run), 0)
     assert (run.path / "reference.json").is_file()
     with pytest.raises(ConfigError, match=r"pivots.reference_size: was 512, now 2"):
@@ -153,14 +153,14 @@ def test_the_reference_sample_binds_the_settings_that_it_was_drawn_with(make_run
 
 @pytest.mark.parametrize("changed", ["weights", "tokenizer"])
 def test_another_model_is_refused_at_each_stage(make_run, killed, tmp_path, changed):
-    killed(lambda: rollouts.run(make_run()), 1)
+    killed(lambda: rollout.run(make_run()), 1)
     keep = {path.name: path.read_bytes() for path in (tmp_path / "model").iterdir()}
     _change(tmp_path / "model", changed)
     with pytest.raises(RunDirError, match=rf"not the one .*: other {changed}\. Put the old one"):
-        rollouts.run(make_run())
+        rollout.run(make_run())
     for name, content in keep.items():
         (tmp_path / "model" / name).write_bytes(content)
-    rollouts.run(make_run())
+    rollout.run(make_run())
     _change(tmp_path / "model", changed)
     with pytest.raises(RunDirError, match=f"other {changed}"):
         trace.run(make_run())
@@ -178,7 +178,7 @@ def _change(folder, what):
 
 
 def test_the_same_weights_in_a_wider_type_are_the_same_model(start):
-    from pivottrace.backends.identity import model_digest
+    from pivottrace.models.identity import model_digest
 
     assert model_digest(start) == model_digest(start.double()) == model_digest(start.float())
 
@@ -192,19 +192,19 @@ def test_a_prompt_without_tokens_is_called_so(make_run, monkeypatch):
 
     monkeypatch.setattr(hf, "render_prompt", render_prompt)
     run = make_run()
-    rollouts.run(run)
+    rollout.run(run)
     failures = run.read_parts("rollouts_greedy", "rollout")["failure"].to_pylist()
     assert failures[1:3] == ["empty_prompt", "prompt_too_long_for_the_model"]
 
 
 def test_a_model_without_chat_template_is_told_of(make_run, tmp_path, capsys):
     run = make_run()
-    rollouts.run(run)
+    rollout.run(run)
     assert "chat template" not in capsys.readouterr().err
     assert not [note for note in notes(run) if "chat template" in note]
     (tmp_path / "model" / "chat_template.jinja").unlink()
     run = make_run(output=str(tmp_path / "plain"))
-    rollouts.run(run)
+    rollout.run(run)
     assert capsys.readouterr().err.count("note: the model has no chat template") == 1
     assert [line for line in describe(run) if line.startswith("note: the model has no chat templ")]
 

@@ -5,8 +5,8 @@ import pytest
 import torch
 from transformers import get_scheduler
 
-from pivottrace.backends.trl_config import SCHEDULES, learning_rate_factor
 from pivottrace.config import TrainConfig
+from pivottrace.training.trl_config import SCHEDULES, learning_rate_factor
 
 
 def test_the_learning_rate_falls_over_all_rounds_and_rises_in_each():

@@ -9,24 +9,24 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from report_run import STAGES, World, decode, stages_of
 
-from pivottrace import rounds
-from pivottrace.annotate import sources
+from pivottrace.commands.status import describe, next_line
 from pivottrace.config import EMBEDDED_MODEL
-from pivottrace.core.calibrate import CurveValues
-from pivottrace.core.evidence import QuestionEvidence
-from pivottrace.core.flows import route_flows
-from pivottrace.core.probes import rank_fractions
-from pivottrace.core.rounds import label_cap, round_steps
-from pivottrace.core.routes import PAPER_FRACTIONS, TriageOptions
-from pivottrace.core.triage import triage
 from pivottrace.errors import BudgetError, ConfigError, LabelsNeeded
+from pivottrace.labels import buying
 from pivottrace.pipeline import _steps, unfinished
 from pivottrace.report import build_report
-from pivottrace.rundir import RunDir, part_seed
+from pivottrace.routing.auction import triage
+from pivottrace.routing.curves import CurveValues
+from pivottrace.routing.flows import route_flows
+from pivottrace.routing.probes import rank_fractions
+from pivottrace.routing.questions import QuestionEvidence
+from pivottrace.routing.routes import PAPER_FRACTIONS, TriageOptions
+from pivottrace.routing.shares import label_cap, round_steps
+from pivottrace.run import rounds
+from pivottrace.run.directory import RunDir, part_seed
 from pivottrace.stages import calibrate, label, score
 from pivottrace.stages import train as training
 from pivottrace.stages import triage as routing
-from pivottrace.status import describe, next_line
 
 
 def test_steps_are_shared_with_the_remainder_first():
@@ -125,7 +125,7 @@ def trace_again(run):
 @pytest.fixture(scope="module")
 def two_rounds(tmp_path_factory):
     run = fabricate(tmp_path_factory.mktemp("rounds") / "run")
-    bought = set(sources.bought(run))
+    bought = set(buying.bought(run))
     again = trace_again(run)
     for stage in (calibrate, routing, label):
         stage.run(again)
@@ -164,9 +164,9 @@ def evidence(run):
 def test_labels_are_bought_once_and_within_the_budget(two_rounds):
     run, again, bought = two_rounds
     facts = again.stage_facts("triage")
-    labels = sources.bought(run)
+    labels = buying.bought(run)
     assert bought < set(labels) and len(labels) == facts["labels_planned"] <= 80
-    assert set(sources.to_annotate(again)) == set(labels) - bought
+    assert set(buying.to_annotate(again)) == set(labels) - bought
     rows = {row["question_id"]: row for row in again.read_table("triage", "triage").to_pylist()}
     for question_id in bought:
         assert rows[question_id]["route"] in ("annotate", "discard")
@@ -203,7 +203,7 @@ def test_votes_that_fall_apart_are_promoted_while_the_budget_lasts(two_rounds, t
     weak = {row["question_id"] for row in routed(run, "weak")}
     promoted = weak & {row["question_id"] for row in routed(again, "annotate")}
     assert len(promoted) == again.stage_facts("triage")["moves"]["promoted"]
-    assert promoted <= set(sources.bought(again)) - bought
+    assert promoted <= set(buying.bought(again)) - bought
 
     # All labels bought at once: none is left for them.
     spent = fabricate(
@@ -214,7 +214,7 @@ def test_votes_that_fall_apart_are_promoted_while_the_budget_lasts(two_rounds, t
     routing.run(broke)
     moves = broke.stage_facts("triage")["moves"]
     assert moves["vote_lost"] > 0 and "promoted" not in moves
-    assert sources.bought(broke) == sources.bought(spent)
+    assert buying.bought(broke) == buying.bought(spent)
 
 
 def test_an_alarm_that_ended_training_ends_the_rounds(tmp_path):
@@ -274,12 +274,12 @@ def test_people_are_asked_in_the_second_round_for_what_is_new(tmp_path):
         """Fill in what a stage asks for, and let it go on."""
         with pytest.raises(LabelsNeeded):
             stage.run(view)
-        file = sources.waiting_file(rounds.current(view))
-        asked = sources._requested(view)
-        missing = [i for i in asked if i not in sources.bought(view)]
+        file = buying.waiting_file(rounds.current(view))
+        asked = buying._requested(view)
+        missing = [i for i in asked if i not in buying.bought(view)]
         filled = tmp_path / "filled.csv"
         filled.write_text("id,answer\n" + "".join(f"{i},{truth[i]}\n" for i in missing))
-        assert sources.import_file(view, filled) == (len(missing), 0)
+        assert buying.import_file(view, filled) == (len(missing), 0)
         stage.run(view)
         return file.name, missing
 
@@ -289,14 +289,14 @@ def test_people_are_asked_in_the_second_round_for_what_is_new(tmp_path):
     assert name == "annotate_to_label.csv"
     run.mark_done("train", trained=False)
     again = trace_again(run)
-    assert sources.waiting_file(again) is None
+    assert buying.waiting_file(again) is None
     calibrate.run(again)
     routing.run(again)
-    assert sources.waiting_file(again) is None  # no file yet
+    assert buying.waiting_file(again) is None  # no file yet
     name, second = answer(again, label)
     assert name == "annotate_to_label_01.csv"
     assert second and not set(first) & set(second)
-    assert len(sources.bought(run)) <= 80
+    assert len(buying.bought(run)) <= 80
     assert next_line(run, "").startswith("next: pivottrace run")
 
 
@@ -381,7 +381,7 @@ def test_seconds_are_told_apart_by_round(tmp_path):
 
 
 def test_tables_of_labels_before_a_round_are_empty_in_the_first(tmp_path):
-    from pivottrace.tables import earlier_labels
+    from pivottrace.run.readings import earlier_labels
 
     run = fabricate(tmp_path / "run", "pool")
     assert earlier_labels(run) == []

@@ -7,9 +7,9 @@ import report_run
 
 from pivottrace.config import parse_config
 from pivottrace.errors import ConfigError, OutOfDiskError, RunDirError
-from pivottrace.rundir import RunDir, run_parts
+from pivottrace.run.directory import RunDir, run_parts
+from pivottrace.run.storage import digest_file
 from pivottrace.stages import calibrate, score, triage
-from pivottrace.storage import digest_file
 
 
 def make(tmp_path, **sections):

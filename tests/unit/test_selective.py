@@ -5,22 +5,22 @@ import itertools
 import numpy as np
 import pytest
 
-from pivottrace.core.probability import (
+from pivottrace.errors import DataError
+from pivottrace.stats.probability import (
     brier,
     cross_fitted,
     expected_calibration_error,
     fit_isotonic,
     log_loss,
 )
-from pivottrace.core.resampling import resample_counts
-from pivottrace.core.selective import (
+from pivottrace.stats.resampling import resample_counts
+from pivottrace.stats.selective import (
     area_under_risk_coverage,
     oracle_routes,
     overlap_at_fractions,
     overlap_at_oracle_counts,
     risk_coverage,
 )
-from pivottrace.errors import DataError
 
 
 def risk_area(wrong):

@@ -6,10 +6,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import expit
 
-from pivottrace.core.calibrate import ProbeEvidence, calibrate
-from pivottrace.core.logistic import fit_logistic
-from pivottrace.core.smooth import smooth
 from pivottrace.errors import ConfigError, DataError
+from pivottrace.routing.curves import ProbeEvidence, calibrate
+from pivottrace.stats.logistic import fit_logistic
+from pivottrace.stats.smoothers import smooth
 
 RANKS = (np.arange(64) + 0.5) / 64
 

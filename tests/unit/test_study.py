@@ -7,11 +7,11 @@ import pytest
 from scipy.stats import spearmanr
 
 from pivottrace.config import parse_config
-from pivottrace.core.probes import draw_probes
+from pivottrace.routing.probes import draw_probes
 from pivottrace.study.comparison import compare
-from pivottrace.study.evidence import PoolEvidence, combined_score, default_pivots, inferences
 from pivottrace.study.picture import draw
 from pivottrace.study.pivot_scores import PivotSettings, pivot_scores
+from pivottrace.study.pools import PoolEvidence, combined_score, default_pivots, inferences
 
 CONFIG = parse_config({"study": {"resamples": 200}}, "test")
 

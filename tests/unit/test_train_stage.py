@@ -10,8 +10,8 @@ from training_run import CONFIG, WORDS, metrics
 from pivottrace.config import parse_config
 from pivottrace.errors import ConfigError, RunDirError
 from pivottrace.refine import make_rule
-from pivottrace.rundir import RunDir
-from pivottrace.types import QUESTIONS, TRIAGE
+from pivottrace.run.directory import RunDir
+from pivottrace.schemas import QUESTIONS, TRIAGE
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -69,9 +69,9 @@ def make_run(
 
 
 def test_an_interrupted_training_keeps_its_settings(start, tokenizer, tmp_path, monkeypatch):
-    from pivottrace.annotate import sources
-    from pivottrace.backends import trl
+    from pivottrace.labels import buying
     from pivottrace.stages import train as stage
+    from pivottrace.training import trl
 
     class Killed(BaseException):
         pass
@@ -80,7 +80,7 @@ def test_an_interrupted_training_keeps_its_settings(start, tokenizer, tmp_path, 
         raise Killed
 
     run = make_run(tmp_path, start, tokenizer, ROUTES)
-    sources.store(run).add("q0", "a", "column", "annotation")
+    buying.store(run).add("q0", "a", "column", "annotation")
     with monkeypatch.context() as patch, pytest.raises(Killed):
         patch.setattr(trl, "train_grpo", killed)
         stage.run(run)
@@ -110,10 +110,10 @@ def test_an_interrupted_training_keeps_its_settings(start, tokenizer, tmp_path, 
 
 
 def test_the_stage_trains_on_two_routes_and_evaluates(start, tokenizer, tmp_path, monkeypatch):
-    from pivottrace.annotate import sources
-    from pivottrace.backends import trl
+    from pivottrace.labels import buying
     from pivottrace.stages import evaluate
     from pivottrace.stages import train as stage
+    from pivottrace.training import trl
 
     told = []  # the arguments as TRL gets them
     make = trl.grpo_arguments
@@ -121,8 +121,8 @@ def test_the_stage_trains_on_two_routes_and_evaluates(start, tokenizer, tmp_path
     run = make_run(tmp_path, start, tokenizer, ROUTES)
     with pytest.raises(RunDirError, match=r"1 annotate rows have no label, such as 'q0'"):
         stage.run(run)
-    sources.store(run).add("q0", "bought", "column", "annotation")
-    sources.store(run).add("q2", "not for training", "column", "probe")
+    buying.store(run).add("q0", "bought", "column", "annotation")
+    buying.store(run).add("q2", "not for training", "column", "probe")
     evaluate.run(run, "before")
     before = run.stage_facts("evaluate")
     assert before["before"]["num_questions"] == 5 and "after" not in before
@@ -163,13 +163,13 @@ def test_the_stage_trains_on_two_routes_and_evaluates(start, tokenizer, tmp_path
 
 
 def test_evaluate_alone_after_training_gives_the_difference(start, tokenizer, tmp_path, capsys):
-    from pivottrace.annotate import sources
     from pivottrace.cli import main
+    from pivottrace.labels import buying
     from pivottrace.pipeline import is_finished
     from pivottrace.stages import train as stage
 
     run = make_run(tmp_path, start, tokenizer, ROUTES)
-    sources.store(run).add("q0", "bought", "column", "annotation")
+    buying.store(run).add("q0", "bought", "column", "annotation")
     assert main(["evaluate", str(run.path)]) == 0
     assert "before" in run.stage_facts("evaluate")
     assert not is_finished(run, "evaluate") and is_finished(run, "evaluate", "before")
@@ -193,12 +193,12 @@ def status_of(run, capsys):
 
 @pytest.mark.parametrize("step", ["train", "evaluate"])
 def test_another_model_than_the_rollouts_is_refused(start, tokenizer, tmp_path, step):
-    from pivottrace.annotate import sources
+    from pivottrace.labels import buying
     from pivottrace.stages import evaluate
     from pivottrace.stages import train as stage
 
     run = make_run(tmp_path, start, tokenizer, ROUTES)
-    sources.store(run).add("q0", "bought", "column", "annotation")
+    buying.store(run).add("q0", "bought", "column", "annotation")
     run.mark_done("rollout", model_digest="of another one")
     with pytest.raises(RunDirError, match=r"not the one that the rollouts .* other weights"):
         stage.run(run) if step == "train" else evaluate.run(run, "before")
@@ -236,7 +236,7 @@ RULES = {
 )
 def test_no_hidden_truth(start, tokenizer, tmp_path, parities, reward, rule):
     """Answers deleted once the labels are bought: the same weights, byte for byte."""
-    from pivottrace.annotate import sources
+    from pivottrace.labels import buying
     from pivottrace.stages import train as stage
 
     weights = []
@@ -245,7 +245,7 @@ def test_no_hidden_truth(start, tokenizer, tmp_path, parities, reward, rule):
             tmp_path / str(deleted), start, tokenizer, ROUTES, weak={"reward": reward},
             refine=rule, verifier=parities, steps=3,
         )  # fmt: skip
-        sources.store(run).add("q0", "b", "column", "annotation")
+        buying.store(run).add("q0", "b", "column", "annotation")
         if deleted:
             pool = run.read_table("pool", made_by="pool")
             nothing = pa.nulls(pool.num_rows, pa.string())
@@ -272,7 +272,7 @@ def test_rules_alarms_and_teacher_resume_exactly(
     start, tokenizer, tmp_path, monkeypatch, parities, rule
 ):
     """The real ones, put together by the stage, and interrupted between two checkpoints."""
-    from pivottrace.annotate import sources
+    from pivottrace.labels import buying
     from pivottrace.refine.alarms import CollapseAlarms
     from pivottrace.stages import train as stage
 
@@ -294,8 +294,8 @@ def test_rules_alarms_and_teacher_resume_exactly(
             tmp_path / name, start, tokenizer, routes, weak={"reward": "co_rewarding_teacher"},
             refine=RULES[rule], verifier=parities, steps=6, save_steps=2, num_generations=6,
         )  # fmt: skip
-        sources.store(run).add("q0", "b", "column", "annotation")
-        sources.store(run).add("q2", "c", "column", "annotation")
+        buying.store(run).add("q0", "b", "column", "annotation")
+        buying.store(run).add("q2", "c", "column", "annotation")
         if name != "whole":
             with monkeypatch.context() as patch, pytest.raises(Killed):
                 patch.setattr(stage, "progress", killed_at_five)
@@ -320,13 +320,13 @@ def test_rules_alarms_and_teacher_resume_exactly(
 
 @pytest.mark.parametrize("column", ["reworded", None])
 def test_rewritten_questions_are_stored_and_mirrored(start, tokenizer, tmp_path, column):
-    from pivottrace.annotate import sources
+    from pivottrace.labels import buying
     from pivottrace.stages import train as stage
 
     weak = {"reward": "co_rewarding_rewrite", "rewrite_prompt": "{question}"}
     weak |= {"rewrite_column": column} if column else {}
     run = make_run(tmp_path, start, tokenizer, ROUTES, weak=weak)
-    sources.store(run).add("q0", "even", "column", "annotation")
+    buying.store(run).add("q0", "even", "column", "annotation")
     stage.run(run)
     rows = run.read_table("training_rows", made_by="train").to_pylist()
     ids = ["q0", "q1", "q1/rewritten", "q4", "q4/rewritten"]
@@ -368,9 +368,9 @@ def test_evaluation_without_answers_or_questions_is_skipped(start, tokenizer, tm
 
 
 def test_few_rows_seen_very_often_are_said(start, tokenizer, tmp_path, monkeypatch, capsys):
-    from pivottrace.annotate import sources
+    from pivottrace.commands.status import notes
+    from pivottrace.labels import buying
     from pivottrace.stages import train as stage
-    from pivottrace.status import notes
 
     config, both = parse_config({}, "test"), {"annotate": 8, "weak": 9}
     assert not list(stage.training_notes(config, both, 10.3))
@@ -378,7 +378,7 @@ def test_few_rows_seen_very_often_are_said(start, tokenizer, tmp_path, monkeypat
     assert "no alarm" in next(stage.training_notes(config, {"annotate": 0, "weak": 9}, 1.0))
     monkeypatch.setattr(stage, "MANY_PASSES", 2)
     run = make_run(tmp_path, start, tokenizer, ROUTES)
-    sources.store(run).add("q0", "a", "column", "annotation")
+    buying.store(run).add("q0", "a", "column", "annotation")
     stage.run(run)
     said = "training sees each row 2 times, which can leave the model worse than before"
     assert said in capsys.readouterr().err

@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pivottrace.core import calibrate as cal
-from pivottrace.core import triage as tri
-from pivottrace.core.probes import draw_probes, rank_fractions
-from pivottrace.core.weak import vote_risk, weak_route, with_own_votes
 from pivottrace.errors import BudgetError, ConfigError, DataError
+from pivottrace.routing import auction as tri
+from pivottrace.routing import curves as cal
+from pivottrace.routing.probes import draw_probes, rank_fractions
+from pivottrace.routing.vote_floor import vote_risk, weak_route, with_own_votes
 
 G = 16
 

@@ -8,13 +8,13 @@ import pyarrow.parquet as pq
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pivottrace.core.calibrate import CurveValues, calibrate
-from pivottrace.core.evidence import QuestionEvidence
-from pivottrace.core.probes import draw_probes, rank_fractions
-from pivottrace.core.routes import PAPER_FRACTIONS, REASONS, ROUTES, TriageOptions
-from pivottrace.core.triage import triage
-from pivottrace.routing import read_scored, route_pool, triage_batches
-from pivottrace.tables import probe_evidence
+from pivottrace.routing.auction import triage
+from pivottrace.routing.curves import CurveValues, calibrate
+from pivottrace.routing.probes import draw_probes, rank_fractions
+from pivottrace.routing.questions import QuestionEvidence
+from pivottrace.routing.routes import PAPER_FRACTIONS, REASONS, ROUTES, TriageOptions
+from pivottrace.run.readings import probe_evidence
+from pivottrace.run.scored_pool import read_scored, route_pool, triage_batches
 
 G = 8
 KINDS = ("mixed", "constant scores", "all right", "all wrong")

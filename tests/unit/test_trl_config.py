@@ -2,9 +2,9 @@
 
 import pytest
 
-from pivottrace.backends.trl_config import batch_layout, training_order
 from pivottrace.config import TrainConfig
 from pivottrace.errors import ConfigError
+from pivottrace.training.trl_config import batch_layout, training_order
 
 
 def test_order_is_whole_passes_and_seeded():

@@ -6,10 +6,10 @@ import pytest
 import torch
 from training_run import REWARD, config, metrics, same, train, training_rows
 
-from pivottrace.backends import extras
-from pivottrace.backends.teacher import SlowTeacher
-from pivottrace.backends.trl import train_grpo
 from pivottrace.errors import ConfigError
+from pivottrace.models.teacher import SlowTeacher
+from pivottrace.training import extras
+from pivottrace.training.trl import train_grpo
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

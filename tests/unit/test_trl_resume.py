@@ -8,11 +8,11 @@ import watched_training
 from training_run import metrics, train, training_rows
 from watched_training import CONFIG, Fading, Teacher, train_watched
 
-from pivottrace.backends.trl_checkpoints import is_whole, mark_whole, save_state
-from pivottrace.backends.trl_rules import observe_together
 from pivottrace.errors import ConfigError
 from pivottrace.refine.alarms import CollapseAlarms
 from pivottrace.rewards.groups import Group
+from pivottrace.training.trl_checkpoints import is_whole, mark_whole, save_state
+from pivottrace.training.trl_rules import observe_together
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -6,10 +6,10 @@ import pytest
 import torch
 from training_run import REWARD, config, metrics, same, train, training_rows
 
-from pivottrace.backends.trl import train_grpo
-from pivottrace.backends.trl_checkpoints import is_whole, latest_checkpoint
-from pivottrace.backends.trl_state import append_line, cut_lines_after
 from pivottrace.errors import ConfigError, ModelError
+from pivottrace.training.trl import train_grpo
+from pivottrace.training.trl_checkpoints import is_whole, latest_checkpoint
+from pivottrace.training.trl_state import append_line, cut_lines_after
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

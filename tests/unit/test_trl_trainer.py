@@ -22,14 +22,14 @@ from training_run import (
 from transformers import Qwen3ForCausalLM
 from trl import GRPOTrainer
 
-from pivottrace.backends import hf
-from pivottrace.backends.trl import quiet_libraries, save_model, train_grpo, training_dataset
-from pivottrace.backends.trl_config import grpo_arguments
-from pivottrace.backends.trl_trainer import WeightedGRPOTrainer, cut_at_stop, sort_and_trim
 from pivottrace.config import PoolConfig
 from pivottrace.errors import DataError, OutOfDiskError
 from pivottrace.ingest import format_prompt
-from pivottrace.types import TRAINING_ROWS
+from pivottrace.models import hf
+from pivottrace.schemas import TRAINING_ROWS
+from pivottrace.training.trl import quiet_libraries, save_model, train_grpo, training_dataset
+from pivottrace.training.trl_config import grpo_arguments
+from pivottrace.training.trl_trainer import WeightedGRPOTrainer, cut_at_stop, sort_and_trim
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -12,9 +12,9 @@ from itertools import pairwise
 
 import pytest
 
-from pivottrace.core.math_text import normalise_math, plain_number, quick_verdict
 from pivottrace.errors import ConfigError, DataError
 from pivottrace.verifier import Verifier
+from pivottrace.verifier.math_text import normalise_math, plain_number, quick_verdict
 
 USER_MODULE = """
 import os, time

@@ -9,16 +9,16 @@ import pytest
 import torch
 from training_run import CONFIG, GROUP, WORDS, metrics, training_rows
 
-from pivottrace.backends import hf
-from pivottrace.backends.policy import Policy, sampling_seed
-from pivottrace.backends.teacher import SlowTeacher
-from pivottrace.backends.trl import train_grpo
 from pivottrace.config import Config, PoolConfig, parse_config
 from pivottrace.errors import ConfigError, DataError, ModelError
+from pivottrace.models import hf
+from pivottrace.models.policy import Policy, sampling_seed
+from pivottrace.models.teacher import SlowTeacher
 from pivottrace.rewards.mix import mixed_reward
-from pivottrace.rewriting import rewrites_by_model, rewrites_from_column
-from pivottrace.training_reward import CONFIDENCE, check_training, training_policy, training_reward
-from pivottrace.types import TRAINING_ROWS
+from pivottrace.rollouts.rewriting import rewrites_by_model, rewrites_from_column
+from pivottrace.schemas import TRAINING_ROWS
+from pivottrace.training.reward import CONFIDENCE, check_training, training_policy, training_reward
+from pivottrace.training.trl import train_grpo
 from pivottrace.verifier import Verifier
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -249,7 +249,7 @@ def test_rewrites_come_from_a_column_or_the_model(start, tokenizer):
 def test_a_rewriting_that_was_cut_leaves_the_question(
     start, tokenizer, monkeypatch, text, finish, expected
 ):
-    from pivottrace.backends import hf
+    from pivottrace.models import hf
 
     monkeypatch.setattr(hf, "generate", lambda *a, **k: [[hf.Generated([1], text, finish)]])
     questions = [{"id": "q", "prompt": [{"role": "user", "content": "c"}]}]

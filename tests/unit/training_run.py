@@ -8,10 +8,10 @@ import torch
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
 
-from pivottrace.backends.trl import train_grpo
 from pivottrace.config import TrainConfig
 from pivottrace.rewards.mix import mixed_reward
-from pivottrace.types import TRAINING_ROWS
+from pivottrace.schemas import TRAINING_ROWS
+from pivottrace.training.trl import train_grpo
 
 WORDS = ["<pad>", "</s>", "<s>", "user", "system", "assistant", "think", "no", ":", *"abcdefghij"]
 TEMPLATE = (

@@ -14,7 +14,7 @@ import torch
 from training_run import GROUP, WORDS, build_model, build_tokenizer, config, train, training_rows
 from watched_training import Fading, Teacher, watched
 
-from pivottrace.backends.trl_trainer import WeightedGRPOTrainer
+from pivottrace.training.trl_trainer import WeightedGRPOTrainer
 
 CONFIG = config(questions_per_step=4, micro_batch_size=4, save_steps=1, evaluate_steps=1)
 

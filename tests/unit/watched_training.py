@@ -16,8 +16,8 @@ from statistics import fmean
 
 from training_run import GROUP, REWARD, config, train
 
-from pivottrace.backends.trl_rules import observe_together
 from pivottrace.rewards.groups import Group
+from pivottrace.training.trl_rules import observe_together
 
 CONFIG = config(steps=6, save_steps=2)
 
@@ -106,7 +106,7 @@ def dying_at(moment):
     import torch
     from transformers import PreTrainedTokenizerFast
 
-    from pivottrace.backends import trl_checkpoints
+    from pivottrace.training import trl_checkpoints
 
     what, _, step = moment.partition("-")
     reached = {"step": 0}

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from pivottrace.attention.engine import trace_attention
     from pivottrace.attention.generating import TracedGeneration, generate_traced
     from pivottrace.attention.recorder import AttentionTrace
-    from pivottrace.attention.statistics import (
+    from pivottrace.attention.row_statistics import (
         AttentionDistance,
         FarMass,
         FutureInfluence,
@@ -60,6 +60,6 @@ _HOMES = {
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    home = importlib.import_module(f"{__name__}.{_HOMES.get(name, 'statistics')}")
+    home = importlib.import_module(f"{__name__}.{_HOMES.get(name, 'row_statistics')}")
     value = globals()[name] = getattr(home, name)
     return value

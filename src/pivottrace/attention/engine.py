@@ -24,7 +24,7 @@ from pivottrace.attention.kernels import (
 )
 from pivottrace.attention.masks import describe_mask
 from pivottrace.attention.recorder import AttentionTrace, Heads, Recorder
-from pivottrace.attention.statistics import FarMass, Statistic
+from pivottrace.attention.row_statistics import FarMass, Statistic
 from pivottrace.attention.tracer import EnoughError, Tracer
 from pivottrace.errors import ModelError
 

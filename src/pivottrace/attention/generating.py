@@ -17,7 +17,7 @@ from pivottrace.attention.engine import recording
 from pivottrace.attention.next_token import decoder_of
 from pivottrace.attention.reading import QUERY_BLOCK
 from pivottrace.attention.recorder import AttentionTrace, Heads
-from pivottrace.attention.statistics import FarMass, Statistic
+from pivottrace.attention.row_statistics import FarMass, Statistic
 from pivottrace.attention.tracer import Tracer
 from pivottrace.attention.tracing import trace
 from pivottrace.errors import ConfigError

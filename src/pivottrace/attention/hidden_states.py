@@ -14,7 +14,7 @@ import torch
 
 from pivottrace.attention.batch import Batch
 from pivottrace.attention.next_token import decoder_of
-from pivottrace.core.layer_path import LayerPath
+from pivottrace.signals.layer_path import LayerPath
 
 _log = logging.getLogger(__name__)
 

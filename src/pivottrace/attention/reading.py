@@ -19,7 +19,7 @@ from typing import NamedTuple
 import torch
 import torch.nn.functional as F
 
-from pivottrace.attention.statistics import LocalAttention, Needs
+from pivottrace.attention.row_statistics import LocalAttention, Needs
 
 # Queries in one block of the band: docs/attention.md.
 QUERY_BLOCK = 64

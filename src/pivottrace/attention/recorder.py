@@ -8,7 +8,7 @@ from typing import Protocol
 
 import torch
 
-from pivottrace.attention.statistics import Statistic
+from pivottrace.attention.row_statistics import Statistic
 from pivottrace.errors import ConfigError
 
 Heads = Mapping[int, Sequence[int]]

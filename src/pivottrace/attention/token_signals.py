@@ -13,9 +13,9 @@ import torch
 from pivottrace.attention.batch import Batch
 from pivottrace.attention.next_token import NextTokenSignals
 from pivottrace.attention.recorder import check_layers
-from pivottrace.attention.statistics import Statistic
-from pivottrace.core.layer_path import LayerPath
+from pivottrace.attention.row_statistics import Statistic
 from pivottrace.errors import ConfigError
+from pivottrace.signals.layer_path import LayerPath
 
 
 @dataclass(frozen=True)

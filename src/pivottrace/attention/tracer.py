@@ -23,7 +23,7 @@ from pivottrace.attention.reading import (
     read_rows,
 )
 from pivottrace.attention.recorder import Recorder
-from pivottrace.attention.statistics import LocalAttention, Needs
+from pivottrace.attention.row_statistics import LocalAttention, Needs
 from pivottrace.errors import ConfigError, ModelError
 
 # Masks of one forward that may be in use at once; an architecture has one a layer type.

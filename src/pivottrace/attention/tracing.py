@@ -10,17 +10,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from pivottrace.attention.batch import (
-    decoder_inputs,
-    make_batch,
-    response_rows,
-    takes_positions,
-)
+from pivottrace.attention.batch import decoder_inputs, make_batch, response_rows, takes_positions
 from pivottrace.attention.engine import recording
 from pivottrace.attention.hidden_states import following
 from pivottrace.attention.next_token import decoder_of, signals_from_hidden
 from pivottrace.attention.recorder import AttentionTrace, Heads, clean_heads
-from pivottrace.attention.statistics import AttentionDistance, FarMass, QuestionMass, Statistic
+from pivottrace.attention.row_statistics import AttentionDistance, FarMass, QuestionMass, Statistic
 from pivottrace.attention.token_signals import ResponseRecorder, TokenSignals
 from pivottrace.errors import ConfigError, DataError
 
@@ -103,9 +98,10 @@ def trace_responses(
     Signal t belongs to the query row that *produced* response token t, at positions P - 1 to
     P + n - 2 (docs/method.md). Results do not depend on batch size or layout beyond
     rounding, and a sequence whose pass is not finite spoils no other. Statistics of attention are
-    defined in `attention.statistics`, those of logits in `attention.next_token`, the path of the
-    hidden states in `core.layer_path`. Question mass costs O(T Q), Q the columns from the batch's
-    first question token to its last: few with layout "right", where all questions start alike.
+    defined in `attention.row_statistics`, those of logits in `attention.next_token`, the path of
+    the hidden states in `signals.layer_path`. Question mass costs O(T Q), Q the columns from the
+    batch's first question token to its last: few with layout "right", where all questions start
+    alike.
 
     Args:
         model: A causal language model from `transformers`, on any device; put in evaluation mode

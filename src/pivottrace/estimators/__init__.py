@@ -9,18 +9,18 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from pivottrace.estimators import (
+    chance,
     coe,
     consistency,
     cot_kinetics,
     entropy,
     length,
     pivots,
-    random,
     recheck_words,
     self_certainty,
     sequence_probability,
 )
-from pivottrace.estimators.evidence import TraceEvidence
+from pivottrace.estimators.trace_evidence import TraceEvidence
 
 ESTIMATORS: dict[str, Callable[[TraceEvidence], float]] = {
     "onset_density": pivots.onset_density,
@@ -41,5 +41,5 @@ ESTIMATORS: dict[str, Callable[[TraceEvidence], float]] = {
     "neg_log_prob_sum": sequence_probability.neg_log_prob_sum,
     "length": length.length,
     "recheck_words": recheck_words.recheck_words,
-    "random": random.random_score,
+    "random": chance.random_score,
 }

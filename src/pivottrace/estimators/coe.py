@@ -2,7 +2,7 @@
 
 Source: Wang et al. 2024 (*Latent Space Chain-of-Embedding Enables Output-free LLM Self-Evaluation*,
 ICLR 2025, arXiv 2410.13640) and the authors' `score.py`. With h_l the mean over the response's
-tokens of the hidden state after l layers (`core.layer_path`),
+tokens of the hidden state after l layers (`signals.layer_path`),
 
     M_l = |h_{l+1} - h_l| / |h_L - h_0|,    A_l = angle(h_l, h_{l+1}) / angle(h_0, h_L),
     CoE-R = mean_l M_l - mean_l A_l,        CoE-C = |mean_l M_l exp(i A_l)|.
@@ -19,8 +19,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from pivottrace.core.layer_path import LayerPath
-from pivottrace.estimators.evidence import TraceEvidence
+from pivottrace.estimators.trace_evidence import TraceEvidence
+from pivottrace.signals.layer_path import LayerPath
 
 
 def coe_r(evidence: TraceEvidence) -> float:

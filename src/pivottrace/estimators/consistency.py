@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from pivottrace.estimators.evidence import TraceEvidence
+from pivottrace.estimators.trace_evidence import TraceEvidence
 
 
 def consistency(evidence: TraceEvidence) -> float:

@@ -5,7 +5,7 @@ hidden states of successive layers, higher for sounder. **The formula is reconst
 neither the paper's equations nor its code. Known are its parts, "semantic momentum and curvature
 energy of hidden states" (DE-Venus §4.3.1), the mean over the response's tokens, and a weight γ, 0.8
 in a third party's run (the baselines of *Verifying Chain-of-Thought Reasoning via Its Computational
-Graph*, arXiv 2510.09312). With v_l = h_{l+1} - h_l (`core.layer_path`) we take
+Graph*, arXiv 2510.09312). With v_l = h_{l+1} - h_l (`signals.layer_path`) we take
 
     kinetic energy    K = mean_l ½ |v_l|² / |h_L - h_0|²
     curvature energy  C = mean_l ½ |v_{l+1}/|v_{l+1}| - v_l/|v_l||² = mean_l (1 - cos turn_l)
@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from pivottrace.estimators.evidence import TraceEvidence
+from pivottrace.estimators.trace_evidence import TraceEvidence
 
 GAMMA = 0.8
 

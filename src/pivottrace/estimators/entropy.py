@@ -14,7 +14,7 @@ import math
 
 import numpy as np
 
-from pivottrace.estimators.evidence import TraceEvidence
+from pivottrace.estimators.trace_evidence import TraceEvidence
 
 TOP_SHARE = 0.2
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pivottrace.estimators.evidence import TraceEvidence
+from pivottrace.estimators.trace_evidence import TraceEvidence
 
 
 def length(evidence: TraceEvidence) -> float:

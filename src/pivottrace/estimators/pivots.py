@@ -1,16 +1,17 @@
 """Metacognitive pivots: moments of the greedy trace where attention reaches far back.
 
 Source: the paper's abstract (density), DE-Venus (number). How a pivot is found is our
-reconstruction, in two readings: `core.pivots`. The variant on the question's mass is ours: onsets
-of the share of attention that goes to the question (sinks left out), not to all that is far back.
+reconstruction, in two readings: `signals.pivot_detection`. The variant on the question's mass is
+ours: onsets of the share of attention that goes to the question (sinks left out), not to all that
+is far back.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from pivottrace.core.pivots import count, density
-from pivottrace.estimators.evidence import TraceEvidence
+from pivottrace.estimators.trace_evidence import TraceEvidence
+from pivottrace.signals.pivot_detection import count, density
 
 
 def onset_density(evidence: TraceEvidence) -> float:

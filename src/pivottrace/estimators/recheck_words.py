@@ -2,14 +2,14 @@
 
 Source: ours. The words are those with which large reasoning models turn back in English ("Wait,",
 "Hmm", "let me double-check"), and those that the embedded world's demonstrations use
-(`lab.problems.GO_BACK`, and `LOCAL_CHECKS`, which say nothing on purpose).
+(`world.problems.GO_BACK`, and `LOCAL_CHECKS`, which say nothing on purpose).
 """
 
 from __future__ import annotations
 
 import re
 
-from pivottrace.estimators.evidence import TraceEvidence
+from pivottrace.estimators.trace_evidence import TraceEvidence
 
 RECHECK_WORDS = (
     "wait", "hmm", "hold on", "actually", "alternatively", "on second thought", "mistake",

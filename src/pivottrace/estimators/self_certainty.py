@@ -11,7 +11,7 @@ each distribution one token late.
 
 from __future__ import annotations
 
-from pivottrace.estimators.evidence import TraceEvidence
+from pivottrace.estimators.trace_evidence import TraceEvidence
 
 
 def self_certainty(evidence: TraceEvidence) -> float:

@@ -7,7 +7,7 @@ are the usual baselines.
 
 from __future__ import annotations
 
-from pivottrace.estimators.evidence import TraceEvidence
+from pivottrace.estimators.trace_evidence import TraceEvidence
 
 
 def neg_log_prob_mean(evidence: TraceEvidence) -> float:

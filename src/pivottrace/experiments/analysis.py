@@ -8,8 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from pivottrace.core.evaluation import Interval
-from pivottrace.core.experiments import (
+from pivottrace.errors import RunDirError
+from pivottrace.experiments.definition import BASE, Arm, Experiment
+from pivottrace.experiments.results import Result, read_result, refuse_other_settings
+from pivottrace.stats.accuracy import Interval
+from pivottrace.stats.arms import (
     ERRORS_BELOW,
     NOT_WORSE_MARGIN,
     Curve,
@@ -20,9 +23,6 @@ from pivottrace.core.experiments import (
     speed_up,
     without_one_seed,
 )
-from pivottrace.errors import RunDirError
-from pivottrace.experiments.files import BASE, Arm, Experiment
-from pivottrace.experiments.results import Result, read_result, refuse_other_settings
 
 Results = Mapping[int, Result]
 DIGITS = 6

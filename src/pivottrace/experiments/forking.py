@@ -12,12 +12,12 @@ import shutil
 from pathlib import Path
 
 from pivottrace.config import Config
-from pivottrace.experiments.files import Arm, Experiment
+from pivottrace.experiments.definition import Arm, Experiment
 from pivottrace.pipeline import outputs
-from pivottrace.rundir import RunDir
-from pivottrace.stage_settings import settings_of
+from pivottrace.run.bindings import settings_of
+from pivottrace.run.directory import RunDir
+from pivottrace.run.storage import read_json, write_text
 from pivottrace.stages.score import THRESHOLDS
-from pivottrace.storage import read_json, write_text
 
 STAGES = ("pool", "rollout", "trace", "score")
 BESIDE_POOL = "overlap.parquet"

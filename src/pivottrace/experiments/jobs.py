@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from pivottrace.errors import ConfigError
-from pivottrace.experiments.files import BASE, Experiment
+from pivottrace.experiments.definition import BASE, Experiment
 from pivottrace.experiments.forking import shared_stages
 from pivottrace.experiments.results import is_clustered, refuse_other_settings, stored_facts
 

@@ -10,15 +10,15 @@ from __future__ import annotations
 
 import numpy as np
 
-from pivottrace import routing, tables
-from pivottrace.annotate import sources
-from pivottrace.core.calibrate import CurveValues
-from pivottrace.core.probes import rank_fractions
-from pivottrace.core.triage import triage
-from pivottrace.rundir import RunDir
+from pivottrace.labels import buying
+from pivottrace.routing.auction import triage
+from pivottrace.routing.curves import CurveValues
+from pivottrace.routing.probes import rank_fractions
+from pivottrace.run import readings, scored_pool
+from pivottrace.run.directory import RunDir
+from pivottrace.run.storage import write_batches
+from pivottrace.schemas import CALIBRATION, EVIDENCE, PROBES, TRIAGE
 from pivottrace.stages.triage import write_route_files
-from pivottrace.storage import write_batches
-from pivottrace.types import CALIBRATION, EVIDENCE, PROBES, TRIAGE
 from pivottrace.verifier import Verifier
 
 FloatArray = np.ndarray
@@ -37,14 +37,14 @@ def triage_by_truth(run: RunDir) -> None:
             ("probes", PROBES), ("evidence", EVIDENCE), ("calibration", CALIBRATION),
         ):  # fmt: skip
             run.write_table(name, schema.empty_table())
-        allowed = sources.allowed_labels(run)
+        allowed = buying.allowed_labels(run)
         run.mark_done(
             "calibrate", estimator="oracle", num_probes=0, labels_asked=0, labels_used=0,
             labels_allowed=allowed, combination=None, mean_correctness=None,
             greedy_accuracy=None, vote_accuracy=None,
         )  # fmt: skip
         correctness, vote_right = _truth(run)
-        scored = tables.scored_pool(run, [])
+        scored = readings.scored_pool(run, [])
         ranks = rank_fractions(np.where(scored.evidence.failure_code > 0, np.nan, 1 - correctness))
         values = exact_curves(correctness, vote_right, scored.evidence)
         result = triage(
@@ -53,10 +53,10 @@ def triage_by_truth(run: RunDir) -> None:
             curve=values,
             vote_holds=vote_right,
             evidence=scored.evidence,
-            options=tables.triage_options(run.config),
+            options=readings.triage_options(run.config),
         )
-        routed = routing.Routed(ranks, values, None, result)
-        batches = routing.triage_batches(tables.score_files(run), scored, routed)
+        routed = scored_pool.Routed(ranks, values, None, result)
+        batches = scored_pool.triage_batches(readings.score_files(run), scored, routed)
         write_batches(run.table_path("triage"), TRIAGE, batches)
         write_route_files(run, run.read_table("triage", made_by="triage"))
         counts = result.counts()
@@ -67,7 +67,7 @@ def triage_by_truth(run: RunDir) -> None:
 
 
 def exact_curves(
-    correctness: FloatArray, vote_right: FloatArray, evidence: routing.QuestionEvidence
+    correctness: FloatArray, vote_right: FloatArray, evidence: scored_pool.QuestionEvidence
 ) -> CurveValues:
     """Curves that know each question: its own correctness p, p(1-p)G/(G-1), and its vote.
 
@@ -86,7 +86,7 @@ def exact_curves(
 
 def _truth(run: RunDir) -> tuple[FloatArray, FloatArray]:
     """(Q,) share of right samples and (Q,) whether the vote is right, in the scores' order."""
-    truths, answers = sources.every_answer(run), tables.sampled_answers(run)
+    truths, answers = buying.every_answer(run), readings.sampled_answers(run)
     scores = run.read_table("scores", made_by="score").select(["question_id", "vote_answer"])
     correctness, votes = [], []
     with Verifier(run.config.answers.verifier, run.config.answers.timeout_s) as verifier:

@@ -11,9 +11,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from pivottrace.core.experiments import NOT_WORSE_MARGIN
 from pivottrace.experiments.analysis import reference_target
 from pivottrace.report.svg import COLOURS, drawing, new_figure
+from pivottrace.stats.arms import NOT_WORSE_MARGIN
 
 COLUMNS, PANEL_HEIGHT, WIDTH = 4, 1.9, 9.4
 ROLES = ("annotate", "weak", "mu", "vote", "defer", "ink", "soft")

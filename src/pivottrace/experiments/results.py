@@ -16,17 +16,17 @@ from typing import Any
 import numpy as np
 import pyarrow.compute as pc
 
-from pivottrace.annotate import sources
 from pivottrace.config import Config, parse_config
-from pivottrace.core.evaluation import QuestionCounts
-from pivottrace.core.experiments import Curve
 from pivottrace.errors import ConfigError, RunDirError
-from pivottrace.experiments.files import BASE, Experiment
-from pivottrace.held_out import counts_of, held_out_questions
-from pivottrace.rundir import RunDir
-from pivottrace.stage_settings import FREE_SETTINGS
-from pivottrace.storage import read_json, read_json_lines, write_text
-from pivottrace.types import ALARMS, LEARNING_CURVE, METRICS
+from pivottrace.experiments.definition import BASE, Experiment
+from pivottrace.labels import buying
+from pivottrace.rollouts.held_out import counts_of, held_out_questions
+from pivottrace.run.bindings import FREE_SETTINGS
+from pivottrace.run.directory import RunDir
+from pivottrace.run.storage import read_json, read_json_lines, write_text
+from pivottrace.schemas import ALARMS, LEARNING_CURVE, METRICS
+from pivottrace.stats.accuracy import QuestionCounts
+from pivottrace.stats.arms import Curve
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,7 @@ def write_result(experiment: Experiment, name: str, seed: int) -> None:
         },
         "all_training_tokens": spent[max(spent)],
         "steps": trained["steps"],
-        "labels": sources.store(run).used,
+        "labels": buying.store(run).used,
         "routes": run.stage_facts("triage")["counts"],
         "rows": trained["num_rows"],
         "alarms": read_json_lines(folder / ALARMS),

@@ -24,7 +24,7 @@ from pathlib import Path
 
 from pivottrace.config import Config, dump_config
 from pivottrace.errors import ConfigError, PivotTraceError, RunDirError
-from pivottrace.experiments.files import BASE, Experiment
+from pivottrace.experiments.definition import BASE, Experiment
 from pivottrace.experiments.forking import fork
 from pivottrace.experiments.jobs import Job, has_result, is_finished, missing_jobs, sharing
 from pivottrace.experiments.results import (
@@ -33,9 +33,9 @@ from pivottrace.experiments.results import (
     write_result,
     write_result_elsewhere,
 )
-from pivottrace.rounds import start_model
-from pivottrace.rundir import RunDir
-from pivottrace.storage import write_text
+from pivottrace.run.directory import RunDir
+from pivottrace.run.rounds import start_model
+from pivottrace.run.storage import write_text
 
 CHILD = "import sys; from pivottrace.cli import main; sys.exit(main())"
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from pivottrace.errors import ConfigError, DataError
-from pivottrace.ingest.files import PARQUET_BATCH_ROWS, arrow_rows
 from pivottrace.ingest.sources import Row, Source
+from pivottrace.ingest.tabular import PARQUET_BATCH_ROWS, arrow_rows
 
 
 def open_folder(name: str, path: Path, split: str | None, column_map: dict[str, str]) -> Source:

@@ -15,15 +15,8 @@ import pyarrow as pa
 from pivottrace.errors import DataError
 from pivottrace.ingest.columns import Columns, Path, choose_columns, look_up, without
 from pivottrace.ingest.sources import Row, Source, open_source
-from pivottrace.ingest.values import (
-    is_missing,
-    kind_of,
-    to_answer,
-    to_id,
-    to_json,
-    to_messages,
-)
-from pivottrace.types import QUESTIONS
+from pivottrace.ingest.values import is_missing, kind_of, to_answer, to_id, to_json, to_messages
+from pivottrace.schemas import QUESTIONS
 
 BATCH_ROWS = 8_192  # rows held as Python objects at a time
 ID_CHARS = 16  # 64 bits of SHA-256: a million questions collide with a chance of 3e-8

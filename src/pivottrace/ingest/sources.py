@@ -21,7 +21,7 @@ from typing import Any
 from urllib.parse import parse_qsl
 
 from pivottrace.errors import ConfigError, DataError
-from pivottrace.storage import digest_file
+from pivottrace.run.storage import digest_file
 
 Row = tuple[int, dict[str, Any]]
 """(number for messages, counted from 1; column → value)."""
@@ -66,7 +66,7 @@ def open_source(text: str, split: str | None = None, limit: int | None = None) -
     split = options.pop("split", split)
     column_map = {name: options.pop(name) for name in COLUMN_OPTIONS if name in options}
     if base.startswith(WORLD_PREFIX):
-        from pivottrace.ingest.world import open_world
+        from pivottrace.ingest.world_source import open_world
 
         if column_map:
             raise ConfigError(f"{text}: the embedded world has no columns to map; leave them out")
@@ -132,15 +132,15 @@ def _names_a_file(base: str) -> bool:
 
 
 def _open_file(name: str, path: Path, column_map: dict[str, str], limit: int | None) -> Source:
-    from pivottrace.ingest import files
+    from pivottrace.ingest import tabular
 
     if not path.exists():
         raise DataError(f"{name}: no such file. Check the path (it is relative to where you are)")
     readers = {
-        ".jsonl": files.read_jsonl,
-        ".json": files.read_json,
-        ".csv": files.read_csv,
-        ".parquet": files.read_parquet,
+        ".jsonl": tabular.read_jsonl,
+        ".json": tabular.read_json,
+        ".csv": tabular.read_csv,
+        ".parquet": tabular.read_parquet,
     }
     if path.suffix.lower() not in readers:
         raise DataError(

@@ -15,9 +15,9 @@ from datetime import date, datetime, time
 from decimal import Decimal
 from typing import Any
 
-from pivottrace.core.answers import extract_answer
 from pivottrace.errors import DataError
 from pivottrace.ingest.prompts import ROLES
+from pivottrace.verifier.answers import extract_answer
 
 _THOUSANDS = re.compile(r"[-+]?\d{1,3}(,\d{3})+(\.\d+)?")
 # Above it not every whole number is a float, so printing one as an integer would invent digits.

@@ -18,9 +18,9 @@ from dataclasses import asdict, dataclass
 from statistics import fmean
 from typing import Any, Literal
 
-from pivottrace.core.intervals import share_lower_bound
 from pivottrace.errors import ConfigError
 from pivottrace.rewards.groups import Group
+from pivottrace.stats.intervals import share_lower_bound
 
 Action = Literal["report", "pause", "stop"]
 # An alarm that has gone off must come back this far inside its limit to end: no flicker.

@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pivottrace.core.mixture import fit_two_normals
 from pivottrace.errors import DataError
 from pivottrace.refine.state import check_state
 from pivottrace.rewards.groups import Group
+from pivottrace.stats.mixture import fit_two_normals
 
 NAME = "geomin"
 MIN_POINTS = 16

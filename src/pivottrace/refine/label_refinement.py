@@ -15,9 +15,9 @@ from dataclasses import asdict, dataclass, field
 from statistics import linear_regression
 from typing import Any
 
-from pivottrace.core.answers import majority_vote
 from pivottrace.refine.state import check_state
 from pivottrace.rewards.groups import Group
+from pivottrace.verifier.answers import majority_vote
 
 NAME = "label_refinement"
 MAX_HISTORY = 32

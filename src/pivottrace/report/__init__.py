@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from pivottrace.rundir import RunDir
+    from pivottrace.run.directory import RunDir
 
 __all__ = ["build_report", "summary"]
 
@@ -32,7 +32,7 @@ def build_report(run: RunDir, decode: Callable[[list[int]], str] | None = None) 
         RunDirError: The report cannot be written, or a table of the run is torn.
     """
     from pivottrace.report.render import render_report
-    from pivottrace.rounds import latest
+    from pivottrace.run.rounds import latest
 
     return render_report(latest(run, "triage"), decode)
 

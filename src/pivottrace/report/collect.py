@@ -13,15 +13,15 @@ from typing import Any
 
 import pyarrow as pa
 
-from pivottrace.annotate import sources
-from pivottrace.annotate.store import Label
 from pivottrace.config import Config
-from pivottrace.core.flows import Flow
+from pivottrace.labels import buying
+from pivottrace.labels.store import Label
 from pivottrace.refine.alarms import AlarmEvent
-from pivottrace.rounds import every, steps_before
-from pivottrace.rundir import RunDir, installed_versions
-from pivottrace.storage import read_json_lines, read_parquet
-from pivottrace.types import ALARMS, LEARNING_CURVE, METRICS
+from pivottrace.routing.flows import Flow
+from pivottrace.run.directory import RunDir, installed_versions
+from pivottrace.run.rounds import every, steps_before
+from pivottrace.run.storage import read_json_lines, read_parquet
+from pivottrace.schemas import ALARMS, LEARNING_CURVE, METRICS
 
 
 @dataclass(frozen=True)
@@ -136,14 +136,14 @@ def num_probes(run: RunDir) -> int | None:
 
 def labels(run: RunDir) -> dict[str, Label]:
     """The labels that were paid for, by question id."""
-    return sources.bought(run)
+    return buying.bought(run)
 
 
 def spending(run: RunDir) -> Spending | None:
     """Labels bought and planned; None before the pool is there."""
     if not run.is_done("pool"):
         return None
-    allowed = sources.allowed_labels(run)
+    allowed = buying.allowed_labels(run)
     bought = Counter(label.purpose for label in labels(run).values())
     planned = run.stage_facts("triage").get("labels_planned", num_probes(run) or 0)
     used = sum(bought.values())

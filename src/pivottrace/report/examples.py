@@ -10,7 +10,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pivottrace.core.routes import ROUTES
 from pivottrace.errors import ModelError
 from pivottrace.ingest.prompts import last_user_message
 from pivottrace.report import collect
@@ -26,7 +25,8 @@ from pivottrace.report.texts import (
     token_texts,
 )
 from pivottrace.report.wording import reason_meaning
-from pivottrace.rundir import RunDir
+from pivottrace.routing.routes import ROUTES
+from pivottrace.run.directory import RunDir
 
 PER_ROUTE = 3
 
@@ -211,7 +211,7 @@ def _numbers(row: dict[str, Any]) -> list[tuple[str, str]]:
 
 def _tokenizer_decode(run: RunDir) -> Callable[[list[int]], str] | None:
     """Decoding by the run's own tokenizer; None where the model is no longer there."""
-    from pivottrace.backends.hf import load_tokenizer
+    from pivottrace.models.hf import load_tokenizer
 
     try:
         tokenizer = load_tokenizer(run.config.model)

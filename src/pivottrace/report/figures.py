@@ -10,10 +10,10 @@ import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from pivottrace.core.routes import ROUTES
-from pivottrace.report.statistics import RankCorrelation, route_mix
+from pivottrace.report.correlations import RankCorrelation, route_mix
 from pivottrace.report.svg import COLOURS, drawing, new_figure, to_svg
 from pivottrace.report.wording import ESTIMATOR_NAMES, SHARES_ROLLOUTS
+from pivottrace.routing.routes import ROUTES
 
 FloatArray = npt.NDArray[np.float64]
 

@@ -10,8 +10,8 @@ import numpy.typing as npt
 from matplotlib.patches import PathPatch, Rectangle
 from matplotlib.path import Path
 
-from pivottrace.core.routes import ROUTES
 from pivottrace.report.svg import COLOURS, drawing, new_figure, to_svg
+from pivottrace.routing.routes import ROUTES
 
 WIDTH = 9.4
 HALF = 0.07  # of a column, where rounds are 1 apart

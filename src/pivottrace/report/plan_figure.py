@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from matplotlib.ticker import PercentFormatter
 
-from pivottrace.core.routes import ROUTES
 from pivottrace.report.svg import COLOURS, drawing, new_figure
+from pivottrace.routing.routes import ROUTES
 
 
 def plan_figure(rows: Sequence[dict[str, Any]], num_probes: int) -> str:

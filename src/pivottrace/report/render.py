@@ -12,14 +12,12 @@ import pyarrow as pa
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from pivottrace import tables
-from pivottrace.annotate import sources
 from pivottrace.config import EMBEDDED_MODEL, dump_config
-from pivottrace.core.flows import Move, count_moves, route_matrix
-from pivottrace.core.routes import ROUTES
 from pivottrace.estimators import ESTIMATORS
+from pivottrace.labels import buying
 from pivottrace.pipeline import unfinished
 from pivottrace.report import collect, wording
+from pivottrace.report.correlations import RankCorrelation, rank_correlations
 from pivottrace.report.examples import examples
 from pivottrace.report.figures import (
     calibration_figure,
@@ -28,11 +26,13 @@ from pivottrace.report.figures import (
     training_figure,
 )
 from pivottrace.report.flows_figure import flows_figure
-from pivottrace.report.statistics import RankCorrelation, rank_correlations
 from pivottrace.report.texts import MAX_CONFIG_CHARS, Decode, clean, cut, field
-from pivottrace.rounds import current, latest
-from pivottrace.rundir import RunDir
-from pivottrace.storage import write_text
+from pivottrace.routing.flows import Move, count_moves, route_matrix
+from pivottrace.routing.routes import ROUTES
+from pivottrace.run import readings
+from pivottrace.run.directory import RunDir
+from pivottrace.run.rounds import current, latest
+from pivottrace.run.storage import write_text
 
 # Fewer probes than this and an estimator's place among the others says next to nothing.
 FEW_PROBES = 128
@@ -74,7 +74,7 @@ def _environment() -> Environment:
 
 def _context(run: RunDir, decode: Decode | None) -> dict[str, Any]:
     """Everything that the template names; a section without its tables is None."""
-    head, waiting = collect.headline(run), sources.waiting_file(current(run))
+    head, waiting = collect.headline(run), buying.waiting_file(current(run))
     return {
         "name": run.path.name,
         "path": _argument(run.path),
@@ -127,7 +127,9 @@ def _asked(run: RunDir) -> dict[str, Any]:
         "with an answer column filled": pool.get("num_with_answer"),
         "held-out questions": config.pool.evaluation or "none given",
         "in both pool and held-out": pool.get("num_overlap"),
-        "ranked by": "combination" if tables.is_combined(run) else tables.driving_estimator(config),
+        "ranked by": "combination"
+        if readings.is_combined(run)
+        else readings.driving_estimator(config),
         "label budget": _budget(config.labels.budget),
         "labels from": config.labels.source,
         "seed": config.seed,
@@ -224,7 +226,7 @@ def _ranking(run: RunDir) -> dict[str, Any] | None:
     columns = {name: _floats(rows, name) for name in ESTIMATORS if name in rows.column_names}
     competing = [n for n in columns if n not in (*wording.SHARES_ROLLOUTS, "random")]
     correlations = rank_correlations(columns, correct, competing)
-    driving = tables.driving_estimator(run.config)
+    driving = readings.driving_estimator(run.config)
     if not correlations:
         return {"figure": None, "num_probes": len(evidence)}
     return {
@@ -233,7 +235,7 @@ def _ranking(run: RunDir) -> dict[str, Any] | None:
         "few": len(evidence) < FEW_PROBES,
         "correlations": correlations,
         "driving": driving,
-        "combined": tables.is_combined(run),
+        "combined": readings.is_combined(run),
         "verdict": ranking_verdict(correlations, driving),
         "combination": run.stage_facts("calibrate").get("combination"),
     }

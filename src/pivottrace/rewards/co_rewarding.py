@@ -9,8 +9,8 @@ text; a tie abstains, where the authors' code takes the first; a margin can be a
 
 from collections.abc import Callable, Sequence
 
-from pivottrace.core.answers import Vote, group_equivalent, majority_vote
 from pivottrace.rewards.frozen_majority import frozen_majority_rewards
+from pivottrace.verifier.answers import Vote, group_equivalent, majority_vote
 
 
 def co_rewarding_rewards(

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 
-from pivottrace.core.answers import Vote, group_equivalent, majority_vote
+from pivottrace.verifier.answers import Vote, group_equivalent, majority_vote
 
 
 def majority_rewards(

@@ -12,19 +12,12 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from pivottrace.core.answers import group_equivalent
 from pivottrace.errors import ConfigError, DataError
 from pivottrace.rewards.curves import batch_metrics
 from pivottrace.rewards.groups import Group, Rule
 from pivottrace.rewards.verified import Check, verified_rewards
-from pivottrace.rewards.weak import (
-    Equal,
-    Prompt,
-    WeakGroup,
-    WeakResult,
-    WeakReward,
-    live_majority,
-)
+from pivottrace.rewards.weak import Equal, Prompt, WeakGroup, WeakResult, WeakReward, live_majority
+from pivottrace.verifier.answers import group_equivalent
 
 Completion = str | list[dict[str, str]]
 LogMetric = Callable[[str, float], None]

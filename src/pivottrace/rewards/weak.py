@@ -7,12 +7,12 @@ model, as callables that take a whole batch: further answers, or statistics of t
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from pivottrace.core.answers import Vote
 from pivottrace.errors import DataError
 from pivottrace.rewards.co_rewarding import co_rewarding_rewards
 from pivottrace.rewards.frozen_majority import frozen_majority_rewards
 from pivottrace.rewards.majority import majority_rewards
 from pivottrace.rewards.token_statistics import TokenStatistics
+from pivottrace.verifier.answers import Vote
 
 Prompt = str | list[dict[str, str]]
 

@@ -9,15 +9,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pivottrace import tables
-from pivottrace.annotate import sources
-from pivottrace.combining import combination_facts, fit_combination, rerank
-from pivottrace.core.adaptive import draw_more, num_first_probes, probe_need
-from pivottrace.core.calibrate import CurveValues, ProbeEvidence, calibrate
-from pivottrace.core.probes import draw_probes, rank_fractions
-from pivottrace.core.routes import TriageOptions
-from pivottrace.rundir import RunDir
-from pivottrace.types import CALIBRATION, EVIDENCE, LABELLED, PROBES
+from pivottrace.labels import buying
+from pivottrace.routing.adaptive_draw import draw_more, num_first_probes, probe_need
+from pivottrace.routing.curves import CurveValues, ProbeEvidence, calibrate
+from pivottrace.routing.probes import draw_probes, rank_fractions
+from pivottrace.routing.routes import TriageOptions
+from pivottrace.run import readings
+from pivottrace.run.combination import combination_facts, fit_combination, rerank
+from pivottrace.run.directory import RunDir
+from pivottrace.schemas import CALIBRATION, EVIDENCE, LABELLED, PROBES
 from pivottrace.verifier import Verifier
 
 
@@ -31,10 +31,10 @@ def run(run: RunDir) -> None:
     """
     if run.is_done("calibrate"):
         return
-    ids, scores = tables.driving_scores(run)
+    ids, scores = readings.driving_scores(run)
     how = run.config.calibrate.draw
     again = run.round_index > 0
-    num_probes = 0 if again else sources.probes_wanted(run)
+    num_probes = 0 if again else buying.probes_wanted(run)
     adaptive = how == "adaptive" and not again
     num_first = num_first_probes(num_probes) if adaptive else num_probes
     if not run.begun_facts("calibrate"):
@@ -46,7 +46,7 @@ def run(run: RunDir) -> None:
                 scores, num_first, run.config.seed, "strata" if how == "strata" else "systematic"
             )
         )
-        drawn_by = {} if again else {sources.DRAWN_BY: json.dumps(sources.drawn_by(run))}
+        drawn_by = {} if again else {buying.DRAWN_BY: json.dumps(buying.drawn_by(run))}
         first = _probe_table(ids, scores, chosen, 0)
         run.write_table("probes", first.replace_schema_metadata(drawn_by))
     with Verifier(run.config.answers.verifier, run.config.answers.timeout_s) as verifier:
@@ -73,16 +73,16 @@ def run(run: RunDir) -> None:
         run.write_table("ranking", ranking)
     run.write_table("evidence", pa.Table.from_pylist(rows, schema=EVIDENCE))
     if rows:
-        run.write_table("calibration", _curve_table(run, tables.probe_evidence(rows)))
+        run.write_table("calibration", _curve_table(run, readings.probe_evidence(rows)))
     else:
         run.write_table("calibration", CALIBRATION.empty_table())
     run.mark_done(
         "calibrate",
-        estimator=tables.driving_estimator(run.config),
+        estimator=readings.driving_estimator(run.config),
         num_probes=len(rows),
-        labels_asked=sources.num_asked(run, probes["question_id"].to_pylist(), "probe"),
-        labels_used=sources.store(run).used,
-        labels_allowed=sources.allowed_labels(run),
+        labels_asked=buying.num_asked(run, probes["question_id"].to_pylist(), "probe"),
+        labels_used=buying.store(run).used,
+        labels_allowed=buying.allowed_labels(run),
         mean_correctness=_mean(rows, lambda r: r["num_correct"] / r["num_samples"]),
         greedy_accuracy=_mean(rows, lambda r: r["greedy_right"]),
         combination=combination_facts(combination, reranked),
@@ -109,9 +109,9 @@ def _other_labels(run: RunDir, probes: pa.Table, verifier: Verifier) -> pa.Table
     From here on they are what the round knows: what is bought later belongs to its own triage.
     """
     drawn = set(probes["question_id"].to_pylist())
-    labels = {i: label for i, label in sources.bought(run).items() if i not in drawn}
+    labels = {i: label for i, label in buying.bought(run).items() if i not in drawn}
     rows = []
-    for question_id, answers in tables.sampled_answers(run).items():
+    for question_id, answers in readings.sampled_answers(run).items():
         if question_id in labels:
             right = verifier.check_many(answers, [labels[question_id].answer] * len(answers))
             row = {"question_id": question_id, "purpose": labels[question_id].purpose}
@@ -128,7 +128,7 @@ def _draw_more(
 ) -> pa.Table:
     """The second stage of an adaptive draw, by the first one's curve."""
     settings = run.config.calibrate
-    curve = calibrate(tables.probe_evidence(evidence), settings.window, settings.level)
+    curve = calibrate(readings.probe_evidence(evidence), settings.window, settings.level)
     # The defaults, not the run's: its thresholds may still change once probes are labelled.
     thresholds = (TriageOptions.mastered_floor, TriageOptions.hopeless_ceiling)
     need = probe_need(curve, rank_fractions(scores), thresholds)
@@ -151,7 +151,7 @@ def _probe_table(ids: list[str], scores: np.ndarray, chosen: np.ndarray, stage: 
 
 def _label(run: RunDir, probes: pa.Table, verifier: Verifier) -> list[dict[str, Any]]:
     """Get the labels of some probes; rows of `evidence` for those that have one."""
-    truths = sources.obtain(run, probes["question_id"].to_pylist(), "probe")
+    truths = buying.obtain(run, probes["question_id"].to_pylist(), "probe")
     labelled = [row for row in probes.to_pylist() if row["question_id"] in truths]
     return _evidence(run, labelled, truths, verifier)
 
@@ -159,7 +159,7 @@ def _label(run: RunDir, probes: pa.Table, verifier: Verifier) -> list[dict[str, 
 def _evidence(
     run: RunDir, probes: list[dict[str, Any]], truths: dict[str, str], verifier: Verifier
 ) -> list[dict[str, Any]]:
-    answers = tables.sampled_answers(run)
+    answers = readings.sampled_answers(run)
     greedy = run.read_parts("rollouts_greedy", "rollout", ["question_id", "answer"])
     greedy_answers = dict(zip(*(c.to_pylist() for c in greedy.columns), strict=True))
     votes = run.read_table(

@@ -7,21 +7,21 @@ from typing import Any, Literal
 
 import pyarrow as pa
 
-from pivottrace.backends.model_card import write_model_card
-from pivottrace.core.evaluation import (
+from pivottrace.errors import RunDirError
+from pivottrace.rollouts.held_out import counts_of, held_out_questions, sample_and_check
+from pivottrace.run.directory import RunDir, part_seed, run_parts
+from pivottrace.run.progress import progress
+from pivottrace.run.rounds import every, last_trained, start_model
+from pivottrace.run.storage import read_parquet
+from pivottrace.schemas import EVALUATION
+from pivottrace.stats.accuracy import (
     Interval,
     QuestionCounts,
     average_accuracy,
     paired_difference,
     pass_at_k,
 )
-from pivottrace.errors import RunDirError
-from pivottrace.held_out import counts_of, held_out_questions, sample_and_check
-from pivottrace.progress import progress
-from pivottrace.rounds import every, last_trained, start_model
-from pivottrace.rundir import RunDir, part_seed, run_parts
-from pivottrace.storage import read_parquet
-from pivottrace.types import EVALUATION
+from pivottrace.training.model_card import write_model_card
 from pivottrace.verifier import Verifier
 
 Which = Literal["before", "after"]
@@ -83,8 +83,8 @@ def _figures(run: RunDir) -> dict[str, Any]:
 
 def _evaluate(run: RunDir, which: Which, questions: list[dict[str, Any]]) -> None:
     """Sample and check part by part, then join the parts into one table."""
-    from pivottrace.backends import hf  # heavy
-    from pivottrace.backends.identity import refuse_another_model
+    from pivottrace.models import hf  # heavy
+    from pivottrace.models.identity import refuse_another_model
 
     config, name = run.config, f"evaluation_{which}"
     first, end = run.in_round(0), run.in_round(config.rounds.num)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from pivottrace.annotate import sources
-from pivottrace.rundir import RunDir
+from pivottrace.labels import buying
+from pivottrace.run.directory import RunDir
 
 
 def run(run: RunDir) -> None:
@@ -14,11 +14,11 @@ def run(run: RunDir) -> None:
     """
     if run.is_done("label"):
         return
-    chosen = sources.to_annotate(run)
-    labels = sources.obtain(run, chosen, "annotation")
+    chosen = buying.to_annotate(run)
+    labels = buying.obtain(run, chosen, "annotation")
     run.mark_done(
         "label",
-        labels_asked=sources.num_asked(run, chosen, "annotation"),
-        labels_used=sources.store(run).used,
+        labels_asked=buying.num_asked(run, chosen, "annotation"),
+        labels_used=buying.store(run).used,
         num_labelled=len(labels),
     )

@@ -9,8 +9,8 @@ from pivottrace.config import Config, PoolConfig
 from pivottrace.errors import ConfigError, DataError
 from pivottrace.ingest import find_overlap, read_questions, source_digest
 from pivottrace.ingest.sources import WORLD_PREFIX
-from pivottrace.rundir import RunDir
-from pivottrace.storage import digest_file, write_parquet
+from pivottrace.run.directory import RunDir
+from pivottrace.run.storage import digest_file, write_parquet
 
 OVERLAP = pa.schema([("question_id", pa.string()), ("evaluation_id", pa.string())])
 SHOWN_PAIRS = 3  # in a message

@@ -14,18 +14,18 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pivottrace import tables
 from pivottrace.config import PivotsConfig
-from pivottrace.core.answers import group_equivalent, majority_vote
-from pivottrace.core.layer_path import LayerPath
-from pivottrace.core.pivots import find_onsets, find_peaks, reference_threshold
 from pivottrace.estimators import ESTIMATORS
-from pivottrace.estimators.evidence import TraceEvidence
-from pivottrace.progress import progress
-from pivottrace.rundir import RunDir
-from pivottrace.storage import read_json, write_text
-from pivottrace.types import scores_schema
+from pivottrace.estimators.trace_evidence import TraceEvidence
+from pivottrace.run import readings
+from pivottrace.run.directory import RunDir
+from pivottrace.run.progress import progress
+from pivottrace.run.storage import read_json, write_text
+from pivottrace.schemas import scores_schema
+from pivottrace.signals.layer_path import LayerPath
+from pivottrace.signals.pivot_detection import find_onsets, find_peaks, reference_threshold
 from pivottrace.verifier import Verifier
+from pivottrace.verifier.answers import group_equivalent, majority_vote
 
 SCORES = scores_schema(ESTIMATORS)
 TRACED = ("far_mass", "question_mass", "entropy", "log_prob", "self_certainty")
@@ -39,7 +39,7 @@ def run(run: RunDir) -> None:
     """Write `scores`: every estimator, the pivots and the vote of each question."""
     if run.is_done("score"):
         return
-    answers = tables.sampled_answers(run)
+    answers = readings.sampled_answers(run)
     path = run.path / "reference.json"
     reference = read_json(path)
     columns = ["question_id", "failure", *THRESHOLDS.values()]

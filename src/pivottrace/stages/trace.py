@@ -17,11 +17,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pivottrace.progress import progress
-from pivottrace.rounds import start_model
-from pivottrace.rundir import RunDir, run_parts
-from pivottrace.storage import write_text
-from pivottrace.types import SIGNALS
+from pivottrace.run.directory import RunDir, run_parts
+from pivottrace.run.progress import progress
+from pivottrace.run.rounds import start_model
+from pivottrace.run.storage import write_text
+from pivottrace.schemas import SIGNALS
 
 SIGNAL_COLUMNS = (
     "far_mass", "far_mass_all", "waad", "entropy", "log_prob", "self_certainty", "question_mass",
@@ -42,8 +42,8 @@ def run(run: RunDir) -> None:
         "rollouts_greedy", "rollout", ["question_id", "prompt_tokens", "tokens", "failure"]
     )
 
-    from pivottrace.backends import hf
-    from pivottrace.backends.identity import refuse_another_model
+    from pivottrace.models import hf
+    from pivottrace.models.identity import refuse_another_model
 
     model, tokenizer = hf.load_model(start_model(run))
     refuse_another_model(run, model, tokenizer)

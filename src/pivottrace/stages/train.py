@@ -8,22 +8,27 @@ from typing import Any
 
 import pyarrow as pa
 
-from pivottrace.annotate import sources
-from pivottrace.backends.model_card import write_model_card
 from pivottrace.config import Config
-from pivottrace.core.evaluation import average_accuracy
 from pivottrace.errors import RunDirError
-from pivottrace.held_out import counts_of, held_out_questions, sample_and_check
 from pivottrace.ingest import format_prompt
-from pivottrace.progress import progress
+from pivottrace.labels import buying
 from pivottrace.refine import make_alarms, make_rule, needs_hidden, refuse_idle_rule
 from pivottrace.refine.alarms import AlarmEvent
-from pivottrace.rewriting import mirrored, put_to_model, rewrites_by_model, rewrites_from_column
-from pivottrace.rounds import is_last, round_seed, start_model, steps_before, train_settings
-from pivottrace.rundir import RunDir
-from pivottrace.storage import read_json_lines, read_parquet
-from pivottrace.training_reward import check_training, training_policy, training_reward
-from pivottrace.types import ALARMS, METRICS, TRAINING_ROWS
+from pivottrace.rollouts.held_out import counts_of, held_out_questions, sample_and_check
+from pivottrace.rollouts.rewriting import (
+    mirrored,
+    put_to_model,
+    rewrites_by_model,
+    rewrites_from_column,
+)
+from pivottrace.run.directory import RunDir
+from pivottrace.run.progress import progress
+from pivottrace.run.rounds import is_last, round_seed, start_model, steps_before, train_settings
+from pivottrace.run.storage import read_json_lines, read_parquet
+from pivottrace.schemas import ALARMS, METRICS, TRAINING_ROWS
+from pivottrace.stats.accuracy import average_accuracy
+from pivottrace.training.model_card import write_model_card
+from pivottrace.training.reward import check_training, training_policy, training_reward
 
 # On the embedded world ten passes over 140 rows helped, and 25 over 58 left the model worse than
 # before (docs/results/headline.md); between the two nothing was measured.
@@ -112,7 +117,7 @@ def read_training_rows(run: RunDir) -> tuple[pa.Table, dict[str, int]]:
     """
     stored = ["question_id", "route", "weight", "pseudo_label"]
     triage = run.read_table("triage", made_by="triage").select(stored)
-    labels = {i: label.answer for i, label in sources.store(run).labels().items()}
+    labels = {i: label.answer for i, label in buying.store(run).labels().items()}
     routed = {r["question_id"]: r for r in triage.to_pylist() if r["route"] in ("annotate", "weak")}
     unlabelled = [i for i, r in routed.items() if r["route"] == "annotate" and i not in labels]
     if unlabelled and not run.config.labels.partial:
@@ -206,8 +211,8 @@ def _rewritten_before(run: RunDir, ids: set[str]) -> dict[str, list[dict[str, st
 
 def _load_model(run: RunDir) -> tuple[Any, Any]:
     # Heavy; imported once there is something to train on.
-    from pivottrace.backends import hf
-    from pivottrace.backends.identity import refuse_another_model
+    from pivottrace.models import hf
+    from pivottrace.models.identity import refuse_another_model
 
     model, tokenizer = hf.load_model(start_model(run))
     refuse_another_model(run, model, tokenizer)
@@ -216,8 +221,8 @@ def _load_model(run: RunDir) -> tuple[Any, Any]:
 
 def _train(run: RunDir, rows: pa.Table, model: Any, tokenizer: Any) -> dict[str, int]:
     """Train; returns the verifier's counts, of this process where training was resumed."""
-    from pivottrace.backends.trl import train_grpo  # heavy, as is the next
-    from pivottrace.backends.trl_rules import observe_together
+    from pivottrace.training.trl import train_grpo  # heavy, as is the next
+    from pivottrace.training.trl_rules import observe_together
     from pivottrace.verifier import Verifier
 
     config, settings = run.config, train_settings(run)

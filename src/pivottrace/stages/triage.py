@@ -10,15 +10,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pivottrace import routing, tables
-from pivottrace.annotate import sources
-from pivottrace.core.flows import count_moves, route_flows
-from pivottrace.core.routes import ROUTES
 from pivottrace.errors import RunDirError
-from pivottrace.rounds import labels_by_then
-from pivottrace.rundir import RunDir
-from pivottrace.storage import write_batches, write_parquet, write_text
-from pivottrace.types import FLOWS, TRIAGE
+from pivottrace.labels import buying
+from pivottrace.routing.flows import count_moves, route_flows
+from pivottrace.routing.routes import ROUTES
+from pivottrace.run import readings, scored_pool
+from pivottrace.run.directory import RunDir
+from pivottrace.run.rounds import labels_by_then
+from pivottrace.run.storage import write_batches, write_parquet, write_text
+from pivottrace.schemas import FLOWS, TRIAGE
 
 
 def run(run: RunDir) -> None:
@@ -32,25 +32,25 @@ def run(run: RunDir) -> None:
     """
     if run.is_done("triage"):
         return
-    sources.refuse_unusable_budget(run)
-    paths = tables.score_files(run)
+    buying.refuse_unusable_budget(run)
+    paths = readings.score_files(run)
     rows = run.read_table("evidence", made_by="calibrate").to_pylist()
-    scored = tables.scored_pool(run, rows)
-    earlier = tables.earlier_labels(run)
+    scored = readings.scored_pool(run, rows)
+    earlier = readings.earlier_labels(run)
     num_labels = len(rows) + len(earlier)
-    allowed, settings = sources.allowed_labels(run), run.config.calibrate
+    allowed, settings = buying.allowed_labels(run), run.config.calibrate
     num_probes = sum(row["purpose"] == "probe" for row in earlier) + len(rows)
     by_then = labels_by_then(run, allowed, num_probes)
-    routed = routing.route_pool(
+    routed = scored_pool.route_pool(
         scored,
         budget=max(0, by_then - num_labels),
-        probes=tables.probe_evidence(rows) if rows else None,
-        curve=tables.calibration_curve(run),
-        options=tables.triage_options(run.config),
+        probes=readings.probe_evidence(rows) if rows else None,
+        curve=readings.calibration_curve(run),
+        options=readings.triage_options(run.config),
         window=settings.window,
         level=settings.level,
     )
-    batches = routing.triage_batches(paths, scored, routed)
+    batches = scored_pool.triage_batches(paths, scored, routed)
     write_batches(run.table_path("triage"), TRIAGE, batches)
     table = run.read_table("triage", made_by="triage")
     write_route_files(run, table)
@@ -94,7 +94,7 @@ def write_route_files(run: RunDir, table: pa.Table) -> None:
     """Write each route, in order of value, as one parquet and one JSONL file for other tools."""
     pool = run.read_table("pool", made_by="run").select(["id", "prompt", "source"])
     for route in ROUTES:
-        rows = sources.by_value(table.filter(pc.field("route") == route))
+        rows = buying.by_value(table.filter(pc.field("route") == route))
         asked = pool.take(pc.index_in(rows["question_id"], value_set=pool["id"]))
         columns = asked.columns + [rows[name] for name in ROUTE_FILE_COLUMNS]
         found = pa.table(columns, schema=ROUTE_FILE)

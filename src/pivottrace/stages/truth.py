@@ -11,12 +11,12 @@ from typing import Any
 
 import pyarrow as pa
 
-from pivottrace.annotate import sources
-from pivottrace.progress import progress
-from pivottrace.rundir import RunDir
-from pivottrace.sampling import Sampler
-from pivottrace.storage import read_parquet
-from pivottrace.types import TRUTH
+from pivottrace.labels import buying
+from pivottrace.rollouts.parts import Sampler
+from pivottrace.run.directory import RunDir
+from pivottrace.run.progress import progress
+from pivottrace.run.storage import read_parquet
+from pivottrace.schemas import TRUTH
 from pivottrace.verifier import Verifier
 
 
@@ -29,7 +29,7 @@ def run(run: RunDir) -> None:
     """
     if run.is_done("truth"):
         return
-    truths = sources.every_answer(run)
+    truths = buying.every_answer(run)
     scores = run.read_table("scores", made_by="score").to_pylist()
     sampler = Sampler(run)
     num_samples = run.config.study.truth_samples

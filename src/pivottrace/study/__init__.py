@@ -14,8 +14,8 @@ from typing import Any
 
 from pivottrace.config import Config
 from pivottrace.errors import ConfigError
-from pivottrace.rundir import installed_versions
-from pivottrace.storage import write_text
+from pivottrace.run.directory import installed_versions
+from pivottrace.run.storage import write_text
 
 
 def run_study(
@@ -38,9 +38,9 @@ def run_study(
         ConfigError: no configuration, two of one run directory, or a grid on reserved questions.
         DataError: a question has no answer.
     """
-    from pivottrace.study.evidence import prepare, read_evidence
     from pivottrace.study.grid import as_csv, grid, refuse_reserved_questions
     from pivottrace.study.picture import draw
+    from pivottrace.study.pools import prepare, read_evidence
     from pivottrace.study.text import markdown
 
     _refuse_repeated(configs)
@@ -64,7 +64,7 @@ def run_study(
 def _results(pools: Sequence[Any], command: str) -> dict[str, Any]:
     from pivottrace.study.calibrations import compare_calibrations
     from pivottrace.study.comparison import ORACLE, compare
-    from pivottrace.study.evidence import default_pivots, inferences, seconds_a_question
+    from pivottrace.study.pools import default_pivots, inferences, seconds_a_question
     from pivottrace.study.sensitivity import sensitivity
 
     config = pools[0].run.config

@@ -7,12 +7,12 @@ from typing import Any, get_args
 
 import numpy as np
 
-from pivottrace.core.metrics import FloatArray
-from pivottrace.core.probability import brier, log_loss
-from pivottrace.core.probes import draw_probes, rank_fractions
-from pivottrace.core.resampling import percentile_interval
-from pivottrace.core.smooth import Smoother, smooth
-from pivottrace.study.evidence import NUM_PROBES, PoolEvidence
+from pivottrace.routing.probes import draw_probes, rank_fractions
+from pivottrace.stats.probability import brier, log_loss
+from pivottrace.stats.ranking_metrics import FloatArray
+from pivottrace.stats.resampling import percentile_interval
+from pivottrace.stats.smoothers import Smoother, smooth
+from pivottrace.study.pools import NUM_PROBES, PoolEvidence
 
 NUM_DRAWS = 200
 

@@ -11,7 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from pivottrace.core.metrics import (
+from pivottrace.routing.routes import PAPER_FRACTIONS
+from pivottrace.stats.probability import brier, cross_fitted, expected_calibration_error
+from pivottrace.stats.ranking_metrics import (
     BoolArray,
     FloatArray,
     auroc,
@@ -20,16 +22,14 @@ from pivottrace.core.metrics import (
     spearman,
     why_undefined,
 )
-from pivottrace.core.probability import brier, cross_fitted, expected_calibration_error
-from pivottrace.core.resampling import percentile_interval, reflected_interval, resample_counts
-from pivottrace.core.routes import PAPER_FRACTIONS
-from pivottrace.core.selective import (
+from pivottrace.stats.resampling import percentile_interval, reflected_interval, resample_counts
+from pivottrace.stats.selective import (
     area_under_risk_coverage,
     oracle_routes,
     overlap_at_fractions,
     overlap_at_oracle_counts,
 )
-from pivottrace.study.evidence import PoolEvidence
+from pivottrace.study.pools import PoolEvidence
 
 # Metric: +1 where more is better, -1 where less is.
 DIRECTIONS = {

@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 
 from pivottrace.config import PoolConfig
-from pivottrace.core.metrics import FloatArray, auroc, spearman
 from pivottrace.errors import ConfigError
-from pivottrace.study.evidence import PoolEvidence
+from pivottrace.stats.ranking_metrics import FloatArray, auroc, spearman
+from pivottrace.study.far_mass import QUESTION, Tracer
 from pivottrace.study.pivot_scores import READINGS, STATISTICS, PivotSettings, pivot_scores
-from pivottrace.study.signals import QUESTION, Tracer
+from pivottrace.study.pools import PoolEvidence
 
 HEAD_PERCENTILES = (50.0, 75.0, 90.0, 95.0)
 ALL_HEADS = "all"

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 
-from pivottrace.core.metrics import FloatArray
-from pivottrace.core.selective import risk_coverage
 from pivottrace.report.svg import COLOURS, drawing, new_figure
+from pivottrace.stats.ranking_metrics import FloatArray
+from pivottrace.stats.selective import risk_coverage
 from pivottrace.study.comparison import ORACLE
-from pivottrace.study.evidence import PoolEvidence
+from pivottrace.study.pools import PoolEvidence
 from pivottrace.study.text import name_of
 
 COVERAGES = np.linspace(0.05, 1, 96)  # below, the risk of a handful of questions is noise

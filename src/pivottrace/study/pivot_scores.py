@@ -8,8 +8,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from pivottrace.config import Config
-from pivottrace.core.metrics import FloatArray
-from pivottrace.core.pivots import count, density, find_onsets, find_peaks, reference_threshold
+from pivottrace.signals.pivot_detection import (
+    count,
+    density,
+    find_onsets,
+    find_peaks,
+    reference_threshold,
+)
+from pivottrace.stats.ranking_metrics import FloatArray
 
 READINGS = ("onset", "peak")
 STATISTICS = ("density", "count")

@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 
 from pivottrace.config import PRESETS
-from pivottrace.core.metrics import FloatArray, spearman
-from pivottrace.core.resampling import percentile_interval, resample_counts
-from pivottrace.study.evidence import PoolEvidence
+from pivottrace.stats.ranking_metrics import FloatArray, spearman
+from pivottrace.stats.resampling import percentile_interval, resample_counts
+from pivottrace.study.far_mass import Tracer
 from pivottrace.study.pivot_scores import READINGS, STATISTICS, PivotSettings, pivot_scores
-from pivottrace.study.signals import Tracer
+from pivottrace.study.pools import PoolEvidence
 
 # Setting, value, similarity: the paper's appendix, from zeta 95, psi 5 %, Delta 10.
 PAPER_TABLE: tuple[tuple[str, float, float], ...] = (

@@ -1,0 +1,1 @@
+"""What the commands do beside the stages, and what they print."""

@@ -1,0 +1,163 @@
+"""`pivottrace audit`: labels that the model contradicts steadily, for a second look.
+
+A label is listed where the majority of the sampled answers is another one, with a large share and
+the greedy answer behind it, and where the calibration says that such votes are mostly right. A
+probe is judged by a calibration that leaves it out: its own label is what is in question.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow.compute as pc
+
+from pivottrace.errors import RunDirError
+from pivottrace.labels import buying
+from pivottrace.labels.exchange import escaped
+from pivottrace.routing.curves import ProbeEvidence, calibrate
+from pivottrace.routing.label_errors import LABEL_ERROR, wrong_label_chance
+from pivottrace.routing.probes import rank_fractions
+from pivottrace.routing.vote_floor import with_own_votes
+from pivottrace.run import readings
+from pivottrace.run.directory import RunDir
+from pivottrace.run.storage import write_text
+from pivottrace.verifier import Verifier
+
+# Samples that must agree on the other answer: steadily is three of four at least.
+MIN_SHARE = 0.75
+
+
+@dataclass(frozen=True)
+class Suspect:
+    """One label for a second look; texts are a model's or a user's, never markup.
+
+    Attributes:
+        question_id: its id.
+        purpose: what the label was bought for, probe or annotation.
+        question: what was asked.
+        label: the answer that was paid for.
+        vote: what the model's samples agree on instead; the greedy answer is the same.
+        vote_share: share of the samples behind it, in [0, 1].
+        vote_right: calibrated chance that such a vote is right, in (0, 1).
+        label_wrong: chance that the label is wrong, in (0, 1), higher is more suspect.
+    """
+
+    question_id: str
+    purpose: str
+    question: str
+    label: str
+    vote: str
+    vote_share: float
+    vote_right: float
+    label_wrong: float
+
+
+def audit(
+    run: RunDir, label_error: float = LABEL_ERROR, min_share: float = MIN_SHARE
+) -> list[Suspect]:
+    """List suspect labels, most suspect first, and write them to `audit.csv`.
+
+    Args:
+        run: a run whose probes are labelled.
+        label_error: share of wrong labels to expect before looking, in (0, 1).
+        min_share: share of samples that must agree on the other answer.
+
+    Raises:
+        RunDirError: no probe is labelled, so no vote is known to be reliable.
+    """
+    evidence = run.read_table("evidence", made_by="calibrate").to_pylist()
+    if not evidence:
+        raise RunDirError(
+            f"{run.path}: no probe is labelled, so nothing says where votes are reliable. "
+            f"Raise labels.budget in a new run."
+        )
+    contradicted = _contradicted(run, min_share)
+    reliable = _reliability(run, evidence, contradicted)
+    questions = buying.questions_of(run, [row["question_id"] for row in contradicted])
+    chances = wrong_label_chance(reliable, label_error)
+    suspects = [
+        Suspect(
+            question=questions[row["question_id"]],
+            vote_right=float(right), label_wrong=float(wrong), **row,
+        )
+        for row, right, wrong in zip(contradicted, reliable, chances, strict=True)
+        if right >= run.config.triage.vote_floor
+    ]  # fmt: skip
+    suspects.sort(key=lambda s: (-s.label_wrong, -s.vote_share, s.question_id))
+    write_text(run.path / "audit.csv", _csv_text(suspects))
+    return suspects
+
+
+def _contradicted(run: RunDir, min_share: float) -> list[dict[str, Any]]:
+    """Labels whose question's vote and greedy answer agree with each other and not with them."""
+    labels = buying.bought(run)
+    scores = run.read_table("scores", made_by="score")
+    votes = scores.select(["question_id", "vote_answer", "vote_share"]).filter(
+        (pc.field("vote_share") >= min_share) & pc.field("vote_answer").is_valid()
+    )
+    greedy = run.read_parts("rollouts_greedy", "rollout", ["question_id", "answer"])
+    greedy_answers = dict(zip(*(c.to_pylist() for c in greedy.columns), strict=True))
+    rows = [row for row in votes.to_pylist() if row["question_id"] in labels]
+    with Verifier(run.config.answers.verifier, run.config.answers.timeout_s) as verifier:
+        agreed = verifier.check_many(
+            [row["vote_answer"] for row in rows], [labels[r["question_id"]].answer for r in rows]
+        )
+        rows = [row for row, right in zip(rows, agreed, strict=True) if not right]
+        steady = verifier.check_many(
+            [greedy_answers[r["question_id"]] for r in rows], [r["vote_answer"] for r in rows]
+        )
+    found = []
+    for row in (row for row, same in zip(rows, steady, strict=True) if same):
+        label = labels[row["question_id"]]
+        found.append(
+            {
+                "question_id": row["question_id"], "purpose": label.purpose,
+                "label": label.answer, "vote": row["vote_answer"], "vote_share": row["vote_share"],
+            }
+        )  # fmt: skip
+    return found
+
+
+def _reliability(
+    run: RunDir, evidence: list[dict[str, Any]], rows: list[dict[str, Any]]
+) -> np.ndarray:
+    """Calibrated chance that each row's vote is right, by the probes other than itself."""
+    ids, scores = readings.driving_scores(run)
+    place = {question_id: i for i, question_id in enumerate(ids)}
+    # A probe's place is the stored one, by a ranking that has not seen its label.
+    ranks = rank_fractions(scores)
+    for row in evidence:
+        ranks[place[row["question_id"]]] = row["rank"]
+    probes = readings.probe_evidence(evidence)
+    own = [row["question_id"] for row in evidence]
+    window = run.config.calibrate.window
+    chances = np.zeros(len(rows))
+    for i, row in enumerate(rows):
+        others = np.array([question_id != row["question_id"] for question_id in own])
+        rank = ranks[[place[row["question_id"]]]]
+        if not others.any() or np.isnan(rank[0]):
+            continue  # nothing is known of it: never reliable
+        rest = ProbeEvidence(**{name: values[others] for name, values in vars(probes).items()})
+        curve = calibrate(rest, window).at(rank)
+        values = with_own_votes(curve, rest, rank, [row["vote_share"]], window=window)
+        chances[i] = values.vote[0]
+    return chances
+
+
+COLUMNS = ("label_wrong", "question_id", "purpose", "label", "vote", "vote_share", "vote_right",
+           "question")  # fmt: skip
+
+
+def _csv_text(suspects: list[Suspect]) -> str:
+    """For spreadsheets, as label files are: nothing in a cell is run."""
+    buffer = io.StringIO()
+    writer = csv.writer(buffer)
+    writer.writerow(COLUMNS)
+    for suspect in suspects:
+        cells = (getattr(suspect, name) for name in COLUMNS)
+        writer.writerow([escaped(c) if isinstance(c, str) else f"{c:.4f}" for c in cells])
+    return "\ufeff" + buffer.getvalue()

@@ -1,0 +1,156 @@
+"""Command-line settings over a configuration: read by tyro, checked and worded here."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import tomllib
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+from pydantic import ValidationError
+
+from pivottrace.commands.usage import SHORTCUTS
+from pivottrace.config import Config, Section, apply_preset, explain, inline_table, load_config
+from pivottrace.errors import ConfigError
+
+WHERE = "command line"
+
+
+def load(arguments: list[str]) -> Config:
+    """The configuration of a file, a run directory or flags alone, with the flags over it.
+
+    Raises:
+        ConfigError: the target is neither, or a key or value is wrong.
+        SystemExit: tyro printed what is wrong with a flag (2), or its help (0).
+    """
+    target, flags = split_target(arguments)
+    if target is None:
+        return parse(flags, Config())
+    if target.is_dir():
+        if not (target / "config.toml").is_file():
+            raise ConfigError(
+                f"{target} is a folder without config.toml, so not a run directory. Give a "
+                f"configuration file or a run directory."
+            )
+        config = load_config(target / "config.toml")
+        # A run directory may have been moved: where it lies is where it is.
+        return parse(flags, config.model_copy(update={"output": target}))
+    if not target.exists() and target.suffix != ".toml":
+        raise ConfigError(
+            f"{target} is neither a run directory nor a configuration file. Check the path; "
+            f"pivottrace init my.toml writes a configuration file."
+        )
+    return parse(flags, load_config(target))
+
+
+def split_target(arguments: list[str]) -> tuple[Path | None, list[str]]:
+    """The file or directory that comes first, if one does, and the flags."""
+    if arguments and not arguments[0].startswith("-"):
+        return Path(arguments[0]), arguments[1:]
+    return None, arguments
+
+
+def take_option(arguments: list[str], name: str) -> str | None:
+    """Remove `name VALUE` or `name=VALUE` from the arguments and return the value."""
+    for index, argument in enumerate(arguments):
+        if argument == name and index + 1 < len(arguments):
+            value = arguments[index + 1]
+            del arguments[index : index + 2]
+            return value
+        if argument.startswith(f"{name}="):
+            del arguments[index]
+            return argument.removeprefix(f"{name}=")
+    return None
+
+
+def take_flag(arguments: list[str], name: str) -> bool:
+    """Remove a flag without a value from the arguments and say whether it was there."""
+    found = name in arguments
+    while name in arguments:
+        arguments.remove(name)
+    return found
+
+
+def parse(flags: list[str], default: Config) -> Config:
+    """Flags over a configuration. Raises as `load`."""
+    flags = list(flags)
+    if (preset := take_option(flags, "--preset")) is not None:
+        default = apply_preset(default, preset)
+    columns = dict(default.pool.map)
+    while (pair := take_option(flags, "--map")) is not None:
+        source, separator, column = pair.partition("=")
+        if not separator:
+            raise ConfigError(f"--map {pair}: write it as --map prompt=COLUMN")
+        columns[source] = column
+    default = default.model_copy(update={"pool": default.pool.model_copy(update={"map": columns})})
+    start = _unchecked(default)
+    given = tyro.cli(
+        type(start),
+        args=[_long_form(flag) for flag in flags],
+        default=start,
+        prog="pivottrace run",
+        description="Every setting, with its value:",
+    )
+    try:
+        return Config.model_validate(_values(default, given))
+    except ValidationError as error:
+        raise ConfigError(explain(WHERE, error)) from None
+
+
+def _long_form(flag: str) -> str:
+    name, separator, value = flag.partition("=")
+    return SHORTCUTS.get(name, name) + separator + value
+
+
+def _unchecked(section: Section) -> Any:
+    """A section as a dataclass that checks nothing, so that a wrong value reaches `explain`.
+
+    Tables become their TOML text, and true and false words: tyro has no flag for the one, and takes
+    no value for the other.
+    """
+    fields = []
+    for name, info in type(section).model_fields.items():
+        value = getattr(section, name)
+        kind: Any = info.annotation
+        shown = None
+        if isinstance(value, Section):
+            value = _unchecked(value)
+            kind = type(value)
+        elif isinstance(value, dict):
+            kind, value, shown = str, inline_table(value), "TABLE"
+        elif isinstance(value, bool):
+            kind, value, shown = str, str(value).lower(), "{true,false}"
+        argument = tyro.conf.arg(help=info.description, metavar=shown)
+        default = dataclasses.field(default_factory=partial(copy.copy, value))
+        fields.append((name, Annotated[kind, argument], default))
+    made = dataclasses.make_dataclass(type(section).__name__, fields)
+    made.__doc__ = type(section).__doc__
+    return made()
+
+
+def _values(default: Section, given: Any, prefix: str = "") -> dict[str, Any]:
+    """The tree of values that `given`, made from `default` by `_unchecked`, now holds."""
+    values: dict[str, Any] = {}
+    for name in type(default).model_fields:
+        was, now = getattr(default, name), getattr(given, name)
+        if isinstance(was, Section):
+            now = _values(was, now, f"{prefix}{name}.")
+        elif isinstance(was, dict):
+            # What a file holds may have no inline form: untouched, it stays as it is.
+            now = was if now == inline_table(was) else _table(prefix + name, now)
+        values[name] = now
+    return values
+
+
+def _table(key: str, text: str) -> dict[str, Any]:
+    text = text if text.lstrip().startswith("{") else f"{{{text}}}"
+    try:
+        table: dict[str, Any] = tomllib.loads(f"table = {text}")["table"]
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(
+            f'{WHERE}: {key} = {text} is not a table: {error}. Write it as "{{name = true}}".'
+        ) from None
+    return table

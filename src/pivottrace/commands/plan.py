@@ -1,0 +1,185 @@
+"""`pivottrace plan`: what each label budget is expected to give, before the labels are bought.
+
+Reads a run whose probes are labelled and routes its pool once for every budget. Without labelled
+probes nothing is known of correctness: only the counts that fixed shares of the ranking give are.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, replace
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv
+
+from pivottrace.errors import BudgetError
+from pivottrace.report.plan_figure import plan_figure
+from pivottrace.routing.budgets import CostModel, expectation, learning_bands
+from pivottrace.routing.probes import default_num_probes, draw_probes, rank_fractions
+from pivottrace.routing.routes import PAPER_FRACTIONS, ROUTES
+from pivottrace.run import readings, scored_pool
+from pivottrace.run.directory import RunDir
+from pivottrace.run.storage import read_parquet, write_parquet, write_text
+
+# 0, 5, 10 … 100 % of the pool.
+SHARES = tuple(percent / 100 for percent in range(0, 101, 5))
+PLAN = pa.schema(
+    [
+        ("budget", pa.float64()),  # share of the pool, in [0, 1]
+        ("labels", pa.int64()),  # bought in all: the probes, and what is annotated beside them
+        *((route, pa.int64()) for route in ROUTES),
+        ("wrong_votes", pa.float64()),  # expected share of wrong pseudo-labels; null without any
+        ("learning", pa.float64()),  # expected, in units of sqrt(p(1-p)); null if not calibrated
+        ("learning_low", pa.float64()),
+        ("learning_high", pa.float64()),
+        ("tokens", pa.float64()),  # sampled in one pass of training over the trained rows
+        ("hours", pa.float64()),  # of that pass, on the device that the rates were measured on
+    ]
+)
+
+
+def make_plan(run: RunDir) -> pa.Table:
+    """Compute the plan and write it as `plan.{parquet,csv,json,svg}` into the round's folder.
+
+    Raises:
+        RunDirError: the pool has not been scored.
+        BudgetError: more probes are asked for than there are questions.
+    """
+    rows = _calibrated(run) if _num_probes(run) else _by_fractions(run)
+    costs = cost_model(run)
+    for row in rows:
+        trained = row["annotate"] + row["weak"]
+        row["tokens"] = costs.tokens(trained) if costs else None
+        row["hours"] = costs.seconds(trained) / 3600 if costs else None
+    table = pa.Table.from_pylist(rows, schema=PLAN)
+    path = run.round_path / "plan.parquet"
+    write_parquet(path, table)
+    buffer = pa.BufferOutputStream()
+    pyarrow.csv.write_csv(table, buffer)
+    write_text(path.with_suffix(".csv"), buffer.getvalue().to_pybytes().decode())
+    facts = {"cost_model": costs and asdict(costs), "device": run.config.model.device}
+    write_text(path.with_suffix(".json"), json.dumps({"rows": rows} | facts, indent=2) + "\n")
+    write_text(path.with_suffix(".svg"), plan_figure(rows, _num_probes(run)))
+    return table
+
+
+def _num_probes(run: RunDir) -> int:
+    return int(run.stage_facts("calibrate").get("num_probes") or 0)
+
+
+def _calibrated(run: RunDir) -> list[dict[str, Any]]:
+    """A row a budget, by the calibration; budgets below the probes already bought are those."""
+    evidence_rows = run.read_table("evidence", made_by="calibrate").to_pylist()
+    num_labels = len(evidence_rows) + len(readings.earlier_labels(run))
+    probes = readings.probe_evidence(evidence_rows)
+    curve = readings.calibration_curve(run)
+    scored = readings.scored_pool(run, evidence_rows)
+    settings = run.config.calibrate
+    ranks, size = rank_fractions(scored.scores), scored.scores.size
+    rows: list[dict[str, Any]] = []
+    results = []
+    for share in SHARES:
+        routed = scored_pool.route_pool(
+            scored,
+            budget=max(0, int(share * size + 1e-9) - num_labels),
+            probes=probes,
+            curve=curve,
+            options=readings.triage_options(run.config),
+            window=settings.window,
+            level=settings.level,
+            ranks=ranks,
+        )
+        assert routed.values is not None
+        expected = expectation(routed.result, routed.values.vote)
+        results.append(routed.result)
+        annotated = routed.result.route == ROUTES.index("annotate")
+        bought = num_labels + int((annotated & ~scored.evidence.labelled).sum())
+        row: dict[str, Any] = {"budget": share, "labels": bought, **routed.result.counts()}
+        row |= {"wrong_votes": _known(expected.wrong_votes), "learning": expected.learning}
+        rows.append(row)
+    low, high = learning_bands(
+        results, probes, ranks, scored.evidence,
+        window=settings.window, level=settings.level, seed=run.config.seed,
+    )  # fmt: skip
+    for row, bottom, top in zip(rows, low.tolist(), high.tolist(), strict=True):
+        row |= {"learning_low": bottom, "learning_high": top}
+    return rows
+
+
+def _by_fractions(run: RunDir) -> list[dict[str, Any]]:
+    """A row a budget by shares of the ranking, the paper's for what is discarded.
+
+    The probes that calibration would draw are paid out of each budget first. What their labels will
+    say is not known, so all of them count as annotated; of an adaptive draw, the even one. Budgets
+    below `calibrate.num_probes`, which a run refuses, have no row.
+    """
+    scored = readings.scored_pool(run, [])
+    ranks, size = rank_fractions(scored.scores), scored.scores.size
+    rows = []
+    for share in SHARES:
+        fixed = (share, min(PAPER_FRACTIONS[1], 1.0 - share))
+        options = replace(readings.triage_options(run.config), fractions=fixed)
+        allowed = int(share * size + 1e-9)
+        if allowed < (run.config.calibrate.num_probes or 0):
+            continue
+        probes = _would_draw(run, scored.scores, allowed)
+        labelled = np.isin(np.arange(size), probes)
+        routed = scored_pool.route_pool(
+            replace(scored, evidence=replace(scored.evidence, labelled=labelled)),
+            budget=allowed - probes.size, probes=None, curve=None, options=options, ranks=ranks,
+        )  # fmt: skip
+        counts = routed.result.counts()
+        rows.append({"budget": share, "labels": counts["annotate"], **counts})
+    if not rows:
+        raise BudgetError(
+            f"calibrate.num_probes = {run.config.calibrate.num_probes} is more than the "
+            f"{size} questions of the pool: lower it"
+        )
+    return rows
+
+
+def _would_draw(run: RunDir, scores: np.ndarray, allowed: int) -> np.ndarray:
+    """The probes (indices) that calibration would draw out of so many labels."""
+    settings = run.config.calibrate
+    wanted = settings.num_probes
+    if wanted is None:
+        wanted = default_num_probes(scores.size, allowed)
+    return draw_probes(
+        scores, wanted, run.config.seed, "strata" if settings.draw == "strata" else "systematic"
+    )
+
+
+def cost_model(run: RunDir) -> CostModel | None:
+    """Rates that this run measured; None where it has no timings."""
+    seconds = run.seconds(all_rounds=False)
+    greedy = _lengths(run, "rollouts_greedy", prompts=True)
+    sampled = _lengths(run, "rollouts_sampled")
+    if not (seconds.get("rollout") and seconds.get("trace") and sampled["num"] and greedy["num"]):
+        return None
+    return CostModel(
+        generated_per_s=(greedy["tokens"] + sampled["tokens"]) / seconds["rollout"],
+        traced_per_s=(greedy["tokens"] + greedy["prompt"]) / seconds["trace"],
+        prompt_tokens=greedy["prompt"] / greedy["num"],
+        response_tokens=sampled["tokens"] / sampled["num"],
+        num_generations=run.config.train.num_generations,
+    )
+
+
+def _lengths(run: RunDir, name: str, prompts: bool = False) -> dict[str, float]:
+    """Rows and tokens of a table of rollouts, part by part."""
+    totals = {"num": 0.0, "tokens": 0.0, "prompt": 0.0}
+    columns = ["tokens", "prompt_tokens"] if prompts else ["tokens"]
+    for path in sorted((run.round_path / name).glob("part-*.parquet")):
+        part = read_parquet(path, columns)
+        totals["num"] += len(part)
+        totals["tokens"] += pc.sum(pc.list_value_length(part["tokens"])).as_py() or 0
+        if prompts:
+            totals["prompt"] += pc.sum(pc.list_value_length(part["prompt_tokens"])).as_py() or 0
+    return totals
+
+
+def _known(value: float) -> float | None:
+    return None if np.isnan(value) else value

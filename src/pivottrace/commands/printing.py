@@ -1,0 +1,78 @@
+"""What `plan` and `audit` print: tables for a terminal, and what to do next."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pyarrow as pa
+
+from pivottrace.commands.audit import Suspect
+from pivottrace.commands.status import quoted
+from pivottrace.report.texts import field
+from pivottrace.run.directory import RunDir
+
+PLAN_HEAD = (
+    "budget   labels annotate     weak  discard    defer  wrong votes  learning (90 % band)"
+    "        tokens    hours"
+)
+AUDIT_HEAD = "label wrong  vote right  samples  label → the model's answer  (question)"
+
+
+def plan_lines(run: RunDir, table: pa.Table) -> list[str]:
+    """A plan, its terms, and what to do next."""
+    rows, place = table.to_pylist(), quoted(run.path)
+    num_probes = run.stage_facts("calibrate").get("num_probes")
+    lines = [PLAN_HEAD, *(_plan_line(row, rows[-1]["learning"]) for row in rows), ""]
+    if num_probes:
+        lines += [
+            f"labels: the {num_probes} probes bought, and what is annotated beside them",
+            "learning is relative to a budget of 100 %: a label for all that is worth one",
+        ]
+        if not run.is_done("triage"):
+            lines.append("to take another row than the run's own, go on with --budget SHARE")
+        following = f"pivottrace run {place}"
+    else:
+        lines += [
+            "no probe is labelled, so nothing is known of correctness: these are shares of the",
+            "ranking, discard as in the paper, without errors or learning. The probes come out of",
+            "each budget first, along the whole ranking, and count as annotated",
+        ]
+        following = f"pivottrace calibrate {place} (buys the probes' labels), then plan again"
+    if rows[0]["hours"] is None:
+        lines.append("this run has no timings, so there are no costs")
+    else:
+        lines.append("tokens and hours: one pass of training, at the rates that this run measured")
+    files = quoted(run.round_path / "plan.parquet")
+    return [*lines, f"wrote {files}, .csv, .json and .svg", f"next: {following}"]
+
+
+def _plan_line(row: dict[str, Any], most: float | None) -> str:
+    def relative(name: str) -> str:
+        return f"{100 * row[name] / most:.0f}" if most else "–"
+
+    band = "–"
+    if row["learning"] is not None:
+        low, high = relative("learning_low"), relative("learning_high")
+        band = f"{relative('learning'):>3} % ({low} to {high})"
+    wrong = "–" if row["wrong_votes"] is None else f"{100 * row['wrong_votes']:.1f} %"
+    tokens = "–" if row["tokens"] is None else f"{row['tokens']:,.0f}"
+    hours = "–" if row["hours"] is None else f"{row['hours']:.3g}"
+    counts = "".join(f"{row[name]:>9,}" for name in ("annotate", "weak", "discard", "defer"))
+    return (
+        f"{100 * row['budget']:>4.0f} %{row['labels']:>9,}{counts}{wrong:>13}"
+        f"  {band:<20}{tokens:>14}{hours:>9}"
+    )
+
+
+def audit_lines(run: RunDir, suspects: list[Suspect]) -> list[str]:
+    """Suspect labels, and what to do next."""
+    place = quoted(run.path / "audit.csv")
+    if not suspects:
+        return [f"no label is contradicted steadily where votes are reliable; wrote {place}"]
+    lines = [
+        f"{s.label_wrong:>11.0%} {s.vote_right:>11.0%} {s.vote_share:>8.0%}  "
+        f"{field(s.label)} → {field(s.vote)}  ({field(s.question_id)})"
+        for s in suspects
+    ]
+    following = f"wrote {place}; next: look at these labels again, the first ones first"
+    return [AUDIT_HEAD, *lines, "", following]

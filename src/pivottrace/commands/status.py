@@ -1,0 +1,181 @@
+"""What a run has done and what comes next, as plain lines."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from pivottrace.labels import buying
+from pivottrace.pipeline import STAGE_NAMES, is_finished, outputs, unfinished
+from pivottrace.routing.weighting import MIN_PROBES
+from pivottrace.run.directory import RunDir
+from pivottrace.run.readings import driving_estimator
+from pivottrace.run.rounds import current, every, start_model
+from pivottrace.stages.train import training_notes
+
+PARTS_OF = {"rollout": ("rollouts_greedy", "rollouts_sampled"), "trace": ("signals",)}
+
+
+def describe(run: RunDir) -> Iterator[str]:
+    """One line a stage, what to know of the result, then the next command. Writes nothing.
+
+    Raises:
+        RunDirError: the manifest or a table is torn.
+    """
+    run.refuse_torn_tables()
+    run = current(run)
+    seconds, left, num_rounds = run.seconds(), unfinished(run), len(every(run))
+    of = f" (the first is 0) of {num_rounds}" if num_rounds > 1 else ""
+    yield f"run {run.path}, round {run.round_index}{of}"
+    for name in STAGE_NAMES:
+        done = is_finished(run, name)
+        state = "done" if done else "to do" if name in left else "off"
+        parts = [f"{_num_parts(run, part)} parts of {part}" for part in PARTS_OF.get(name, ())]
+        detail = "" if done else ", ".join(part for part in parts if not part.startswith("0 "))
+        took = f"{seconds[name]:8.1f} s" if name in seconds else " " * 10
+        yield f"  {state:<6}{name:<10}{took}  {detail}".rstrip()
+    yield from _route_lines(run)
+    if run.is_done("pool"):
+        used, allowed = len(buying.bought(run)), buying.allowed_labels(run)
+        yield f"labels: {used} of {allowed} allowed"
+    yield from (f"note: {note}" for note in notes(run))
+    yield next_line(run, f"pivottrace report {quoted(run.path)}")
+
+
+def _route_lines(run: RunDir) -> Iterator[str]:
+    """The routes, where there are several rounds of each, with the moves between them."""
+    rounds = every(run)
+    for each in rounds:
+        triage = each.stage_facts("triage")
+        if not triage:
+            continue
+        where = f" in round {each.round_index}" if len(rounds) > 1 else ""
+        yield f"routes{where}: {_counted(triage['counts'])}"
+        if triage.get("moves"):
+            yield f"moves since round {each.round_index - 1}: {_counted(triage['moves'])}"
+
+
+def _counted(counts: dict[str, int]) -> str:
+    return ", ".join(f"{name.replace('_', ' ')} {n}" for name, n in counts.items())
+
+
+def next_line(run: RunDir, at_the_end: str) -> str:
+    """What to do next to get on with the whole run; `at_the_end`, where nothing is left to do."""
+    waiting = buying.waiting_file(current(run))
+    if waiting is not None:
+        place, file = quoted(run.path), quoted(waiting)
+        return f"next: fill in `answer` in {file}, then: pivottrace label import {place} {file}"
+    return f"next: {f'pivottrace run {quoted(run.path)}' if unfinished(run) else at_the_end}"
+
+
+def stage_lines(run: RunDir, stage: str) -> Iterator[str]:
+    """The closing lines of a command that ran one stage: what it left, and the next one."""
+    left, found = unfinished(run), outputs(run, stage)
+    yield f"{stage}: {', '.join(map(quoted, found)) or 'done, and nothing to write'}"
+    if stage == "calibrate":
+        yield from (f"note: {note}" for note in _combination_note(run))
+    yield f"next: pivottrace {left[0] if left else 'report'} {quoted(run.path)}"
+
+
+def quoted(path: Path) -> str:
+    """A path as an argument of a command."""
+    return shlex.quote(str(path))
+
+
+def notes(run: RunDir) -> Iterator[str]:
+    """What a user should know of the result before trusting it, in plain words."""
+    overlap = run.stage_facts("pool").get("num_overlap")
+    if overlap:
+        done = "dropped" if run.config.pool.on_overlap == "drop" else "kept"
+        yield f"{overlap} pool questions are also held-out questions ({done}; overlap.parquet)"
+    if run.begun_facts("rollout").get("chat_template") is False:
+        from pivottrace.rollouts.parts import NO_CHAT_TEMPLATE
+
+        yield NO_CHAT_TEMPLATE
+    rollout, calibrate = run.stage_facts("rollout"), run.stage_facts("calibrate")
+    failures = rollout.get("failures") or {}
+    if failures:
+        reasons = ", ".join(f"{reason} {count}" for reason, count in sorted(failures.items()))
+        total = rollout["num_questions"]
+        yield f"{sum(failures.values())} of {total} greedy traces gave no answer: {reasons}"
+    unscored = run.stage_facts("score").get("num_unscored", 0)
+    if unscored and unscored == rollout.get("num_questions"):
+        yield (
+            "the model answers nothing: no question could be scored, so no label was asked for. "
+            "Look at the responses in the report; raise rollouts.max_new_tokens if they are cut"
+        )
+    elif calibrate.get("num_probes") and calibrate.get("mean_correctness") == 0:
+        yield "the model answers nothing right: none of its samples on the probes is correct"
+    yield from _combination_note(run)
+    train = run.stage_facts("train")
+    yield from training_notes(run.config, train.get("num_rows", {}), train.get("passes", 0.0))
+    for stage in ("train", "evaluate"):
+        facts = run.stage_facts(stage)
+        reason = facts.get("reason") or facts.get("skipped")
+        if reason:
+            yield f"{stage}: {reason}"
+
+
+def _combination_note(run: RunDir) -> Iterator[str]:
+    """Why a combination that was asked for does not rank the pool."""
+    calibrate = run.stage_facts("calibrate")
+    if run.config.score.estimator != "combination" or not calibrate:
+        return
+    found = calibrate.get("combination")
+    ranking = f"{driving_estimator(run.config)} goes on ranking the pool"
+    if found is None:
+        yield (
+            f"no combination could be fitted: {calibrate['num_probes']} labelled probes, at least "
+            f"{MIN_PROBES} needed, not all equally right; {ranking}"
+        )
+    elif not found["used"]:
+        yield (
+            f"the combination is not better for sure: its rank correlation with errors on "
+            f"{calibrate['num_probes']} probes is {found['rho']:.2f}, that of "
+            f"{found['best_single']}, the best single estimator, {found['single_rho']:.2f} "
+            f"(difference {found['low']:+.2f} to {found['high']:+.2f}, 90 % interval); {ranking}"
+        )
+
+
+def summary_lines(run: RunDir, summary: dict[str, Any]) -> Iterator[str]:
+    """The closing lines of a run: counts, labels, accuracy, seconds, outputs, what comes next.
+
+    What the run does not have yet is left out.
+    """
+    yield ""
+    yield f"questions        {summary['questions']}"
+    if summary["probes"] is not None:
+        yield f"probes           {summary['probes']}"
+    for route, count in (summary.get("routes") or {}).items():
+        yield f"  {route:<14} {count}"
+    yield f"labels           {summary['labels_used']} used of {summary['labels_allowed']} allowed"
+    for when in ("before", "after"):
+        accuracy = summary.get(f"accuracy_{when}")
+        if accuracy:
+            yield f"accuracy {when:<7} {_share(accuracy)}"
+    difference = summary.get("difference")
+    if difference:
+        yield (
+            f"difference       {100 * difference['mean']:+.1f} points "
+            f"(95 % interval {100 * difference['low']:+.1f} to {100 * difference['high']:+.1f})"
+        )
+    seconds = "  ".join(f"{name} {took:.0f}" for name, took in summary["seconds"].items())
+    yield f"seconds          {seconds}"
+    files = {
+        "route files": run.round_path / "routes",
+        "trained model": Path(start_model(run.in_round(run.config.rounds.num)).path),
+        "report": Path(summary["report"]),
+    }
+    yield from (f"{name:<17}{path}" for name, path in files.items() if path.exists())
+    yield next_line(run, f"open {quoted(files['report'])}")
+
+
+def _share(accuracy: dict[str, float]) -> str:
+    low, high = 100 * accuracy["low"], 100 * accuracy["high"]
+    return f"{100 * accuracy['accuracy']:.1f} %  (95 % interval {low:.1f} to {high:.1f})"
+
+
+def _num_parts(run: RunDir, name: str) -> int:
+    return len(list((run.round_path / name).glob("part-*.parquet")))

@@ -1,0 +1,42 @@
+"""Check a configuration against its data and its model, without writing anything."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from pivottrace.config import Config
+
+
+def validate(config: Config) -> Iterator[str]:
+    """One line for each thing that was checked.
+
+    Raises:
+        PivotTraceError: the first thing that is wrong, with its cure.
+    """
+    from pivottrace.ingest import find_overlap, format_prompt
+    from pivottrace.models import hf
+    from pivottrace.pipeline import refuse_the_impossible
+    from pivottrace.run import readings
+    from pivottrace.stages.pool import read_sources
+
+    pool, evaluation = read_sources(config)
+    answered = len(pool) - pool["answer"].null_count
+    yield f"pool: {len(pool)} questions, {answered} with an answer"
+    if evaluation is not None:
+        overlap = find_overlap(pool, evaluation)
+        yield f"evaluation: {len(evaluation)} questions, {len(overlap)} of them also in the pool"
+    allowed = refuse_the_impossible(config, len(pool), answered)
+    yield f"labels: {allowed} allowed, from {config.labels.source}"
+    yield f"ranking: {readings.driving_estimator(config)}"
+    yield f"answers: compared by {config.answers.verifier}"
+    device = hf.choose_device(config.model.device)
+    tokenizer = hf.load_tokenizer(config.model)
+    weights = hf.check_weights(config.model)
+    messages = format_prompt(
+        pool["prompt"][0].as_py(), config.pool.system_prompt, config.pool.prompt_suffix
+    )
+    prompt = hf.render_prompt(tokenizer, messages, config.pool)
+    template = "chat template" if tokenizer.chat_template else "no chat template: plain text"
+    yield f"model: {config.model.path} on {device}, {weights}"
+    yield f"prompt: {template}; the first one has {len(prompt)} tokens:"
+    yield tokenizer.decode(prompt)

@@ -1,0 +1,1 @@
+"""Questions put to a model: the pool's, held-out ones, rewritten ones."""

@@ -1,0 +1,133 @@
+"""Where a question stands in the ranking, and which questions are drawn as probes.
+
+The paper's (DE-Venus): rank the pool by uncertainty, draw a small probe set across the ranking.
+Ours: systematic and stratified sampling, the probe numbers, tied scores share one rank. Drawing
+more where it is needed is in `routing.adaptive_draw`.
+"""
+
+import math
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from pivottrace.errors import BudgetError, ConfigError, DataError
+
+FloatArray = npt.NDArray[np.float64]
+IntArray = npt.NDArray[np.int64]
+Draw = Literal["systematic", "strata", "adaptive"]
+
+MIN_PROBES = 64
+MAX_PROBES = 256
+PROBE_SHARE = 0.05  # docs/method.md
+
+
+def rank_order(scores: npt.ArrayLike) -> IntArray:
+    """Return the indices of all scored questions, least uncertain first, ties by index.
+
+    Args:
+        scores: (Q,) uncertainty, higher is less certain; NaN (no score) is left out.
+
+    Returns:
+        (Q',) int64, Q' <= Q.
+
+    Raises:
+        DataError: `scores` is not one-dimensional.
+    """
+    values = _scores(scores)
+    scored = np.flatnonzero(~np.isnan(values))
+    return scored[np.argsort(values[scored], kind="stable")].astype(np.int64)
+
+
+def rank_fractions(scores: npt.ArrayLike) -> FloatArray:
+    """Return each question's place in the ranking, u in (0, 1): low is certain, high is not.
+
+    Tied scores share the middle of their places, so that nothing read off the ranking tells apart
+    questions that the score cannot, and input order does not matter. (Many traces have no pivot
+    at all: a large tie at the certain end is the rule.)
+
+    Args:
+        scores: (Q,) uncertainty, higher is less certain; NaN gives NaN.
+
+    Raises:
+        DataError: `scores` is not one-dimensional.
+    """
+    values = _scores(scores)
+    order = rank_order(values)
+    fractions = np.full(values.size, np.nan)
+    if order.size == 0:
+        return fractions
+    ranked = values[order]
+    first = np.flatnonzero(np.concatenate([[True], ranked[1:] != ranked[:-1]]))
+    sizes = np.diff(np.append(first, ranked.size))
+    fractions[order] = np.repeat((first + sizes / 2.0) / ranked.size, sizes)
+    return fractions
+
+
+def default_num_probes(pool_size: int, budget: int) -> int:
+    """Return how many probes to draw: 5 % of the pool, 64 to 256, within budget and pool.
+
+    Raises:
+        BudgetError: a negative budget.
+        DataError: a negative pool size.
+
+    Source: docs/method.md (ours; the paper says only "small").
+    """
+    if budget < 0:
+        raise BudgetError(f"the label budget is {budget}; give 0 or more")
+    if pool_size < 0:
+        raise DataError(f"the pool has {pool_size} questions; give 0 or more")
+    wanted = min(MAX_PROBES, max(MIN_PROBES, math.ceil(PROBE_SHARE * pool_size)))
+    return min(wanted, budget, pool_size)
+
+
+def draw_probes(
+    scores: npt.ArrayLike,
+    num_probes: int,
+    seed: int,
+    method: Literal["systematic", "strata"] = "systematic",
+) -> IntArray:
+    """Draw probes evenly over the ranking.
+
+    The ranking is cut into `num_probes` equal stretches and one question is drawn from each, so
+    that each scored question is drawn with the same chance (with strata up to the rounding of a
+    stretch to whole questions). Systematic: at the same place in each stretch, from one seeded
+    start. Strata: at a place of its own in each. Ties stand in input order.
+
+    Args:
+        scores: (Q,) uncertainty; NaN (no score) is never drawn.
+        num_probes: how many; all scored questions where there are fewer.
+        seed: the only randomness.
+        method: how a place in a stretch is chosen.
+
+    Returns:
+        Indices into `scores`, distinct, in ranking order.
+
+    Raises:
+        ConfigError: a negative `num_probes`.
+        DataError: `scores` is not one-dimensional.
+
+    Source: DE-Venus ("across the ranking"); the sampling schemes are ours.
+    """
+    if num_probes < 0:
+        raise ConfigError(f"num_probes is {num_probes}; give 0 or more")
+    order = rank_order(scores)
+    if num_probes >= order.size or num_probes == 0:
+        return order[:num_probes]
+    rng = np.random.default_rng(seed)
+    step = order.size / num_probes
+    if method == "strata":
+        # To the nearest whole question, in integers: k * step in floats can fall short of a half.
+        edges = (2 * order.size * np.arange(num_probes + 1) + num_probes) // (2 * num_probes)
+        return order[rng.integers(edges[:-1], edges[1:])]
+    start = rng.random() * step
+    # step > 1, so neighbouring places never fall on the same question.
+    places = np.floor(start + step * np.arange(num_probes)).astype(np.int64)
+    return order[np.minimum(places, order.size - 1)]
+
+
+def _scores(scores: npt.ArrayLike) -> FloatArray:
+    values = np.asarray(scores, dtype=np.float64)
+    if values.ndim != 1:
+        raise DataError(f"scores have shape {values.shape}; give one number a question, (Q,)")
+    return values

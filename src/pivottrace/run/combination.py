@@ -1,0 +1,88 @@
+"""The combination of estimators in a run: fitted on its probes, and its ranking where it is used.
+
+Probes are drawn along the default ranking, before a label is there to fit on. Where the combination
+is asked for and offered, it ranks the pool anew afterwards. A probe's place is then the one that a
+fit without it gives, so that calibration is not flattered by labels that the ranking has seen.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from pivottrace.estimators import ESTIMATORS
+from pivottrace.routing.weighting import Combination, combine, cross_fitted_places, rank_features
+from pivottrace.run.directory import RunDir
+from pivottrace.schemas import RANKING
+
+# The one is made of the rollouts that correctness is counted on, the other knows nothing.
+LEFT_OUT = ("consistency", "random")
+
+
+def fit_combination(run: RunDir, evidence: list[dict[str, Any]]) -> Combination | None:
+    """Fit on the labelled probes; None where there is too little to fit or to compare."""
+    ids, features = _features(run)
+    correctness = np.array([row["num_correct"] / row["num_samples"] for row in evidence])
+    chosen = _places(ids, evidence)
+    return combine(features[chosen], correctness, _names(), seed=run.config.seed)
+
+
+def combination_facts(combination: Combination | None, used: bool) -> dict[str, Any] | None:
+    """What the manifest and the report say of it."""
+    if combination is None:
+        return None
+    weights = dict(zip(combination.names, combination.weights.round(4).tolist(), strict=True))
+    return {
+        "weights": weights,
+        "penalty": combination.penalty,
+        "best_single": combination.best_single,
+        "rho": combination.rho,
+        "single_rho": combination.single_rho,
+        "low": combination.low,
+        "high": combination.high,
+        "offered": combination.offered,
+        "used": used,
+    }
+
+
+def rerank(
+    run: RunDir, combination: Combination, evidence: list[dict[str, Any]]
+) -> tuple[pa.Table, list[dict[str, Any]]]:
+    """The pool's new scores, and the evidence at the probes' cross-fitted places among them."""
+    ids, features = _features(run)
+    scored = ~np.isnan(features).any(axis=1)
+    scores = np.where(scored, features @ combination.weights, np.nan)
+    places = _places(ids, evidence)
+    ranks = cross_fitted_places(combination, features, places)
+    moved = [
+        row | {"rank": rank, "score": score}
+        for row, rank, score in zip(evidence, ranks.tolist(), scores[places].tolist(), strict=True)
+    ]
+    table = pa.table(
+        {"question_id": ids, "score": pa.array(scores, from_pandas=True)}, schema=RANKING
+    )
+    return table, moved
+
+
+def _names() -> list[str]:
+    return [name for name in ESTIMATORS if name not in LEFT_OUT]
+
+
+def _features(run: RunDir) -> tuple[list[str], np.ndarray]:
+    """Ids and features (Q, k); NaN throughout for a question that failed."""
+    table = run.read_table("scores", "score", ["question_id", "failure", *_names()])
+    failed = np.array([f is not None for f in table["failure"].to_pylist()], dtype=bool)
+    columns = {
+        name: np.where(failed, np.nan, table[name].to_numpy(zero_copy_only=False))
+        for name in _names()
+    }
+    features = rank_features(columns)
+    features[failed] = np.nan
+    return table["question_id"].to_pylist(), features
+
+
+def _places(ids: list[str], evidence: list[dict[str, Any]]) -> np.ndarray:
+    place = {question_id: i for i, question_id in enumerate(ids)}
+    return np.array([place[row["question_id"]] for row in evidence], dtype=np.int64)

@@ -1,0 +1,392 @@
+"""The run directory: where stages meet.
+
+    config.toml          the resolved configuration
+    manifest.json        versions, digests, and for each stage the settings it began with
+    timings.jsonl        seconds a stage (never inside a result table, so that results repeat)
+    pool.parquet         questions; evaluation.parquet, held-out questions
+    labels.sqlite        true answers that were paid for
+    rounds/00, 01 …      one pass of rollouts, signals, scores, triage and training each
+    report.html
+
+A table is either whole or absent (`storage`). Long tables are written part by part; a finished part
+is never repeated. A torn part (a file that parquet cannot read) is deleted and made again.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pivottrace.config import Config, dump_config, load_config
+from pivottrace.errors import ConfigError, RunDirError
+from pivottrace.run.bindings import changed_settings, settings_of
+from pivottrace.run.storage import (
+    disk_errors,
+    read_json,
+    read_parquet,
+    torn,
+    write_parquet,
+    write_text,
+)
+from pivottrace.schemas import WHOLE
+
+# What an interrupted stage keeps when it goes on, and whose it is: before the first of these is
+# written, the stage's settings are. Training binds from its first whole checkpoint on; probes bind
+# nobody until the first label is bought for them.
+KEPT: dict[str, str] = {
+    "rollouts_greedy": "rollout",
+    "rollouts_sampled": "rollout",
+    "rollouts_truth": "truth",
+    "signals": "trace",
+    "evaluation_before": "evaluate",
+    "evaluation_after": "evaluate",
+}
+RECORDED_VERSIONS = ("pivottrace", "torch", "transformers", "trl", "pyarrow", "math-verify")
+# Done once for all rounds; their records stand with those of the first.
+RUN_WIDE = ("pool", "evaluate")
+# Another version of these may change what comes out.
+DECISIVE_VERSIONS = ("pivottrace", "torch", "transformers", "trl")
+
+
+def is_first_process() -> bool:
+    """Whether this process writes: of several, only the first does."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+class RunDir:
+    """One run on disk: `RunDir.create` to make or resume it, `RunDir.open` to read a made one."""
+
+    def __init__(self, path: Path, config: Config, round_index: int = 0):
+        self.path = path
+        self.config = config
+        self.round_index = round_index
+
+    @classmethod
+    def create(cls, config: Config) -> RunDir:
+        """Make the directory, or take up the one that is there. Raises as `locked`."""
+        run = cls(config.output.expanduser(), config)
+        with run.locked():
+            return run
+
+    @classmethod
+    def open(cls, path: Path) -> RunDir:
+        """Open a directory that `create` made, to read it: nothing is written.
+
+        Raises:
+            RunDirError: there is none.
+        """
+        if not (path / "config.toml").is_file():
+            raise RunDirError(
+                f"{path} is not a run directory (it has no config.toml). "
+                f"Start one with: pivottrace run CONFIG.toml"
+            )
+        config = load_config(path / "config.toml")
+        # A run directory may have been moved: where it lies is where it is.
+        return cls(path, config.model_copy(update={"output": path}))
+
+    def in_round(self, index: int) -> RunDir:
+        """The same run, seen in one of its rounds: what stages read, write and record is its."""
+        return self if index == self.round_index else RunDir(self.path, self.config, index)
+
+    @property
+    def round_path(self) -> Path:
+        """The current round's folder."""
+        return self.path / "rounds" / f"{self.round_index:02d}"
+
+    # Tables -----------------------------------------------------------------------------------
+
+    def table_path(self, name: str) -> Path:
+        """`pool` and `evaluation` belong to the run, every other table to a round."""
+        folder = self.path if name in ("pool", "evaluation") else self._folder(name)
+        return folder / f"{name}.parquet"
+
+    def _folder(self, name: str) -> Path:
+        """This round's folder, but for evaluation: before the first round, and after the last."""
+        if name == "evaluation_before":
+            return self.in_round(0).round_path
+        if name == "evaluation_after":
+            return self.in_round(self.config.rounds.num - 1).round_path
+        return self.round_path
+
+    def write_table(self, name: str, table: pa.Table) -> Path:
+        """Write a whole table at once, atomically."""
+        if name in KEPT:
+            self.begin(KEPT[name])
+        path = self.table_path(name)
+        if is_first_process():
+            write_parquet(path, table)
+        return path
+
+    def read_table(self, name: str, made_by: str, columns: Sequence[str] | None = None) -> pa.Table:
+        """Read a table; `made_by` is the stage that a missing one is blamed on.
+
+        Raises:
+            RunDirError: it is missing, torn, or without one of the columns.
+        """
+        path = self.table_path(name)
+        if not path.is_file():
+            raise RunDirError(f"{path} is missing. Make it with: pivottrace {made_by} {self.path}")
+        return read_parquet(path, columns, made_by=made_by)
+
+    def part_path(self, name: str, index: int) -> Path:
+        """Where part `index` of a table in parts lies."""
+        return self._folder(name) / name / f"part-{index:05d}.parquet"
+
+    def has_part(self, name: str, index: int) -> bool:
+        """Whether a part is there and whole; a torn one is removed so that it is made again."""
+        path = self.part_path(name, index)
+        if not path.is_file():
+            return False
+        try:
+            pq.read_metadata(path)
+        except (pa.ArrowInvalid, OSError):
+            path.unlink()
+            return False
+        return True
+
+    def write_part(self, name: str, index: int, table: pa.Table) -> None:
+        """Write one part, atomically."""
+        self.begin(KEPT[name])
+        write_parquet(self.part_path(name, index), table)
+
+    def read_parts(self, name: str, made_by: str, columns: Sequence[str] | None = None) -> pa.Table:
+        """All parts of a table in order. Raises as `iter_parts`."""
+        return pa.concat_tables(self.iter_parts(name, made_by, columns))
+
+    def iter_parts(
+        self, name: str, made_by: str, columns: Sequence[str] | None = None
+    ) -> Iterator[pa.Table]:
+        """One part after the other, for tables that are too long for Python objects.
+
+        Raises:
+            RunDirError: the stage has not finished, the parts are not those that it made, or one
+                has not all the columns.
+        """
+        folder = self.round_path / name
+        if not self.is_done(made_by):
+            raise RunDirError(
+                f"{folder} is not complete. Finish it with: pivottrace {made_by} {self.path}"
+            )
+        found = {path.name for path in folder.glob("part-*.parquet")}
+        num_parts = self.stage_facts(made_by).get("num_parts", len(found))
+        paths = [self.part_path(name, index) for index in range(num_parts)]
+        odd = sorted(found.symmetric_difference(path.name for path in paths))
+        if odd:
+            raise RunDirError(
+                f"{folder} should hold {num_parts} parts: {odd[0]} is "
+                f"{'surplus, take it away' if odd[0] in found else 'missing, put it back'} "
+                f"({len(odd)} such files), or start again in another directory (--output)."
+            )
+        for path in paths:
+            yield read_parquet(path, columns, made_by=made_by)
+
+    def refuse_torn_tables(self) -> None:
+        """Look at the end of every whole table, where a cut shows. Raises RunDirError."""
+        for folder in (self.path, *sorted((self.path / "rounds").glob("[0-9]*"))):
+            for path in sorted(folder.glob("*.parquet")):
+                with torn(path):
+                    pq.read_metadata(path)
+
+    # Manifest ---------------------------------------------------------------------------------
+
+    @property
+    def manifest(self) -> dict[str, Any]:
+        """The manifest as it stands on disk; empty for a new run. Raises as `read_json`."""
+        path = self.path / "manifest.json"
+        return read_json(path) if path.is_file() else {}
+
+    def update_manifest(self, **entries: Any) -> None:
+        """Replace top-level entries of the manifest; the first process of several does it."""
+        if not is_first_process():
+            return
+        text = json.dumps(self.manifest | entries, indent=2, sort_keys=True) + "\n"
+        write_text(self.path / "manifest.json", text)
+
+    def begin(self, stage: str, **facts: Any) -> None:
+        """Record the settings that a stage works with, before its first output that is kept.
+
+        From here on they cannot change. A stage that has begun or finished keeps its record.
+        """
+        if stage not in self._stages:
+            self._record(stage, unfinished=True, **facts)
+
+    def mark_done(self, stage: str, **facts: Any) -> None:
+        """Record that a stage finished, with the settings it used and facts about its result."""
+        self._record(stage, **facts)
+
+    def is_done(self, stage: str) -> bool:
+        """Whether a stage has finished in this round."""
+        return bool(self.stage_facts(stage))
+
+    def stage_facts(self, stage: str) -> dict[str, Any]:
+        """What `mark_done` recorded; empty where the stage has not finished."""
+        facts = self.begun_facts(stage)
+        return {} if facts.get("unfinished") else facts
+
+    def begun_facts(self, stage: str) -> dict[str, Any]:
+        """What `begin` or, later, `mark_done` recorded; empty where the stage has not begun."""
+        return self._stages.get(stage, {})
+
+    @property
+    def _stages(self) -> dict[str, dict[str, Any]]:
+        """The records of this round's stages and of those of the whole run, finished or not."""
+        rounds = self.manifest.get("rounds", {})
+        stages: dict[str, dict[str, Any]] = dict(rounds.get(str(self.round_index), {}))
+        first = rounds.get("0", {})
+        return stages | {name: first[name] for name in RUN_WIDE if name in first}
+
+    def _record(self, stage: str, **facts: Any) -> None:
+        rounds = self.manifest.get("rounds", {})
+        stages = rounds.setdefault("0" if stage in RUN_WIDE else str(self.round_index), {})
+        stages[stage] = {"settings": settings_of(stage, self.config), **facts}
+        self.update_manifest(rounds=rounds)
+
+    def other_versions(self) -> list[str]:
+        """Libraries that matter and were others when the run was made, as "torch 2.8 (now 2.9)"."""
+        recorded, now = self.manifest.get("versions", {}), installed_versions()
+        return [
+            f"{name} {recorded[name]} (now {now[name]})"
+            for name in DECISIVE_VERSIONS
+            if recorded.get(name, now[name]) != now[name]
+        ]
+
+    # One process at a time --------------------------------------------------------------------
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the run for this process, so that two never write it, and note its configuration.
+
+        Further processes of one training write nothing and hold nothing.
+
+        Raises:
+            ConfigError: a setting that a stage began with has changed; the keys are named.
+            RunDirError: another process holds it, or the directory cannot be written.
+        """
+        if not is_first_process():
+            yield
+            return
+        with disk_errors(self.path):
+            self.round_path.mkdir(parents=True, exist_ok=True)
+            file = (self.path / ".lock").open("w")
+        with file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                raise RunDirError(
+                    f"{self.path}: another process is working on this run. Wait for it to end."
+                ) from None
+            self._free_training()
+            self._refuse_changed_settings()
+            text = dump_config(self.config)
+            write_text(self.path / "config.toml", text)
+            self.update_manifest(
+                config_digest=hashlib.sha256(text.encode()).hexdigest(),
+                versions=self.manifest.get("versions") or installed_versions(),
+            )
+            yield
+
+    def _free_training(self) -> None:
+        """Let settings of a training change that has left no whole checkpoint: it begins anew."""
+        rounds = self.manifest.get("rounds", {})
+        for index, stages in rounds.items():
+            folder = self.in_round(int(index)).round_path / "train"
+            kept = (folder / "model").is_dir() or any(folder.glob(f"checkpoints/*/{WHOLE}"))
+            if stages.get("train", {}).get("unfinished") and not kept:
+                del stages["train"]
+                self.update_manifest(rounds=rounds)
+
+    def _refuse_changed_settings(self) -> None:
+        # Rounds that recorded the same settings say so once.
+        changed: dict[str, None] = {}
+        for stages in self.manifest.get("rounds", {}).values():
+            used = {stage: facts["settings"] for stage, facts in stages.items()}
+            changed |= dict.fromkeys(changed_settings(used, self.config))
+        if changed:
+            raise ConfigError(
+                f"{self.path} was made with other settings:\n  "
+                + "\n  ".join(changed)
+                + "\nPut them back, or give another output directory (--output)."
+            )
+
+    # Timings ----------------------------------------------------------------------------------
+
+    @contextmanager
+    def timed(self, stage: str, part: str | None = None) -> Iterator[None]:
+        """Append the seconds that the block took to timings.jsonl, also when it fails.
+
+        With `part` they are those of a part of a stage that is itself timed. Of several processes
+        the first one notes them.
+        """
+        started = time.monotonic()
+        try:
+            yield
+        finally:
+            row = {"stage": stage, "seconds": round(time.monotonic() - started, 3)}
+            if self.round_index:
+                row["round"] = self.round_index
+            line = json.dumps(row if part is None else row | {"part": part})
+            # A time that cannot be noted must not hide why the stage failed, nor fail it.
+            if is_first_process():
+                with suppress(OSError), (self.path / "timings.jsonl").open("a") as file:
+                    file.write(line + "\n")
+
+    def seconds(self, all_rounds: bool = True) -> dict[str, float]:
+        """Seconds spent on each stage, over all attempts; lines torn by a kill are left out."""
+        totals = self._seconds(all_rounds)
+        return {stage: took for (stage, part), took in totals.items() if part is None}
+
+    def part_seconds(self, stage: str) -> dict[str, float]:
+        """Seconds spent on each timed part of a stage, over all attempts."""
+        return {p: took for (of, p), took in self._seconds().items() if of == stage and p}
+
+    def _seconds(self, all_rounds: bool = True) -> dict[tuple[str, str | None], float]:
+        path = self.path / "timings.jsonl"
+        totals: dict[tuple[str, str | None], float] = {}
+        for line in path.read_text().splitlines() if path.is_file() else []:
+            with suppress(json.JSONDecodeError):
+                row = json.loads(line)
+                key = (row["stage"], row.get("part"))
+                if all_rounds or row.get("round", 0) == self.round_index:
+                    totals[key] = totals.get(key, 0.0) + row["seconds"]
+        return totals
+
+
+def run_parts(
+    run: RunDir,
+    name: str,
+    num_parts: int,
+    make: Callable[[int], pa.Table],
+    on_part: Callable[[int], None] = lambda index: None,
+) -> None:
+    """Make the parts that are missing, in order.
+
+    `on_part` hears first how far finished parts reach, as the index of the last one before the
+    first gap (-1: there is none), then of each part that was made.
+    """
+    missing = [index for index in range(num_parts) if not run.has_part(name, index)]
+    on_part(missing[0] - 1 if missing else num_parts - 1)
+    for index in missing:
+        run.write_part(name, index, make(index))
+        on_part(index)
+
+
+def part_seed(seed: int, kind: str, index: int) -> int:
+    """A seed for one part: differs for every (run seed, kind, part), the same on any machine."""
+    digest = hashlib.sha256(f"{seed}/{kind}/{index}".encode()).digest()
+    return int.from_bytes(digest[:4], "big")
+
+
+def installed_versions() -> dict[str, str]:
+    """Versions of the libraries that a result may depend on."""
+    return {name: version(name) for name in RECORDED_VERSIONS}

@@ -1,0 +1,136 @@
+"""Readings of the run directory's tables that more than one stage needs."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pivottrace.config import Config
+from pivottrace.errors import ConfigError
+from pivottrace.estimators import ESTIMATORS
+from pivottrace.routing.curves import CalibrationCurve, CurveValues, ProbeEvidence
+from pivottrace.routing.routes import TriageOptions
+from pivottrace.run.directory import RunDir
+from pivottrace.run.scored_pool import Scored, read_scored
+
+
+def driving_estimator(config: Config) -> str:
+    """The estimator that ranks the pool. Raises ConfigError where there is no such one."""
+    name = config.score.estimator
+    if name in ("pivots", "combination"):  # a combination needs probes, drawn along the pivots
+        return f"{config.pivots.reading}_{config.pivots.statistic}"
+    if name not in ESTIMATORS:
+        raise ConfigError(
+            f"score.estimator = {name!r} is not one of: pivots, combination, "
+            f"{', '.join(ESTIMATORS)}"
+        )
+    return name
+
+
+def driving_scores(run: RunDir) -> tuple[list[str], np.ndarray]:
+    """Question ids and the driving estimator's scores (Q,); NaN for a question that failed."""
+    estimator = driving_estimator(run.config)
+    table = run.read_table("scores", "score", ["question_id", "failure", estimator])
+    scores = _combined_scores(run)
+    if scores is None:
+        scores = table[estimator].to_numpy(zero_copy_only=False)
+    failed = np.array([f is not None for f in table["failure"].to_pylist()], dtype=bool)
+    return table["question_id"].to_pylist(), np.where(failed, np.nan, scores.astype(np.float64))
+
+
+def is_combined(run: RunDir) -> bool:
+    """Whether a combination ranks the pool, which it does from calibration on."""
+    return bool((run.stage_facts("calibrate").get("combination") or {}).get("used"))
+
+
+def _combined_scores(run: RunDir) -> np.ndarray | None:
+    """The combination's scores (Q,) where it ranks the pool."""
+    if not is_combined(run):
+        return None
+    scores: np.ndarray = run.read_table("ranking", made_by="calibrate")["score"].to_numpy()
+    return scores
+
+
+def sampled_answers(run: RunDir) -> dict[str, list[str | None]]:
+    """The sampled answers of each question, in sample order."""
+    table = run.read_parts("rollouts_sampled", "rollout", ["question_id", "answer"])
+    answers: dict[str, list[str | None]] = {}
+    for question_id, answer in zip(*(column.to_pylist() for column in table.columns), strict=True):
+        answers.setdefault(question_id, []).append(answer)
+    return answers
+
+
+def probe_evidence(rows: list[dict[str, Any]]) -> ProbeEvidence:
+    """Rows of `evidence` as the core's arrays."""
+
+    def column(name: str, dtype: Any) -> np.ndarray:
+        return np.array([row[name] for row in rows], dtype=dtype)
+
+    return ProbeEvidence(
+        ranks=column("rank", np.float64),
+        num_correct=column("num_correct", np.int64),
+        num_samples=column("num_samples", np.int64),
+        vote_right=column("vote_right", bool),
+        vote_abstained=column("vote_abstained", bool),
+        vote_share=column("vote_share", np.float64),
+    )
+
+
+def score_files(run: RunDir) -> list[Path]:
+    """The parts of `scores`, in order. Raises RunDirError where scoring has not finished."""
+    path = run.table_path("scores")
+    if not path.is_file():
+        run.read_table("scores", made_by="score")
+    return [path]
+
+
+def scored_pool(run: RunDir, probes: list[dict[str, Any]]) -> Scored:
+    """The scored pool as arrays; `probes` are the rows of `evidence`."""
+    correctness = {row["question_id"]: row["num_correct"] / row["num_samples"] for row in probes}
+    earlier = {
+        row["question_id"]: row["num_correct"] / row["num_samples"] for row in earlier_labels(run)
+    }
+    scored = read_scored(score_files(run), driving_estimator(run.config), correctness, earlier)
+    combined = _combined_scores(run)
+    return scored if combined is None else replace(scored, scores=combined)
+
+
+def earlier_labels(run: RunDir) -> list[dict[str, Any]]:
+    """Labels that earlier rounds bought beside the probes, rows of `labelled`; none in the first.
+
+    Fixed at calibration, so that a triage that is killed and begun again knows the same labels.
+    """
+    if run.round_index == 0:
+        return []
+    rows: list[dict[str, Any]] = run.read_table("labelled", made_by="calibrate").to_pylist()
+    return rows
+
+
+def calibration_curve(run: RunDir) -> CalibrationCurve | None:
+    """The stored curve; None where no probe was labelled."""
+    table = run.read_table("calibration", made_by="calibrate")
+    if not len(table):
+        return None
+    columns = {name: table[name].to_numpy(zero_copy_only=False) for name in table.column_names}
+    ranks, sizes = columns.pop("rank"), columns.pop("window_size")
+    facts = run.stage_facts("calibrate")
+    return CalibrationCurve(
+        ranks, sizes, CurveValues(**columns), run.config.calibrate.level, facts["num_probes"]
+    )
+
+
+def triage_options(config: Config) -> TriageOptions:
+    """The triage's thresholds."""
+    settings = config.triage
+    fixed = (settings.annotate_fraction, settings.discard_fraction)
+    return TriageOptions(
+        mastered_floor=settings.mastered_floor,
+        hopeless_ceiling=settings.hopeless_ceiling,
+        vote_floor=settings.vote_floor,
+        vote_alpha=settings.vote_alpha,
+        hopeless=settings.hopeless,
+        fractions=fixed if settings.mode == "fixed" else None,
+    )

@@ -1,0 +1,79 @@
+"""What a round of a run starts from: its model, seeds, share of the steps and of the budget."""
+
+from __future__ import annotations
+
+from pivottrace.config import ModelConfig, TrainConfig
+from pivottrace.routing.shares import label_cap, round_steps
+from pivottrace.run.directory import RunDir, part_seed
+
+
+def every(run: RunDir) -> list[RunDir]:
+    """The run in each of its rounds, in order, up to one whose training an alarm has ended.
+
+    Without training there is only the first.
+    """
+    num = run.config.rounds.num if run.config.train.enabled else 1
+    rounds = [run.in_round(index) for index in range(num)]
+    ended = (i for i, r in enumerate(rounds) if r.stage_facts("train").get("stopped"))
+    return rounds[: next(ended, num) + 1]
+
+
+def current(run: RunDir) -> RunDir:
+    """The round that is being worked on: the first that has not trained, else the last."""
+    rounds = every(run)
+    return next((r for r in rounds if not r.is_done("train")), rounds[-1])
+
+
+def latest(run: RunDir, stage: str) -> RunDir:
+    """The last round in which a stage has finished, else the first."""
+    return next((r for r in reversed(every(run)) if r.is_done(stage)), run.in_round(0))
+
+
+def last_trained(run: RunDir) -> RunDir | None:
+    """The last round that has trained a model; None where none has."""
+    trained = (r for r in reversed(every(run)) if r.stage_facts("train").get("trained"))
+    return next(trained, None)
+
+
+def is_last(run: RunDir) -> bool:
+    """Whether no round comes after this one."""
+    return run.round_index + 1 >= len(every(run))
+
+
+def start_model(run: RunDir) -> ModelConfig:
+    """The model that a round's rollouts come from and its training starts from.
+
+    The run's own in the first round, later the one that was trained last. `run.in_round(num)` of
+    `num` rounds gives the model that the whole run ends with.
+    """
+    for index in reversed(range(run.round_index)):
+        earlier = run.in_round(index)
+        if earlier.stage_facts("train").get("trained"):
+            path = str(earlier.round_path / "train" / "model")
+            return run.config.model.model_copy(update={"path": path, "revision": None})
+    return run.config.model
+
+
+def round_seed(run: RunDir) -> int:
+    """The seed of a round's sampling and order of rows: the run's own in the first, then others."""
+    if run.round_index == 0:
+        return run.config.seed
+    return part_seed(run.config.seed, "round", run.round_index)
+
+
+def train_settings(run: RunDir) -> TrainConfig:
+    """The training's settings with the round's share of the steps. Raises as `round_steps`."""
+    steps = round_steps(run.config.train.steps, run.config.rounds.num)[run.round_index]
+    return run.config.train.model_copy(update={"steps": steps})
+
+
+def steps_before(run: RunDir) -> int:
+    """Training steps of the rounds before this one. Raises as `round_steps`."""
+    return sum(round_steps(run.config.train.steps, run.config.rounds.num)[: run.round_index])
+
+
+def labels_by_then(run: RunDir, allowed: int, num_probes: int) -> int:
+    """Labels that may be held by the end of this round, of `allowed`. Raises as `label_cap`."""
+    if run.config.rounds.spend == "at_once" or is_last(run):
+        return allowed
+    return label_cap(allowed, num_probes, run.round_index, run.config.rounds.num)

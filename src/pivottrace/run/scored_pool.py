@@ -1,0 +1,214 @@
+"""Scored rows to routes for pools of millions: columns in, arrays through, row groups out.
+
+A pool of 10 million questions fits in memory as a few arrays of numbers but not as Python objects.
+So numbers are read column by column, decided on as arrays, and written in row groups, for which
+ids and answers are read a second time, part by part.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from pivottrace.routing.auction import QuestionEvidence, triage
+from pivottrace.routing.curves import CalibrationCurve, CurveValues, ProbeEvidence, RouteFloor
+from pivottrace.routing.probes import rank_fractions
+from pivottrace.routing.routes import ROUTES, TriageOptions, TriageResult
+from pivottrace.routing.vote_floor import vote_risk, weak_route, with_own_votes
+from pivottrace.run.storage import read_parquet
+from pivottrace.schemas import TRIAGE
+
+CURVE_COLUMNS = ("mu", "mu_low", "mu_high", "vote", "vote_low", "vote_high", "learnability")
+BATCH_ROWS = 1 << 19
+
+
+@dataclass(frozen=True)
+class Scored:
+    """A scored pool as arrays over its Q questions, in the order of their rows.
+
+    Attributes:
+        scores: (Q,) uncertainty; NaN for a question that failed.
+        probe: (Q,) position among the labelled probes, -1 for what is no probe, labelled or not.
+        evidence: votes, failures, and the probes' own correctness.
+    """
+
+    scores: np.ndarray
+    probe: np.ndarray
+    evidence: QuestionEvidence
+
+
+@dataclass(frozen=True)
+class Routed:
+    """What was decided on a pool of Q questions, and by what.
+
+    Attributes:
+        ranks: (Q,) places in the ranking.
+        values: the curves at each question; None where nothing was calibrated.
+        floor: the weak route's floor; None where nothing was calibrated.
+        result: routes, reasons, weights.
+    """
+
+    ranks: np.ndarray
+    values: CurveValues | None
+    floor: RouteFloor | None
+    result: TriageResult
+
+
+def read_scored(
+    paths: Sequence[Path],
+    estimator: str,
+    correctness: Mapping[str, float],
+    earlier: Mapping[str, float] | None = None,
+) -> Scored:
+    """Read what decides on routes from the parts of a `scores` table.
+
+    Args:
+        paths: the parts, in order.
+        estimator: column of the driving score.
+        correctness: share of right rollouts of each labelled probe, by question id, in the
+            order of the probes.
+        earlier: the same of what was labelled in earlier rounds and is no probe.
+
+    Raises:
+        RunDirError: a part is torn, or has not all the columns.
+    """
+    known = {**correctness, **(earlier or {})}
+    ids = pa.array(list(known), pa.string())
+    parts: dict[str, list[np.ndarray]] = {}
+    failures: list[pa.ChunkedArray] = []
+    names = ["question_id", estimator, "vote_share", "vote_reason", "num_samples", "failure"]
+    for path in paths:
+        table = read_parquet(path, names, made_by="score")
+        found = {
+            "score": table[estimator],
+            "share": table["vote_share"],
+            "abstained": pc.not_equal(table["vote_reason"], "ok"),
+            "samples": table["num_samples"],
+            "label": pc.fill_null(pc.index_in(table["question_id"], value_set=ids), -1),
+        }
+        for name, column in found.items():
+            parts.setdefault(name, []).append(column.to_numpy())
+        failures.append(table["failure"])
+    columns = {name: _joined(parts, name) for name in list(parts)}
+    codes, failed = _failure_codes(failures)
+    own, label = np.array([*known.values(), np.nan]), columns["label"]
+    return Scored(
+        scores=np.where(codes > 0, np.nan, columns["score"].astype(np.float64, copy=False)),
+        probe=np.where(label < len(correctness), label, -1) if earlier else label,
+        evidence=QuestionEvidence(
+            vote_share=np.where(columns["abstained"], np.nan, columns["share"]),
+            vote_abstained=columns["abstained"],
+            num_samples=columns["samples"],
+            labelled=label >= 0,
+            earlier=label >= len(correctness),
+            correctness=own[label],
+            failure_code=codes,
+            failure_names=failed,
+        ),
+    )
+
+
+def _joined(parts: dict[str, list[np.ndarray]], name: str) -> np.ndarray:
+    """The parts of one column as one array, and the parts forgotten: both at once are too much."""
+    return np.concatenate(parts.pop(name))
+
+
+def _failure_codes(columns: list[pa.ChunkedArray]) -> tuple[np.ndarray, tuple[str, ...]]:
+    """As `evidence.failure_codes`, over the parts of a column."""
+    failures = pa.chunked_array([chunk for column in columns for chunk in column.chunks])
+    names = pc.unique(failures).drop_null().sort()
+    codes = pc.add(pc.fill_null(pc.index_in(failures, value_set=names), -1), 1)
+    return codes.to_numpy(), tuple(names.to_pylist())
+
+
+def route_pool(
+    scored: Scored,
+    *,
+    budget: int,
+    probes: ProbeEvidence | None,
+    curve: CalibrationCurve | None,
+    options: TriageOptions,
+    window: int | None = None,
+    level: float = 0.9,
+    ranks: np.ndarray | None = None,
+) -> Routed:
+    """Rank, calibrate and route a pool; the same input gives the same routes.
+
+    Args:
+        scored: the pool.
+        budget: labels that may still be bought; labelled probes don't count again.
+        probes: the labelled probes; None where there are none.
+        curve: what they were calibrated to; None where there are none.
+        options: thresholds.
+        window: probes in a sliding window, as in the calibration.
+        level: confidence of its intervals.
+        ranks: `rank_fractions(scored.scores)`, where the caller has it already.
+    """
+    ranks = rank_fractions(scored.scores) if ranks is None else ranks
+    values, floor, holds = None, None, None
+    if curve is not None and probes is not None:
+        shares = scored.evidence.vote_share
+        values = with_own_votes(curve.at(ranks), probes, ranks, shares, window=window, level=level)
+        floor = weak_route(probes, curve, options)
+        holds = vote_risk(ranks, shares) <= floor.end
+    result = triage(
+        ranks,
+        budget=budget,
+        curve=values,
+        vote_holds=holds,
+        evidence=scored.evidence,
+        options=options,
+    )
+    return Routed(ranks, values, floor, result)
+
+
+def triage_batches(
+    paths: Sequence[Path], scored: Scored, routed: Routed
+) -> Iterator[pa.RecordBatch]:
+    """Rows of the `triage` table, batch by batch, in the order of the scored rows."""
+    result, start = routed.result, 0
+    numbers: dict[str, np.ndarray] = {
+        "rank": routed.ranks, "score": scored.scores, "weight": result.weight,
+        "label_gain": result.label_gain, "pseudo_gain": result.pseudo_gain,
+        "priority": result.priority,
+    }  # fmt: skip
+    if routed.values is not None:
+        numbers |= {name: getattr(routed.values, name) for name in CURVE_COLUMNS}
+    weak = ROUTES.index("weak")
+    for batch in _text_batches(paths):
+        rows = slice(start, start + batch.num_rows)
+        start += batch.num_rows
+        route = result.route[rows]
+        columns: dict[str, Any] = {
+            name: pa.nulls(batch.num_rows, pa.float64()) for name in CURVE_COLUMNS
+        }
+        # NaN means "not known": a null in the table.
+        columns |= {name: pa.array(v[rows], from_pandas=True) for name, v in numbers.items()}
+        columns |= {
+            "question_id": batch["question_id"],
+            "route": _named(route, ROUTES),
+            "reason": _named(result.reason[rows], result.reason_names),
+            "is_probe": pa.array(scored.probe[rows] >= 0),
+            "pseudo_label": pc.if_else(pa.array(route == weak), batch["vote_answer"], None),
+            "vote_share": batch["vote_share"],
+        }
+        yield pa.record_batch([columns[name] for name in TRIAGE.names], schema=TRIAGE)
+
+
+def _text_batches(paths: Sequence[Path]) -> Iterator[pa.RecordBatch]:
+    for path in paths:
+        with pq.ParquetFile(path) as file:
+            yield from file.iter_batches(
+                BATCH_ROWS, columns=["question_id", "vote_answer", "vote_share"]
+            )
+
+
+def _named(codes: np.ndarray, names: Sequence[str]) -> pa.Array:
+    return pa.array(names, pa.string()).take(pa.array(codes))

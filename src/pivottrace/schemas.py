@@ -1,0 +1,208 @@
+"""Table schemas and the axis glossary: what the stages hand to each other.
+
+Axes, as suffixes or in comments: B batch, T token (of the response unless said), S position (prompt
+and response), L layer, H head, G rollout of one question, Q question.
+
+Every table is keyed by `question_id`. Texts written by a model are data, never markup.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import pyarrow as pa
+
+_MESSAGES = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
+_SIGNAL = pa.list_(pa.float32())
+# `signals.layer_path.LayerPath`, which says what each is.
+_LAYER_PATH = pa.struct(
+    [
+        ("step_lengths", _SIGNAL),  # (L,)
+        ("step_angles", _SIGNAL),  # (L,) radians
+        ("turn_angles", _SIGNAL),  # (L-1,) radians
+        ("span_length", pa.float32()),
+        ("span_angle", pa.float32()),  # radians
+    ]
+)
+
+QUESTIONS = pa.schema(
+    [
+        ("id", pa.string()),
+        ("prompt", _MESSAGES),
+        ("answer", pa.string()),  # null where unknown
+        ("source", pa.string()),  # the file, folder or Hub id that it came from
+        ("extra", pa.string()),  # every other column of the source, as one JSON object
+    ]
+)
+
+ROLLOUTS = pa.schema(
+    [
+        ("question_id", pa.string()),
+        ("sample", pa.int32()),  # 0 for the greedy trace; 0 … G-1 for sampled rollouts
+        ("prompt_tokens", pa.list_(pa.int32())),  # null for sampled rollouts: the greedy one's
+        ("tokens", pa.list_(pa.int32())),  # the response, without the end-of-sequence token
+        ("text", pa.string()),
+        ("answer", pa.string()),  # extracted; null where there is none
+        ("finish", pa.string()),  # stop | length | failed
+        ("failure", pa.string()),  # null, or why there is no usable response
+    ]
+)
+
+SIGNALS = pa.schema(
+    [
+        ("question_id", pa.string()),
+        ("far_mass", _SIGNAL),  # (T,) mean over the chosen heads, share in [0, 1]
+        ("far_mass_all", _SIGNAL),  # (T,) mean over all heads
+        ("waad", _SIGNAL),  # (T,) windowed average attention distance, tokens
+        ("entropy", _SIGNAL),  # (T,) nats
+        ("log_prob", _SIGNAL),  # (T,) nats, <= 0
+        ("self_certainty", _SIGNAL),  # (T,) nats, >= 0
+        ("question_mass", _SIGNAL),  # (T,) mean over all heads, share in [0, 1]
+        ("layer_path", _LAYER_PATH),  # null where the model's layers could not be followed
+        ("top2_margin", pa.float32()),  # smallest gap between the two largest logits
+        ("failure", pa.string()),
+    ]
+)
+
+
+def scores_schema(estimators: Iterable[str]) -> pa.Schema:
+    """Scores, a column an estimator: for each of them, higher is more uncertain."""
+    return pa.schema(
+        [
+            ("question_id", pa.string()),
+            *((name, pa.float64()) for name in estimators),
+            ("onsets", pa.list_(pa.int32())),  # response positions of the pivots, first reading
+            ("peaks", pa.list_(pa.int32())),  # second reading
+            ("vote_answer", pa.string()),  # majority of the sampled answers; null on a tie or none
+            ("vote_share", pa.float64()),  # its share of all samples, in [0, 1]
+            ("vote_reason", pa.string()),  # ok | tie | empty
+            ("num_samples", pa.int32()),
+            ("failure", pa.string()),  # null, or why the question cannot be scored
+        ]
+    )
+
+
+PROBES = pa.schema(
+    [
+        ("question_id", pa.string()),
+        ("rank", pa.float64()),  # place in the ranking, in (0, 1): low is certain; ties share one
+        ("score", pa.float64()),
+        ("stage", pa.int8()),  # 0; 1 for those that an adaptive draw adds once the first are known
+    ]
+)
+
+EVIDENCE = pa.schema(
+    [
+        *PROBES,
+        ("num_correct", pa.int32()),  # of the sampled rollouts
+        ("num_samples", pa.int32()),
+        ("vote_right", pa.bool_()),  # false on an abstention
+        ("vote_abstained", pa.bool_()),
+        ("vote_share", pa.float64()),  # null on an abstention
+        ("greedy_right", pa.bool_()),
+    ]
+)
+
+LABELLED = pa.schema(  # after the first round: labels bought before it, without the probes
+    [
+        ("question_id", pa.string()),
+        ("purpose", pa.string()),  # probe (one that has no score now) | annotation
+        ("num_correct", pa.int32()),  # of this round's sampled rollouts
+        ("num_samples", pa.int32()),
+    ]
+)
+
+FLOWS = pa.schema(  # after the first round: what became of the routes of the round before
+    [
+        ("from_route", pa.string()),
+        ("from_reason", pa.string()),
+        ("to_route", pa.string()),
+        ("to_reason", pa.string()),
+        ("move", pa.string()),  # what that means, see routing/flows.py
+        ("count", pa.int64()),  # questions
+    ]
+)
+
+RANKING = pa.schema(  # only where a combination ranks the pool
+    [
+        ("question_id", pa.string()),
+        ("score", pa.float64()),  # of the combination, higher is more uncertain
+    ]
+)
+
+CALIBRATION = pa.schema(
+    [
+        ("rank", pa.float64()),
+        ("window_size", pa.int64()),  # probes behind the point
+        ("mu", pa.float64()),  # mean correctness of sampled rollouts, in [0, 1]
+        ("mu_low", pa.float64()),
+        ("mu_high", pa.float64()),
+        ("vote", pa.float64()),  # chance that the majority vote is right, in [0, 1]
+        ("vote_low", pa.float64()),
+        ("vote_high", pa.float64()),
+        ("learnability", pa.float64()),  # mean of p(1-p)G/(G-1) of single questions
+        ("vote_share", pa.float64()),
+    ]
+)
+
+TRIAGE = pa.schema(
+    [
+        ("question_id", pa.string()),
+        ("rank", pa.float64()),  # in (0, 1); null for a question that could not be scored
+        ("score", pa.float64()),
+        ("route", pa.string()),  # annotate | weak | discard | defer
+        ("reason", pa.string()),
+        ("weight", pa.float64()),  # in [0, 1], multiplies the row's advantage in training
+        ("label_gain", pa.float64()),  # expected learning from the true answer
+        ("pseudo_gain", pa.float64()),  # from the majority vote; negative when it unteaches
+        ("priority", pa.float64()),  # label_gain over the best alternative without a label
+        ("mu", pa.float64()),
+        ("mu_low", pa.float64()),
+        ("mu_high", pa.float64()),
+        ("vote", pa.float64()),
+        ("vote_low", pa.float64()),
+        ("vote_high", pa.float64()),
+        ("learnability", pa.float64()),
+        ("is_probe", pa.bool_()),
+        ("pseudo_label", pa.string()),  # the vote, on weak rows only
+        ("vote_share", pa.float64()),
+    ]
+)
+
+EVALUATION = pa.schema(
+    [
+        ("question_id", pa.string()),
+        ("sample", pa.int32()),
+        ("answer", pa.string()),
+        ("correct", pa.bool_()),
+        ("num_tokens", pa.int32()),
+        ("finish", pa.string()),
+    ]
+)
+
+TRUTH = pa.schema(
+    [
+        ("question_id", pa.string()),
+        ("num_correct", pa.int32()),  # of further samples, which no estimator has seen
+        ("num_samples", pa.int32()),
+        ("greedy_right", pa.bool_()),
+        ("vote_right", pa.bool_()),  # of the estimators' samples; false on an abstention
+    ]
+)
+
+# What training leaves in its folder, a line a step, point or event.
+METRICS, LEARNING_CURVE, ALARMS = "metrics.jsonl", "learning_curve.jsonl", "alarms.jsonl"
+# What vouches for a checkpoint, in its folder: names and sizes of all its files.
+WHOLE = "whole.json"
+
+TRAINING_ROWS = pa.schema(
+    [
+        ("question_id", pa.string()),
+        ("prompt", _MESSAGES),
+        ("route", pa.string()),  # annotate | weak
+        ("weight", pa.float64()),
+        ("label", pa.string()),  # the true answer on annotate rows; null on weak rows
+        ("pseudo_label", pa.string()),  # the stored vote, on weak rows of a frozen majority only
+        ("rewrite", _MESSAGES),  # the same question in other words; null unless its answers vote
+    ]
+)

@@ -1,0 +1,49 @@
+"""Rollouts: one greedy trace and G sampled responses a question, part by part."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pivottrace.rollouts.parts import Sampler
+from pivottrace.run.directory import RunDir
+from pivottrace.run.storage import read_parquet
+
+
+def run(run: RunDir) -> None:
+    """Write the parts of `rollouts_greedy` and `rollouts_sampled`; finished ones are kept.
+
+    Raises:
+        RunDirError: the model is not the one that finished parts came from.
+    """
+    if run.is_done("rollout"):
+        return
+    sampler = Sampler(run)
+    for kind, num_samples in (("greedy", 1), ("sampled", run.config.rollouts.num_samples)):
+        with run.timed("rollout", part=kind):
+            sampler.write_parts(
+                kind, num_samples, begin=lambda: run.begin("rollout", **sampler.facts)
+            )
+    run.mark_done(
+        "rollout",
+        num_questions=sampler.num_questions,
+        num_parts=sampler.num_parts,
+        failures=_count_failures(run, sampler.num_parts),
+        **sampler.facts,
+    )
+
+
+def _count_failures(run: RunDir, num_parts: int) -> dict[str, int]:
+    """How many greedy traces have no answer, and why; the report lists them."""
+    counts: dict[str, int] = {}
+    for index in range(num_parts):
+        path = run.part_path("rollouts_greedy", index)
+        part = read_parquet(path, ["answer", "finish", "failure"])
+        for row in part.to_pylist():
+            reason = row["failure"] or (None if row["answer"] is not None else _missing(row))
+            if reason:
+                counts[reason] = counts.get(reason, 0) + 1
+    return counts
+
+
+def _missing(row: dict[str, Any]) -> str:
+    return "truncated" if row["finish"] == "length" else "no_answer"

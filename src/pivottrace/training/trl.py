@@ -1,0 +1,259 @@
+"""GRPO on both routes at once with TRL's trainer, on one machine."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import logging
+import shutil
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import datasets
+import pyarrow as pa
+import torch
+from safetensors import SafetensorError
+from transformers import PrinterCallback
+from transformers.utils.logging import (
+    disable_progress_bar,
+    enable_progress_bar,
+    is_progress_bar_enabled,
+)
+
+from pivottrace.config import TrainConfig
+from pivottrace.errors import DataError
+from pivottrace.models import hf
+from pivottrace.models.compact import compacting
+from pivottrace.refine.alarms import CollapseAlarms
+from pivottrace.rewards.groups import Rule
+from pivottrace.rewards.mix import MixedReward
+from pivottrace.run.storage import disk_errors, onto_disk
+from pivottrace.schemas import ALARMS, LEARNING_CURVE, METRICS
+from pivottrace.training.extras import lora_config, tracker_callbacks, whole_model
+from pivottrace.training.trl_checkpoints import Stateful, StateKeeper, latest_checkpoint, load_state
+from pivottrace.training.trl_config import grpo_arguments, learning_rate_factor, training_order
+from pivottrace.training.trl_rules import AlarmWatcher
+from pivottrace.training.trl_state import (
+    SETTINGS,
+    Evaluate,
+    LearningCurve,
+    MetricsWriter,
+    OnLog,
+    cut_lines_after,
+    refuse_changed_settings,
+)
+from pivottrace.training.trl_trainer import WeightedGRPOTrainer
+
+# Settings that a resumed run may change, because the weights don't depend on them.
+FREE = {"enabled", "save_steps", "tracker"}
+
+logger = logging.getLogger(__name__)
+
+
+def train_grpo(
+    model: Any,
+    tokenizer: Any,
+    rows: pa.Table,
+    reward: MixedReward,
+    config: TrainConfig,
+    output: Path,
+    *,
+    seed: int = 0,
+    name: str | None = None,
+    schedule: tuple[int, int] | None = None,
+    chat_template_args: dict[str, Any] | None = None,
+    stop: tuple[str, ...] = (),
+    evaluate: Evaluate | None = None,
+    on_log: OnLog = lambda step, metrics: None,
+    rule: Rule | None = None,
+    alarms: CollapseAlarms | None = None,
+    stateful: Sequence[Stateful] = (),
+) -> Path:
+    """Train a model on annotated and weak rows, from the last checkpoint where there is one.
+
+    In `output` it leaves `model/` (safetensors and tokenizer, in the dtype that the model came in),
+    `metrics.jsonl` (one object a step), with `evaluate` `learning_curve.jsonl`, and `alarms.jsonl`
+    where one went off; while it runs, also `checkpoints/` and `settings.json`. A finished `model/`
+    is returned at once. With several processes (`accelerate launch`) all of them call this; one
+    writes.
+
+    Args:
+        model: A causal language model on its device; trained in place, in float32, because an
+            update of 1e-6 is lost in bfloat16 weights (`config.precision` is autocast's). With
+            adapters its own weights are frozen, in the dtype that they came in.
+        tokenizer: Its tokenizer, padding on the left.
+        rows: A table of schema `TRAINING_ROWS`, its prompts as they are put to the model.
+        reward: What `mixed_reward` makes.
+        config: Steps, group size, learning rate and so on; `grpo_arguments` says what GRPO means.
+        output: The folder, made if need be.
+        seed: Order of rows and sampling. On one machine's CPU the same seed gives the same weights,
+            interrupted or not.
+        name: What a tracker calls this training; the folder's name when None.
+        schedule: Where this training stands in a longer one, whose learning rate it continues:
+            steps before it, and steps in all. It warms up as its optimizer starts anew.
+        chat_template_args: As in `[pool]`, for the same prompt tokens as `render_prompt`.
+        stop: Strings that end a response.
+        evaluate: Takes the model, in eval mode, and gives the numbers of a point of the learning
+            curve; called every `config.evaluate_steps` steps, never when that is 0.
+        on_log: Hears of every step with its metrics, seconds (`step_time`) included.
+        rule: Multiplies rows' weights; `reward` calls its `observe` (`observe_together`).
+        alarms: As `rule`; may also end training early, with the model as it is then.
+        stateful: Further parts whose state belongs in checkpoints.
+
+    Returns:
+        The folder of the trained model.
+
+    Raises:
+        ConfigError: The batch layout cuts groups, an unfinished run there had other settings, or
+            what a setting needs is not installed.
+        DataError: There is no row.
+        ModelError: Loss or gradient became NaN or infinite.
+
+    Source: docs/training.md; Shao et al. (2024, arXiv 2402.03300).
+    """
+    final = output / "model"
+    checkpoints = output / "checkpoints"
+    if final.is_dir():
+        shutil.rmtree(checkpoints, ignore_errors=True)  # left by a kill just before the end
+        return final
+    if rows.num_rows == 0:
+        raise DataError("there is no row to train on: no question was routed to annotate or weak")
+    checkpoints.mkdir(parents=True, exist_ok=True)
+    arguments = grpo_arguments(
+        config, checkpoints, model, seed, chat_template_args or {}, name or output.resolve().name
+    )
+    settings = config.model_dump(mode="json", exclude=FREE)
+    settings |= {"seed": seed, "rows": rows_digest(rows)}
+    if schedule in (None, (0, config.steps)):
+        schedule = None  # the whole of it: as transformers has it
+    else:
+        settings["schedule_of"] = schedule
+    with arguments.main_process_first(local=False):
+        is_main = arguments.process_index == 0
+        checkpoint, step = take_up(output, settings, cut_lines=is_main)
+    rules: dict[str, Rule] = {"rule": rule} if rule is not None else {}
+    if alarms is not None:
+        rules["alarms"] = alarms
+    if checkpoint is not None:
+        logger.info("going on from step %d of %d", step, config.steps)
+
+    callbacks: list[Any] = [MetricsWriter(output, on_log)]
+    if evaluate is not None and config.evaluate_steps > 0:
+        callbacks.insert(0, LearningCurve(output / LEARNING_CURVE, evaluate, config.evaluate_steps))
+    if alarms is not None:
+        callbacks.append(AlarmWatcher(alarms, output))
+    callbacks.append(StateKeeper(rules, stateful))
+    if is_main:
+        callbacks += tracker_callbacks(config, output)
+
+    came_in = model.dtype
+    adapters = lora_config(config, model)
+    torch.manual_seed(seed)  # adapters are drawn before Trainer seeds anything
+    with quiet_libraries(), compacting(model):
+        trainer = WeightedGRPOTrainer(
+            model=model if adapters else model.float(),
+            peft_config=adapters,
+            reward_funcs=reward,
+            args=arguments,
+            train_dataset=training_dataset(tokenizer, rows, config, seed),
+            processing_class=tokenizer,
+            callbacks=callbacks,
+            rules=tuple(rules.values()),
+            stop=stop,
+            learning_rate_at=schedule and partial(learning_rate_factor, config, *schedule),
+        )
+        # Without a bar Trainer prints each step's metrics; `on_log` is our progress.
+        trainer.remove_callback(PrinterCallback)
+        if checkpoint is not None:
+            load_state(checkpoint, rules, stateful)  # with adapters in place, which a part may hold
+        trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
+    if is_main:
+        with quiet_libraries():
+            trained = whole_model(trainer.accelerator.unwrap_model(trainer.model)).eval()
+            save_model(trained.to(came_in), tokenizer, final)
+        shutil.rmtree(checkpoints)
+    trainer.accelerator.wait_for_everyone()
+    return final
+
+
+def take_up(output: Path, settings: dict[str, Any], cut_lines: bool) -> tuple[Path | None, int]:
+    """Find what an unfinished run left: its last whole checkpoint and step, (None, 0) without.
+
+    Raises:
+        ConfigError: It had other settings.
+    """
+    checkpoint, step = latest_checkpoint(output / "checkpoints")
+    if cut_lines:
+        if checkpoint is None:  # begun anew, the curve's point before the first step too
+            for name in (SETTINGS, METRICS, LEARNING_CURVE, ALARMS):
+                (output / name).unlink(missing_ok=True)
+        for name in (METRICS, LEARNING_CURVE, ALARMS):
+            cut_lines_after(output / name, step)
+    refuse_changed_settings(output, settings)
+    return checkpoint, step
+
+
+def save_model(model: Any, tokenizer: Any, folder: Path) -> None:
+    """Save weights (safetensors) and tokenizer; the folder appears whole or not at all.
+
+    Raises:
+        OutOfDiskError: The disk is full.
+        RunDirError: The place cannot be written.
+    """
+    beside = folder.with_name(f".{folder.name}.tmp")
+    shutil.rmtree(beside, ignore_errors=True)
+    with disk_errors(folder):
+        try:
+            model.save_pretrained(beside)
+        except SafetensorError as error:  # which is no OSError
+            if f"os error {errno.ENOSPC}" in str(error):
+                raise OSError(errno.ENOSPC, str(error)) from error
+            raise
+        tokenizer.save_pretrained(beside)
+        # Checkpoints go next: the model must be on the disk by then.
+        for path in filter(Path.is_file, beside.rglob("*")):
+            onto_disk(path)
+        beside.replace(folder)
+
+
+@contextmanager
+def quiet_libraries() -> Iterator[None]:
+    """Keep the libraries' own progress bars and a notice among themselves off the terminal."""
+    had_bars = is_progress_bar_enabled()
+    disable_progress_bar()
+    try:
+        with warnings.catch_warnings():
+            # TRL 1.16 reads a name that transformers 5.23 has renamed.
+            renamed = "`is_gradient_checkpointing` is deprecated"
+            warnings.filterwarnings("ignore", renamed, FutureWarning)
+            yield
+    finally:
+        if had_bars:
+            enable_progress_bar()
+
+
+def training_dataset(
+    tokenizer: Any, rows: pa.Table, config: TrainConfig, seed: int
+) -> datasets.Dataset:
+    """The rows in training order, one for each question of each step."""
+    order = training_order(rows.num_rows, config.steps, config.questions_per_step, seed)
+    prompts = [trl_prompt(tokenizer, messages) for messages in rows["prompt"].to_pylist()]
+    columns = {name: rows[name].to_pylist() for name in rows.column_names if name != "prompt"}
+    return datasets.Dataset.from_dict({"prompt": prompts, **columns}).select(order)
+
+
+def trl_prompt(tokenizer: Any, messages: list[dict[str, str]]) -> list[dict[str, str]] | str:
+    """A prompt in the form that TRL turns into exactly the tokens of `hf.render_prompt`."""
+    if tokenizer.chat_template is not None:
+        return messages
+    return hf.plain_text(messages)
+
+
+def rows_digest(rows: pa.Table) -> str:
+    """SHA-256 of the training rows' content, in hex."""
+    text = repr([rows.column_names, *rows.to_pylist()])
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -1,0 +1,138 @@
+"""Checkpoints that a killed run goes on from: TRL's own state, that of rules, and a marker.
+
+A checkpoint counts only with its marker, which is written after everything else and names every
+file with its size: one torn by a kill is deleted, and the one before it is taken. Every optimizer
+step is a generation boundary here (`trl_config.grpo_arguments`), so that no checkpoint falls
+between rollouts and their use.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+from transformers import TrainerCallback
+
+from pivottrace.errors import ConfigError
+from pivottrace.rewards.groups import Rule
+from pivottrace.run.storage import write_text
+from pivottrace.schemas import WHOLE
+
+RULES = "rules.json"
+
+
+class Stateful(Protocol):
+    """A part of training that follows it step by step, such as a slow teacher's weights."""
+
+    def follow(self, step: int) -> None:
+        """Take a step; called before every step, on every process, with steps from 0."""
+        ...
+
+    def save(self, folder: Path) -> None:
+        """Write the state into an empty folder."""
+        ...
+
+    def load(self, folder: Path) -> None:
+        """Go on from the state that `save` wrote there."""
+        ...
+
+
+class StateKeeper(TrainerCallback):
+    """Lead stateful parts along, put what TRL does not know of into checkpoints, vouch for them."""
+
+    def __init__(self, rules: Mapping[str, Rule], stateful: Sequence[Stateful]) -> None:
+        self._rules = rules
+        self._stateful = stateful
+
+    def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Runs before the step's rollouts, whatever is in its batch."""
+        for part in self._stateful:
+            part.follow(state.global_step)
+
+    def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Complete the checkpoint that has just been written, once every process has done so."""
+        checkpoint = Path(args.output_dir) / f"checkpoint-{state.global_step}"
+        if state.is_world_process_zero:
+            save_state(checkpoint, self._rules, self._stateful)
+        args.distributed_state.wait_for_everyone()  # each writes its own random numbers
+        if state.is_world_process_zero:
+            mark_whole(checkpoint)
+
+
+def save_state(
+    checkpoint: Path, rules: Mapping[str, Rule], stateful: Sequence[Stateful] = ()
+) -> None:
+    """Write the state of rules, by name, and of other parts, by their place."""
+    states = {name: rule.state_dict() for name, rule in rules.items()}
+    write_text(checkpoint / RULES, json.dumps(states, indent=2, sort_keys=True))
+    for index, part in enumerate(stateful):
+        folder = checkpoint / f"part-{index}"
+        folder.mkdir()
+        part.save(folder)
+
+
+def load_state(
+    checkpoint: Path, rules: Mapping[str, Rule], stateful: Sequence[Stateful] = ()
+) -> None:
+    """Bring rules and other parts to where they were at a checkpoint.
+
+    Raises:
+        ConfigError: It was made with other rules or parts.
+    """
+    states = json.loads((checkpoint / RULES).read_text())
+    folders = sorted(checkpoint.glob("part-*"), key=lambda path: int(path.name.split("-")[1]))
+    if states.keys() != rules.keys() or len(folders) != len(stateful):
+        raise ConfigError(
+            f"{checkpoint} was made with rules {sorted(states) or 'none'} and {len(folders)} "
+            f"stateful parts, now there are {sorted(rules) or 'none'} and {len(stateful)}: put the "
+            f"settings of [weak], [refine] and [alarms] back, or delete {checkpoint.parent.parent} "
+            f"to train anew"
+        )
+    for name, rule in rules.items():
+        rule.load_state_dict(states[name])
+    for folder, part in zip(folders, stateful, strict=True):
+        part.load(folder)
+
+
+def mark_whole(checkpoint: Path) -> None:
+    """Vouch for a checkpoint whose files are all written; the marker itself appears atomically."""
+    sizes = {
+        path.relative_to(checkpoint).as_posix(): path.stat().st_size
+        for path in checkpoint.rglob("*")
+        if path.is_file()
+    }
+    for name in sizes:
+        with (checkpoint / name).open("rb") as file:
+            os.fsync(file.fileno())
+    write_text(checkpoint / WHOLE, json.dumps(sizes, indent=2, sort_keys=True))
+
+
+def is_whole(checkpoint: Path) -> bool:
+    """Whether a checkpoint has its marker and every file in it at its size."""
+    try:
+        sizes = json.loads((checkpoint / WHOLE).read_text())
+    except (FileNotFoundError, json.JSONDecodeError):
+        return False
+    return all(
+        (checkpoint / name).is_file() and (checkpoint / name).stat().st_size == size
+        for name, size in sizes.items()
+    )
+
+
+def latest_checkpoint(folder: Path) -> tuple[Path | None, int]:
+    """The newest whole checkpoint and its step, (None, 0) without one; torn ones are deleted."""
+    found = sorted(folder.glob("checkpoint-*"), key=checkpoint_step)
+    for checkpoint in reversed(found):
+        if is_whole(checkpoint):
+            return checkpoint, checkpoint_step(checkpoint)
+        shutil.rmtree(checkpoint)
+    return None, 0
+
+
+def checkpoint_step(checkpoint: Path) -> int:
+    """The optimizer step in a checkpoint folder's name."""
+    return int(checkpoint.name.rpartition("-")[2])

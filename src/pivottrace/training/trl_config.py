@@ -1,0 +1,200 @@
+"""What GRPO means here, in TRL's terms: its arguments, the layout of a batch, the order of rows."""
+
+from __future__ import annotations
+
+import logging
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from trl import GRPOConfig
+
+from pivottrace.config import TrainConfig
+from pivottrace.errors import ConfigError
+from pivottrace.rewards.mix import check_group_layout
+from pivottrace.training.extras import report_to
+
+# The last one may be torn by a kill; the one before it is whole.
+CHECKPOINTS_KEPT = 2
+CPU_BATCH = 16
+# Other processes wait for the one that evaluates; TRL's half an hour may be too short for that.
+PROCESS_TIMEOUT_S = 6 * 3600
+SCHEDULES = {"constant": "constant_with_warmup", "linear": "linear"}
+
+logger = logging.getLogger(__name__)
+# transformers renamed the setting; TRL's default for the old name sets off its warning.
+_CHECKPOINTING = next(
+    name
+    for name in ("activation_checkpointing", "gradient_checkpointing")
+    if name in GRPOConfig.__dataclass_fields__
+)
+
+
+def grpo_arguments(
+    config: TrainConfig,
+    output: Path,
+    model: Any,
+    seed: int,
+    chat_template_args: dict[str, Any],
+    name: str | None = None,
+) -> GRPOConfig:
+    """Say in full what GRPO means here.
+
+    As in the GRPO paper: advantages divided by their group's standard deviation; the loss averaged
+    over a response's tokens, then over responses (`loss_type = "grpo"`); clipping at 0.2; one
+    update a batch of rollouts (so the ratio is 1 and nothing is ever clipped); temperature 1, no
+    top-p or top-k. Different from TRL's defaults: that loss (TRL: dapo); constant learning rate
+    after a short warm-up unless `schedule` is linear (linear); float32 on the CPU unless asked
+    otherwise (bf16 autocast even there); gradient checkpointing off (on); dropout off (on, where a
+    model has any), so that the policy that samples is the one that learns; rows in our own seeded
+    order (`training_order`); no tracker. As in TRL and unlike the paper, no KL term unless `beta`
+    is set.
+
+    An optimizer step takes all the rollouts that were generated for it, so every step is a
+    generation boundary: a checkpoint never falls between rollouts and their use, and TRL need not
+    compute the old policy's log-probabilities in another forward pass.
+
+    Raises:
+        ConfigError: `micro_batch_size` does not divide a process' rollouts, a process would hold a
+            part of a group, or the tracker is not installed.
+    """
+    num_processes = int(os.environ.get("WORLD_SIZE", "1"))  # as accelerate and torchrun set it
+    on_cpu = model.device.type == "cpu"
+    batch_size, accumulation = batch_layout(config, num_processes, on_cpu)
+    bf16 = uses_bfloat16(config, model)
+    if bf16 and on_cpu:
+        logger.warning("train.precision is bfloat16 on the CPU: slower than float32 on most")
+    arguments = GRPOConfig(
+        output_dir=str(output),
+        seed=seed,
+        data_seed=seed,
+        # The algorithm.
+        loss_type=config.loss_type,
+        scale_rewards="group",
+        importance_sampling_level="token",
+        epsilon=0.2,
+        beta=config.beta,
+        num_iterations=1,
+        num_generations=config.num_generations,
+        temperature=config.temperature,
+        top_p=1.0,
+        top_k=0,
+        min_p=None,
+        repetition_penalty=1.0,
+        max_completion_length=config.max_new_tokens,
+        mask_truncated_completions=False,
+        disable_dropout=True,
+        chat_template_kwargs=chat_template_args,
+        # The batch.
+        per_device_train_batch_size=batch_size,
+        gradient_accumulation_steps=accumulation,
+        steps_per_generation=accumulation,
+        shuffle_dataset=False,
+        remove_unused_columns=False,
+        # The optimizer.
+        max_steps=config.steps,
+        learning_rate=config.learning_rate,
+        lr_scheduler_type=SCHEDULES[config.schedule],
+        warmup_steps=config.warmup_steps,
+        optim="adamw_torch",
+        weight_decay=0.0,
+        max_grad_norm=config.max_grad_norm,
+        # The machine.
+        use_cpu=on_cpu,
+        bf16=bf16,
+        fp16=False,
+        **{_CHECKPOINTING: config.gradient_checkpointing},
+        ddp_timeout=PROCESS_TIMEOUT_S,
+        dataloader_num_workers=0,
+        dataloader_pin_memory=not on_cpu,
+        # What is written.
+        logging_steps=1,
+        logging_nan_inf_filter=False,
+        report_to=report_to(config),
+        project="pivottrace",
+        run_name=name,
+        disable_tqdm=True,
+        save_strategy="steps",
+        save_steps=config.save_steps,
+        save_total_limit=CHECKPOINTS_KEPT,
+    )
+    if num_processes == 1:
+        arguments._n_gpu = min(arguments.n_gpu, 1)  # never DataParallel, which cuts groups
+    return arguments
+
+
+def uses_bfloat16(config: TrainConfig, model: Any) -> bool:
+    """Whether matrix products are in bfloat16 (autocast); trained weights are float32 always."""
+    if config.precision == "auto":
+        half = model.dtype in (torch.bfloat16, torch.float16)
+        return half and model.device.type == "cuda"
+    return config.precision == "bfloat16"
+
+
+def batch_layout(
+    config: TrainConfig, num_processes: int = 1, on_cpu: bool = False
+) -> tuple[int, int]:
+    """Rows a forward pass of one process, and how many passes make one optimizer step.
+
+    Without `micro_batch_size` all rows at once, but at most `CPU_BATCH` on the CPU: it gains
+    nothing from more, and small batches of like length have little padding.
+
+    Raises:
+        ConfigError: They don't come out even, or groups would be cut.
+    """
+    rollouts = config.questions_per_step * config.num_generations
+    local, rest = divmod(rollouts, num_processes)
+    if rest:
+        raise ConfigError(
+            f"{rollouts} rollouts a step (train.questions_per_step {config.questions_per_step} x "
+            f"train.num_generations {config.num_generations}) cannot be shared evenly by "
+            f"{num_processes} processes: make questions_per_step a multiple of {num_processes}"
+        )
+    fitting = [size for size in range(1, local + 1) if local % size == 0]
+    default = max(size for size in fitting if size <= CPU_BATCH) if on_cpu else local
+    batch_size = config.micro_batch_size or default
+    if local % batch_size:
+        raise ConfigError(
+            f"train.micro_batch_size = {batch_size} does not divide the {local} rollouts of a step "
+            f"and process: choose one of {', '.join(map(str, fitting))}"
+        )
+    accumulation = local // batch_size
+    check_group_layout(batch_size, accumulation, config.num_generations)
+    return batch_size, accumulation
+
+
+def learning_rate_factor(config: TrainConfig, before: int, total: int, step: int) -> float:
+    """The learning rate's share in [0, 1] in one of several trainings that share a schedule.
+
+    It rises over the first `warmup_steps` of each, because each has a new optimizer whose first
+    steps are as large as its later ones; `linear` falls over all of them together. With nothing
+    before and nothing after it, it is what transformers' schedules of these names give.
+
+    Args:
+        config: Of this training.
+        before: Steps that the earlier ones took.
+        total: Steps of all of them.
+        step: Of this training, from 0.
+    """
+    rise = min(1.0, step / config.warmup_steps) if config.warmup_steps else 1.0
+    if config.schedule == "constant":
+        return rise
+    falling = (total - before - step) / max(1, total - config.warmup_steps)
+    return rise * min(1.0, max(0.0, falling))
+
+
+def training_order(num_rows: int, num_steps: int, questions_per_step: int, seed: int) -> list[int]:
+    """Which row each place of each step takes: one seeded shuffle of all rows after another.
+
+    Settled before training starts, so that a resumed run goes on in the same order whatever pass it
+    was in, no row is left out at the end of a pass, and a pool smaller than one step works.
+
+    Returns:
+        num_steps x questions_per_step row indices, step by step.
+    """
+    rng = np.random.default_rng(seed)
+    length = num_steps * questions_per_step
+    passes = [rng.permutation(num_rows) for _ in range(-(-length // num_rows))]
+    return np.concatenate(passes)[:length].tolist()

@@ -1,0 +1,194 @@
+"""TRL's GRPO trainer with one change: a row's weight multiplies its normalised advantage.
+
+The weight is the row's own, times what the run's rules give it once they have seen the step.
+
+Scaling the reward would do nothing, because group normalisation divides the scale out again. What
+else is here saves time and leaves the step as it is: micro-batches are made of rows of like length
+and lose the padding that they don't need (not with `loss_type = "bnpo"`, where a row's part in the
+loss depends on the others of its micro-batch), and those without any advantage skip the backward
+pass.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from math import prod
+from typing import Any
+
+import torch
+from trl import GRPOTrainer
+
+from pivottrace.errors import ConfigError
+from pivottrace.rewards.groups import Rule
+
+# Overridden here though TRL does not promise them: one that is gone must not pass unnoticed.
+OVERRIDDEN = (
+    "_generate_and_score_completions",
+    "_generate_single_turn",
+    "_prepare_inputs",
+    "_compute_loss",
+    "create_model_card",
+)
+PROMPT_COLUMNS = ("prompt_ids", "prompt_mask")  # (B, P), padded on the left
+COMPLETION_COLUMNS = (  # (B, T), padded on the right
+    "completion_ids",
+    "completion_mask",
+    "old_per_token_logps",
+    "ref_per_token_logps",
+)
+OTHER_COLUMNS = ("advantages", "num_items_in_batch")  # (B,) and a scalar
+
+
+class WeightedGRPOTrainer(GRPOTrainer):
+    """GRPO over rows with a `weight` column in [0, 1]; weight 1 everywhere is TRL's own trainer.
+
+    A row of weight 0 gives no policy gradient; with `beta` > 0 its KL term stays.
+
+    Args:
+        rules: Each multiplies a row's weight by `rule.weight(question_id, route)`, asked after the
+            step's rewards were computed.
+        stop: Strings that end a response. Tokens after the first one are cut before rewards and
+            loss, because TRL gives the model's `generate` no tokenizer to find them with.
+        learning_rate_at: The learning rate's share by step; the arguments' own schedule when None.
+        *args: As TRL's.
+        **kwargs: As TRL's.
+
+    Raises:
+        ConfigError: The installed TRL lacks a method that this class overrides.
+    """
+
+    _buffered_inputs: Any  # TRL's: the micro-batches of the step at hand
+    lr_scheduler: Any  # transformers'
+
+    def __init__(
+        self,
+        *args: Any,
+        rules: Collection[Rule] = (),
+        stop: tuple[str, ...] = (),
+        learning_rate_at: Callable[[int], float] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        missing = [name for name in OVERRIDDEN if not hasattr(GRPOTrainer, name)]
+        if missing:
+            raise ConfigError(
+                f"the installed trl has no GRPOTrainer.{missing[0]}, which row weights need. "
+                f"Install the tested version: pip install 'trl==1.16.*'"
+            )
+        self._rules = rules
+        self._stop = stop
+        self._learning_rate_at = learning_rate_at
+        super().__init__(*args, **kwargs)
+
+    def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
+        """As transformers', or the schedule that was given; both are in its checkpoints."""
+        if self._learning_rate_at is None:
+            return super().create_scheduler(num_training_steps, optimizer)
+        if self.lr_scheduler is None:
+            self.lr_scheduler = torch.optim.lr_scheduler.LambdaLR(
+                self.optimizer if optimizer is None else optimizer, self._learning_rate_at
+            )
+        return self.lr_scheduler
+
+    def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
+        # One row of `inputs` a completion of this process, in the order of the local advantages.
+        output = super()._generate_and_score_completions(inputs)
+        advantages = output["advantages"]  # (B,)
+        weights = [self._weight(row) for row in inputs]
+        output["advantages"] = advantages * torch.tensor(
+            weights, dtype=advantages.dtype, device=advantages.device
+        )
+        return output
+
+    def _weight(self, row: dict[str, Any]) -> float:
+        says = (rule.weight(row["question_id"], row["route"]) for rule in self._rules)
+        return prod(says, start=row["weight"])
+
+    def _generate_single_turn(self, *args: Any, **kwargs: Any) -> tuple[list[list[int]], Any]:
+        completion_ids, log_probs = super()._generate_single_turn(*args, **kwargs)
+        if self._stop:
+            tokenizer = self.processing_class
+            completion_ids = [cut_at_stop(tokenizer, ids, self._stop) for ids in completion_ids]
+        return completion_ids, log_probs
+
+    def _prepare_inputs(self, generation_batch: Any) -> Any:
+        before = self._buffered_inputs
+        inputs = super()._prepare_inputs(generation_batch)
+        if not self.model.training or self._buffered_inputs is before or self.loss_type == "bnpo":
+            return inputs
+        self._buffered_inputs = sort_and_trim(self._buffered_inputs)
+        return self._buffered_inputs[self._step % self.args.steps_per_generation]
+
+    def _compute_loss(self, model: Any, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
+        if not self._may_skip_backward(inputs):
+            return super()._compute_loss(model, inputs)
+        with torch.no_grad():
+            super()._compute_loss(model, inputs)  # for the metrics, such as entropy
+        return torch.zeros((), device=inputs["advantages"].device, requires_grad=True)
+
+    def _may_skip_backward(self, inputs: dict[str, torch.Tensor]) -> bool:
+        """Whether the gradient of this micro-batch is 0 for sure.
+
+        The first of a step is never skipped: a gradient of 0 still moves the optimizer's averages.
+        """
+        return (
+            self.model.training
+            and self._step % self.args.steps_per_generation > 0
+            and self.accelerator.num_processes == 1
+            and self.beta == 0.0
+            and not self._entropy_bonus_enabled
+            and not self.aux_loss_enabled
+            and not inputs["advantages"].any()
+        )
+
+    def create_model_card(self, *args: Any, **kwargs: Any) -> None:
+        """Write none: TRL's names neither labels nor routes. Ours is `training.model_card`."""
+
+
+def sort_and_trim(batches: list[dict[str, torch.Tensor]]) -> list[dict[str, torch.Tensor]]:
+    """Share a step's rows out among its micro-batches anew, by length, and trim their padding.
+
+    Rows without an advantage come last, so that whole micro-batches of them can be skipped. The sum
+    over micro-batches is the same, as long as the loss weighs a row whatever micro-batch it is in:
+    all of TRL's do but `bnpo`, which divides by the micro-batch's own number of tokens.
+
+    Args:
+        batches: Micro-batches of equal size; a single one, or ones with columns that are not known
+            here (images, say), are returned as they are.
+    """
+    known = {*PROMPT_COLUMNS, *COMPLETION_COLUMNS, *OTHER_COLUMNS}
+    if len(batches) < 2 or not known.issuperset(batches[0]):
+        return batches
+    scalars = {k: v for k, v in batches[0].items() if v.dim() == 0}
+    rows = {k: torch.cat([b[k] for b in batches]) for k in batches[0] if k not in scalars}
+    lengths = rows["completion_mask"].sum(dim=1)
+    idle = rows["advantages"] == 0
+    order = torch.argsort(lengths + idle * (lengths.max() + 1), stable=True)
+    return [
+        _trimmed({k: v[chosen] for k, v in rows.items()}) | scalars
+        for chosen in order.chunk(len(batches))
+    ]
+
+
+def _trimmed(batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Leave out columns that are padding in every row."""
+    first = int(batch["prompt_mask"].any(dim=0).int().argmax())
+    last = max(1, int(batch["completion_mask"].sum(dim=1).max()))
+    prompt = {k: batch[k][:, first:] for k in PROMPT_COLUMNS}
+    completion = {k: batch[k][:, :last] for k in COMPLETION_COLUMNS if k in batch}
+    return batch | prompt | completion
+
+
+def cut_at_stop(tokenizer: Any, tokens: list[int], stop: tuple[str, ...]) -> list[int]:
+    """The shortest prefix of `tokens` whose text holds a stop string; all where none does."""
+
+    def stopped(length: int) -> bool:
+        text = tokenizer.decode(tokens[:length], skip_special_tokens=True)
+        return any(string in text for string in stop)
+
+    if not stopped(len(tokens)):
+        return tokens
+    low, high = 1, len(tokens)  # bisect: a text that holds a stop string keeps it as it grows
+    while low < high:
+        middle = (low + high) // 2
+        low, high = (low, middle) if stopped(middle) else (middle + 1, high)
+    return tokens[:low]

@@ -1,0 +1,248 @@
+r"""Answers: read one off a completion, normalise it, group equal ones, vote.
+
+Everything here is pure text and counting. Deciding whether two mathematical answers are equal runs
+in a process of its own (`pivottrace.verifier.comparison`), because model-written text is hostile.
+"""
+
+import re
+import unicodedata
+from collections import Counter, deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from pivottrace.errors import ConfigError, DataError
+
+MAX_ANSWER_CHARS = 1_000
+"""A longer "answer" is a derivation or garbage: no truth is that long, and comparing it costs."""
+
+SEARCH_TAIL_CHARS = 1_000_000
+"""Only this much of a completion's end is read (about 250,000 tokens): bounds hostile input."""
+
+# Tokens that matter for brace matching. An escaped brace or backslash is consumed as one token, so
+# `\{` does not count and `\\boxed{` (double escaping, common in model output) is still a box.
+_BOX_TOKEN = re.compile(r"\\[^a-zA-Z]|(?P<box>(?<=\\)(?:boxed|fbox)[ \t]*\{)|[{}]")
+_HASHES = re.compile(r"(?<!#)####(?!#)[ \t]*([^\n]*)")
+_ANSWER_IS = re.compile(r"\bthe\s(?:final\s|correct\s)?answer\sis\b[ \t]*:?\s*", re.IGNORECASE)
+_SENTENCE_END = re.compile(r"[.!?](?=\s|\**$|\*\*\s)|\n")
+_BOLD = re.compile(r"(?<!\S)\*\*(?=\S)|(?<=\S)\*\*(?!\S)")
+
+
+def extract_answer(text: str, pattern: str | None = None) -> str | None:
+    r"""Read the final answer off a completion.
+
+    Precedence: with `pattern`, only `pattern`. Otherwise the first of these forms that occurs with
+    something in it, each read at its *last* occurrence: `\boxed{...}` (or `\fbox`; braces
+    balanced, the innermost of nested boxes), `#### 18` (to the end of the line), "the answer is X"
+    (also "final" or "correct answer"; to the end of the sentence, whose punctuation is removed).
+    A box that is empty (an echoed instruction) or never closed (a trace cut at the token limit)
+    does not count. Runs in time linear in the text; only its last `SEARCH_TAIL_CHARS` are read.
+
+    Args:
+        text: One completion, without the question.
+        pattern: A Python regular expression searched with `re.finditer`. The answer is group 1 of
+            its last match where it has a group, else the whole last match. It is trusted: a
+            pattern with catastrophic backtracking is not interrupted.
+
+    Returns:
+        The answer, stripped and not empty. None where no form occurs, where it is empty, or where
+        it is longer than `MAX_ANSWER_CHARS` (an over-long answer does not fall through to a weaker
+        form: the model did answer, unusably).
+
+    Raises:
+        ConfigError: If `pattern` is not a valid regular expression.
+    """
+    tail = text[-SEARCH_TAIL_CHARS:]
+    if pattern is not None:
+        answer = _last_match(tail, pattern)
+    else:
+        answer = _last_boxed(tail) or _last_hashes(tail) or _last_stated(tail)
+    if not answer or len(answer) > MAX_ANSWER_CHARS:
+        return None
+    return answer
+
+
+def _last_match(text: str, pattern: str) -> str | None:
+    """Group 1 (or all) of the last match of the user's own pattern."""
+    try:
+        compiled = re.compile(pattern)
+    except re.error as error:
+        raise ConfigError(
+            f"answer pattern {pattern!r} is not a valid regular expression ({error}); "
+            "correct it, or leave it out to use \\boxed{}, ####, and 'the answer is'"
+        ) from error
+    matches = deque(compiled.finditer(text), maxlen=1)
+    if not matches:
+        return None
+    found = matches[0].group(1 if compiled.groups else 0)
+    return found.strip() if found else None
+
+
+def _last_boxed(text: str) -> str | None:
+    """Content of the last non-empty, closed box: the one that opens last, so the innermost."""
+    if "boxed" not in text and "fbox" not in text:
+        return None
+    open_braces: list[int | None] = []  # start of a box's content, or None for an ordinary brace
+    last_start, last_content = -1, None
+    for token in _BOX_TOKEN.finditer(text):
+        kind = token.group()
+        if token.group("box"):
+            open_braces.append(token.end())
+        elif kind == "{":
+            open_braces.append(None)
+        elif kind == "}" and open_braces:
+            start = open_braces.pop()
+            if start is not None and start > last_start:
+                content = text[start : token.start()].strip()
+                if content:
+                    last_start, last_content = start, content
+    return last_content
+
+
+def _last_hashes(text: str) -> str | None:
+    """What follows the last non-empty `####`, as GSM8K ends its solutions."""
+    found = None
+    for match in _HASHES.finditer(text):
+        found = _without_markup(match.group(1)).removesuffix(".").rstrip() or found
+    return found
+
+
+def _last_stated(text: str) -> str | None:
+    """What follows the last "the answer is", up to the end of its sentence."""
+    starts = [match.end() for match in _ANSWER_IS.finditer(text)]
+    for start in reversed(starts):
+        limit = start + MAX_ANSWER_CHARS + 2  # one beyond, so that over-long stays over-long
+        end = _SENTENCE_END.search(text, start, limit)
+        candidate = _without_markup(text[start : end.start() if end else limit])
+        if candidate := candidate.rstrip(".!?").rstrip():
+            return candidate
+    return None
+
+
+def _without_markup(text: str) -> str:
+    """Drop Markdown's bold marks, but no `**` that is a power."""
+    return _BOLD.sub("", text).strip()
+
+
+def normalise_exact(answer: str) -> str:
+    """Bring an answer to the form in which exact text is compared.
+
+    Unicode NFC (not NFKC, which turns "x²" into "x2"), outer whitespace removed, every inner run
+    of whitespace one space. Case, punctuation and digits stay as they are.
+    """
+    return " ".join(unicodedata.normalize("NFC", answer).split())
+
+
+_LATEX_WRAPPER = re.compile(r"\\(?:text|textbf|textit|mathrm|mathbf|mbox|boxed)\s*\{([^{}]*)\}")
+_CHOICE = re.compile(
+    r"(?:(?:option|choice|answer)\s*:?\s*)?"
+    r"(?:[(\[](?P<bracketed>[A-Z])[)\]][.:]?|(?P<bare>[A-Z])[).:]?)(?P<rest>\s.*)?",
+    re.IGNORECASE | re.DOTALL,
+)
+
+
+def normalise_choice(answer: str) -> str:
+    r"""Bring a multiple-choice answer to its letter.
+
+    "(B)", "B.", "b", "\text{B}", "option B" and "B. Paris" all give "B". Text after the letter is
+    dropped only where a bracket, full stop or colon sets the letter off ("A cat" is not choice A).
+    An answer without a choice letter comes back as its case-folded exact text, so that it equals
+    itself and never a letter.
+    """
+    text = normalise_exact(_LATEX_WRAPPER.sub(r"\1", answer)).strip("*$ ")
+    match = _CHOICE.fullmatch(text)
+    if match is None:
+        return text.casefold()
+    letter = match.group("bracketed") or match.group("bare")
+    set_off = text[: match.start("rest")].endswith((")", "]", ".", ":"))
+    if match.group("rest") and not set_off:
+        return text.casefold()
+    return letter.upper()
+
+
+def group_equivalent(answers: Sequence[str | None], equal: Callable[[str, str], bool]) -> list[int]:
+    """Give every answer the id of its equivalence class.
+
+    An answer joins the first class whose *representative* (first member) equals it, so that a
+    relation that is not transitive (0.333333 = 1/3) still gives one partition; classes x answers
+    comparisons at most.
+
+    Args:
+        answers: (N,) answers of one question; None or blank where a completion gave none.
+        equal: Whether (representative, answer) are the same answer.
+
+    Returns:
+        (N,) class ids, 0, 1, … by order of first appearance; -1 for None or blank.
+    """
+    representatives: list[str] = []
+    classes: list[int] = []
+    for answer in answers:
+        if answer is None or not answer.strip():
+            classes.append(-1)
+            continue
+        for class_id, representative in enumerate(representatives):
+            if equal(representative, answer):
+                classes.append(class_id)
+                break
+        else:
+            classes.append(len(representatives))
+            representatives.append(answer)
+    return classes
+
+
+@dataclass(frozen=True)
+class Vote:
+    """The outcome of a majority vote over the completions of one question.
+
+    Attributes:
+        winner: Class id of the only class with most votes; None is an abstention.
+        count: Votes of the leading class, 0 … N. At a tie, of each of the tied ones.
+        share: count / N in [0, 1], N with the empty answers; higher is more agreement.
+        margin: (count − votes of the runner-up) / N in [0, 1]; 0 at a tie.
+        reason: "ok", "tie" (several classes lead), "empty" (nobody answered) or "margin" (the
+            lead is smaller than was asked for).
+    """
+
+    winner: int | None
+    count: int
+    share: float
+    margin: float
+    reason: Literal["ok", "tie", "empty", "margin"]
+
+
+def majority_vote(classes: Sequence[int], least_margin: float = 0.0) -> Vote:
+    """Take the class with most votes; abstain at a tie, and where it leads by too little.
+
+    An empty answer (-1) never wins, however many there are, but counts in the denominator of share
+    and margin: 1 answer among 15 empty ones wins with share 1/16.
+
+    Args:
+        classes: (N,) class ids from `group_equivalent`; N may be 0.
+        least_margin: The margin that a winner needs, in [0, 1].
+
+    Returns:
+        The vote; see `Vote` for ranges.
+
+    Raises:
+        DataError: If an id is below -1.
+
+    Source: TTRL's majority vote (arXiv 2504.16084), which breaks ties by order; we abstain, since
+    a tie carries no evidence for either answer.
+    """
+    lowest = min(classes, default=-1)
+    if lowest < -1:
+        raise DataError(
+            f"class ids must be -1 (empty) or from 0 up, found {lowest}; use group_equivalent's"
+        )
+    leaders = Counter(class_id for class_id in classes if class_id >= 0).most_common(2)
+    if not leaders:
+        return Vote(winner=None, count=0, share=0.0, margin=0.0, reason="empty")
+    winner, count = leaders[0]
+    runner_up = leaders[1][1] if len(leaders) > 1 else 0
+    total = len(classes)
+    if count == runner_up:
+        return Vote(winner=None, count=count, share=count / total, margin=0.0, reason="tie")
+    share, margin = count / total, (count - runner_up) / total
+    if margin < least_margin:
+        return Vote(winner=None, count=count, share=share, margin=margin, reason="margin")
+    return Vote(winner, count, share, margin, "ok")
