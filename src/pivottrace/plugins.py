@@ -1,0 +1,74 @@
+"""Parts that are found by where they lie: a file in the right folder, or `package.module:name`.
+
+Estimators, rewards, label sources and export formats are records, frozen dataclasses with a `name`.
+A module of the right folder holds one or more of them at its top level, and no list names it. A
+user's part lies outside the package and is given as `package.module:name`.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from typing import Any, Protocol, TypeVar
+
+from pivottrace.errors import ConfigError
+
+
+class Named(Protocol):
+    """What every record has."""
+
+    @property
+    def name(self) -> str:
+        """What settings and tables call it; unique in its folder."""
+
+
+Record = TypeVar("Record", bound=Named)
+
+
+def records_in(package: str, kind: type[Record]) -> dict[str, Record]:
+    """Every record of one kind in a package's modules, by name.
+
+    Args:
+        package: Dotted name of the folder, such as "pivottrace.estimators". All its modules are
+            imported, so they must be light.
+        kind: The dataclass of the records.
+
+    Returns:
+        The records in the order of the modules' names and, within a module, of their definition.
+
+    Raises:
+        ValueError: Two modules define records of the same name.
+    """
+    found: dict[str, Record] = {}
+    folder = importlib.import_module(package)
+    for name in sorted(module.name for module in pkgutil.iter_modules(folder.__path__)):
+        module = importlib.import_module(f"{package}.{name}")
+        for record in vars(module).values():
+            if isinstance(record, kind) and found.setdefault(record.name, record) is not record:
+                raise ValueError(f"{module.__name__}: a second {kind.__name__} {record.name!r}")
+    return found
+
+
+def load_part(reference: str, setting: str) -> Any:
+    """Import what `package.module:name` names.
+
+    Args:
+        reference: As a setting holds it.
+        setting: The setting's dotted key, for messages.
+
+    Raises:
+        ConfigError: It is not of that form, the module cannot be imported, or has no such name.
+    """
+    module_name, _, name = reference.partition(":")
+    if not module_name or not name:
+        raise ConfigError(f"{setting} = {reference!r}: write it as package.module:name")
+    try:
+        module = importlib.import_module(module_name)
+    except ImportError as error:
+        raise ConfigError(
+            f"{setting} = {reference!r}: {module_name} cannot be imported ({error}). Install it "
+            f"beside pivottrace, or put its folder into PYTHONPATH."
+        ) from error
+    if not hasattr(module, name):
+        raise ConfigError(f"{setting} = {reference!r}: {module_name} has no {name}")
+    return getattr(module, name)
