@@ -1,17 +1,21 @@
 # Two commands do everything: `make demo` and `make test`. Both are safe to run again.
+# `make test-slow` runs the tests that take over ten seconds each: whole runs, kills, the docs' commands.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo test lint types install clean
+.PHONY: demo test test-slow lint types install clean
 
 demo: $(INSTALLED)
 	$(BIN)/pivottrace demo
 
 # Two processes of one thread each: two that each take both cores wait for one another.
 test: lint types
-	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses 2
+	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses 2 -m 'not slow'
+
+test-slow: $(INSTALLED)
+	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses 2 --dist worksteal -m slow
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .

@@ -150,7 +150,7 @@ def test_threads_cannot_pass_the_budget_together(path):
 def test_processes_cannot_pass_the_budget_together(path):
     script = SPEND + (
         "import pathlib, sys\n"
-        "from pivottrace.annotate.store import LabelStore\n"
+        "from pivottrace.labels.store import LabelStore\n"
         "store = LabelStore(pathlib.Path(sys.argv[1]), int(sys.argv[2]))\n"
         "print(spend(store, sys.argv[3]))\n"
     )
