@@ -1,6 +1,7 @@
-"""One typed configuration tree, read from TOML, written back resolved.
+"""One typed configuration tree: read from TOML, and written back with every value filled in.
 
-Flags override the file, the file overrides its preset. The resolved file re-runs the run.
+Flags override the file, and the file overrides its preset. The file written back repeats the run.
+The texts below the fields are the settings' help.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ EMBEDDED_MODEL = "embedded"
 
 
 class Section(BaseModel):
-    """A part of the tree; unknown keys are refused."""
+    """A part of the tree. It refuses unknown keys."""
 
     model_config = ConfigDict(
         extra="forbid", protected_namespaces=(), use_attribute_docstrings=True
@@ -28,238 +29,280 @@ class Section(BaseModel):
 
 
 class PoolConfig(Section):
-    """Where questions come from and how they are put to the model."""
+    """Where questions come from, and how we ask the model."""
 
     questions: str = "world:default"
-    """JSONL, CSV or parquet file, `datasets` folder, Hub id, or `world:PRESET` (embedded world)."""
+    """A JSONL, CSV or parquet file, a `datasets` folder, a Hub id, or `world:PRESET` (the embedded
+    world)."""
     evaluation: str | None = None
-    """Held-out questions with answers, in the same forms; none is fine."""
+    """Held-out questions with answers, in the same forms. Optional."""
     split: str | None = None
     """Split of a `datasets` folder or Hub id."""
     map: dict[str, str] = Field(default_factory=dict)
-    """Which source column is which: `prompt`, `answer`, `id`."""
+    """The source's column for each of `prompt`, `answer` and `id`."""
     limit: int | None = Field(None, ge=1)
-    """Use the first so many questions."""
+    """Use only this many questions, from the start."""
     evaluation_limit: int | None = Field(None, ge=1)
+    """Use only this many held-out questions, from the start."""
     system_prompt: str | None = None
+    """System message before every question."""
     prompt_suffix: str = ""
-    """Appended to the last user message, such as "Put the answer in \\boxed{}."."""
+    """Text appended to the last user message, such as "Put the answer in \\boxed{}."."""
     chat_template_args: dict[str, Any] = Field(default_factory=dict)
-    """Passed to the chat template, such as `enable_thinking = false`."""
+    """Arguments for the chat template, such as `enable_thinking = false`."""
     on_overlap: Literal["report", "drop", "refuse"] = "report"
-    """What to do with pool questions that are also evaluation questions."""
+    """What to do with pool questions that are also held-out questions."""
 
 
 class ModelConfig(Section):
-    """The model that reasons and is trained."""
+    """The model that reasons and that we train."""
 
     path: str = EMBEDDED_MODEL
     """A local folder, a Hub id, or `embedded` for the tiny reasoner in the package."""
     revision: str | None = None
+    """Revision of a Hub id: a branch, a tag or a commit."""
     device: str = "auto"
+    """`auto` is CUDA where there is a GPU, else the CPU. Or a torch device, such as cuda:1."""
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    """Number format of the weights. `auto` is float32 on the CPU, the checkpoint's own on a GPU."""
 
 
 class AnswersConfig(Section):
-    """How answers are read from a response and compared."""
+    """How we read answers from a response, and compare them."""
 
     pattern: str | None = None
-    """Regular expression whose first group is the answer; by default `\\boxed{}`, `####` …"""
+    """Regular expression whose first group is the answer. The default reads `\\boxed{}`, `####` and
+    "the answer is"."""
     verifier: str = "math"
     """`math`, `exact`, `choice`, or your own `package.module:function(a, b) -> bool`."""
     timeout_s: float = Field(5.0, gt=0)
+    """Seconds for one comparison. A slower one counts as not equal."""
 
 
 class RolloutsConfig(Section):
-    """One greedy trace a question, and sampled rollouts for probes, votes and consistency."""
+    """Per question one greedy trace, and sampled rollouts for probes, votes and consistency."""
 
     num_samples: int = Field(16, ge=2)
+    """Sampled responses per question."""
     temperature: float = Field(1.0, gt=0)
+    """Temperature of the samples; the trace is always greedy."""
     top_p: float = Field(1.0, gt=0, le=1)
+    """Sample from the smallest set of tokens with this probability; 1 keeps every token."""
     max_new_tokens: int = Field(1024, ge=1)
+    """Longest response, in tokens. Prompt and response together must fit the model's context."""
     stop: list[str] = Field(default_factory=list)
+    """Texts that end a response."""
     batch_size: int = Field(256, ge=1)
-    """Sequences generated at once; halved when memory runs out."""
+    """Responses generated at once. We halve it when memory runs out."""
     part_size: int = Field(128, ge=1)
-    """Questions a part file; finished parts are never repeated."""
+    """Questions per part file. A finished part is never repeated."""
 
 
 class TraceConfig(Section):
     """The attention signal."""
 
     window: int | None = Field(None, ge=1)
-    """Tokens that count as near; by default `pivots.window`, since the paper has one Δ."""
+    """Tokens that count as near. The default is `pivots.window`, because the paper has one Δ."""
     num_sinks: int = Field(1, ge=0)
+    """First tokens whose attention mass is left out, because they draw mass without meaning."""
     heads: Literal["all", "long_range", "changing"] = "changing"
-    """`long_range`: the heads whose far mass is highest over the reference traces; `changing`:
-    those whose far mass varies most along them."""
+    """`long_range` takes the heads with the highest far mass over the reference traces. `changing`
+    takes the heads whose far mass varies most along these traces."""
     head_percentile: float = Field(75.0, ge=0, lt=100)
-    """Chosen heads are above this percentile of all heads."""
+    """The chosen heads lie above this percentile of all heads."""
     batch_size: int = Field(32, ge=1)
+    """Traces per forward pass. It changes the speed, not the result."""
 
 
 class PivotsConfig(Section):
     """What counts as a pivot."""
 
     reading: Literal["onset", "peak"] = "peak"
+    """`onset`: the signal rises over a threshold. `peak`: it is highest in its neighbourhood."""
     statistic: Literal["density", "count"] = "count"
+    """`count`: pivots of the trace. `density`: pivots per token."""
     percentile: float = Field(95.0, gt=0, lt=100)
     """Percentile of the reference signal that an onset must reach (the paper's ζ)."""
     amplitude: float = Field(0.05, ge=0, le=1)
     """Least rise above the window before, in attention mass (the paper's ψ)."""
     window: int = Field(10, ge=1)
-    """Look-back of the rise, and the distance within which pivots are one (the paper's Δ)."""
+    """Tokens before a pivot in which the rise is measured. Onsets within this distance count as
+    one (the paper's Δ)."""
     reference_size: int = Field(512, ge=1)
+    """Traces that the threshold and the heads are chosen on."""
 
 
 class ScoreConfig(Section):
     """Which estimator ranks the pool."""
 
     estimator: str = "pivots"
-    """`pivots` (the reading and statistic of `[pivots]`), any estimator's name, or `combination`:
-    fitted on probes drawn along the pivots' ranking, and used where it is better for sure."""
+    """`pivots` (the reading and statistic of `[pivots]`), the name of an estimator, or
+    `combination`: we fit it on the probes, and use it only if it is better beyond chance."""
 
 
 class LabelsConfig(Section):
-    """What may be spent on true answers."""
+    """The budget for true answers, and where they come from."""
 
     budget: float = Field(0.293, ge=0)
-    """At most 1: a share of the pool. Above 1: a number of labels. Probes are included."""
+    """A value up to 1 is a share of the pool; a larger one is a number of labels. The budget
+    includes the probes."""
     source: Literal["column", "oracle", "file"] = "column"
     """`column`: the pool's own answers, read only for questions chosen; `oracle`: the embedded
     world; `file`: stop and wait for `pivottrace label import`."""
     partial: bool = False
-    """Go on with the labels that are there; questions still without one are left out."""
+    """Continue with the labels given so far, and leave out questions without one."""
 
 
 class CalibrateConfig(Section):
-    """Probe labels and the curves along the ranking."""
+    """Probe labels, and the curves along the ranking that we read off them."""
 
     num_probes: int | None = Field(None, ge=0)
-    """By default max(64, 5 % of the pool), at most 256, within the budget. 0 is for
-    `triage.mode = "fixed"`: without a probe there is no curve to route by."""
+    """The default is max(64, 5 % of the pool), at most 256, within the budget. Use 0 only with
+    `triage.mode = "fixed"`: the calibrated mode needs probes."""
     draw: Literal["systematic", "strata", "adaptive"] = "systematic"
-    """Along the ranking: evenly, one from each stretch, or half evenly and half where the first
-    half's curve is steep or undecided (people are then asked twice)."""
+    """`systematic` draws evenly along the ranking, `strata` one from each stretch. `adaptive` draws
+    half evenly, and half where the first half's curve is steep or undecided; people are then asked
+    twice."""
     window: int | None = Field(None, ge=2)
-    """Probes in a sliding window; by default set from their number."""
+    """Probes in a sliding window. The default depends on the number of probes."""
     level: float = Field(0.9, gt=0, lt=1)
+    """Confidence level of the curves' intervals."""
 
 
 class TriageConfig(Section):
     """How questions are routed."""
 
     mode: Literal["calibrated", "fixed"] = "calibrated"
-    """`fixed`: the paper's fractions by rank."""
+    """`calibrated` routes by the curves; `fixed` takes the paper's fractions of the ranking."""
     annotate_fraction: float = Field(0.293, ge=0, le=1)
+    """With `fixed`: the share of the pool, from the most uncertain end, that people label."""
     discard_fraction: float = Field(0.421, ge=0, le=1)
+    """With `fixed`: the share of the pool, from the most certain end, that is dropped."""
     mastered_floor: float = Field(0.95, gt=0, le=1)
-    """Mean correctness along the ranking from which questions are mastered."""
+    """Questions count as mastered where the mean correctness along the ranking is at least this."""
     hopeless_ceiling: float = Field(0.05, ge=0, lt=1)
-    """Mean correctness along the ranking up to which questions are hopeless."""
+    """Questions count as hopeless where the mean correctness along the ranking is at most this."""
     vote_floor: float = Field(0.6, gt=0, lt=1)
-    """Share of right votes that the whole weak route must hold."""
+    """The share of right votes that the weak route as a whole must reach."""
     vote_alpha: float = Field(0.1, gt=0, lt=1)
-    """Chance, at most, that it does not."""
+    """The greatest chance that the weak route misses this share."""
     hopeless: Literal["drop", "annotate"] = "drop"
+    """`annotate` lets people label hopeless questions with labels that are left over."""
 
 
 class TrainConfig(Section):
     """GRPO on both routes at once."""
 
     enabled: bool = True
+    """With false, the run ends with the route files."""
     steps: int = Field(200, ge=1)
+    """Optimizer steps, over all rounds."""
     questions_per_step: int = Field(8, ge=1)
+    """Questions per optimizer step."""
     num_generations: int = Field(8, ge=2)
+    """Responses per question in a step: GRPO compares them with each other."""
     learning_rate: float = Field(1e-6, gt=0)
+    """Highest learning rate of AdamW."""
     temperature: float = Field(1.0, gt=0)
+    """Temperature of the sampled responses."""
     max_new_tokens: int = Field(1024, ge=1)
+    """Longest response, in tokens."""
     beta: float = Field(0.0, ge=0)
-    """Weight of the KL term to the starting model."""
+    """Weight of the KL term, which holds the model near its start."""
     loss_type: Literal["grpo", "dapo", "bnpo", "dr_grpo"] = "grpo"
-    """How token losses are averaged; `grpo`: over a response's tokens, then over responses."""
+    """How token losses are averaged. `grpo` averages over a response's tokens, then over
+    responses."""
     warmup_steps: int = Field(5, ge=0)
-    """The learning rate rises to its value over so many steps."""
+    """Steps over which the learning rate rises to its value."""
     schedule: Literal["constant", "linear"] = "constant"
-    """What the learning rate does then: stay, or fall to 0 at the last step."""
+    """The learning rate after the warm-up: it stays, or falls to 0 at the last step."""
     max_grad_norm: float = Field(1.0, gt=0)
+    """Gradients longer than this are scaled down to it."""
     micro_batch_size: int | None = Field(None, ge=1)
-    """Rollouts a forward pass; by default a step's, on the CPU at most 16. Fewer save memory."""
+    """Maximum number of responses per forward pass. The default is a whole step, on the CPU at most
+    16. A smaller number saves memory."""
     gradient_checkpointing: bool = False
-    """Less memory, slower; for models too large otherwise."""
+    """Saves memory and costs time: for models that do not fit otherwise."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    """Of the training's matrix products; trained weights are float32 in any case. `auto`: bfloat16
-    on a GPU for a model that comes in half precision."""
+    """Number format of the training's matrix products; trained weights are always float32. `auto`
+    is bfloat16 on a GPU if the model comes in half precision."""
     lora_rank: int | None = Field(None, ge=1)
-    """Train low-rank adapters of this rank in place of all weights; what is saved is the whole
-    model, adapters merged. Needs the extra `lora`."""
+    """Train low-rank adapters of this rank instead of all weights. The saved model is whole, with
+    the adapters merged. Needs the extra `lora`."""
     lora_alpha: int | None = Field(None, ge=1)
-    """Adapters are scaled by lora_alpha / lora_rank; by default twice the rank."""
+    """Adapters are scaled by lora_alpha / lora_rank. The default is twice the rank."""
     lora_target: str = "all-linear"
-    """Modules that get an adapter: all linear ones but the output layer, or names as in
-    "q_proj, v_proj"."""
+    """Modules that get an adapter: all linear ones except the output layer, or a list of names such
+    as "q_proj, v_proj"."""
     tracker: Literal["none", "tensorboard", "trackio", "wandb"] = "none"
     """Where metrics go besides `metrics.jsonl`. Needs the extra `trackers`."""
     save_steps: int = Field(50, ge=1)
+    """Steps between two checkpoints."""
     evaluate_steps: int = Field(0, ge=0)
-    """Evaluate on held-out questions every so many steps, 0: only before and after."""
+    """Steps between two points of the learning curve on held-out questions; 0 draws none."""
     evaluate_limit: int | None = Field(None, ge=1)
-    """Held-out questions for those, the first so many; before and after always take all."""
+    """Held-out questions per point of the curve. The evaluations before and after training take
+    all."""
 
 
 class RefineConfig(Section):
-    """A rule that watches training, and weighs weak rows or betters labels (docs/refinement.md)."""
+    """A rule that watches training: it weighs weak rows or mends labels (docs/refinement.md)."""
 
     rule: Literal["none", "trapo", "geomin", "label_refinement"] = "none"
-    """`trapo`, `geomin`: which weak rows count; `label_refinement`: labels that may be wrong."""
+    """`trapo` and `geomin` decide which weak rows count. `label_refinement` replaces labels
+    that may be wrong."""
     trapo_warm_up: int = Field(8, ge=2)
-    """Passes before a weak question is judged; it weighs 0 until then (the authors': 8)."""
+    """Passes before a weak question is judged. Its weight is 0 until then (the authors use 8)."""
     trapo_threshold: float = Field(0.4, ge=-1, le=1)
-    """Similarity to reliable trajectories from which a weak question counts (the authors': 0.4)."""
+    """A weak question counts from this similarity to reliable trajectories on (the authors use
+    0.4)."""
     trapo_top_share: float = Field(0.1, ge=0, le=1)
-    """Share of weak questions that count below it too, the most similar (the authors': 0.1)."""
+    """This share of weak questions, the most similar ones, counts below the threshold too (the
+    authors use 0.1)."""
     trapo_similarity: Literal["correlation", "cosine"] = "correlation"
-    """`correlation`: the authors' code; `cosine`: the paper's equation, for which a threshold of
-    0.4 is too low."""
+    """`correlation` follows the authors' code, `cosine` the paper's equation. A threshold of 0.4 is
+    too low for the cosine."""
     trapo_grow: bool = True
-    """Weak questions that count become reliable trajectories for the others (the authors' way)."""
+    """Weak questions that count become reliable trajectories for the others, as the authors do."""
     geomin_decay: float = Field(0.9, ge=0, lt=1)
-    """Part of the right and wrong directions that stays at each step (ours)."""
+    """The part of the right and wrong directions that stays at each step (ours)."""
     geomin_warm_up: int = Field(32, ge=1)
-    """Right, and wrong, labelled completions before any weak row counts (ours)."""
+    """Labelled completions, right and wrong ones each, before any weak row counts (ours)."""
     geomin_memory: int = Field(512, ge=2)
-    """Affinities that the mixture is fitted to, the last ones (ours)."""
+    """The mixture is fitted to this many of the latest affinities (ours)."""
     label_warm_up: int = Field(6, ge=2)
-    """Passes over a question before its label may be replaced (the authors': from the sixth)."""
+    """Passes over a question before its label may be replaced (the authors use the sixth)."""
     label_slope: float = Field(0.05, ge=0, le=1)
-    """Rise of the majority's share a pass that replaces a label (the authors': 0.05)."""
+    """A label is replaced if the majority's share rises by this per pass (the authors use 0.05)."""
 
 
 class AlarmsConfig(Section):
-    """What training watches for collapse, and does when votes on labelled questions go wrong."""
+    """How training watches for collapse, and what it does when votes on labelled questions fail."""
 
     enabled: bool = True
+    """Watch training."""
     action: Literal["report", "pause", "stop"] = "pause"
-    """When votes on labelled questions go wrong: say so only, leave weak rows out until they have
-    recovered, or end training there. The other alarms only say so."""
+    """The response when votes on labelled questions fail: `report` only reports it, `pause` leaves
+    weak rows out until the votes recover, `stop` ends training. The other alarms only report."""
     window: int = Field(64, ge=8)
-    """Groups in a moving window; before it is full nothing is judged."""
+    """Groups in a moving window. Nothing is judged before the window is full."""
     vote_floor: float | None = Field(None, gt=0, lt=1)
-    """Share of right votes below which votes are wrong; by default the first window's share less
+    """Votes fail below this share of right votes. The default is the first window's share minus
     `vote_fall`."""
     vote_fall: float = Field(0.1, gt=0, lt=1)
+    """Fall below the first window's share of right votes that counts as failing."""
     alpha: float = Field(0.01, gt=0, lt=0.5)
-    """Chance that votes exactly at the floor are taken to be below it, in one look."""
+    """Chance of a false alarm per look, if the votes are exactly at the floor."""
     diversity_ratio: float = Field(0.5, ge=0, lt=1)
-    """Say so when answers differ less than this times as often as at the start; 0: never."""
+    """Report when the share of different answers falls below this times its start; 0 is never."""
     length_ratio: float = Field(2.0, ge=0)
-    """Say so when responses are this many times longer or shorter than at the start; 0: never."""
+    """Report when responses are this many times longer or shorter than at the start; 0 is never."""
     entropy_ratio: float = Field(0.1, ge=0, lt=1)
-    """Say so when the entropy of tokens is below this times that at the start; 0: never."""
+    """Report when the entropy of tokens falls below this times its start; 0 is never."""
 
 
 class WeakConfig(Section):
-    """What weak rows are rewarded by; docs/training.md says which reward is for what."""
+    """The reward of weak rows; docs/training.md says which reward serves which purpose."""
 
     reward: Literal[
         "majority",
@@ -272,14 +315,14 @@ class WeakConfig(Section):
         "co_rewarding_teacher",
     ] = "majority"
     vote_size: int | None = Field(None, ge=1)
-    """Answers that vote; by default `train.num_generations`. `majority`: what is beyond that is
-    sampled in addition, votes and is not trained on. `co_rewarding_…`: all are sampled, from the
-    rewritten question or the slow teacher."""
+    """Number of answers that vote. The default is `train.num_generations`. `majority` samples the
+    answers beyond that number in addition, and does not train on them. `co_rewarding_…` samples all
+    of them, from the rewritten question or from the slow teacher."""
     vote_margin: float = Field(0.0, ge=0, le=1)
-    """Abstain where the winner leads the next answer by less than this share of the votes."""
+    """Abstain if the winner leads the next answer by less than this share of the votes."""
     rewrite_column: str | None = None
-    """Column of the questions' source with the same question in other words, as text. By default
-    the model writes it before training, by `rewrite_prompt`."""
+    """Column of the questions' source that has the question in other words. By default the model
+    rewrites each question before training, by `rewrite_prompt`."""
     rewrite_prompt: str = (
         "Rewrite this question in other words, so that its answer stays the same. Write the new "
         "question only, and do not answer it.\n\n{question}"
@@ -296,43 +339,50 @@ class RoundsConfig(Section):
     """Trace and route again as the model learns, under the same budget and steps."""
 
     num: int = Field(1, ge=1)
-    """Rounds; each but the first starts from the model that the one before has trained."""
+    """Number of rounds. Each later round starts from the model that the round before trained."""
     spend: Literal["evenly", "at_once"] = "evenly"
-    """When labels beyond the probes are bought: an equal share a round, what is left over going to
-    the next, or as many as teach in the first."""
+    """When we buy labels beyond the probes. `evenly` gives each round an equal share, and passes on
+    the rest. `at_once` buys in the first round as many as teach."""
     train_probes: Literal["last_round", "every_round"] = "last_round"
-    """Probes that are trained on no longer stand for the pool, and the next round is calibrated on
-    them: `last_round` waits until they have done their work."""
+    """A probe that we train on no longer stands for the pool, and the next round is calibrated on
+    the probes. So `last_round` trains on them only in the last round."""
 
 
 class EvaluateConfig(Section):
-    """Held-out accuracy, avg@k as the paper reports it."""
+    """Held-out accuracy: avg@k, as the paper reports it."""
 
     num_samples: int = Field(4, ge=1)
+    """Samples per held-out question: k of avg@k."""
     temperature: float = Field(0.6, gt=0)
+    """Temperature of these samples."""
     top_p: float = Field(1.0, gt=0, le=1)
+    """Sample from the smallest set of tokens with this probability; 1 keeps every token."""
     max_new_tokens: int | None = Field(None, ge=1)
-    """By default the rollouts' limit."""
+    """Longest response, in tokens. The default is `rollouts.max_new_tokens`."""
 
 
 class StudyConfig(Section):
     """`pivottrace study`: estimators compared on questions whose answers are all known."""
 
     truth_samples: int = Field(32, ge=2)
-    """Further samples a question whose mean correctness is the truth; no estimator sees them."""
+    """Further samples per question. Their mean correctness is the truth, and no estimator sees
+    them."""
     resamples: int = Field(2_000, ge=1)
-    """Of the bootstrap behind every interval."""
+    """Resamples of the bootstrap behind every interval."""
 
 
 class Config(Section):
     """The whole tree."""
 
     output: Path = Path("runs/default")
+    """The run directory."""
     seed: int = 0
+    """Seed of sampling, of draws and of training."""
     preset: Literal["default", "paper"] = "default"
-    """`default`: the pivots that did best on development questions (docs/results/estimators.md);
-    `paper`: density of onsets over all heads with the paper's ζ = 95, ψ = 5 %, Δ = 10. A file's
-    other keys override its preset; `--preset` on the command line overrides the file."""
+    """`default` takes the pivots that did best on development questions
+    (docs/results/estimators.md). `paper` takes the density of onsets over all heads, with the
+    paper's ζ = 95, ψ = 5 %, Δ = 10. A file's other keys override its preset; `--preset` on the
+    command line overrides the file."""
     pool: PoolConfig = PoolConfig()
     model: ModelConfig = ModelConfig()
     answers: AnswersConfig = AnswersConfig()
@@ -359,7 +409,7 @@ _PAPER: dict[str, dict[str, Any]] = {
     },
     "trace": {"heads": "all"},
 }  # fmt: skip
-# Every preset has the same keys, so that each undoes the others.
+# Every preset has the same keys, so that each one undoes the others.
 PRESETS: dict[str, dict[str, dict[str, Any]]] = {
     "default": {
         "pivots": {key: getattr(PivotsConfig(), key) for key in _PAPER["pivots"]},
@@ -373,7 +423,7 @@ def load_config(path: Path) -> Config:
     """Read a TOML file over its preset.
 
     Raises:
-        ConfigError: the file is missing, is not TOML, or holds an unknown key or a wrong value; the
+        ConfigError: The file is missing, is not TOML, or has an unknown key or a wrong value. The
             message names the file, the key and the nearest valid one.
     """
     try:
@@ -413,7 +463,7 @@ def _preset(name: Any, where: str) -> dict[str, dict[str, Any]]:
 
 
 def explain(where: str, error: ValidationError) -> str:
-    """One line for each thing that is wrong, naming the key and the cure."""
+    """One line per mistake, which names the key and the cure."""
     return "\n".join(_explain(where, e) for e in error.errors())
 
 
@@ -453,12 +503,12 @@ def inline_table(table: dict[str, Any]) -> str:
 def template(config: Config) -> str:
     """A configuration file with every setting and its meaning.
 
-    Commented out are unset ones, and those that the preset sets, so that another preset may be
-    named in the file.
+    Unset settings are commented out. So are the preset's, because a file's keys override its
+    preset: the user may then name another preset in the file.
     """
     lines = [
         "# PivotTrace configuration. Run it with: pivottrace run THIS_FILE",
-        "# What is behind a # is unset, or as the preset has it: take the # away to set it.",
+        "# A setting behind a # is unset, or the preset sets it. Remove the # to set it.",
         "",
     ]
     tops = [n for n in Config.model_fields if not isinstance(getattr(config, n), Section)]

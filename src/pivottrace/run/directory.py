@@ -2,14 +2,15 @@
 
     config.toml          the resolved configuration
     manifest.json        versions, digests, and for each stage the settings it began with
-    timings.jsonl        seconds a stage (never inside a result table, so that results repeat)
+    timings.jsonl        seconds per stage (never inside a result table, so that results repeat)
     pool.parquet         questions; evaluation.parquet, held-out questions
-    labels.sqlite        true answers that were paid for
-    rounds/00, 01 …      one pass of rollouts, signals, scores, triage and training each
+    labels.sqlite        the true answers that were paid for
+    rounds/00, 01 …      each holds one pass of rollouts, signals, scores, triage and training
     report.html
 
-A table is either whole or absent (`storage`). Long tables are written part by part; a finished part
-is never repeated. A torn part (a file that parquet cannot read) is deleted and made again.
+A table is either whole or absent (`storage`). Long tables are written part by part, and a finished
+part is never repeated. A stage deletes a torn part (a file that parquet cannot read) and makes it
+again.
 """
 
 from __future__ import annotations
@@ -41,9 +42,9 @@ from pivottrace.run.storage import (
 )
 from pivottrace.schemas import WHOLE
 
-# What an interrupted stage keeps when it goes on, and whose it is: before the first of these is
-# written, the stage's settings are. Training binds from its first whole checkpoint on; probes bind
-# nobody until the first label is bought for them.
+# The tables that an interrupted stage keeps when it resumes, each with its stage. The stage's
+# settings are recorded before the first of these is written. Training records its settings with
+# its first whole checkpoint, calibration with the first label that it buys for a probe.
 KEPT: dict[str, str] = {
     "rollouts_greedy": "rollout",
     "rollouts_sampled": "rollout",
@@ -53,19 +54,19 @@ KEPT: dict[str, str] = {
     "evaluation_after": "evaluate",
 }
 RECORDED_VERSIONS = ("pivottrace", "torch", "transformers", "trl", "pyarrow", "math-verify")
-# Done once for all rounds; their records stand with those of the first.
+# These stages run once for all rounds. Their records stand with those of the first round.
 RUN_WIDE = ("pool", "evaluate")
-# Another version of these may change what comes out.
+# Another version of these libraries may change the results.
 DECISIVE_VERSIONS = ("pivottrace", "torch", "transformers", "trl")
 
 
 def is_first_process() -> bool:
-    """Whether this process writes: of several, only the first does."""
+    """Whether this process writes: only the first of several does."""
     return os.environ.get("RANK", "0") == "0"
 
 
 class RunDir:
-    """One run on disk: `RunDir.create` to make or resume it, `RunDir.open` to read a made one."""
+    """One run on disk: `RunDir.create` makes or resumes it, `RunDir.open` reads it."""
 
     def __init__(self, path: Path, config: Config, round_index: int = 0):
         self.path = path
@@ -74,17 +75,17 @@ class RunDir:
 
     @classmethod
     def create(cls, config: Config) -> RunDir:
-        """Make the directory, or take up the one that is there. Raises as `locked`."""
+        """Make the directory, or resume the one that exists. Raises as `locked`."""
         run = cls(config.output.expanduser(), config)
         with run.locked():
             return run
 
     @classmethod
     def open(cls, path: Path) -> RunDir:
-        """Open a directory that `create` made, to read it: nothing is written.
+        """Open a directory that `create` made, and write nothing.
 
         Raises:
-            RunDirError: there is none.
+            RunDirError: There is no run at this path.
         """
         if not (path / "config.toml").is_file():
             raise RunDirError(
@@ -92,11 +93,11 @@ class RunDir:
                 f"Start one with: pivottrace run CONFIG.toml"
             )
         config = load_config(path / "config.toml")
-        # A run directory may have been moved: where it lies is where it is.
+        # A run directory may have been moved, so its present path counts, not the stored one.
         return cls(path, config.model_copy(update={"output": path}))
 
     def in_round(self, index: int) -> RunDir:
-        """The same run, seen in one of its rounds: what stages read, write and record is its."""
+        """The same run in one of its rounds: stages then read, write and record that round's."""
         return self if index == self.round_index else RunDir(self.path, self.config, index)
 
     @property
@@ -107,12 +108,12 @@ class RunDir:
     # Tables -----------------------------------------------------------------------------------
 
     def table_path(self, name: str) -> Path:
-        """`pool` and `evaluation` belong to the run, every other table to a round."""
+        """The file of a table: `pool` and `evaluation` belong to the run, others to a round."""
         folder = self.path if name in ("pool", "evaluation") else self._folder(name)
         return folder / f"{name}.parquet"
 
     def _folder(self, name: str) -> Path:
-        """This round's folder, but for evaluation: before the first round, and after the last."""
+        """The folder of a table: this round's, but the evaluations lie in the first and last."""
         if name == "evaluation_before":
             return self.in_round(0).round_path
         if name == "evaluation_after":
@@ -129,10 +130,10 @@ class RunDir:
         return path
 
     def read_table(self, name: str, made_by: str, columns: Sequence[str] | None = None) -> pa.Table:
-        """Read a table; `made_by` is the stage that a missing one is blamed on.
+        """Read a table. The message about a missing table names the stage `made_by`.
 
         Raises:
-            RunDirError: it is missing, torn, or without one of the columns.
+            RunDirError: The table is missing, torn, or lacks one of the columns.
         """
         path = self.table_path(name)
         if not path.is_file():
@@ -140,11 +141,11 @@ class RunDir:
         return read_parquet(path, columns, made_by=made_by)
 
     def part_path(self, name: str, index: int) -> Path:
-        """Where part `index` of a table in parts lies."""
+        """The file of part `index` of a table in parts."""
         return self._folder(name) / name / f"part-{index:05d}.parquet"
 
     def has_part(self, name: str, index: int) -> bool:
-        """Whether a part is there and whole; a torn one is removed so that it is made again."""
+        """Whether a part exists and is whole. A torn part is removed, so that it is made again."""
         path = self.part_path(name, index)
         if not path.is_file():
             return False
@@ -167,11 +168,11 @@ class RunDir:
     def iter_parts(
         self, name: str, made_by: str, columns: Sequence[str] | None = None
     ) -> Iterator[pa.Table]:
-        """One part after the other, for tables that are too long for Python objects.
+        """Yield one part after the other, for tables that are too long for Python objects.
 
         Raises:
-            RunDirError: the stage has not finished, the parts are not those that it made, or one
-                has not all the columns.
+            RunDirError: The stage has not finished, the parts are not the ones that it made, or a
+                part lacks one of the columns.
         """
         folder = self.round_path / name
         if not self.is_done(made_by):
@@ -192,7 +193,7 @@ class RunDir:
             yield read_parquet(path, columns, made_by=made_by)
 
     def refuse_torn_tables(self) -> None:
-        """Look at the end of every whole table, where a cut shows. Raises RunDirError."""
+        """Read the footer of every whole table, because a cut shows there. Raises RunDirError."""
         for folder in (self.path, *sorted((self.path / "rounds").glob("[0-9]*"))):
             for path in sorted(folder.glob("*.parquet")):
                 with torn(path):
@@ -202,27 +203,28 @@ class RunDir:
 
     @property
     def manifest(self) -> dict[str, Any]:
-        """The manifest as it stands on disk; empty for a new run. Raises as `read_json`."""
+        """The manifest on disk; empty for a new run. Raises as `read_json`."""
         path = self.path / "manifest.json"
         return read_json(path) if path.is_file() else {}
 
     def update_manifest(self, **entries: Any) -> None:
-        """Replace top-level entries of the manifest; the first process of several does it."""
+        """Replace top-level entries of the manifest. Only the first of several processes writes."""
         if not is_first_process():
             return
         text = json.dumps(self.manifest | entries, indent=2, sort_keys=True) + "\n"
         write_text(self.path / "manifest.json", text)
 
     def begin(self, stage: str, **facts: Any) -> None:
-        """Record the settings that a stage works with, before its first output that is kept.
+        """Record the settings of a stage before it writes its first output that is kept.
 
-        From here on they cannot change. A stage that has begun or finished keeps its record.
+        These settings cannot change afterwards. A stage that has begun or finished keeps its
+        record.
         """
         if stage not in self._stages:
             self._record(stage, unfinished=True, **facts)
 
     def mark_done(self, stage: str, **facts: Any) -> None:
-        """Record that a stage finished, with the settings it used and facts about its result."""
+        """Record that a stage finished, with its settings and facts about its result."""
         self._record(stage, **facts)
 
     def is_done(self, stage: str) -> bool:
@@ -230,17 +232,17 @@ class RunDir:
         return bool(self.stage_facts(stage))
 
     def stage_facts(self, stage: str) -> dict[str, Any]:
-        """What `mark_done` recorded; empty where the stage has not finished."""
+        """The record of `mark_done`; empty where the stage has not finished."""
         facts = self.begun_facts(stage)
         return {} if facts.get("unfinished") else facts
 
     def begun_facts(self, stage: str) -> dict[str, Any]:
-        """What `begin` or, later, `mark_done` recorded; empty where the stage has not begun."""
+        """The record of `begin` or, later, of `mark_done`; empty where neither was called."""
         return self._stages.get(stage, {})
 
     @property
     def _stages(self) -> dict[str, dict[str, Any]]:
-        """The records of this round's stages and of those of the whole run, finished or not."""
+        """The records of this round's stages and of the whole run's, finished or not."""
         rounds = self.manifest.get("rounds", {})
         stages: dict[str, dict[str, Any]] = dict(rounds.get(str(self.round_index), {}))
         first = rounds.get("0", {})
@@ -253,7 +255,7 @@ class RunDir:
         self.update_manifest(rounds=rounds)
 
     def other_versions(self) -> list[str]:
-        """Libraries that matter and were others when the run was made, as "torch 2.8 (now 2.9)"."""
+        """Decisive libraries whose version has changed, each as "torch 2.8 (now 2.9)"."""
         recorded, now = self.manifest.get("versions", {}), installed_versions()
         return [
             f"{name} {recorded[name]} (now {now[name]})"
@@ -265,13 +267,13 @@ class RunDir:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Hold the run for this process, so that two never write it, and note its configuration.
+        """Lock the run for this process, so that two never write it, and store its configuration.
 
-        Further processes of one training write nothing and hold nothing.
+        Further processes of one training write nothing and take no lock.
 
         Raises:
-            ConfigError: a setting that a stage began with has changed; the keys are named.
-            RunDirError: another process holds it, or the directory cannot be written.
+            ConfigError: A setting that a stage began with has changed; the message names the keys.
+            RunDirError: Another process holds the lock, or the directory cannot be written.
         """
         if not is_first_process():
             yield
@@ -297,7 +299,7 @@ class RunDir:
             yield
 
     def _free_training(self) -> None:
-        """Let settings of a training change that has left no whole checkpoint: it begins anew."""
+        """Forget a training that left no whole checkpoint: it begins anew, with any settings."""
         rounds = self.manifest.get("rounds", {})
         for index, stages in rounds.items():
             folder = self.in_round(int(index)).round_path / "train"
@@ -307,7 +309,7 @@ class RunDir:
                 self.update_manifest(rounds=rounds)
 
     def _refuse_changed_settings(self) -> None:
-        # Rounds that recorded the same settings say so once.
+        # A dictionary, because rounds that recorded the same settings give the same line.
         changed: dict[str, None] = {}
         for stages in self.manifest.get("rounds", {}).values():
             used = {stage: facts["settings"] for stage, facts in stages.items()}
@@ -323,10 +325,10 @@ class RunDir:
 
     @contextmanager
     def timed(self, stage: str, part: str | None = None) -> Iterator[None]:
-        """Append the seconds that the block took to timings.jsonl, also when it fails.
+        """Append the seconds that the block took to timings.jsonl, even when the block fails.
 
-        With `part` they are those of a part of a stage that is itself timed. Of several processes
-        the first one notes them.
+        With `part`, the seconds belong to a part of a stage that is timed as a whole too. Only the
+        first of several processes writes them.
         """
         started = time.monotonic()
         try:
@@ -336,13 +338,13 @@ class RunDir:
             if self.round_index:
                 row["round"] = self.round_index
             line = json.dumps(row if part is None else row | {"part": part})
-            # A time that cannot be noted must not hide why the stage failed, nor fail it.
+            # A disk error here must not hide the error of the stage, nor make the stage fail.
             if is_first_process():
                 with suppress(OSError), (self.path / "timings.jsonl").open("a") as file:
                     file.write(line + "\n")
 
     def seconds(self, all_rounds: bool = True) -> dict[str, float]:
-        """Seconds spent on each stage, over all attempts; lines torn by a kill are left out."""
+        """Seconds spent on each stage over all attempts, without lines that a kill has torn."""
         totals = self._seconds(all_rounds)
         return {stage: took for (stage, part), took in totals.items() if part is None}
 

@@ -1,8 +1,8 @@
-"""Scored rows to routes for pools of millions: columns in, arrays through, row groups out.
+"""Routes for pools of millions of scored rows: columns in, arrays through, row groups out.
 
 A pool of 10 million questions fits in memory as a few arrays of numbers but not as Python objects.
-So numbers are read column by column, decided on as arrays, and written in row groups, for which
-ids and answers are read a second time, part by part.
+So we read numbers column by column and decide on arrays. We write row groups, and for these we read
+ids and answers a second time, part by part.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ class Scored:
 
     Attributes:
         scores: (Q,) uncertainty; NaN for a question that failed.
-        probe: (Q,) position among the labelled probes, -1 for what is no probe, labelled or not.
-        evidence: votes, failures, and the probes' own correctness.
+        probe: (Q,) position among the labelled probes; -1 for every other question.
+        evidence: Votes, failures, and the probes' own correctness.
     """
 
     scores: np.ndarray
@@ -46,13 +46,13 @@ class Scored:
 
 @dataclass(frozen=True)
 class Routed:
-    """What was decided on a pool of Q questions, and by what.
+    """The decision on a pool of Q questions, and its grounds.
 
     Attributes:
         ranks: (Q,) places in the ranking.
-        values: the curves at each question; None where nothing was calibrated.
-        floor: the weak route's floor; None where nothing was calibrated.
-        result: routes, reasons, weights.
+        values: The curves at each question; None without a calibration.
+        floor: The weak route's floor; None without a calibration.
+        result: Routes, reasons, weights.
     """
 
     ranks: np.ndarray
@@ -67,17 +67,17 @@ def read_scored(
     correctness: Mapping[str, float],
     earlier: Mapping[str, float] | None = None,
 ) -> Scored:
-    """Read what decides on routes from the parts of a `scores` table.
+    """Read the columns that decide on routes from the parts of a `scores` table.
 
     Args:
-        paths: the parts, in order.
-        estimator: column of the driving score.
-        correctness: share of right rollouts of each labelled probe, by question id, in the
+        paths: The parts, in order.
+        estimator: Column of the driving score.
+        correctness: Share of right rollouts of each labelled probe, by question id, in the
             order of the probes.
-        earlier: the same of what was labelled in earlier rounds and is no probe.
+        earlier: The same for questions that earlier rounds labelled and that are no probes.
 
     Raises:
-        RunDirError: a part is torn, or has not all the columns.
+        RunDirError: A part is torn, or lacks one of the columns.
     """
     known = {**correctness, **(earlier or {})}
     ids = pa.array(list(known), pa.string())
@@ -116,12 +116,12 @@ def read_scored(
 
 
 def _joined(parts: dict[str, list[np.ndarray]], name: str) -> np.ndarray:
-    """The parts of one column as one array, and the parts forgotten: both at once are too much."""
+    """Join the parts of one column and drop them, since both at once need too much memory."""
     return np.concatenate(parts.pop(name))
 
 
 def _failure_codes(columns: list[pa.ChunkedArray]) -> tuple[np.ndarray, tuple[str, ...]]:
-    """As `evidence.failure_codes`, over the parts of a column."""
+    """Codes (Q,) and names of the failures, as `routing.questions.failure_codes` gives them."""
     failures = pa.chunked_array([chunk for column in columns for chunk in column.chunks])
     names = pc.unique(failures).drop_null().sort()
     codes = pc.add(pc.fill_null(pc.index_in(failures, value_set=names), -1), 1)
@@ -139,17 +139,17 @@ def route_pool(
     level: float = 0.9,
     ranks: np.ndarray | None = None,
 ) -> Routed:
-    """Rank, calibrate and route a pool; the same input gives the same routes.
+    """Rank, calibrate and route a pool. The same input gives the same routes.
 
     Args:
-        scored: the pool.
-        budget: labels that may still be bought; labelled probes don't count again.
-        probes: the labelled probes; None where there are none.
-        curve: what they were calibrated to; None where there are none.
-        options: thresholds.
-        window: probes in a sliding window, as in the calibration.
-        level: confidence of its intervals.
-        ranks: `rank_fractions(scored.scores)`, where the caller has it already.
+        scored: The pool.
+        budget: Labels that may still be bought; labelled probes do not count again.
+        probes: The labelled probes; None if there are none.
+        curve: The calibration curve of these probes; None if there are none.
+        options: Thresholds.
+        window: Probes in a sliding window, as in the calibration.
+        level: Confidence level of the intervals.
+        ranks: `rank_fractions(scored.scores)`, if the caller has it already.
     """
     ranks = rank_fractions(scored.scores) if ranks is None else ranks
     values, floor, holds = None, None, None
@@ -172,7 +172,7 @@ def route_pool(
 def triage_batches(
     paths: Sequence[Path], scored: Scored, routed: Routed
 ) -> Iterator[pa.RecordBatch]:
-    """Rows of the `triage` table, batch by batch, in the order of the scored rows."""
+    """Yield the rows of the `triage` table in batches, in the order of the scored rows."""
     result, start = routed.result, 0
     numbers: dict[str, np.ndarray] = {
         "rank": routed.ranks, "score": scored.scores, "weight": result.weight,

@@ -1,6 +1,6 @@
-"""Files of a run: read whole or not at all, written whole or not at all.
+"""Files of a run: each is read whole or not at all, and written whole or not at all.
 
-A file is written beside its place, brought onto the disk, and renamed into its place.
+A writer writes a temporary file beside the target, syncs it to the disk, and renames it.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ def read_parquet(
     filters: Any = None,
     made_by: str | None = None,
 ) -> pa.Table:
-    """Read a parquet file of a run, made by the stage `made_by`.
+    """Read a parquet file of a run, which the stage `made_by` has written.
 
     Raises:
-        RunDirError: it is torn, or older than one of the columns.
+        RunDirError: The file is torn, or an older version wrote it without one of the columns.
     """
     with torn(path):
         found = pq.read_schema(path).names
@@ -45,16 +45,17 @@ def read_parquet(
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Read an object from a JSON file of a run. Raises RunDirError where it is torn."""
+    """Read an object from a JSON file of a run. Raises RunDirError if the file is torn."""
     with torn(path):
         values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         return values
 
 
 def read_json_lines(path: Path) -> list[dict[str, Any]]:
-    """Read a log of a run, without a last line that a kill cut short; nothing where there is none.
+    """Read a log of a run; a missing log has no rows. A last line that a kill has cut is left out.
 
-    Raises RunDirError where another line is torn.
+    Raises:
+        RunDirError: Another line is torn.
     """
     with torn(path):
         *whole, last = path.read_text(encoding="utf-8").split("\n") if path.is_file() else [""]
@@ -66,7 +67,7 @@ def read_json_lines(path: Path) -> list[dict[str, Any]]:
 
 @contextmanager
 def torn(path: Path) -> Iterator[None]:
-    """Turn what a reader says of a torn file into a RunDirError with the cure."""
+    """Turn a reader's error about a torn file into a RunDirError with the cure."""
     try:
         yield
     except (pa.ArrowException, ValueError, OSError) as error:
@@ -78,11 +79,11 @@ def torn(path: Path) -> Iterator[None]:
 
 
 def write_parquet(path: Path, table: pa.Table) -> None:
-    """Write a parquet file atomically: whole or absent, and on disk before it has its name.
+    """Write a parquet file atomically; its bytes are on the disk before it gets its name.
 
     Raises:
-        OutOfDiskError: the disk is full.
-        RunDirError: the place cannot be written.
+        OutOfDiskError: The disk is full.
+        RunDirError: The file cannot be written.
     """
     with disk_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -94,7 +95,8 @@ def write_parquet(path: Path, table: pa.Table) -> None:
 def write_batches(path: Path, schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> None:
     """Write a long parquet file batch by batch, atomically. Raises as `write_parquet`.
 
-    Only texts are put into dictionaries and packed tightly: numbers that seldom repeat gain little.
+    Only text columns get dictionaries and the tighter compression: numbers rarely repeat, so they
+    would gain little.
     """
     texts = [field.name for field in schema if field.type == pa.string()]
     packing = {name: "zstd" if name in texts else "lz4" for name in schema.names}
