@@ -327,12 +327,13 @@ class WeakConfig(Section):
         "Rewrite this question in other words, so that its answer stays the same. Write the new "
         "question only, and do not answer it.\n\n{question}"
     )
+    """The request to the model; {question} stands for the question."""
     train_rewrites: bool = True
-    """Train on rewritten questions too, judged by the vote on the original."""
+    """Train on rewritten questions too. The vote on the original judges them."""
     teacher_decay: float = Field(0.99, ge=0, lt=1)
-    """How much of its weights the slow teacher keeps in the first step …"""
+    """The part of its weights that the slow teacher keeps in the first step."""
     teacher_decay_end: float = Field(0.99999, ge=0, le=1)
-    """… and in the last; a half cosine in between."""
+    """The part that it keeps in the last step, with a half cosine in between."""
 
 
 class RoundsConfig(Section):
