@@ -1,4 +1,4 @@
-"""Optional packages: adapters (peft) and trackers, each with one clear line where it is missing."""
+"""Optional packages: adapters (peft) and trackers. A missing one is reported in one clear line."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from pivottrace.config import TrainConfig
 from pivottrace.errors import ConfigError
 
 ALL_LINEAR = "all-linear"
-ALPHA_PER_RANK = 2  # the usual choice; with the adapters' own start at 0 it only scales their rate
+ALPHA_PER_RANK = 2  # the usual choice; adapters start at 0, so it only scales their rate
 
 
 def require(package: str, extra: str, setting: str) -> None:
     """Refuse a setting whose package is not installed.
 
     Raises:
-        ConfigError: It names the install command.
+        ConfigError: The package is missing; the message has the install command.
     """
     if find_spec(package) is None:
         raise ConfigError(
@@ -28,7 +28,7 @@ def require(package: str, extra: str, setting: str) -> None:
 
 
 def lora_config(config: TrainConfig, model: Any) -> Any:
-    """The adapters that `[train] lora_*` asks for, as peft's `LoraConfig`; None without.
+    """The adapters of `[train] lora_*` as peft's `LoraConfig`; None without adapters.
 
     Raises:
         ConfigError: peft is not installed, or the model has no such modules.
@@ -61,14 +61,14 @@ def _refuse_unknown_targets(model: Any, names: list[str], wanted: str) -> None:
 
 
 def whole_model(model: Any) -> Any:
-    """The model with its adapters merged into its weights; a model without adapters as it is."""
+    """The model with its adapters merged into its weights; without adapters the model itself."""
     merge = getattr(model, "merge_and_unload", None)
-    # Merged in float32: a small change would be lost in a half-precision weight's rounding twice.
+    # Merge in float32: in half precision, rounding would lose a small change.
     return model if merge is None else model.float().merge_and_unload()
 
 
 def report_to(config: TrainConfig) -> str:
-    """TRL's name of the tracker; TensorBoard gets a callback of ours, with a folder that stays.
+    """TRL's name of the tracker. TensorBoard gets our own callback, because its folder must stay.
 
     Raises:
         ConfigError: The tracker is not installed.
@@ -79,7 +79,7 @@ def report_to(config: TrainConfig) -> str:
 
 
 def tracker_callbacks(config: TrainConfig, folder: Path) -> list[Any]:
-    """What a tracker needs beside `report_to`; called by the main process only."""
+    """Further callbacks of a tracker; only the main process calls this."""
     if config.tracker != "tensorboard":
         return []
     from torch.utils.tensorboard import SummaryWriter

@@ -1,6 +1,6 @@
-"""The model card beside trained weights: what they were made from, with which labels, and how.
+"""The model card beside trained weights: their base model, their labels and their training.
 
-It holds no question and no answer: a model may be published where its pool may not.
+It holds no question and no answer, because one may publish a model whose pool is private.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ from pivottrace.run.storage import digest_file, read_json_lines
 from pivottrace.schemas import ALARMS
 
 CARD = "README.md"
-# Other settings of the train stage are told in words; texts may quote the pool.
+# Words tell the other settings of the train stage. Texts are left out: they may quote the pool.
 TABLED = ("train", "weak", "refine", "alarms", "rounds", "rollouts.stop", "answers")
 
 
 def write_model_card(run: RunDir, training: Mapping[str, Any]) -> Path | None:
-    """Write the card of the run's trained model, anew each time; None where there is no model.
+    """Write the card of the run's trained model anew; None if there is no model.
 
     Args:
-        run: A run whose model is trained; figures of its evaluation are told as far as there.
+        run: A run whose model is trained. The card shows the figures of its evaluation so far.
         training: The train stage's facts.
     """
     folder = run.round_path / "train" / "model"
@@ -53,7 +53,7 @@ def _lines(run: RunDir, training: Mapping[str, Any]) -> Iterator[str]:
     )
     if model.path == EMBEDDED_MODEL:
         yield ""
-        yield "This is the tiny reasoner of the package's made-up world: of no use outside it."
+        yield "This is the tiny reasoner of the package's made-up world. It is useless outside it."
     yield from _section("Base model", _base(run))
     yield from _section("Labels and rows", _labels(run, training))
     yield from _section("Training", _training(run, training))
@@ -80,7 +80,7 @@ def _section(title: str, rows: Iterator[tuple[str, Any]]) -> Iterator[str]:
 
 
 def _base(run: RunDir) -> Iterator[tuple[str, Any]]:
-    # A later round's rollouts come from the model that the round before has trained.
+    # The rollouts of a later round come from a trained model, so we take the first round's.
     model, rollout = run.config.model, run.in_round(0).begun_facts("rollout")
     yield "model", f"`{model.path}`"
     if model.revision:
@@ -113,7 +113,7 @@ def _training(run: RunDir, training: Mapping[str, Any]) -> Iterator[tuple[str, A
     settings = train_settings(run)
     planned = f"{settings.steps}" + (f" of round {run.round_index}" if run.round_index else "")
     yield "steps", f"{training['steps']} of {planned}" if "steps" in training else planned
-    yield "rollouts a step", f"{settings.questions_per_step} x {settings.num_generations}"
+    yield "rollouts per step", f"{settings.questions_per_step} x {settings.num_generations}"
     yield "passes over the rows", training.get("passes", "unknown")
     yield "reward of annotate rows", "verified against the label"
     yield "reward of weak rows", config.weak.reward

@@ -73,43 +73,43 @@ def train_grpo(
     alarms: CollapseAlarms | None = None,
     stateful: Sequence[Stateful] = (),
 ) -> Path:
-    """Train a model on annotated and weak rows, from the last checkpoint where there is one.
+    """Train a model on annotated and weak rows. Resume from the last whole checkpoint, if any.
 
-    In `output` it leaves `model/` (safetensors and tokenizer, in the dtype that the model came in),
-    `metrics.jsonl` (one object a step), with `evaluate` `learning_curve.jsonl`, and `alarms.jsonl`
-    where one went off; while it runs, also `checkpoints/` and `settings.json`. A finished `model/`
-    is returned at once. With several processes (`accelerate launch`) all of them call this; one
-    writes.
+    The folder `output` then holds `model/` (safetensors and tokenizer, in the model's original
+    dtype) and `metrics.jsonl` (one object per step). With `evaluate` it also holds
+    `learning_curve.jsonl`, and after an alarm `alarms.jsonl`. During training it also holds
+    `checkpoints/` and `settings.json`. If `model/` is finished already, the function returns at
+    once. With several processes (`accelerate launch`) all of them call this, and one writes.
 
     Args:
-        model: A causal language model on its device; trained in place, in float32, because an
+        model: A causal language model on its device. It is trained in place, in float32, because an
             update of 1e-6 is lost in bfloat16 weights (`config.precision` is autocast's). With
-            adapters its own weights are frozen, in the dtype that they came in.
+            adapters its own weights are frozen and keep their dtype.
         tokenizer: Its tokenizer, padding on the left.
-        rows: A table of schema `TRAINING_ROWS`, its prompts as they are put to the model.
-        reward: What `mixed_reward` makes.
+        rows: A table of schema `TRAINING_ROWS` with complete prompts, suffix included.
+        reward: A function made by `mixed_reward`.
         config: Steps, group size, learning rate and so on; `grpo_arguments` says what GRPO means.
-        output: The folder, made if need be.
-        seed: Order of rows and sampling. On one machine's CPU the same seed gives the same weights,
-            interrupted or not.
-        name: What a tracker calls this training; the folder's name when None.
-        schedule: Where this training stands in a longer one, whose learning rate it continues:
-            steps before it, and steps in all. It warms up as its optimizer starts anew.
+        output: The folder. It is made if it does not exist.
+        seed: Seed of the order of rows and of sampling. On the CPU of one machine the same seed
+            gives the same weights, interrupted or not.
+        name: Name of this training for a tracker; None takes the folder's name.
+        schedule: Place of this training in a longer one whose learning rate it continues: (steps
+            before it, steps in all). Its optimizer is new, so it warms up again.
         chat_template_args: As in `[pool]`, for the same prompt tokens as `render_prompt`.
         stop: Strings that end a response.
-        evaluate: Takes the model, in eval mode, and gives the numbers of a point of the learning
-            curve; called every `config.evaluate_steps` steps, never when that is 0.
-        on_log: Hears of every step with its metrics, seconds (`step_time`) included.
-        rule: Multiplies rows' weights; `reward` calls its `observe` (`observe_together`).
-        alarms: As `rule`; may also end training early, with the model as it is then.
+        evaluate: Takes the model, in eval mode, and returns the numbers of a point of the learning
+            curve. It is called every `config.evaluate_steps` steps, and never if that is 0.
+        on_log: Called after every step with its metrics, which include seconds (`step_time`).
+        rule: Multiplies rows' weights. `reward` calls its `observe` (`observe_together`).
+        alarms: As `rule`. They may also end training early and keep the model of that step.
         stateful: Further parts whose state belongs in checkpoints.
 
     Returns:
         The folder of the trained model.
 
     Raises:
-        ConfigError: The batch layout cuts groups, an unfinished run there had other settings, or
-            what a setting needs is not installed.
+        ConfigError: The batch layout cuts groups, an unfinished training in `output` had other
+            settings, or a package that a setting needs is not installed.
         DataError: There is no row.
         ModelError: Loss or gradient became NaN or infinite.
 
@@ -118,7 +118,7 @@ def train_grpo(
     final = output / "model"
     checkpoints = output / "checkpoints"
     if final.is_dir():
-        shutil.rmtree(checkpoints, ignore_errors=True)  # left by a kill just before the end
+        shutil.rmtree(checkpoints, ignore_errors=True)  # a kill just before the end leaves them
         return final
     if rows.num_rows == 0:
         raise DataError("there is no row to train on: no question was routed to annotate or weak")
@@ -129,7 +129,7 @@ def train_grpo(
     settings = config.model_dump(mode="json", exclude=FREE)
     settings |= {"seed": seed, "rows": rows_digest(rows)}
     if schedule in (None, (0, config.steps)):
-        schedule = None  # the whole of it: as transformers has it
+        schedule = None  # the whole schedule: transformers has it already
     else:
         settings["schedule_of"] = schedule
     with arguments.main_process_first(local=False):
@@ -139,7 +139,7 @@ def train_grpo(
     if alarms is not None:
         rules["alarms"] = alarms
     if checkpoint is not None:
-        logger.info("going on from step %d of %d", step, config.steps)
+        logger.info("resuming from step %d of %d", step, config.steps)
 
     callbacks: list[Any] = [MetricsWriter(output, on_log)]
     if evaluate is not None and config.evaluate_steps > 0:
@@ -169,7 +169,7 @@ def train_grpo(
         # Without a bar Trainer prints each step's metrics; `on_log` is our progress.
         trainer.remove_callback(PrinterCallback)
         if checkpoint is not None:
-            load_state(checkpoint, rules, stateful)  # with adapters in place, which a part may hold
+            load_state(checkpoint, rules, stateful)  # a part may hold adapters, so they come first
         trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
     if is_main:
         with quiet_libraries():
@@ -181,14 +181,14 @@ def train_grpo(
 
 
 def take_up(output: Path, settings: dict[str, Any], cut_lines: bool) -> tuple[Path | None, int]:
-    """Find what an unfinished run left: its last whole checkpoint and step, (None, 0) without.
+    """Find the last whole checkpoint of an unfinished training and its step, else (None, 0).
 
     Raises:
-        ConfigError: It had other settings.
+        ConfigError: That training had other settings.
     """
     checkpoint, step = latest_checkpoint(output / "checkpoints")
     if cut_lines:
-        if checkpoint is None:  # begun anew, the curve's point before the first step too
+        if checkpoint is None:  # training begins anew, with the curve's point before step 1
             for name in (SETTINGS, METRICS, LEARNING_CURVE, ALARMS):
                 (output / name).unlink(missing_ok=True)
         for name in (METRICS, LEARNING_CURVE, ALARMS):
@@ -198,23 +198,23 @@ def take_up(output: Path, settings: dict[str, Any], cut_lines: bool) -> tuple[Pa
 
 
 def save_model(model: Any, tokenizer: Any, folder: Path) -> None:
-    """Save weights (safetensors) and tokenizer; the folder appears whole or not at all.
+    """Save weights (safetensors) and tokenizer. The folder appears whole or not at all.
 
     Raises:
         OutOfDiskError: The disk is full.
-        RunDirError: The place cannot be written.
+        RunDirError: The folder cannot be written.
     """
     beside = folder.with_name(f".{folder.name}.tmp")
     shutil.rmtree(beside, ignore_errors=True)
     with disk_errors(folder):
         try:
             model.save_pretrained(beside)
-        except SafetensorError as error:  # which is no OSError
+        except SafetensorError as error:  # not a subclass of OSError
             if f"os error {errno.ENOSPC}" in str(error):
                 raise OSError(errno.ENOSPC, str(error)) from error
             raise
         tokenizer.save_pretrained(beside)
-        # Checkpoints go next: the model must be on the disk by then.
+        # The caller deletes the checkpoints next, so the model must be on the disk before that.
         for path in filter(Path.is_file, beside.rglob("*")):
             onto_disk(path)
         beside.replace(folder)
@@ -222,12 +222,12 @@ def save_model(model: Any, tokenizer: Any, folder: Path) -> None:
 
 @contextmanager
 def quiet_libraries() -> Iterator[None]:
-    """Keep the libraries' own progress bars and a notice among themselves off the terminal."""
+    """Keep the libraries' progress bars and one of their warnings off the terminal."""
     had_bars = is_progress_bar_enabled()
     disable_progress_bar()
     try:
         with warnings.catch_warnings():
-            # TRL 1.16 reads a name that transformers 5.23 has renamed.
+            # TRL 1.16 uses a name that transformers 5.23 has renamed.
             renamed = "`is_gradient_checkpointing` is deprecated"
             warnings.filterwarnings("ignore", renamed, FutureWarning)
             yield
@@ -239,7 +239,7 @@ def quiet_libraries() -> Iterator[None]:
 def training_dataset(
     tokenizer: Any, rows: pa.Table, config: TrainConfig, seed: int
 ) -> datasets.Dataset:
-    """The rows in training order, one for each question of each step."""
+    """The rows in training order: one row per question and step."""
     order = training_order(rows.num_rows, config.steps, config.questions_per_step, seed)
     prompts = [trl_prompt(tokenizer, messages) for messages in rows["prompt"].to_pylist()]
     columns = {name: rows[name].to_pylist() for name in rows.column_names if name != "prompt"}

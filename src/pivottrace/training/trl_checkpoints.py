@@ -1,8 +1,8 @@
-"""Checkpoints that a killed run goes on from: TRL's own state, that of rules, and a marker.
+"""Checkpoints that a killed training resumes from: TRL's state, the rules' state, and a marker.
 
-A checkpoint counts only with its marker, which is written after everything else and names every
-file with its size: one torn by a kill is deleted, and the one before it is taken. Every optimizer
-step is a generation boundary here (`trl_config.grpo_arguments`), so that no checkpoint falls
+A checkpoint counts only with its marker. The marker is written last and names every file with its
+size. A checkpoint that a kill has torn is deleted, and training resumes from the one before. Every
+optimizer step is a generation boundary here (`trl_config.grpo_arguments`), so no checkpoint falls
 between rollouts and their use.
 """
 
@@ -29,7 +29,7 @@ class Stateful(Protocol):
     """A part of training that follows it step by step, such as a slow teacher's weights."""
 
     def follow(self, step: int) -> None:
-        """Take a step; called before every step, on every process, with steps from 0."""
+        """Take a step. It is called before every step, on every process, with steps from 0."""
         ...
 
     def save(self, folder: Path) -> None:
@@ -37,24 +37,24 @@ class Stateful(Protocol):
         ...
 
     def load(self, folder: Path) -> None:
-        """Go on from the state that `save` wrote there."""
+        """Restore the state that `save` wrote there."""
         ...
 
 
 class StateKeeper(TrainerCallback):
-    """Lead stateful parts along, put what TRL does not know of into checkpoints, vouch for them."""
+    """Call stateful parts at each step, and complete TRL's checkpoints with their state."""
 
     def __init__(self, rules: Mapping[str, Rule], stateful: Sequence[Stateful]) -> None:
         self._rules = rules
         self._stateful = stateful
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Runs before the step's rollouts, whatever is in its batch."""
+        """Call every part before the rollouts of the step."""
         for part in self._stateful:
             part.follow(state.global_step)
 
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Complete the checkpoint that has just been written, once every process has done so."""
+        """Complete the checkpoint that TRL has just written, after all processes wrote theirs."""
         checkpoint = Path(args.output_dir) / f"checkpoint-{state.global_step}"
         if state.is_world_process_zero:
             save_state(checkpoint, self._rules, self._stateful)
@@ -66,7 +66,7 @@ class StateKeeper(TrainerCallback):
 def save_state(
     checkpoint: Path, rules: Mapping[str, Rule], stateful: Sequence[Stateful] = ()
 ) -> None:
-    """Write the state of rules, by name, and of other parts, by their place."""
+    """Write the state of rules, by name, and of other parts, by index."""
     states = {name: rule.state_dict() for name, rule in rules.items()}
     write_text(checkpoint / RULES, json.dumps(states, indent=2, sort_keys=True))
     for index, part in enumerate(stateful):
@@ -78,10 +78,10 @@ def save_state(
 def load_state(
     checkpoint: Path, rules: Mapping[str, Rule], stateful: Sequence[Stateful] = ()
 ) -> None:
-    """Bring rules and other parts to where they were at a checkpoint.
+    """Restore the state of rules and other parts from a checkpoint.
 
     Raises:
-        ConfigError: It was made with other rules or parts.
+        ConfigError: The checkpoint was made with other rules or parts.
     """
     states = json.loads((checkpoint / RULES).read_text())
     folders = sorted(checkpoint.glob("part-*"), key=lambda path: int(path.name.split("-")[1]))
@@ -99,7 +99,7 @@ def load_state(
 
 
 def mark_whole(checkpoint: Path) -> None:
-    """Vouch for a checkpoint whose files are all written; the marker itself appears atomically."""
+    """Write the marker of a checkpoint whose files are all written. It appears atomically."""
     sizes = {
         path.relative_to(checkpoint).as_posix(): path.stat().st_size
         for path in checkpoint.rglob("*")
@@ -112,7 +112,7 @@ def mark_whole(checkpoint: Path) -> None:
 
 
 def is_whole(checkpoint: Path) -> bool:
-    """Whether a checkpoint has its marker and every file in it at its size."""
+    """Whether a checkpoint has its marker, and every file the size that the marker names."""
     try:
         sizes = json.loads((checkpoint / WHOLE).read_text())
     except (FileNotFoundError, json.JSONDecodeError):
@@ -124,7 +124,7 @@ def is_whole(checkpoint: Path) -> bool:
 
 
 def latest_checkpoint(folder: Path) -> tuple[Path | None, int]:
-    """The newest whole checkpoint and its step, (None, 0) without one; torn ones are deleted."""
+    """The newest whole checkpoint and its step, else (None, 0). Torn ones are deleted."""
     found = sorted(folder.glob("checkpoint-*"), key=checkpoint_step)
     for checkpoint in reversed(found):
         if is_whole(checkpoint):

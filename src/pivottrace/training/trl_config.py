@@ -1,4 +1,4 @@
-"""What GRPO means here, in TRL's terms: its arguments, the layout of a batch, the order of rows."""
+"""GRPO in TRL's terms: its arguments, the layout of a batch, the order of rows."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pivottrace.errors import ConfigError
 from pivottrace.rewards.mix import check_group_layout
 from pivottrace.training.extras import report_to
 
-# The last one may be torn by a kill; the one before it is whole.
+# A kill may tear the last one, but then the one before it is whole.
 CHECKPOINTS_KEPT = 2
 CPU_BATCH = 16
 # Other processes wait for the one that evaluates; TRL's half an hour may be too short for that.
@@ -40,25 +40,27 @@ def grpo_arguments(
     chat_template_args: dict[str, Any],
     name: str | None = None,
 ) -> GRPOConfig:
-    """Say in full what GRPO means here.
+    """The arguments of TRL that define GRPO in full.
 
-    As in the GRPO paper: advantages divided by their group's standard deviation; the loss averaged
-    over a response's tokens, then over responses (`loss_type = "grpo"`); clipping at 0.2; one
-    update a batch of rollouts (so the ratio is 1 and nothing is ever clipped); temperature 1, no
-    top-p or top-k. Different from TRL's defaults: that loss (TRL: dapo); constant learning rate
-    after a short warm-up unless `schedule` is linear (linear); float32 on the CPU unless asked
-    otherwise (bf16 autocast even there); gradient checkpointing off (on); dropout off (on, where a
-    model has any), so that the policy that samples is the one that learns; rows in our own seeded
-    order (`training_order`); no tracker. As in TRL and unlike the paper, no KL term unless `beta`
-    is set.
+    As in the GRPO paper: advantages are divided by their group's standard deviation. The loss is
+    averaged over a response's tokens, then over responses (`loss_type = "grpo"`). Clipping is at
+    0.2. There is one update per batch of rollouts, so the ratio is 1 and nothing is ever clipped.
+    The temperature is 1, without top-p or top-k.
+
+    Different from TRL's defaults (in brackets): this loss (dapo). A constant learning rate after a
+    short warm-up, unless `schedule` is linear (linear). Float32 on the CPU, unless the settings say
+    otherwise (bf16 autocast even there). No gradient checkpointing (on). No dropout (on, if the
+    model has any), so that the policy that samples is the policy that learns. Our own seeded order
+    of rows (`training_order`). No tracker. As in TRL and unlike the paper, there is no KL term
+    unless `beta` is set.
 
     An optimizer step takes all the rollouts that were generated for it, so every step is a
-    generation boundary: a checkpoint never falls between rollouts and their use, and TRL need not
-    compute the old policy's log-probabilities in another forward pass.
+    generation boundary. A checkpoint therefore never falls between rollouts and their use, and TRL
+    need not compute the old policy's log-probabilities in another forward pass.
 
     Raises:
-        ConfigError: `micro_batch_size` does not divide a process' rollouts, a process would hold a
-            part of a group, or the tracker is not installed.
+        ConfigError: `micro_batch_size` does not divide the rollouts of a process, a process would
+            hold a part of a group, or the tracker is not installed.
     """
     num_processes = int(os.environ.get("WORLD_SIZE", "1"))  # as accelerate and torchrun set it
     on_cpu = model.device.type == "cpu"
@@ -126,7 +128,7 @@ def grpo_arguments(
 
 
 def uses_bfloat16(config: TrainConfig, model: Any) -> bool:
-    """Whether matrix products are in bfloat16 (autocast); trained weights are float32 always."""
+    """Whether matrix products are in bfloat16 (autocast). Trained weights are always float32."""
     if config.precision == "auto":
         half = model.dtype in (torch.bfloat16, torch.float16)
         return half and model.device.type == "cuda"
@@ -136,13 +138,13 @@ def uses_bfloat16(config: TrainConfig, model: Any) -> bool:
 def batch_layout(
     config: TrainConfig, num_processes: int = 1, on_cpu: bool = False
 ) -> tuple[int, int]:
-    """Rows a forward pass of one process, and how many passes make one optimizer step.
+    """Rows per forward pass of one process, and passes per optimizer step.
 
-    Without `micro_batch_size` all rows at once, but at most `CPU_BATCH` on the CPU: it gains
-    nothing from more, and small batches of like length have little padding.
+    Without `micro_batch_size` a pass takes all rows, but at most `CPU_BATCH` on the CPU. A CPU
+    gains nothing from more, and small batches of similar length have little padding.
 
     Raises:
-        ConfigError: They don't come out even, or groups would be cut.
+        ConfigError: The numbers do not divide evenly, or groups would be cut.
     """
     rollouts = config.questions_per_step * config.num_generations
     local, rest = divmod(rollouts, num_processes)
@@ -186,10 +188,10 @@ def learning_rate_factor(config: TrainConfig, before: int, total: int, step: int
 
 
 def training_order(num_rows: int, num_steps: int, questions_per_step: int, seed: int) -> list[int]:
-    """Which row each place of each step takes: one seeded shuffle of all rows after another.
+    """The row at each place of each step: one seeded shuffle of all rows after another.
 
-    Settled before training starts, so that a resumed run goes on in the same order whatever pass it
-    was in, no row is left out at the end of a pass, and a pool smaller than one step works.
+    The order is fixed before training starts. So a resumed run continues in the same order in any
+    pass, no row is left out at the end of a pass, and a pool smaller than one step works.
 
     Returns:
         num_steps x questions_per_step row indices, step by step.

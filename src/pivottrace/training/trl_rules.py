@@ -1,4 +1,4 @@
-"""What rules have to do with TRL: groups of all processes for them, and their say in training."""
+"""The link between rules and TRL: it gathers the groups of all processes, and heeds alarms."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ logger = logging.getLogger(__name__)
 
 
 def observe_together(*rules: Rule) -> Observe:
-    """Make what the mix calls with a step's groups: every rule sees those of all processes.
+    """Make the function that shows every rule the groups of all processes.
 
-    Each process calls it once a step, with its own groups, even where it has none. They are joined
-    in the order of the processes, which is that of the rows, so that all come to the same state,
-    whatever their number.
+    The mixed reward calls it once per step in each process, with that process's groups, even if
+    there are none. The groups are joined in the order of the processes, which is the order of the
+    rows. So every process reaches the same state, for any number of processes.
 
     Args:
-        *rules: The run's rules, in the order in which they look.
+        *rules: The run's rules, in the order in which they observe.
     """
 
     def observe(step: int, groups: Sequence[Group]) -> None:
@@ -39,16 +39,16 @@ def observe_together(*rules: Rule) -> Observe:
 
 
 class AlarmWatcher(TrainerCallback):
-    """Tell the alarms the step's entropy, write down what they say, and end training if asked."""
+    """Give the alarms the step's entropy, log their events, and end training if they say so."""
 
     def __init__(self, alarms: CollapseAlarms, folder: Path) -> None:
         self._alarms = alarms
         self._folder = folder
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
-        """Runs after a step and before its checkpoint, so that each event is written once."""
+        """Log events after a step and before its checkpoint, so that each one is written once."""
         if "loss" not in logs:
-            return  # the summary at the end
+            return  # this is the summary at the end
         if "entropy" in logs:
             self._alarms.observe_entropy(state.global_step, logs["entropy"])
         for event in self._alarms.take_events():
@@ -57,5 +57,5 @@ class AlarmWatcher(TrainerCallback):
                 logger.warning("alarm: %s", event.text())
         if self._alarms.stop_reason is not None:
             control.should_training_stop = True
-            # From a checkpoint of this step a resumed run would take one step more.
+            # A run resumed from a checkpoint of this step would take one more step.
             control.should_save = False

@@ -1,6 +1,6 @@
-"""What a training run leaves on disk beside checkpoints: its settings, and lines of metrics.
+"""The files of a training beside its checkpoints: its settings, and lines of metrics.
 
-Lines of metrics beyond a checkpoint are cut, so that a resumed run has each step once.
+A resumed run cuts the lines after its checkpoint, so that each step has one line.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ Evaluate = Callable[[Any], Mapping[str, float]]
 
 
 def refuse_changed_settings(folder: Path, settings: dict[str, Any]) -> None:
-    """Write what a run trains with, or compare it with what an unfinished one there trained with.
+    """Write the settings of a training, or compare them with those of an unfinished one.
 
     Raises:
-        ConfigError: A setting differs; the keys are named.
+        ConfigError: A setting differs; the message names the keys.
     """
     path = folder / SETTINGS
     now = json.loads(json.dumps(settings))
@@ -47,7 +47,7 @@ def refuse_changed_settings(folder: Path, settings: dict[str, Any]) -> None:
         raise ConfigError(
             f"{folder} holds an unfinished training run with other settings:\n  "
             + "\n  ".join(changed)
-            + f"\nPut them back to go on with it, or delete {folder} to train anew."
+            + f"\nPut them back to resume it, or delete {folder} to train anew."
         )
 
 
@@ -55,9 +55,9 @@ def refuse_changed_settings(folder: Path, settings: dict[str, Any]) -> None:
 
 
 def append_line(path: Path, row: Mapping[str, Any]) -> None:
-    """Append one JSON object in a single write; NaN and infinity become null.
+    """Append one JSON object in a single write. NaN and infinity become null.
 
-    Raises as `storage.write_parquet`.
+    Raises as `run.storage.write_parquet`.
     """
     clean = {
         k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in row.items()
@@ -67,7 +67,7 @@ def append_line(path: Path, row: Mapping[str, Any]) -> None:
 
 
 def cut_lines_after(path: Path, step: int) -> None:
-    """Keep the whole lines up to `step`; later ones belong to steps that will be done again."""
+    """Keep the whole lines up to `step`. The run will repeat the steps of later lines."""
     if not path.is_file():
         return
     kept = []
@@ -75,7 +75,7 @@ def cut_lines_after(path: Path, step: int) -> None:
         try:
             row = json.loads(line)
         except json.JSONDecodeError:
-            break  # torn by a kill: nothing can follow it
+            break  # a kill has torn this line, so it is the last one
         if row["step"] <= step:
             kept.append(line + "\n")
     write_text(path, "".join(kept))
@@ -85,16 +85,16 @@ def cut_lines_after(path: Path, step: int) -> None:
 
 
 class MetricsWriter(TrainerCallback):
-    """Write one line a step, tell `on_log`, and stop where a step broke."""
+    """Write one line per step, call `on_log`, and stop at a step that is not finite."""
 
     def __init__(self, folder: Path, on_log: OnLog) -> None:
         self._folder = folder
         self._on_log = on_log
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
-        """Write the line. Raises ModelError where loss or gradient are not finite."""
+        """Write the line. Raises ModelError if the loss or the gradient is not finite."""
         if "loss" not in logs:
-            return  # the summary at the end
+            return  # this is the summary at the end
         broken = [k for k in ("loss", "grad_norm") if not math.isfinite(logs.get(k, 0.0))]
         if broken:
             raise ModelError(
@@ -112,9 +112,9 @@ class MetricsWriter(TrainerCallback):
 class LearningCurve(TrainerCallback):
     """Evaluate before the first step, every `every` steps and after the last one.
 
-    One process does it while the others wait. The model is put into eval mode (with gradient
-    checkpointing it would otherwise generate without a cache), and the training's random numbers
-    are left as they were, so that watching changes nothing.
+    One process evaluates while the others wait. It puts the model into eval mode, because with
+    gradient checkpointing a model in training mode generates without a cache. It leaves the
+    training's random numbers unchanged, so that the curve has no influence on training.
     """
 
     def __init__(self, path: Path, evaluate: Evaluate, every: int) -> None:
@@ -128,12 +128,12 @@ class LearningCurve(TrainerCallback):
             self._add_point(state, kwargs["model"])
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Evaluate when it is due: before the checkpoint, so that a resumed run has the point."""
+        """Evaluate a due point before the checkpoint, so that a resumed run has the point."""
         if state.global_step % self._every == 0 or state.global_step == state.max_steps:
             self._add_point(state, kwargs["model"])
 
     def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Evaluate a model whose training an alarm has ended early."""
+        """Evaluate the last model if an alarm has ended training early."""
         if state.global_step % self._every and state.global_step < state.max_steps:
             self._add_point(state, kwargs["model"])
 

@@ -1,12 +1,13 @@
 """TRL's GRPO trainer with one change: a row's weight multiplies its normalised advantage.
 
-The weight is the row's own, times what the run's rules give it once they have seen the step.
+The weight is the row's own, multiplied by the weights of the run's rules after they have observed
+the step.
 
-Scaling the reward would do nothing, because group normalisation divides the scale out again. What
-else is here saves time and leaves the step as it is: micro-batches are made of rows of like length
-and lose the padding that they don't need (not with `loss_type = "bnpo"`, where a row's part in the
-loss depends on the others of its micro-batch), and those without any advantage skip the backward
-pass.
+Scaling the reward would have no effect, because group normalisation divides the scale out again.
+Everything else here saves time and does not change the step. Micro-batches hold rows of similar
+length and drop unneeded padding. (With `loss_type = "bnpo"` they keep it, because there a row's
+part in the loss depends on the other rows of its micro-batch.) Micro-batches without any advantage
+skip the backward pass.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from trl import GRPOTrainer
 from pivottrace.errors import ConfigError
 from pivottrace.rewards.groups import Rule
 
-# Overridden here though TRL does not promise them: one that is gone must not pass unnoticed.
+# TRL does not promise to keep these methods, so we check that each one still exists.
 OVERRIDDEN = (
     "_generate_and_score_completions",
     "_generate_single_turn",
@@ -40,16 +41,16 @@ OTHER_COLUMNS = ("advantages", "num_items_in_batch")  # (B,) and a scalar
 
 
 class WeightedGRPOTrainer(GRPOTrainer):
-    """GRPO over rows with a `weight` column in [0, 1]; weight 1 everywhere is TRL's own trainer.
+    """GRPO over rows with a `weight` column in [0, 1]. With weight 1 everywhere it equals TRL.
 
-    A row of weight 0 gives no policy gradient; with `beta` > 0 its KL term stays.
+    A row of weight 0 gives no policy gradient. With `beta` > 0 its KL term stays.
 
     Args:
-        rules: Each multiplies a row's weight by `rule.weight(question_id, route)`, asked after the
-            step's rewards were computed.
+        rules: Each multiplies a row's weight by `rule.weight(question_id, route)`, after the step's
+            rewards are known.
         stop: Strings that end a response. Tokens after the first one are cut before rewards and
             loss, because TRL gives the model's `generate` no tokenizer to find them with.
-        learning_rate_at: The learning rate's share by step; the arguments' own schedule when None.
+        learning_rate_at: Factor of the learning rate by step; None takes the arguments' schedule.
         *args: As TRL's.
         **kwargs: As TRL's.
 
@@ -80,7 +81,7 @@ class WeightedGRPOTrainer(GRPOTrainer):
         super().__init__(*args, **kwargs)
 
     def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
-        """As transformers', or the schedule that was given; both are in its checkpoints."""
+        """Make the schedule of transformers, or the given one. Checkpoints hold either."""
         if self._learning_rate_at is None:
             return super().create_scheduler(num_training_steps, optimizer)
         if self.lr_scheduler is None:
@@ -90,7 +91,7 @@ class WeightedGRPOTrainer(GRPOTrainer):
         return self.lr_scheduler
 
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
-        # One row of `inputs` a completion of this process, in the order of the local advantages.
+        # `inputs` has one row per completion of this process, in the order of the advantages.
         output = super()._generate_and_score_completions(inputs)
         advantages = output["advantages"]  # (B,)
         weights = [self._weight(row) for row in inputs]
@@ -126,9 +127,10 @@ class WeightedGRPOTrainer(GRPOTrainer):
         return torch.zeros((), device=inputs["advantages"].device, requires_grad=True)
 
     def _may_skip_backward(self, inputs: dict[str, torch.Tensor]) -> bool:
-        """Whether the gradient of this micro-batch is 0 for sure.
+        """Whether the gradient of this micro-batch is certainly 0.
 
-        The first of a step is never skipped: a gradient of 0 still moves the optimizer's averages.
+        The first micro-batch of a step is never skipped: even a gradient of 0 moves the
+        optimizer's averages.
         """
         return (
             self.model.training
@@ -141,19 +143,19 @@ class WeightedGRPOTrainer(GRPOTrainer):
         )
 
     def create_model_card(self, *args: Any, **kwargs: Any) -> None:
-        """Write none: TRL's names neither labels nor routes. Ours is `training.model_card`."""
+        """Write no card: TRL's has neither labels nor routes. `training.model_card` writes ours."""
 
 
 def sort_and_trim(batches: list[dict[str, torch.Tensor]]) -> list[dict[str, torch.Tensor]]:
-    """Share a step's rows out among its micro-batches anew, by length, and trim their padding.
+    """Sort a step's rows into micro-batches by length, and trim their padding.
 
     Rows without an advantage come last, so that whole micro-batches of them can be skipped. The sum
-    over micro-batches is the same, as long as the loss weighs a row whatever micro-batch it is in:
-    all of TRL's do but `bnpo`, which divides by the micro-batch's own number of tokens.
+    over micro-batches stays the same if the loss weighs a row equally in every micro-batch. All
+    losses of TRL do so except `bnpo`, which divides by the micro-batch's number of tokens.
 
     Args:
-        batches: Micro-batches of equal size; a single one, or ones with columns that are not known
-            here (images, say), are returned as they are.
+        batches: Micro-batches of equal size. A single one is returned unchanged, and so are
+            micro-batches with unknown columns (such as images).
     """
     known = {*PROMPT_COLUMNS, *COMPLETION_COLUMNS, *OTHER_COLUMNS}
     if len(batches) < 2 or not known.issuperset(batches[0]):
@@ -170,7 +172,7 @@ def sort_and_trim(batches: list[dict[str, torch.Tensor]]) -> list[dict[str, torc
 
 
 def _trimmed(batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Leave out columns that are padding in every row."""
+    """Drop columns that are padding in every row."""
     first = int(batch["prompt_mask"].any(dim=0).int().argmax())
     last = max(1, int(batch["completion_mask"].sum(dim=1).max()))
     prompt = {k: batch[k][:, first:] for k in PROMPT_COLUMNS}
@@ -179,7 +181,7 @@ def _trimmed(batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 
 
 def cut_at_stop(tokenizer: Any, tokens: list[int], stop: tuple[str, ...]) -> list[int]:
-    """The shortest prefix of `tokens` whose text holds a stop string; all where none does."""
+    """The shortest prefix of `tokens` whose text holds a stop string; all tokens if none does."""
 
     def stopped(length: int) -> bool:
         text = tokenizer.decode(tokens[:length], skip_special_tokens=True)
@@ -187,7 +189,7 @@ def cut_at_stop(tokenizer: Any, tokens: list[int], stop: tuple[str, ...]) -> lis
 
     if not stopped(len(tokens)):
         return tokens
-    low, high = 1, len(tokens)  # bisect: a text that holds a stop string keeps it as it grows
+    low, high = 1, len(tokens)  # bisect: a longer text still holds the stop string
     while low < high:
         middle = (low + high) // 2
         low, high = (low, middle) if stopped(middle) else (middle + 1, high)
