@@ -29,7 +29,7 @@ class Section(BaseModel):
 
 
 class PoolConfig(Section):
-    """Where questions come from, and how we ask the model."""
+    """The questions: their source, and the prompt that we make of them."""
 
     questions: str = "world:default"
     """A JSONL, CSV or parquet file, a `datasets` folder, a Hub id, or `world:PRESET` (the embedded
@@ -51,7 +51,7 @@ class PoolConfig(Section):
     chat_template_args: dict[str, Any] = Field(default_factory=dict)
     """Arguments for the chat template, such as `enable_thinking = false`."""
     on_overlap: Literal["report", "drop", "refuse"] = "report"
-    """What to do with pool questions that are also held-out questions."""
+    """Treatment of pool questions that are also held-out questions."""
 
 
 class ModelConfig(Section):
@@ -115,7 +115,7 @@ class TraceConfig(Section):
 
 
 class PivotsConfig(Section):
-    """What counts as a pivot."""
+    """The definition of a pivot."""
 
     reading: Literal["onset", "peak"] = "peak"
     """`onset`: the signal rises over a threshold. `peak`: it is highest in its neighbourhood."""
@@ -133,7 +133,7 @@ class PivotsConfig(Section):
 
 
 class ScoreConfig(Section):
-    """Which estimator ranks the pool."""
+    """The estimator that ranks the pool."""
 
     estimator: str = "pivots"
     """`pivots` (the reading and statistic of `[pivots]`), the name of an estimator, or
@@ -228,14 +228,14 @@ class TrainConfig(Section):
     is bfloat16 on a GPU if the model comes in half precision."""
     lora_rank: int | None = Field(None, ge=1)
     """Train low-rank adapters of this rank instead of all weights. The saved model is whole, with
-    the adapters merged. Needs the extra `lora`."""
+    the adapters merged. Adapters need the extra `lora`."""
     lora_alpha: int | None = Field(None, ge=1)
     """Adapters are scaled by lora_alpha / lora_rank. The default is twice the rank."""
     lora_target: str = "all-linear"
     """Modules that get an adapter: all linear ones except the output layer, or a list of names such
     as "q_proj, v_proj"."""
     tracker: Literal["none", "tensorboard", "trackio", "wandb"] = "none"
-    """Where metrics go besides `metrics.jsonl`. Needs the extra `trackers`."""
+    """A further place for the metrics of `metrics.jsonl`. A tracker needs the extra `trackers`."""
     save_steps: int = Field(50, ge=1)
     """Steps between two checkpoints."""
     evaluate_steps: int = Field(0, ge=0)
@@ -277,7 +277,7 @@ class RefineConfig(Section):
 
 
 class AlarmsConfig(Section):
-    """How training watches for collapse, and what it does when votes on labelled questions fail."""
+    """How training watches for collapse, and reacts when votes on labelled questions fail."""
 
     enabled: bool = True
     """Watch training."""
@@ -405,11 +405,14 @@ class Config(Section):
 
 _PAPER: dict[str, dict[str, Any]] = {
     "pivots": {
-        "reading": "onset", "statistic": "density", "percentile": 95.0, "amplitude": 0.05,
+        "reading": "onset",
+        "statistic": "density",
+        "percentile": 95.0,
+        "amplitude": 0.05,
         "window": 10,
     },
     "trace": {"heads": "all"},
-}  # fmt: skip
+}
 # Every preset has the same keys, so that each one undoes the others.
 PRESETS: dict[str, dict[str, dict[str, Any]]] = {
     "default": {
@@ -504,8 +507,8 @@ def inline_table(table: dict[str, Any]) -> str:
 def template(config: Config) -> str:
     """A configuration file with every setting and its meaning.
 
-    Unset settings are commented out. So are the preset's, because a file's keys override its
-    preset: the user may then name another preset in the file.
+    Unset settings are commented out. So are the settings of the preset, because a file's keys
+    override its preset: the user may then name another preset in the file.
     """
     lines = [
         "# PivotTrace configuration. Run it with: pivottrace run THIS_FILE",

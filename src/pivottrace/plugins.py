@@ -15,11 +15,11 @@ from pivottrace.errors import ConfigError
 
 
 class Named(Protocol):
-    """What every record has."""
+    """The part of a record that `records_in` needs."""
 
     @property
     def name(self) -> str:
-        """What settings and tables call it; unique in its folder."""
+        """The name in settings and tables; unique in its folder."""
 
 
 Record = TypeVar("Record", bound=Named)

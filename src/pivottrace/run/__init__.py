@@ -1,1 +1,1 @@
-"""The run directory: where stages meet, and what several of them read off it."""
+"""The run directory, in which stages meet, and the readings that several of them share."""

@@ -1,4 +1,4 @@
-"""What each stage reads of the configuration: once its output is there, that cannot change."""
+"""The settings that each stage reads. They cannot change once the stage has output."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from pivottrace.config import Config
 
 _MODEL = ("model.path", "model.revision", "model.dtype")
 _PROMPT = ("pool.system_prompt", "pool.prompt_suffix", "pool.chat_template_args")
-# `labels.partial` is not among calibrate's: it may be switched on while the run waits for labels.
-# `labels.budget` is triage's: calibration keeps the number of probes drawn (`probes_wanted`).
-# What ranks the pool is calibration's: scoring writes every estimator, whichever is asked for.
-# The learning curve's settings are not among train's: the curve changes nothing in the model.
+# calibrate lacks `labels.partial`: the user may switch it on while the run waits for labels.
+# triage has `labels.budget`: calibration keeps the number of probes drawn (`probes_wanted`).
+# calibrate has the settings of the ranking: scoring writes every estimator in any case.
+# train lacks the settings of the learning curve: the curve changes nothing in the model.
 STAGE_SETTINGS: dict[str, tuple[str, ...]] = {
     "pool": (
         "pool.questions",
@@ -27,7 +27,12 @@ STAGE_SETTINGS: dict[str, tuple[str, ...]] = {
     ),
     "rollout": ("seed", *_MODEL, *_PROMPT, "answers.pattern", "rollouts"),
     "trace": (
-        "seed", *_MODEL, "trace", "pivots.window", "pivots.reference_size", "rollouts.part_size",
+        "seed",
+        *_MODEL,
+        "trace",
+        "pivots.window",
+        "pivots.reference_size",
+        "rollouts.part_size",
     ),
     "score": ("seed", "answers", "pivots.percentile", "pivots.amplitude", "pivots.window"),
     "truth": ("seed", *_MODEL, *_PROMPT, "answers", "rollouts", "study.truth_samples"),
@@ -41,13 +46,27 @@ STAGE_SETTINGS: dict[str, tuple[str, ...]] = {
         "calibrate",
     ),
     "triage": (
-        "labels.budget", "calibrate.window", "calibrate.level", "triage", "rounds.num",
+        "labels.budget",
+        "calibrate.window",
+        "calibrate.level",
+        "triage",
+        "rounds.num",
         "rounds.spend",
     ),
     "label": ("labels",),
     "train": (
-        "seed", *_MODEL, *_PROMPT, "answers", "rollouts.stop", "labels.partial", "train", "weak",
-        "refine", "alarms", "rounds.num", "rounds.train_probes",
+        "seed",
+        *_MODEL,
+        *_PROMPT,
+        "answers",
+        "rollouts.stop",
+        "labels.partial",
+        "train",
+        "weak",
+        "refine",
+        "alarms",
+        "rounds.num",
+        "rounds.train_probes",
     ),
     "evaluate": (
         "seed",
@@ -60,8 +79,8 @@ STAGE_SETTINGS: dict[str, tuple[str, ...]] = {
         "rollouts.batch_size",
         "rollouts.part_size",
     ),
-}  # fmt: skip
-# Settings that change how fast, never what.
+}
+# Settings that change the speed, never the result.
 FREE_SETTINGS = {"trace.batch_size", "model.device", "train.tracker", "train.save_steps"}
 
 
@@ -72,14 +91,14 @@ def settings_of(stage: str, config: Config) -> dict[str, Any]:
 
 
 def changed_settings(used: Mapping[str, Mapping[str, Any]], config: Config) -> list[str]:
-    """A line for each setting that differs from what stages used.
+    """A line per setting that differs from the record of a stage.
 
-    What a stage recorded and, by now, no longer reads binds nobody: an older version bound more.
-    What an older version did not have as a setting was as its default is now.
+    Two rules serve records of older versions. A recorded setting that the stage no longer reads may
+    change. A setting that the record lacks had the value that is its default now.
 
     Args:
-        used: What `settings_of` gave to each stage when it began.
-        config: The configuration as it is now.
+        used: The result of `settings_of` for each stage, when it began.
+        config: The present configuration.
     """
     values = config.model_dump(mode="json")
     stages: dict[str, list[str]] = {}

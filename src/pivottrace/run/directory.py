@@ -54,7 +54,7 @@ KEPT: dict[str, str] = {
     "evaluation_after": "evaluate",
 }
 RECORDED_VERSIONS = ("pivottrace", "torch", "transformers", "trl", "pyarrow", "math-verify")
-# These stages run once for all rounds. Their records stand with those of the first round.
+# These stages run once for all rounds. Their records stand in the first round.
 RUN_WIDE = ("pool", "evaluate")
 # Another version of these libraries may change the results.
 DECISIVE_VERSIONS = ("pivottrace", "torch", "transformers", "trl")
@@ -75,7 +75,7 @@ class RunDir:
 
     @classmethod
     def create(cls, config: Config) -> RunDir:
-        """Make the directory, or resume the one that exists. Raises as `locked`."""
+        """Make the directory, or resume an existing one. Raises as `locked`."""
         run = cls(config.output.expanduser(), config)
         with run.locked():
             return run
@@ -97,7 +97,7 @@ class RunDir:
         return cls(path, config.model_copy(update={"output": path}))
 
     def in_round(self, index: int) -> RunDir:
-        """The same run in one of its rounds: stages then read, write and record that round's."""
+        """The same run in one of its rounds: stages then read, write and record in that round."""
         return self if index == self.round_index else RunDir(self.path, self.config, index)
 
     @property
@@ -113,7 +113,7 @@ class RunDir:
         return folder / f"{name}.parquet"
 
     def _folder(self, name: str) -> Path:
-        """The folder of a table: this round's, but the evaluations lie in the first and last."""
+        """The folder of a table. The two evaluations lie in the first and the last round."""
         if name == "evaluation_before":
             return self.in_round(0).round_path
         if name == "evaluation_after":
@@ -171,8 +171,8 @@ class RunDir:
         """Yield one part after the other, for tables that are too long for Python objects.
 
         Raises:
-            RunDirError: The stage has not finished, the parts are not the ones that it made, or a
-                part lacks one of the columns.
+            RunDirError: The stage has not finished, it made other parts than these, or a part
+                lacks one of the columns.
         """
         folder = self.round_path / name
         if not self.is_done(made_by):
@@ -242,7 +242,7 @@ class RunDir:
 
     @property
     def _stages(self) -> dict[str, dict[str, Any]]:
-        """The records of this round's stages and of the whole run's, finished or not."""
+        """The records of the stages of this round and of the whole run, finished or not."""
         rounds = self.manifest.get("rounds", {})
         stages: dict[str, dict[str, Any]] = dict(rounds.get(str(self.round_index), {}))
         first = rounds.get("0", {})
@@ -338,7 +338,7 @@ class RunDir:
             if self.round_index:
                 row["round"] = self.round_index
             line = json.dumps(row if part is None else row | {"part": part})
-            # A disk error here must not hide the error of the stage, nor make the stage fail.
+            # A disk error here must not hide an error of the stage, and must not stop the stage.
             if is_first_process():
                 with suppress(OSError), (self.path / "timings.jsonl").open("a") as file:
                     file.write(line + "\n")

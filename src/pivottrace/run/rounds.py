@@ -1,4 +1,4 @@
-"""What a round of a run starts from: its model, seeds, share of the steps and of the budget."""
+"""The start of a round: its model, its seeds, and its share of the steps and of the budget."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from pivottrace.run.directory import RunDir, part_seed
 
 
 def every(run: RunDir) -> list[RunDir]:
-    """The run in each of its rounds, in order, up to one whose training an alarm has ended.
+    """The run in each of its rounds, in order. A training that an alarm ended is the last round.
 
-    Without training there is only the first.
+    Without training there is only the first round.
     """
     num = run.config.rounds.num if run.config.train.enabled else 1
     rounds = [run.in_round(index) for index in range(num)]
@@ -19,18 +19,18 @@ def every(run: RunDir) -> list[RunDir]:
 
 
 def current(run: RunDir) -> RunDir:
-    """The round that is being worked on: the first that has not trained, else the last."""
+    """The present round: the first one without a finished training, else the last one."""
     rounds = every(run)
     return next((r for r in rounds if not r.is_done("train")), rounds[-1])
 
 
 def latest(run: RunDir, stage: str) -> RunDir:
-    """The last round in which a stage has finished, else the first."""
+    """The last round in which a stage has finished, else the first round."""
     return next((r for r in reversed(every(run)) if r.is_done(stage)), run.in_round(0))
 
 
 def last_trained(run: RunDir) -> RunDir | None:
-    """The last round that has trained a model; None where none has."""
+    """The last round that has trained a model; None before any has."""
     trained = (r for r in reversed(every(run)) if r.stage_facts("train").get("trained"))
     return next(trained, None)
 
@@ -41,10 +41,10 @@ def is_last(run: RunDir) -> bool:
 
 
 def start_model(run: RunDir) -> ModelConfig:
-    """The model that a round's rollouts come from and its training starts from.
+    """The model that makes a round's rollouts and that its training starts from.
 
-    The run's own in the first round, later the one that was trained last. `run.in_round(num)` of
-    `num` rounds gives the model that the whole run ends with.
+    In the first round it is the run's own model, later the last trained one. `run.in_round(num)` of
+    `num` rounds gives the final model of the run.
     """
     for index in reversed(range(run.round_index)):
         earlier = run.in_round(index)
@@ -55,7 +55,7 @@ def start_model(run: RunDir) -> ModelConfig:
 
 
 def round_seed(run: RunDir) -> int:
-    """The seed of a round's sampling and order of rows: the run's own in the first, then others."""
+    """Seed of a round's sampling and order of rows. The first round takes the run's own seed."""
     if run.round_index == 0:
         return run.config.seed
     return part_seed(run.config.seed, "round", run.round_index)

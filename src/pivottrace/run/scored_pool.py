@@ -144,8 +144,8 @@ def route_pool(
     Args:
         scored: The pool.
         budget: Labels that may still be bought; labelled probes do not count again.
-        probes: The labelled probes; None if there are none.
-        curve: The calibration curve of these probes; None if there are none.
+        probes: The labelled probes; None without any.
+        curve: The calibration curve of these probes; None without any.
         options: Thresholds.
         window: Probes in a sliding window, as in the calibration.
         level: Confidence level of the intervals.
@@ -175,10 +175,13 @@ def triage_batches(
     """Yield the rows of the `triage` table in batches, in the order of the scored rows."""
     result, start = routed.result, 0
     numbers: dict[str, np.ndarray] = {
-        "rank": routed.ranks, "score": scored.scores, "weight": result.weight,
-        "label_gain": result.label_gain, "pseudo_gain": result.pseudo_gain,
+        "rank": routed.ranks,
+        "score": scored.scores,
+        "weight": result.weight,
+        "label_gain": result.label_gain,
+        "pseudo_gain": result.pseudo_gain,
         "priority": result.priority,
-    }  # fmt: skip
+    }
     if routed.values is not None:
         numbers |= {name: getattr(routed.values, name) for name in CURVE_COLUMNS}
     weak = ROUTES.index("weak")

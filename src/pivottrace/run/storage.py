@@ -118,7 +118,7 @@ def write_text(path: Path, text: str) -> None:
 
 
 def digest_file(path: Path) -> str:
-    """SHA-256 of a file's bytes, in hex."""
+    """SHA-256 of the bytes in a file, in hex."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

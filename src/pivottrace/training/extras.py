@@ -31,7 +31,7 @@ def lora_config(config: TrainConfig, model: Any) -> Any:
     """The adapters of `[train] lora_*` as peft's `LoraConfig`; None without adapters.
 
     Raises:
-        ConfigError: peft is not installed, or the model has no such modules.
+        ConfigError: The package peft is missing, or the model has no such modules.
     """
     if config.lora_rank is None:
         return None
@@ -45,7 +45,7 @@ def lora_config(config: TrainConfig, model: Any) -> Any:
         task_type="CAUSAL_LM",
         r=config.lora_rank,
         lora_alpha=config.lora_alpha or ALPHA_PER_RANK * config.lora_rank,
-        lora_dropout=0.0,  # the policy that samples must be the one that learns
+        lora_dropout=0.0,  # the policy must not differ between sampling and learning
         target_modules=ALL_LINEAR if names == [ALL_LINEAR] else names,
     )
 

@@ -80,7 +80,7 @@ def _section(title: str, rows: Iterator[tuple[str, Any]]) -> Iterator[str]:
 
 
 def _base(run: RunDir) -> Iterator[tuple[str, Any]]:
-    # The rollouts of a later round come from a trained model, so we take the first round's.
+    # The rollouts of a later round come from a trained model, so we take the first round.
     model, rollout = run.config.model, run.in_round(0).begun_facts("rollout")
     yield "model", f"`{model.path}`"
     if model.revision:

@@ -19,7 +19,7 @@ from pivottrace.training.extras import report_to
 # A kill may tear the last one, but then the one before it is whole.
 CHECKPOINTS_KEPT = 2
 CPU_BATCH = 16
-# Other processes wait for the one that evaluates; TRL's half an hour may be too short for that.
+# Other processes wait while one evaluates; TRL's half an hour may be too short for that.
 PROCESS_TIMEOUT_S = 6 * 3600
 SCHEDULES = {"constant": "constant_with_warmup", "linear": "linear"}
 
@@ -111,7 +111,7 @@ def grpo_arguments(
         ddp_timeout=PROCESS_TIMEOUT_S,
         dataloader_num_workers=0,
         dataloader_pin_memory=not on_cpu,
-        # What is written.
+        # The output.
         logging_steps=1,
         logging_nan_inf_filter=False,
         report_to=report_to(config),
@@ -150,7 +150,7 @@ def batch_layout(
     local, rest = divmod(rollouts, num_processes)
     if rest:
         raise ConfigError(
-            f"{rollouts} rollouts a step (train.questions_per_step {config.questions_per_step} x "
+            f"{rollouts} rollouts per step (train.questions_per_step {config.questions_per_step} x "
             f"train.num_generations {config.num_generations}) cannot be shared evenly by "
             f"{num_processes} processes: make questions_per_step a multiple of {num_processes}"
         )
@@ -194,7 +194,7 @@ def training_order(num_rows: int, num_steps: int, questions_per_step: int, seed:
     pass, no row is left out at the end of a pass, and a pool smaller than one step works.
 
     Returns:
-        num_steps x questions_per_step row indices, step by step.
+        Row indices (num_steps x questions_per_step), step by step.
     """
     rng = np.random.default_rng(seed)
     length = num_steps * questions_per_step

@@ -27,7 +27,7 @@ Evaluate = Callable[[Any], Mapping[str, float]]
 
 
 def refuse_changed_settings(folder: Path, settings: dict[str, Any]) -> None:
-    """Write the settings of a training, or compare them with those of an unfinished one.
+    """Write the settings of a training, or compare them with an unfinished training's.
 
     Raises:
         ConfigError: A setting differs; the message names the keys.
