@@ -140,8 +140,8 @@ def test_a_combination_that_is_asked_for_and_not_used_says_why(tmp_path, capsys)
     note = note_of("run", labels={"budget": 0.6}, calibrate={"num_probes": 80})
     facts = RunDir.open(tmp_path / "run").stage_facts("calibrate")["combination"]
     assert facts["low"] < 0 and not facts["offered"]
-    assert f"on 80 probes is {facts['rho']:.2f}, that of {facts['best_single']}" in note
+    assert f"on 80 probes is {facts['rho']:.2f}, and that of {facts['best_single']}" in note
     assert f"{facts['low']:+.2f} to {facts['high']:+.2f}, 90 % interval" in note
-    assert note.endswith("peak_count goes on ranking the pool")
+    assert note.endswith("peak_count ranks the pool")
     note = note_of("few", calibrate={"num_probes": 20})
-    assert "no combination could be fitted: 20 labelled probes, at least 32 needed" in note
+    assert "it needs at least 32 labelled probes that are not all equally right" in note

@@ -111,8 +111,8 @@ def test_the_plan_is_printed(calibrated, capsys) -> None:
     assert main(["plan", str(calibrated.path)]) == 0
     printed = capsys.readouterr().out
     assert printed.count(" %") > 21
-    assert "labels: the 40 probes bought" in printed
-    assert "to take another row than the run's own, go on with --budget SHARE" in printed
+    assert "labels: the 40 labelled probes" in printed
+    assert "to choose another row, continue with --budget SHARE" in printed
     assert printed.strip().endswith(f"next: pivottrace run {calibrated.path}")
 
 

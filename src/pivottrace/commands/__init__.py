@@ -1,1 +1,1 @@
-"""What the commands do beside the stages, and what they print."""
+"""The commands beside the stages, and the output of all commands."""

@@ -1,8 +1,8 @@
 """`pivottrace audit`: labels that the model contradicts steadily, for a second look.
 
-A label is listed where the majority of the sampled answers is another one, with a large share and
-the greedy answer behind it, and where the calibration says that such votes are mostly right. A
-probe is judged by a calibration that leaves it out: its own label is what is in question.
+A label is listed under two conditions. A large majority of the sampled answers and the greedy
+answer agree on another answer. And the calibration says that such votes are mostly right. A probe
+is judged by a calibration that leaves it out, because its own label is in question.
 """
 
 from __future__ import annotations
@@ -27,23 +27,23 @@ from pivottrace.run.directory import RunDir
 from pivottrace.run.storage import write_text
 from pivottrace.verifier import Verifier
 
-# Samples that must agree on the other answer: steadily is three of four at least.
+# Share of samples that must agree on the other answer: three of four is "steadily".
 MIN_SHARE = 0.75
 
 
 @dataclass(frozen=True)
 class Suspect:
-    """One label for a second look; texts are a model's or a user's, never markup.
+    """One label for a second look. Its texts come from a model or a user and are never markup.
 
     Attributes:
-        question_id: its id.
-        purpose: what the label was bought for, probe or annotation.
-        question: what was asked.
-        label: the answer that was paid for.
-        vote: what the model's samples agree on instead; the greedy answer is the same.
-        vote_share: share of the samples behind it, in [0, 1].
-        vote_right: calibrated chance that such a vote is right, in (0, 1).
-        label_wrong: chance that the label is wrong, in (0, 1), higher is more suspect.
+        question_id: Id of the question.
+        purpose: Purpose of the label: probe or annotation.
+        question: Text of the question.
+        label: The true answer as labelled.
+        vote: The answer of the model's samples; the greedy answer is the same.
+        vote_share: Share of the samples with this answer, in [0, 1].
+        vote_right: Calibrated chance that such a vote is right, in (0, 1).
+        label_wrong: Chance that the label is wrong, in (0, 1); higher is more suspect.
     """
 
     question_id: str
@@ -62,12 +62,12 @@ def audit(
     """List suspect labels, most suspect first, and write them to `audit.csv`.
 
     Args:
-        run: a run whose probes are labelled.
-        label_error: share of wrong labels to expect before looking, in (0, 1).
-        min_share: share of samples that must agree on the other answer.
+        run: A run whose probes are labelled.
+        label_error: Expected share of wrong labels before any look, in (0, 1).
+        min_share: Share of samples that must agree on the other answer.
 
     Raises:
-        RunDirError: no probe is labelled, so no vote is known to be reliable.
+        RunDirError: No probe is labelled, so no vote is known to be reliable.
     """
     evidence = run.read_table("evidence", made_by="calibrate").to_pylist()
     if not evidence:
@@ -82,18 +82,20 @@ def audit(
     suspects = [
         Suspect(
             question=questions[row["question_id"]],
-            vote_right=float(right), label_wrong=float(wrong), **row,
+            vote_right=float(right),
+            label_wrong=float(wrong),
+            **row,
         )
         for row, right, wrong in zip(contradicted, reliable, chances, strict=True)
         if right >= run.config.triage.vote_floor
-    ]  # fmt: skip
+    ]
     suspects.sort(key=lambda s: (-s.label_wrong, -s.vote_share, s.question_id))
     write_text(run.path / "audit.csv", _csv_text(suspects))
     return suspects
 
 
 def _contradicted(run: RunDir, min_share: float) -> list[dict[str, Any]]:
-    """Labels whose question's vote and greedy answer agree with each other and not with them."""
+    """Labels that differ from both the vote and the greedy answer, which agree with each other."""
     labels = buying.bought(run)
     scores = run.read_table("scores", made_by="score")
     votes = scores.select(["question_id", "vote_answer", "vote_share"]).filter(
@@ -115,20 +117,23 @@ def _contradicted(run: RunDir, min_share: float) -> list[dict[str, Any]]:
         label = labels[row["question_id"]]
         found.append(
             {
-                "question_id": row["question_id"], "purpose": label.purpose,
-                "label": label.answer, "vote": row["vote_answer"], "vote_share": row["vote_share"],
+                "question_id": row["question_id"],
+                "purpose": label.purpose,
+                "label": label.answer,
+                "vote": row["vote_answer"],
+                "vote_share": row["vote_share"],
             }
-        )  # fmt: skip
+        )
     return found
 
 
 def _reliability(
     run: RunDir, evidence: list[dict[str, Any]], rows: list[dict[str, Any]]
 ) -> np.ndarray:
-    """Calibrated chance that each row's vote is right, by the probes other than itself."""
+    """Calibrated chance that the vote of each row is right, by all other probes."""
     ids, scores = readings.driving_scores(run)
     place = {question_id: i for i, question_id in enumerate(ids)}
-    # A probe's place is the stored one, by a ranking that has not seen its label.
+    # Probes keep their stored places, which come from a ranking without their labels.
     ranks = rank_fractions(scores)
     for row in evidence:
         ranks[place[row["question_id"]]] = row["rank"]
@@ -140,7 +145,7 @@ def _reliability(
         others = np.array([question_id != row["question_id"] for question_id in own])
         rank = ranks[[place[row["question_id"]]]]
         if not others.any() or np.isnan(rank[0]):
-            continue  # nothing is known of it: never reliable
+            continue  # nothing is known of this vote, so it is not reliable
         rest = ProbeEvidence(**{name: values[others] for name, values in vars(probes).items()})
         curve = calibrate(rest, window).at(rank)
         values = with_own_votes(curve, rest, rank, [row["vote_share"]], window=window)
@@ -148,12 +153,20 @@ def _reliability(
     return chances
 
 
-COLUMNS = ("label_wrong", "question_id", "purpose", "label", "vote", "vote_share", "vote_right",
-           "question")  # fmt: skip
+COLUMNS = (
+    "label_wrong",
+    "question_id",
+    "purpose",
+    "label",
+    "vote",
+    "vote_share",
+    "vote_right",
+    "question",
+)
 
 
 def _csv_text(suspects: list[Suspect]) -> str:
-    """For spreadsheets, as label files are: nothing in a cell is run."""
+    """CSV text for spreadsheets, escaped as label files are: a spreadsheet runs no cell."""
     buffer = io.StringIO()
     writer = csv.writer(buffer)
     writer.writerow(COLUMNS)

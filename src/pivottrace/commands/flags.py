@@ -1,4 +1,4 @@
-"""Command-line settings over a configuration: read by tyro, checked and worded here."""
+"""Settings from the command line: tyro reads them, and this module checks them."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ WHERE = "command line"
 
 
 def load(arguments: list[str]) -> Config:
-    """The configuration of a file, a run directory or flags alone, with the flags over it.
+    """The configuration of a file, of a run directory, or of flags alone. Flags override it.
 
     Raises:
-        ConfigError: the target is neither, or a key or value is wrong.
-        SystemExit: tyro printed what is wrong with a flag (2), or its help (0).
+        ConfigError: The target is neither a file nor a run directory, or a key or value is wrong.
+        SystemExit: Tyro has printed an error about a flag (2), or its help (0).
     """
     target, flags = split_target(arguments)
     if target is None:
@@ -36,7 +36,7 @@ def load(arguments: list[str]) -> Config:
                 f"configuration file or a run directory."
             )
         config = load_config(target / "config.toml")
-        # A run directory may have been moved: where it lies is where it is.
+        # A run directory may have been moved, so its present path counts, not the stored one.
         return parse(flags, config.model_copy(update={"output": target}))
     if not target.exists() and target.suffix != ".toml":
         raise ConfigError(
@@ -47,7 +47,7 @@ def load(arguments: list[str]) -> Config:
 
 
 def split_target(arguments: list[str]) -> tuple[Path | None, list[str]]:
-    """The file or directory that comes first, if one does, and the flags."""
+    """The leading file or directory, if any, and the flags."""
     if arguments and not arguments[0].startswith("-"):
         return Path(arguments[0]), arguments[1:]
     return None, arguments
@@ -67,7 +67,7 @@ def take_option(arguments: list[str], name: str) -> str | None:
 
 
 def take_flag(arguments: list[str], name: str) -> bool:
-    """Remove a flag without a value from the arguments and say whether it was there."""
+    """Remove a flag without a value from the arguments, and return whether it was given."""
     found = name in arguments
     while name in arguments:
         arguments.remove(name)
@@ -75,7 +75,7 @@ def take_flag(arguments: list[str], name: str) -> bool:
 
 
 def parse(flags: list[str], default: Config) -> Config:
-    """Flags over a configuration. Raises as `load`."""
+    """A configuration with flags over it. Raises as `load`."""
     flags = list(flags)
     if (preset := take_option(flags, "--preset")) is not None:
         default = apply_preset(default, preset)
@@ -106,10 +106,10 @@ def _long_form(flag: str) -> str:
 
 
 def _unchecked(section: Section) -> Any:
-    """A section as a dataclass that checks nothing, so that a wrong value reaches `explain`.
+    """A section as a dataclass without checks, so that a wrong value reaches `explain`.
 
-    Tables become their TOML text, and true and false words: tyro has no flag for the one, and takes
-    no value for the other.
+    A table becomes its TOML text, because tyro has no flag for a table. True and false become
+    words, because tyro's own switches take no value.
     """
     fields = []
     for name, info in type(section).model_fields.items():
@@ -132,14 +132,14 @@ def _unchecked(section: Section) -> Any:
 
 
 def _values(default: Section, given: Any, prefix: str = "") -> dict[str, Any]:
-    """The tree of values that `given`, made from `default` by `_unchecked`, now holds."""
+    """The tree of values in `given`, a copy of `default` that `_unchecked` made."""
     values: dict[str, Any] = {}
     for name in type(default).model_fields:
         was, now = getattr(default, name), getattr(given, name)
         if isinstance(was, Section):
             now = _values(was, now, f"{prefix}{name}.")
         elif isinstance(was, dict):
-            # What a file holds may have no inline form: untouched, it stays as it is.
+            # A table from a file may have no inline form, so an untouched table stays unchanged.
             now = was if now == inline_table(was) else _table(prefix + name, now)
         values[name] = now
     return values

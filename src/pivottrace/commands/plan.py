@@ -1,7 +1,7 @@
-"""`pivottrace plan`: what each label budget is expected to give, before the labels are bought.
+"""`pivottrace plan`: the expected result of each label budget, before labels are bought.
 
-Reads a run whose probes are labelled and routes its pool once for every budget. Without labelled
-probes nothing is known of correctness: only the counts that fixed shares of the ranking give are.
+It reads a run whose probes are labelled, and routes its pool once per budget. Without labelled
+probes correctness is unknown. The plan then has only counts, from fixed shares of the ranking.
 """
 
 from __future__ import annotations
@@ -29,9 +29,12 @@ SHARES = tuple(percent / 100 for percent in range(0, 101, 5))
 PLAN = pa.schema(
     [
         ("budget", pa.float64()),  # share of the pool, in [0, 1]
-        ("labels", pa.int64()),  # bought in all: the probes, and what is annotated beside them
+        ("labels", pa.int64()),  # all labels: the probes, and the annotations beside them
         *((route, pa.int64()) for route in ROUTES),
-        ("wrong_votes", pa.float64()),  # expected share of wrong pseudo-labels; null without any
+        (
+            "wrong_votes",
+            pa.float64(),
+        ),  # expected share of wrong pseudo-labels; null if none
         ("learning", pa.float64()),  # expected, in units of sqrt(p(1-p)); null if not calibrated
         ("learning_low", pa.float64()),
         ("learning_high", pa.float64()),
@@ -45,8 +48,8 @@ def make_plan(run: RunDir) -> pa.Table:
     """Compute the plan and write it as `plan.{parquet,csv,json,svg}` into the round's folder.
 
     Raises:
-        RunDirError: the pool has not been scored.
-        BudgetError: more probes are asked for than there are questions.
+        RunDirError: The pool has not been scored.
+        BudgetError: The settings ask for more probes than there are questions.
     """
     rows = _calibrated(run) if _num_probes(run) else _by_fractions(run)
     costs = cost_model(run)
@@ -71,7 +74,7 @@ def _num_probes(run: RunDir) -> int:
 
 
 def _calibrated(run: RunDir) -> list[dict[str, Any]]:
-    """A row a budget, by the calibration; budgets below the probes already bought are those."""
+    """One row per budget, by the calibration. The labelled probes are part of every budget."""
     evidence_rows = run.read_table("evidence", made_by="calibrate").to_pylist()
     num_labels = len(evidence_rows) + len(readings.earlier_labels(run))
     probes = readings.probe_evidence(evidence_rows)
@@ -101,20 +104,25 @@ def _calibrated(run: RunDir) -> list[dict[str, Any]]:
         row |= {"wrong_votes": _known(expected.wrong_votes), "learning": expected.learning}
         rows.append(row)
     low, high = learning_bands(
-        results, probes, ranks, scored.evidence,
-        window=settings.window, level=settings.level, seed=run.config.seed,
-    )  # fmt: skip
+        results,
+        probes,
+        ranks,
+        scored.evidence,
+        window=settings.window,
+        level=settings.level,
+        seed=run.config.seed,
+    )
     for row, bottom, top in zip(rows, low.tolist(), high.tolist(), strict=True):
         row |= {"learning_low": bottom, "learning_high": top}
     return rows
 
 
 def _by_fractions(run: RunDir) -> list[dict[str, Any]]:
-    """A row a budget by shares of the ranking, the paper's for what is discarded.
+    """One row per budget, by shares of the ranking. The share to discard is from the paper.
 
-    The probes that calibration would draw are paid out of each budget first. What their labels will
-    say is not known, so all of them count as annotated; of an adaptive draw, the even one. Budgets
-    below `calibrate.num_probes`, which a run refuses, have no row.
+    Each budget first pays the probes that calibration would draw. Their labels are not known yet,
+    so all of them count as annotated. In place of an adaptive draw we take the even one. A run
+    refuses a budget below `calibrate.num_probes`, so such a budget has no row.
     """
     scored = readings.scored_pool(run, [])
     ranks, size = rank_fractions(scored.scores), scored.scores.size
@@ -129,8 +137,12 @@ def _by_fractions(run: RunDir) -> list[dict[str, Any]]:
         labelled = np.isin(np.arange(size), probes)
         routed = scored_pool.route_pool(
             replace(scored, evidence=replace(scored.evidence, labelled=labelled)),
-            budget=allowed - probes.size, probes=None, curve=None, options=options, ranks=ranks,
-        )  # fmt: skip
+            budget=allowed - probes.size,
+            probes=None,
+            curve=None,
+            options=options,
+            ranks=ranks,
+        )
         counts = routed.result.counts()
         rows.append({"budget": share, "labels": counts["annotate"], **counts})
     if not rows:
@@ -142,7 +154,7 @@ def _by_fractions(run: RunDir) -> list[dict[str, Any]]:
 
 
 def _would_draw(run: RunDir, scores: np.ndarray, allowed: int) -> np.ndarray:
-    """The probes (indices) that calibration would draw out of so many labels."""
+    """The probes (indices) that calibration would draw from this number of labels."""
     settings = run.config.calibrate
     wanted = settings.num_probes
     if wanted is None:
@@ -153,7 +165,7 @@ def _would_draw(run: RunDir, scores: np.ndarray, allowed: int) -> np.ndarray:
 
 
 def cost_model(run: RunDir) -> CostModel | None:
-    """Rates that this run measured; None where it has no timings."""
+    """The rates that this run measured; None without timings."""
     seconds = run.seconds(all_rounds=False)
     greedy = _lengths(run, "rollouts_greedy", prompts=True)
     sampled = _lengths(run, "rollouts_sampled")
@@ -169,7 +181,7 @@ def cost_model(run: RunDir) -> CostModel | None:
 
 
 def _lengths(run: RunDir, name: str, prompts: bool = False) -> dict[str, float]:
-    """Rows and tokens of a table of rollouts, part by part."""
+    """Count rows and tokens of a table of rollouts, part by part."""
     totals = {"num": 0.0, "tokens": 0.0, "prompt": 0.0}
     columns = ["tokens", "prompt_tokens"] if prompts else ["tokens"]
     for path in sorted((run.round_path / name).glob("part-*.parquet")):

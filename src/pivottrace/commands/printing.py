@@ -1,4 +1,4 @@
-"""What `plan` and `audit` print: tables for a terminal, and what to do next."""
+"""The output of `plan` and `audit`: tables for a terminal, and the next command."""
 
 from __future__ import annotations
 
@@ -19,27 +19,27 @@ AUDIT_HEAD = "label wrong  vote right  samples  label → the model's answer  (q
 
 
 def plan_lines(run: RunDir, table: pa.Table) -> list[str]:
-    """A plan, its terms, and what to do next."""
+    """A plan, an explanation of its terms, and the next command."""
     rows, place = table.to_pylist(), quoted(run.path)
     num_probes = run.stage_facts("calibrate").get("num_probes")
     lines = [PLAN_HEAD, *(_plan_line(row, rows[-1]["learning"]) for row in rows), ""]
     if num_probes:
         lines += [
-            f"labels: the {num_probes} probes bought, and what is annotated beside them",
-            "learning is relative to a budget of 100 %: a label for all that is worth one",
+            f"labels: the {num_probes} labelled probes, and the annotations beside them",
+            "learning is relative to a budget of 100 %, which labels every question worth it",
         ]
         if not run.is_done("triage"):
-            lines.append("to take another row than the run's own, go on with --budget SHARE")
+            lines.append("to choose another row, continue with --budget SHARE")
         following = f"pivottrace run {place}"
     else:
         lines += [
-            "no probe is labelled, so nothing is known of correctness: these are shares of the",
-            "ranking, discard as in the paper, without errors or learning. The probes come out of",
-            "each budget first, along the whole ranking, and count as annotated",
+            "no probe is labelled, so correctness is unknown: the rows show shares of the ranking",
+            "(discard as in the paper), without errors or learning. The probes lie along the whole",
+            "ranking, are paid from each budget first, and count as annotated",
         ]
         following = f"pivottrace calibrate {place} (buys the probes' labels), then plan again"
     if rows[0]["hours"] is None:
-        lines.append("this run has no timings, so there are no costs")
+        lines.append("this run has no timings, so the plan has no costs")
     else:
         lines.append("tokens and hours: one pass of training, at the rates that this run measured")
     files = quoted(run.round_path / "plan.parquet")
@@ -65,7 +65,7 @@ def _plan_line(row: dict[str, Any], most: float | None) -> str:
 
 
 def audit_lines(run: RunDir, suspects: list[Suspect]) -> list[str]:
-    """Suspect labels, and what to do next."""
+    """Suspect labels, and the next step."""
     place = quoted(run.path / "audit.csv")
     if not suspects:
         return [f"no label is contradicted steadily where votes are reliable; wrote {place}"]

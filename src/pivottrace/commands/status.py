@@ -1,4 +1,4 @@
-"""What a run has done and what comes next, as plain lines."""
+"""The state of a run and its next step, as plain lines."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ PARTS_OF = {"rollout": ("rollouts_greedy", "rollouts_sampled"), "trace": ("signa
 
 
 def describe(run: RunDir) -> Iterator[str]:
-    """One line a stage, what to know of the result, then the next command. Writes nothing.
+    """Yield one line per stage, notes on the result, then the next command. Write nothing.
 
     Raises:
-        RunDirError: the manifest or a table is torn.
+        RunDirError: The manifest or a table is torn.
     """
     run.refuse_torn_tables()
     run = current(run)
@@ -45,7 +45,7 @@ def describe(run: RunDir) -> Iterator[str]:
 
 
 def _route_lines(run: RunDir) -> Iterator[str]:
-    """The routes, where there are several rounds of each, with the moves between them."""
+    """The routes. With several rounds: the routes of each, and the moves between them."""
     rounds = every(run)
     for each in rounds:
         triage = each.stage_facts("triage")
@@ -62,7 +62,7 @@ def _counted(counts: dict[str, int]) -> str:
 
 
 def next_line(run: RunDir, at_the_end: str) -> str:
-    """What to do next to get on with the whole run; `at_the_end`, where nothing is left to do."""
+    """The next command of the whole run, or `at_the_end` if nothing is left to do."""
     waiting = buying.waiting_file(current(run))
     if waiting is not None:
         place, file = quoted(run.path), quoted(waiting)
@@ -71,7 +71,7 @@ def next_line(run: RunDir, at_the_end: str) -> str:
 
 
 def stage_lines(run: RunDir, stage: str) -> Iterator[str]:
-    """The closing lines of a command that ran one stage: what it left, and the next one."""
+    """The closing lines of a command that ran one stage: its files, and the next command."""
     left, found = unfinished(run), outputs(run, stage)
     yield f"{stage}: {', '.join(map(quoted, found)) or 'done, and nothing to write'}"
     if stage == "calibrate":
@@ -80,12 +80,12 @@ def stage_lines(run: RunDir, stage: str) -> Iterator[str]:
 
 
 def quoted(path: Path) -> str:
-    """A path as an argument of a command."""
+    """A path as a shell argument."""
     return shlex.quote(str(path))
 
 
 def notes(run: RunDir) -> Iterator[str]:
-    """What a user should know of the result before trusting it, in plain words."""
+    """Warnings that a user needs before trusting the result, in plain words."""
     overlap = run.stage_facts("pool").get("num_overlap")
     if overlap:
         done = "dropped" if run.config.pool.on_overlap == "drop" else "kept"
@@ -119,30 +119,30 @@ def notes(run: RunDir) -> Iterator[str]:
 
 
 def _combination_note(run: RunDir) -> Iterator[str]:
-    """Why a combination that was asked for does not rank the pool."""
+    """The reason why the requested combination does not rank the pool."""
     calibrate = run.stage_facts("calibrate")
     if run.config.score.estimator != "combination" or not calibrate:
         return
     found = calibrate.get("combination")
-    ranking = f"{driving_estimator(run.config)} goes on ranking the pool"
+    ranking = f"{driving_estimator(run.config)} ranks the pool"
     if found is None:
         yield (
-            f"no combination could be fitted: {calibrate['num_probes']} labelled probes, at least "
-            f"{MIN_PROBES} needed, not all equally right; {ranking}"
+            f"no combination could be fitted: it needs at least {MIN_PROBES} labelled probes that "
+            f"are not all equally right, and there are {calibrate['num_probes']}; {ranking}"
         )
     elif not found["used"]:
         yield (
-            f"the combination is not better for sure: its rank correlation with errors on "
-            f"{calibrate['num_probes']} probes is {found['rho']:.2f}, that of "
-            f"{found['best_single']}, the best single estimator, {found['single_rho']:.2f} "
+            f"the combination is not better beyond chance: its rank correlation with errors on "
+            f"{calibrate['num_probes']} probes is {found['rho']:.2f}, and that of "
+            f"{found['best_single']}, the best single estimator, is {found['single_rho']:.2f} "
             f"(difference {found['low']:+.2f} to {found['high']:+.2f}, 90 % interval); {ranking}"
         )
 
 
 def summary_lines(run: RunDir, summary: dict[str, Any]) -> Iterator[str]:
-    """The closing lines of a run: counts, labels, accuracy, seconds, outputs, what comes next.
+    """The closing lines of a run: counts, labels, accuracy, seconds, outputs, next command.
 
-    What the run does not have yet is left out.
+    They leave out everything that the run does not have yet.
     """
     yield ""
     yield f"questions        {summary['questions']}"

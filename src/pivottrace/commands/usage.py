@@ -1,8 +1,8 @@
-"""What `pivottrace --help` and each command's `--help` say. Imports nothing heavy."""
+"""The texts of `pivottrace --help` and of each command's help. This module stays light."""
 
 from __future__ import annotations
 
-# Command: (arguments, what it does). The order is that of the list.
+# Each command with its arguments and purpose, in the order of the list.
 MAIN: dict[str, tuple[str, str]] = {
     "demo": (
         "[SETTINGS]",
@@ -11,33 +11,36 @@ MAIN: dict[str, tuple[str, str]] = {
     "init": ("FILE [SETTINGS]", "write a commented configuration file"),
     "validate": ("FILE [SETTINGS]", "check a configuration, its data and its model"),
     "run": ("FILE|RUN [--until STAGE] [SETTINGS]", "run or resume every stage"),
-    "status": ("RUN", "say what is done and what comes next"),
-    "report": ("RUN", "write the report of what there is"),
+    "status": ("RUN", "show the finished stages and the next command"),
+    "report": ("RUN", "write the report of the run so far"),
     "study": (
         "FILE|RUN ... [--grid] [SETTINGS]",
         "compare the estimators on labelled pools, with intervals",
     ),
-    "plan": ("RUN", "what each label budget is expected to give, before it is spent"),
-    "audit": ("RUN [--label-error SHARE]", "labels that the model contradicts, for a second look"),
+    "plan": ("RUN", "show the expected result of each label budget, before it is spent"),
+    "audit": (
+        "RUN [--label-error SHARE]",
+        "list labels that the model contradicts, for a second look",
+    ),
 }
 STAGES: dict[str, tuple[str, str]] = {
-    "rollout": ("FILE|RUN [SETTINGS]", "one greedy trace and G samples a question"),
-    "trace": ("FILE|RUN [SETTINGS]", "attention signals of the greedy traces"),
-    "score": ("FILE|RUN [SETTINGS]", "pivots, uncertainty, votes"),
-    "calibrate": ("FILE|RUN [SETTINGS]", "probes and the curves along the ranking"),
-    "triage": ("FILE|RUN [SETTINGS]", "a route, a reason and a weight for every question"),
-    "label": ("FILE|RUN [SETTINGS]", "get the labels that were chosen, or ask for them"),
+    "rollout": ("FILE|RUN [SETTINGS]", "generate one greedy trace and G samples per question"),
+    "trace": ("FILE|RUN [SETTINGS]", "read attention signals off the greedy traces"),
+    "score": ("FILE|RUN [SETTINGS]", "find pivots, uncertainty and votes"),
+    "calibrate": ("FILE|RUN [SETTINGS]", "label probes and read the curves along the ranking"),
+    "triage": ("FILE|RUN [SETTINGS]", "give every question a route, a reason and a weight"),
+    "label": ("FILE|RUN [SETTINGS]", "get the chosen labels, or ask people for them"),
     "label export": ("RUN [FILE]", "write the questions that wait for a label, as CSV or JSONL"),
     "label import": ("RUN FILE", "take in the answers that people filled in"),
-    "train": ("FILE|RUN [SETTINGS]", "GRPO on verified and majority rewards"),
-    "evaluate": ("FILE|RUN [SETTINGS]", "held-out accuracy, before and after"),
+    "train": ("FILE|RUN [SETTINGS]", "train by GRPO on verified and majority rewards"),
+    "evaluate": ("FILE|RUN [SETTINGS]", "measure held-out accuracy, before and after training"),
 }
 EXPERIMENTS: dict[str, tuple[str, str]] = {
     "lab run": (
         "FILE [--processes 1|2] [--arms A,B] [--seeds 0,1]",
         "run the arms and seeds of an experiment that have no result yet",
     ),
-    "lab report": ("FILE [--output DIR]", "an experiment's tables and figures, of what is there"),
+    "lab report": ("FILE [--output DIR]", "write tables and figures of the finished arms"),
 }
 SHORTCUTS = {
     "--questions": "--pool.questions",
@@ -46,39 +49,39 @@ SHORTCUTS = {
     "--budget": "--labels.budget",
 }
 SETTINGS = """\
-Settings override those of FILE or RUN. Every setting has a flag by its key, as in
---train.steps 100; true and false are written out (--train.enabled false), and a table is written
-as in the file (--pool.chat-template-args "{enable_thinking = false}"). Shortcuts:
+Settings override the values of FILE or RUN. The flag of a setting is its key, as in
+--train.steps 100. Write true and false out (--train.enabled false), and write a table as in the
+file (--pool.chat-template-args "{enable_thinking = false}"). Shortcuts:
   --questions FILE         --pool.questions
   --evaluation FILE        --pool.evaluation
   --map prompt=COLUMN      one entry of pool.map; also answer=COLUMN, id=COLUMN
   --model PATH             --model.path
   --budget N               --labels.budget
   --output DIR             the run directory
-  --preset default|paper   over the file's own values
+  --preset default|paper   a preset, over the values of the file
 """
 UNTIL = """\
-FILE is a configuration file, RUN a run directory; without either the settings alone are taken.
+FILE is a configuration file, and RUN is a run directory. Without either, the settings alone count.
   --until STAGE            stop after pool, rollout, trace, score, calibrate, triage, label,
                            train or evaluate
 
 """
 STUDY = """
-Every question needs an answer: a column, or the world's oracle. Missing stages are run first, then
---study.truth-samples further samples a question; no label is bought. Several pools are taken
-together. The results are study.json, study.md and study.svg.
-  --output DIR             where they go; by default beside the first run, as RUN-study
-  --grid                   also try all combinations of pivot settings, into grid.csv: a choice made
-                           on these questions, so development questions only
+Every question needs an answer, in a column or from the world's oracle. The study first runs missing
+stages, then takes --study.truth-samples further samples per question. It buys no label. It averages
+over several pools. The results are study.json, study.md and study.svg.
+  --output DIR             folder of the results; the default is RUN-study beside the first run
+  --grid                   also try all combinations of pivot settings, into grid.csv. This chooses
+                           settings on these questions, so take development questions only
 
 """
 LAB = """
 FILE is an experiment: [experiment], [base] with the settings that all arms share, and [[arms]] with
-what each changes (docs/lab.md). A finished arm and seed leaves one JSON file; the same command goes
-on where it was stopped.
-  --processes 2            two arms at once, with one thread each
-  --arms A,B  --seeds 0,1  only these
-  --output DIR             where the report goes; by default beside the results
+the changes of each arm (docs/lab.md). Each finished arm and seed is one JSON file. The same command
+resumes a stopped experiment.
+  --processes 2            run two arms at once, with one thread each
+  --arms A,B  --seeds 0,1  run only these
+  --output DIR             folder of the report; the default is the folder of the results
 """
 
 
@@ -98,7 +101,7 @@ def usage() -> str:
 
 
 def help_of(command: str) -> str:
-    """What one command does, and its arguments; `command` may be two words: label export."""
+    """The help of one command. `command` may be two words, such as "label export"."""
     arguments, summary = (MAIN | STAGES | EXPERIMENTS)[command]
     text = f"usage: pivottrace {command} {arguments}\n\n{summary[0].upper()}{summary[1:]}.\n"
     if command in EXPERIMENTS:

@@ -8,10 +8,10 @@ from pivottrace.config import Config
 
 
 def validate(config: Config) -> Iterator[str]:
-    """One line for each thing that was checked.
+    """Yield one line per check.
 
     Raises:
-        PivotTraceError: the first thing that is wrong, with its cure.
+        PivotTraceError: A check has failed; the message has the cure.
     """
     from pivottrace.ingest import find_overlap, format_prompt
     from pivottrace.models import hf

@@ -22,9 +22,9 @@ logger = logging.getLogger(__name__)
 def observe_together(*rules: Rule) -> Observe:
     """Make the function that shows every rule the groups of all processes.
 
-    The mixed reward calls it once per step in each process, with the groups of that
-    process, or with an empty list. The groups are joined in the order of the processes, which is the order of the
-    rows. So every process reaches the same state, for any number of processes.
+    The mixed reward calls it once per step in each process, with the groups of that process, or
+    with an empty list. The groups are joined in the order of the processes, which is the order of
+    the rows. So every process reaches the same state, for any number of processes.
 
     Args:
         *rules: The run's rules, in the order in which they observe.

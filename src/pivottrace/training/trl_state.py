@@ -27,7 +27,7 @@ Evaluate = Callable[[Any], Mapping[str, float]]
 
 
 def refuse_changed_settings(folder: Path, settings: dict[str, Any]) -> None:
-    """Write the settings of a training, or compare them with an unfinished training's.
+    """Write the settings of a training, or compare them with the file of an unfinished one.
 
     Raises:
         ConfigError: A setting differs; the message names the keys.
