@@ -53,8 +53,8 @@ def route_mix(
     Args:
         ranks: (Q,) place in the ranking; NaN (not scored) is left out.
         routes: (Q,) route of each question.
-        names: routes in the order of the columns.
-        num_bins: stretches, each 1/num_bins of the ranked questions.
+        names: Routes in the order of the columns.
+        num_bins: Stretches, each 1/num_bins of the ranked questions.
 
     Returns:
         (num_bins, len(names)), rows add up to 1; all zero when nothing is ranked.
@@ -87,11 +87,11 @@ def rank_correlations(
     resamples, so that "best" compares them question by question.
 
     Args:
-        scores: estimator name to (n,) scores; NaN where it has none.
+        scores: Estimator name to (n,) scores; NaN where it has none.
         correctness: (n,) share of right rollouts, in [0, 1].
-        competing: estimators that may be called best (one that shares its rollouts with the
+        competing: Estimators that may be called best (one that shares its rollouts with the
             correctness that it is judged by may not).
-        seed: of the resamples.
+        seed: Of the resamples.
 
     Returns:
         One entry an estimator that has a correlation, best (lowest) first.

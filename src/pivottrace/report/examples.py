@@ -36,17 +36,17 @@ class Example:
     """One question as the report shows it; texts are cleaned, not escaped.
 
     Attributes:
-        question: the last user message.
-        response: the greedy response in stretches, pivots on their own.
-        num_left_out: characters of the response that are not shown.
-        marked: whether the pivots could be placed in the text.
-        signal: an SVG of the far mass, or None without a signal.
-        num_pivots: pivots of the reading that the run ranks by.
-        greedy_answer: read off the response; None without one.
-        vote: the majority answer and its share, None on an abstention.
-        truth: the true answer where it was paid for, else None.
-        greedy_right: whether the greedy answer is right; None where that was not checked.
-        numbers: names and values of the row.
+        question: The last user message.
+        response: The greedy response in stretches, pivots on their own.
+        num_left_out: Characters of the response that are not shown.
+        marked: Whether the pivots could be placed in the text.
+        signal: An SVG of the far mass, or None without a signal.
+        num_pivots: Pivots of the reading that the run ranks by.
+        greedy_answer: Read off the response; None without one.
+        vote: The majority answer and its share, None on an abstention.
+        truth: The true answer where it was paid for, else None.
+        greedy_right: Whether the greedy answer is right; None where that was not checked.
+        numbers: Names and values of the row.
     """
 
     question_id: str

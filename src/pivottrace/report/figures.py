@@ -58,11 +58,11 @@ def calibration_figure(
     """Correctness and vote reliability along the ranking, with intervals, floors and probes.
 
     Args:
-        curve: columns of CALIBRATION, each (K,).
+        curve: Columns of CALIBRATION, each (K,).
         probes: `rank`, `correct` (share of right rollouts), `vote_right` (0 or 1), each (n,).
-        mastered_floor: correctness from which questions are mastered.
-        hopeless_ceiling: correctness up to which they are hopeless.
-        vote_floor: reliability that the weak route holds.
+        mastered_floor: Correctness from which questions are mastered.
+        hopeless_ceiling: Correctness up to which they are hopeless.
+        vote_floor: Reliability that the weak route holds.
     """
     with drawing():
         figure = new_figure(WIDTH, 4.1, layout=None)
@@ -94,8 +94,8 @@ def ranking_figure(
     Args:
         scores: (n,) driving estimator's scores of the probes.
         correct: (n,) share of right rollouts.
-        driving: name of that estimator.
-        correlations: best first.
+        driving: Name of that estimator.
+        correlations: Best first.
     """
     with drawing():
         figure = new_figure(WIDTH, max(3.5, 1.0 + 0.22 * len(correlations)))
@@ -132,7 +132,7 @@ def training_figure(
     """Rewards by route, held-out accuracy, and the training's vital signs, as far as logged.
 
     Args:
-        metrics: one mapping a logged step; any key may be missing.
+        metrics: One mapping a logged step; any key may be missing.
         curve: `step`, `accuracy`, `low`, `high` while training.
         ends: (step, {accuracy, low, high}) of the evaluations before and after.
 

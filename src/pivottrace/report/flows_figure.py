@@ -23,7 +23,7 @@ def flows_figure(matrices: Sequence[npt.ArrayLike]) -> str:
     """Draw the moves between rounds.
 
     Args:
-        matrices: one a pair of rounds, each (4, 4): questions by route before and after, in the
+        matrices: One a pair of rounds, each (4, 4): questions by route before and after, in the
             order of `ROUTES`, from the top down.
     """
     counts = [np.asarray(matrix, dtype=float) for matrix in matrices]

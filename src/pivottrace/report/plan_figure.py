@@ -17,8 +17,8 @@ def plan_figure(rows: Sequence[dict[str, Any]], num_probes: int) -> str:
     """Draw a plan.
 
     Args:
-        rows: rows of PLAN, by rising budget; expected values may be missing.
-        num_probes: labels that are bought already, a dotted line; 0 where nothing was calibrated.
+        rows: Rows of PLAN, by rising budget; expected values may be missing.
+        num_probes: Labels that are bought already, a dotted line; 0 where nothing was calibrated.
     """
     budget = np.array([row["budget"] for row in rows])
     calibrated = num_probes > 0

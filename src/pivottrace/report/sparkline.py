@@ -21,8 +21,8 @@ def sparkline(
 
     Args:
         signal: (T,) far mass, shares in [0, 1]; NaN is drawn as 0.
-        threshold: tau, drawn as a dashed line; None for none.
-        pivots: response positions, 0 to T - 1, numbered in order as in the text.
+        threshold: Tau, drawn as a dashed line; None for none.
+        pivots: Response positions, 0 to T - 1, numbered in order as in the text.
 
     Returns:
         An `<svg>` element of numbers only, coloured by CSS classes.

@@ -100,8 +100,8 @@ def mark_pivots(
 
     Args:
         pieces: (T,) one text a token.
-        pivots: response positions of the pivots, 0 to T - 1.
-        limit: characters to show at most.
+        pivots: Response positions of the pivots, 0 to T - 1.
+        limit: Characters to show at most.
 
     Returns:
         The cleaned stretches up to the limit, and how many characters were left out.
