@@ -1,4 +1,4 @@
-"""What the report computes itself: the mix of routes along the ranking, and rank correlations.
+"""Figures that the report computes: the mix of routes along the ranking, and rank correlations.
 
 Ours throughout.
 """
@@ -29,8 +29,8 @@ class RankCorrelation:
         rho: Spearman's correlation in [-1, 1]; -1 is best, because scores rank by uncertainty.
         low: Lower end of the bootstrap interval.
         high: Upper end.
-        best_share: Share of resamples in which it is the lowest of those that compete, in [0, 1];
-            NaN where it does not compete.
+        best_share: Share of resamples in which it is the lowest of all competing estimators, in
+            [0, 1]; NaN if it does not compete.
         num_probes: Probes with a score.
     """
 
@@ -89,9 +89,9 @@ def rank_correlations(
     Args:
         scores: Estimator name to (n,) scores; NaN where it has none.
         correctness: (n,) share of right rollouts, in [0, 1].
-        competing: Estimators that may be called best (one that shares its rollouts with the
-            correctness that it is judged by may not).
-        seed: Of the resamples.
+        competing: Estimators that may be called best. An estimator may not be called so if it
+            shares its rollouts with the correctness that judges it.
+        seed: Seed of the resamples.
 
     Returns:
         One entry an estimator that has a correlation, best (lowest) first.
@@ -119,7 +119,7 @@ def rank_correlations(
 
 
 def _win_shares(resampled: Mapping[str, FloatArray]) -> dict[str, float]:
-    """Share of resamples in which each is lowest; ties share one."""
+    """Share of resamples in which each estimator is lowest. Tied ones divide a resample."""
     if not resampled:
         return {}
     table = np.where(np.isnan(stack := np.stack(list(resampled.values()))), np.inf, stack)
@@ -129,8 +129,9 @@ def _win_shares(resampled: Mapping[str, FloatArray]) -> dict[str, float]:
 
 
 def _spearman(scores: FloatArray, truth: FloatArray) -> FloatArray:
-    """Row by row over (R, n); pairs without a score are left out; NaN where a side is constant."""
+    """Spearman correlation per row (R,) of (R, n), over pairs with a score; NaN if constant."""
     known = ~np.isnan(scores)
+    # Ranks of both sides (R, n), centred over the known pairs of each row.
     a = rankdata(np.where(known, scores, np.nan), axis=1, nan_policy="omit")
     b = rankdata(np.where(known, truth, np.nan), axis=1, nan_policy="omit")
     count = np.maximum(known.sum(axis=1, keepdims=True), 1)

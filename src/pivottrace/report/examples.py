@@ -41,11 +41,11 @@ class Example:
         num_left_out: Characters of the response that are not shown.
         marked: Whether the pivots could be placed in the text.
         signal: An SVG of the far mass, or None without a signal.
-        num_pivots: Pivots of the reading that the run ranks by.
-        greedy_answer: Read off the response; None without one.
+        num_pivots: Number of pivots, by the reading that ranks the run.
+        greedy_answer: The answer read off the response; None without an answer.
         vote: The majority answer and its share, None on an abstention.
-        truth: The true answer where it was paid for, else None.
-        greedy_right: Whether the greedy answer is right; None where that was not checked.
+        truth: The true answer if it was paid for, else None.
+        greedy_right: Whether the greedy answer is right; None if that was not checked.
         numbers: Names and values of the row.
     """
 
@@ -107,7 +107,7 @@ def _sources(run: RunDir, ids: list[str]) -> dict[str, dict[str, Any]]:
         run, "rollouts_greedy", ["question_id", "tokens", "text", "answer", "failure"], ids
     )
     return {
-        # Never the column `answer`: it may hold truths that were not paid for.
+        # We leave out the column `answer`: it may hold truths that were not paid for.
         "pool": keyed(_rows(run, "pool", ids, "id", ["id", "prompt"]), "id"),
         "scores": keyed(_rows(run, "scores", ids)),
         "evidence": keyed(_rows(run, "evidence", ids)),
@@ -173,7 +173,7 @@ def _response(
 ) -> tuple[list[Piece], int, bool]:
     """(stretches, characters left out, whether pivots are marked)."""
     tokens, text = trace.get("tokens") or [], trace.get("text") or ""
-    # Only as many tokens as can be shown: a character takes at most a few tokens.
+    # We decode only as many tokens as can be shown: a character takes at most a few tokens.
     shown = tokens[: 4 * MAX_RESPONSE_CHARS]
     pieces = token_texts(shown, decode) if decode and shown else None
     if pieces is not None and (len(shown) < len(tokens) or _agrees("".join(pieces), text)):
@@ -210,7 +210,7 @@ def _numbers(row: dict[str, Any]) -> list[tuple[str, str]]:
 
 
 def _tokenizer_decode(run: RunDir) -> Callable[[list[int]], str] | None:
-    """Decoding by the run's own tokenizer; None where the model is no longer there."""
+    """A decoder by the run's own tokenizer; None if the model no longer exists."""
     from pivottrace.models.hf import load_tokenizer
 
     try:

@@ -25,11 +25,11 @@ _PERCENT = PercentFormatter(1.0, decimals=0)
 
 
 def routes_figure(ranks: npt.ArrayLike, routes: Sequence[str]) -> str:
-    """The routes' shares along the ranking, stacked; ties are spread evenly over their places.
+    """Draw the routes' shares along the ranking, stacked. Ties spread evenly over their places.
 
     Args:
-        ranks: (Q,) NaN where not scored (left out).
-        routes: (Q,).
+        ranks: (Q,) places in [0, 1]; a question without a score has NaN and is left out.
+        routes: (Q,) names.
     """
     mix = route_mix(ranks, routes, ROUTES, NUM_BINS)
     with drawing():
@@ -60,8 +60,8 @@ def calibration_figure(
     Args:
         curve: Columns of CALIBRATION, each (K,).
         probes: `rank`, `correct` (share of right rollouts), `vote_right` (0 or 1), each (n,).
-        mastered_floor: Correctness from which questions are mastered.
-        hopeless_ceiling: Correctness up to which they are hopeless.
+        mastered_floor: Lowest correctness of mastered questions.
+        hopeless_ceiling: Highest correctness of hopeless questions.
         vote_floor: Reliability that the weak route holds.
     """
     with drawing():
@@ -70,9 +70,13 @@ def calibration_figure(
         for name, label, style in (("mu", "correctness μ", "-"), ("vote", "vote right", "--")):
             colour = COLOURS[name]
             axes.fill_between(
-                curve["rank"], curve[f"{name}_low"], curve[f"{name}_high"],
-                color=colour, alpha=0.14, lw=0,
-            )  # fmt: skip
+                curve["rank"],
+                curve[f"{name}_low"],
+                curve[f"{name}_high"],
+                color=colour,
+                alpha=0.14,
+                lw=0,
+            )
             axes.plot(curve["rank"], curve[name], style, color=colour, lw=2.2, label=label)
         _bubbles(axes, probes["rank"], probes["correct"])
         _vote_rug(axes, probes)
@@ -103,9 +107,11 @@ def ranking_figure(
         _bubbles(left, scores, correct)
         _binned_means(left, scores, correct)
         left.set(
-            title="The score against correctness", xlabel=ESTIMATOR_NAMES.get(driving, driving),
-            ylabel="share of right rollouts", ylim=(-0.05, 1.05),
-        )  # fmt: skip
+            title="The score against correctness",
+            xlabel=ESTIMATOR_NAMES.get(driving, driving),
+            ylabel="share of right rollouts",
+            ylim=(-0.05, 1.05),
+        )
         left.yaxis.set_major_formatter(_PERCENT)
         places = np.arange(len(correlations))[::-1]
         for place, found in zip(places, correlations, strict=True):
@@ -132,12 +138,12 @@ def training_figure(
     """Rewards by route, held-out accuracy, and the training's vital signs, as far as logged.
 
     Args:
-        metrics: One mapping a logged step; any key may be missing.
-        curve: `step`, `accuracy`, `low`, `high` while training.
+        metrics: One mapping per logged step; any key may be missing.
+        curve: `step`, `accuracy`, `low`, `high` during training.
         ends: (step, {accuracy, low, high}) of the evaluations before and after.
 
     Returns:
-        The figure, or None where there is nothing to draw.
+        The figure, or None without data.
     """
     panels: list[Any] = []
     if any("reward/annotate" in m or "reward/weak" in m or "reward" in m for m in metrics):
@@ -171,7 +177,7 @@ _VITAL = (
 
 
 def smoothed(values: npt.ArrayLike, width: int) -> FloatArray:
-    """Centred running mean over `width` values, over fewer at the ends; NaN is left out."""
+    """Centred running mean over `width` values, fewer at the ends, without NaN."""
     series = np.asarray(values, np.float64)
     half = width // 2
     windows = [series[max(0, i - half) : i + half + 1] for i in range(series.size)]
@@ -183,8 +189,10 @@ def _row(figure: Any, count: int) -> list[Axes]:
 
 
 def _rewards(axes: Axes, metrics: Sequence[Mapping[str, Any]]) -> None:
-    drawn = [("reward/annotate", "annotate (verified)", "annotate"),
-             ("reward/weak", "weak (majority)", "weak")]  # fmt: skip
+    drawn = [
+        ("reward/annotate", "annotate (verified)", "annotate"),
+        ("reward/weak", "weak (majority)", "weak"),
+    ]
     if not any(key in m for m in metrics for key, _, _ in drawn):
         drawn = [("reward", "all rows", "ink")]
     for key, label, colour in drawn:
@@ -211,9 +219,16 @@ def _held_out(
         np.array([float(row[key]) for _, row in rows]) for key in ("accuracy", "low", "high")
     )
     axes.errorbar(
-        steps, mean, yerr=[mean - low, high - mean], color=COLOURS["mu"], lw=1.8, marker="o",
-        ms=5, elinewidth=1.4, capsize=3,
-    )  # fmt: skip
+        steps,
+        mean,
+        yerr=[mean - low, high - mean],
+        color=COLOURS["mu"],
+        lw=1.8,
+        marker="o",
+        ms=5,
+        elinewidth=1.4,
+        capsize=3,
+    )
     # Room for an interval: a span of less than ten points would make noise look like a trend.
     middle, half = (low.min() + high.max()) / 2, max(0.05, 0.6 * (high.max() - low.min()))
     axes.set(title="Held-out accuracy, 95 % interval", xlabel="step")
@@ -244,44 +259,67 @@ def _rank_axis(axes: Axes) -> None:
     axes.grid(axis="x", visible=False)
     for place, text, side in ((0, "← certain", "left"), (1, "uncertain →", "right")):
         axes.annotate(
-            text, (place, 0), xycoords="axes fraction", xytext=(0, -16), ha=side, va="top",
-            textcoords="offset points", color=COLOURS["soft"],
-        )  # fmt: skip
+            text,
+            (place, 0),
+            xycoords="axes fraction",
+            xytext=(0, -16),
+            ha=side,
+            va="top",
+            textcoords="offset points",
+            color=COLOURS["soft"],
+        )
 
 
 def _bubbles(axes: Axes, places: FloatArray, correct: FloatArray) -> None:
-    """One dot for all probes at the same spot, its area their number: ties hide each other."""
+    """Draw one dot per spot, with an area for its number of probes, since tied dots would hide."""
     known = ~np.isnan(places)
     spots, counts = np.unique(
         np.stack([places[known], correct[known]], axis=1), axis=0, return_counts=True
     )
     axes.scatter(
-        spots[:, 0], spots[:, 1], s=15.0 * counts, color=COLOURS["mu"], alpha=0.7, linewidths=0,
+        spots[:, 0],
+        spots[:, 1],
+        s=15.0 * counts,
+        color=COLOURS["mu"],
+        alpha=0.7,
+        linewidths=0,
         label="right rollouts of a probe (larger: of several)",
-    )  # fmt: skip
+    )
 
 
 def _vote_rug(axes: Axes, probes: Mapping[str, FloatArray]) -> None:
-    """Ticks above for probes whose vote is right, below for the others."""
+    """Draw a tick per probe: above if its vote is right, else below."""
     right = probes["vote_right"] > 0
     for chosen, height in ((right, 1.06), (~right, -0.06)):
         axes.plot(
-            probes["rank"][chosen], np.full(int(chosen.sum()), height), "|", ms=6, mew=1.1,
-            color=COLOURS["vote"], label="vote right (above), not (below)" if height > 1 else None,
-        )  # fmt: skip
+            probes["rank"][chosen],
+            np.full(int(chosen.sum()), height),
+            "|",
+            ms=6,
+            mew=1.1,
+            color=COLOURS["vote"],
+            label="vote right (above), not (below)" if height > 1 else None,
+        )
 
 
 def _floor(axes: Axes, height: float, label: str, colour: str) -> None:
-    """A dashed line across, named beside the axes, where nothing is drawn over."""
+    """Draw a dashed line and its name beside the axes, where nothing covers the name."""
     axes.axhline(height, color=COLOURS[colour], lw=1, ls=(0, (2, 3)))
     axes.annotate(
-        f"{label} {height:.0%}", (1, height), xytext=(4, 0), textcoords="offset points",
-        fontsize=7.5, color=COLOURS[colour], ha="left", va="center", annotation_clip=False,
-    )  # fmt: skip
+        f"{label} {height:.0%}",
+        (1, height),
+        xytext=(4, 0),
+        textcoords="offset points",
+        fontsize=7.5,
+        color=COLOURS[colour],
+        ha="left",
+        va="center",
+        annotation_clip=False,
+    )
 
 
 def _binned_means(axes: Axes, scores: FloatArray, correct: FloatArray, num_bins: int = 5) -> None:
-    """Mean correctness of equal groups by score, as a line through the cloud."""
+    """Draw the mean correctness of equal groups by score, as a line through the dots."""
     known = ~np.isnan(scores)
     if known.sum() < 2 * num_bins:
         return

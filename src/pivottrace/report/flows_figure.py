@@ -23,12 +23,12 @@ def flows_figure(matrices: Sequence[npt.ArrayLike]) -> str:
     """Draw the moves between rounds.
 
     Args:
-        matrices: One a pair of rounds, each (4, 4): questions by route before and after, in the
-            order of `ROUTES`, from the top down.
+        matrices: One per pair of rounds, each (4, 4): questions by route before and after, in the
+            order of `ROUTES`, from top to bottom.
     """
     counts = [np.asarray(matrix, dtype=float) for matrix in matrices]
     total = max(float(counts[0].sum()), 1.0)
-    sizes = [counts[0].sum(axis=1), *(matrix.sum(axis=0) for matrix in counts)]  # (4,) a round
+    sizes = [counts[0].sum(axis=1), *(matrix.sum(axis=0) for matrix in counts)]  # (4,) per round
     tops = [_tops(size / total) for size in sizes]
     with drawing():
         figure = new_figure(WIDTH, 3.0, layout=None)

@@ -18,7 +18,7 @@ def plan_figure(rows: Sequence[dict[str, Any]], num_probes: int) -> str:
 
     Args:
         rows: Rows of PLAN, by rising budget; expected values may be missing.
-        num_probes: Labels that are bought already, a dotted line; 0 where nothing was calibrated.
+        num_probes: Labels bought so far, drawn as a dotted line; 0 without a calibration.
     """
     budget = np.array([row["budget"] for row in rows])
     calibrated = num_probes > 0
@@ -30,11 +30,11 @@ def plan_figure(rows: Sequence[dict[str, Any]], num_probes: int) -> str:
         panels[0].stackplot(
             budget, (counts / total).T, labels=ROUTES, colors=[COLOURS[r] for r in ROUTES], lw=0
         )
-        panels[0].set(title="What becomes of the pool", ylim=(0, 1), ylabel="share of the pool")
+        panels[0].set(title="Routes of the pool", ylim=(0, 1), ylabel="share of the pool")
         panels[0].legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=4)
         if calibrated:
             _learning(panels[1], budget, rows)
-            for axes in panels:  # what is left of here is spent already
+            for axes in panels:  # the labels on the left of this line are spent
                 axes.axvline(num_probes / total, color=COLOURS["ink"], lw=1, ls=(0, (2, 3)))
         for axes in panels:
             axes.set(xlim=(0, 1), xlabel="label budget, share of the pool")
@@ -55,5 +55,5 @@ def _learning(axes: Any, budget: np.ndarray, rows: Sequence[dict[str, Any]]) -> 
     axes.fill_between(budget, low, high, color=COLOURS["mu"], alpha=0.14, lw=0)
     axes.plot(budget, middle, color=COLOURS["mu"], lw=2.2, label="expected learning, of the most")
     axes.plot(budget, wrong, "--", color=COLOURS["vote"], lw=1.8, label="wrong pseudo-labels")
-    axes.set(title="What it is expected to give", ylim=(0, None))
+    axes.set(title="Expected result", ylim=(0, None))
     axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=2)

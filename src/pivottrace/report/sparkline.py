@@ -21,7 +21,7 @@ def sparkline(
 
     Args:
         signal: (T,) far mass, shares in [0, 1]; NaN is drawn as 0.
-        threshold: Tau, drawn as a dashed line; None for none.
+        threshold: Tau, drawn as a dashed line; None draws no line.
         pivots: Response positions, 0 to T - 1, numbered in order as in the text.
 
     Returns:

@@ -1,8 +1,8 @@
 """Matplotlib figures as inline SVG that follows the page's light or dark colours, and repeats.
 
-A figure is drawn in stand-in colours, one a role; in the SVG each becomes a CSS variable of the
-page. Identifiers are hashed with a fixed salt, carry the figure's name (several figures share one
-page) and no date is written, so that the same data gives the same bytes.
+A figure is drawn in stand-in colours, one per role. In the SVG each becomes a CSS variable of the
+page. The same data gives the same bytes: identifiers are hashed with a fixed salt, and no date is
+written. Identifiers also have the figure's name, because several figures share one page.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 
 LayoutName = Literal["constrained"] | None
 
-# Role to stand-in. The stand-ins are near to the light theme so that a figure also reads alone.
+# Role to stand-in. The stand-ins resemble the light theme, so that a figure also reads alone.
 COLOURS = {
     "ink": "#1c2330",
     "soft": "#5d6675",
@@ -86,7 +86,7 @@ def to_svg(figure: Figure, name: str, description: str) -> str:
     Args:
         figure: Drawn in `COLOURS` only, with fixed texts (nothing that a model or user wrote).
         name: Prefix of every identifier; letters and dashes.
-        description: What a screen reader says.
+        description: Text for a screen reader.
     """
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", transparent=True, metadata=_NO_METADATA)

@@ -1,7 +1,7 @@
-"""Hostile text made safe to look at, and a response's tokens placed in its text.
+"""Make hostile text safe to show, and place a response's tokens in its text.
 
-Markup is not handled here: the template escapes everything. What escaping leaves dangerous is
-dealt with here: characters that hide or reorder what a reader sees, and sheer length.
+The template escapes all markup. This module deals with the other dangers: characters that hide or
+reorder the visible text, and excessive length.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _REPLACEMENT = "\ufffd"
 
 @dataclass(frozen=True)
 class CutText:
-    """A text that is safe to show, and how much of the original was left out at its end."""
+    """A text that is safe to show, and the number of characters left out at its end."""
 
     text: str
     num_left_out: int
@@ -36,7 +36,7 @@ class CutText:
 
 @dataclass(frozen=True)
 class Piece:
-    """A stretch of a response; `pivots` are the numbers (from 1) of the pivots on it."""
+    """A stretch of a response. `pivots` are the numbers (from 1) of the pivots on it."""
 
     text: str
     pivots: tuple[int, ...] = ()
@@ -45,14 +45,14 @@ class Piece:
 def clean(text: str) -> str:
     """Make every control, bidi and zero-width character visible, as in `⟨U+202E⟩`.
 
-    Line feeds and tabs stay; carriage returns before a line feed are dropped.
+    Line feeds and tabs stay. A carriage return before a line feed is dropped.
     """
     text = text.replace("\r\n", "\n")
     return "".join(_visible(c) if _is_unsafe(c) else c for c in text)
 
 
 def cut(text: str, limit: int) -> CutText:
-    """The first `limit` characters of a text, cleaned, and how many were left out."""
+    """The first `limit` characters of a text, cleaned, and the number of characters left out."""
     return CutText(clean(text[:limit]), max(0, len(text) - limit))
 
 
@@ -64,7 +64,7 @@ def field(value: object) -> str:
 
 
 def token_texts(tokens: Sequence[int], decode: Decode) -> list[str] | None:
-    """Split a response's text into one piece a token; joined, the pieces are the text.
+    """Split a response's text into one piece per token. The joined pieces are the text.
 
     A token is decoded beside the ones before it, because a tokenizer may glue (byte-level BPE
     spreads a character over tokens) or drop a leading space. A character that several tokens make
@@ -94,14 +94,14 @@ def token_texts(tokens: Sequence[int], decode: Decode) -> list[str] | None:
 def mark_pivots(
     pieces: Sequence[str], pivots: Sequence[int], limit: int = MAX_RESPONSE_CHARS
 ) -> tuple[list[Piece], int]:
-    """Join the pieces between pivots, and number those on pivots in order.
+    """Join the pieces between pivots, and number the pieces on pivots in order.
 
     A pivot on an empty piece is marked on the next piece that has text.
 
     Args:
-        pieces: (T,) one text a token.
+        pieces: (T,) one text per token.
         pivots: Response positions of the pivots, 0 to T - 1.
-        limit: Characters to show at most.
+        limit: Maximum number of characters to show.
 
     Returns:
         The cleaned stretches up to the limit, and how many characters were left out.
