@@ -56,7 +56,11 @@ def _help(arguments: list[str]) -> None:
         return
     known = two_words in STAGES or two_words in EXPERIMENTS
     print(help_of(two_words if known else arguments[0]), end="")
-    if arguments[0] == "run":
+    if arguments[0] == "export":
+        from pivottrace.commands.export import format_lines
+
+        print("\n".join(format_lines()))
+    elif arguments[0] == "run":
         from pivottrace.commands.flags import parse
         from pivottrace.config import Config
 
@@ -233,6 +237,18 @@ def _audit(arguments: list[str]) -> None:
     print("\n".join(audit_lines(run, suspects)))
 
 
+def _export(arguments: list[str]) -> None:
+    from pivottrace.commands.export import export, export_lines, find_format
+    from pivottrace.commands.flags import take_option
+    from pivottrace.run.rounds import latest
+
+    rest = list(arguments)
+    name, folder = take_option(rest, "--to"), take_option(rest, "--out")
+    run = latest(_open_run("export --to verl", rest), "triage")
+    place, written = export(run, find_format(name), Path(folder) if folder else None)
+    print("\n".join(export_lines(run, place, written)))
+
+
 def _lab(arguments: list[str]) -> None:
     from pivottrace.commands.flags import take_option
     from pivottrace.commands.status import quoted
@@ -286,6 +302,7 @@ COMMANDS: dict[str, Callable[[list[str]], None]] = {
     "study": _study,
     "plan": _plan,
     "audit": _audit,
+    "export": _export,
     "lab": _lab,
     **{
         name: _stage(name)

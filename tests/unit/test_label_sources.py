@@ -236,13 +236,12 @@ def test_the_most_valuable_label_is_asked_for_first(make_run):
         {"question_id": i, "route": "annotate", "priority": priority, "rank": rank}
         for i, (priority, rank) in ROWS.items()
     ]
-    table = pa.Table.from_pylist(rows, schema=TRIAGE)
-    run.write_table("triage", table)
+    run.write_table("triage", pa.Table.from_pylist(rows, schema=TRIAGE))
     with pytest.raises(LabelsNeeded):
         label.run(run)
     assert asked(run, "annotation") == BY_VALUE
-    triage.write_route_files(run, table)
-    path = triage.route_file(run, "annotate")
+    triage.write_route_files(run)
+    path = run.round_path / "routes" / "annotate.parquet"
     assert pq.read_table(path)["id"].to_pylist() == BY_VALUE
     lines = path.with_suffix(".jsonl").read_text().splitlines()
     assert [json.loads(line)["id"] for line in lines] == BY_VALUE

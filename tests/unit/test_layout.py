@@ -12,10 +12,10 @@ import pivottrace
 ROOT = Path(pivottrace.__file__).parent
 # A module may import its own layer or a lower one; stages and backends import no sibling stage.
 LAYERS = {
-    0: {"errors", "schemas"},
+    0: {"errors", "plugins", "schemas"},
     1: {"config", "signals", "stats", "routing", "world"},
     2: {"verifier", "attention", "estimators", "rewards", "refine", "run", "ingest"},
-    3: {"labels", "models", "rollouts", "training"},
+    3: {"labels", "models", "rollouts", "training", "exports"},
     4: {"stages"},
     5: {"report", "pipeline", "study", "experiments"},
     6: {"commands"},

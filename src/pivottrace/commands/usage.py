@@ -22,6 +22,7 @@ MAIN: dict[str, tuple[str, str]] = {
         "RUN [--label-error SHARE]",
         "list labels that the model contradicts, for a second look",
     ),
+    "export": ("RUN --to FORMAT [--out FOLDER]", "write the routes in the format of another tool"),
 }
 STAGES: dict[str, tuple[str, str]] = {
     "rollout": ("FILE|RUN [SETTINGS]", "generate one greedy trace and G samples per question"),
@@ -75,6 +76,13 @@ over several pools. The results are study.json, study.md and study.svg.
                            settings on these questions, so take development questions only
 
 """
+EXPORT = """
+The command exports the routes of the last round that has any. It does not change the run.
+  --out FOLDER             the folder to write; the default is RUN/export/FORMAT. The command
+                           replaces an earlier export to the same format, and nothing else
+
+FORMAT is one of these, or a format of your own as package.module:name
+"""
 LAB = """
 FILE is an experiment: [experiment], [base] with the settings that all arms share, and [[arms]] with
 the changes of each arm (docs/lab.md). Each finished arm and seed is one JSON file. The same command
@@ -106,6 +114,8 @@ def help_of(command: str) -> str:
     text = f"usage: pivottrace {command} {arguments}\n\n{summary[0].upper()}{summary[1:]}.\n"
     if command in EXPERIMENTS:
         return f"{text}{LAB}"
+    if command == "export":
+        return f"{text}{EXPORT}"
     if "SETTINGS" not in arguments:
         return text
     if command == "study":

@@ -58,7 +58,7 @@ def triage_by_truth(run: RunDir) -> None:
         routed = scored_pool.Routed(ranks, values, None, result)
         batches = scored_pool.triage_batches(readings.score_files(run), scored, routed)
         write_batches(run.table_path("triage"), TRIAGE, batches)
-        write_route_files(run, run.read_table("triage", made_by="triage"))
+        write_route_files(run)
         counts = result.counts()
         run.mark_done(
             "triage", counts=counts, labels_allowed=allowed, labels_planned=counts["annotate"],

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,13 +9,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pivottrace.errors import RunDirError
+from pivottrace.exports.jsonl import JSONL
+from pivottrace.exports.parquet import PARQUET
 from pivottrace.labels import buying
 from pivottrace.routing.flows import count_moves, route_flows
-from pivottrace.routing.routes import ROUTES
 from pivottrace.run import readings, scored_pool
 from pivottrace.run.directory import RunDir
 from pivottrace.run.rounds import labels_by_then
-from pivottrace.run.storage import write_batches, write_parquet, write_text
+from pivottrace.run.storage import disk_errors, write_batches
 from pivottrace.schemas import FLOWS, TRIAGE
 
 
@@ -53,7 +52,7 @@ def run(run: RunDir) -> None:
     batches = scored_pool.triage_batches(paths, scored, routed)
     write_batches(run.table_path("triage"), TRIAGE, batches)
     table = run.read_table("triage", made_by="triage")
-    write_route_files(run, table)
+    write_route_files(run)
     flows = _write_flows(run, table) if run.round_index else {}
     known = pa.array([row["question_id"] for row in earlier], pa.string())
     to_buy = (
@@ -90,34 +89,13 @@ def _write_flows(run: RunDir, table: pa.Table) -> dict[str, Any]:
     return {"moves": count_moves(flows)}
 
 
-def write_route_files(run: RunDir, table: pa.Table) -> None:
-    """Write each route, in order of value, as one parquet and one JSONL file for other tools."""
-    pool = run.read_table("pool", made_by="run").select(["id", "prompt", "source"])
-    for route in ROUTES:
-        rows = buying.by_value(table.filter(pc.field("route") == route))
-        asked = pool.take(pc.index_in(rows["question_id"], value_set=pool["id"]))
-        columns = asked.columns + [rows[name] for name in ROUTE_FILE_COLUMNS]
-        found = pa.table(columns, schema=ROUTE_FILE)
-        path = route_file(run, route)
-        write_parquet(path, found)
-        lines = (json.dumps(row, ensure_ascii=False) + "\n" for row in found.to_pylist())
-        write_text(path.with_suffix(".jsonl"), "".join(lines))
-
-
-ROUTE_FILE_COLUMNS = ("reason", "rank", "score", "priority", "weight", "pseudo_label", "vote_share")
-ROUTE_FILE = pa.schema(
-    [
-        ("id", pa.string()),
-        ("prompt", pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))),
-        ("source", pa.string()),
-        *(TRIAGE.field(name) for name in ROUTE_FILE_COLUMNS),
-    ]
-)
-
-
-def route_file(run: RunDir, route: str) -> Path:
-    """Where a route's parquet file lies; the JSONL file is beside it."""
-    return run.round_path / "routes" / f"{route}.parquet"
+def write_route_files(run: RunDir) -> None:
+    """Write each route of the stored triage as one parquet and one JSONL file for other tools."""
+    folder = run.round_path / "routes"
+    with disk_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    for export_format in (PARQUET, JSONL):
+        export_format.write(run, folder)
 
 
 def _finite(value: float) -> float | None:

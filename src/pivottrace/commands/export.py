@@ -1,0 +1,168 @@
+"""`pivottrace export`: the routes of a run in the format that another tool reads.
+
+The run is only read. A folder is written beside its place and renamed into it, so it is whole or
+absent. `export.json` in it has the digests of its files: by them a later export knows what it may
+replace.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Iterator
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from pivottrace import __version__
+from pivottrace.commands.status import quoted
+from pivottrace.errors import ConfigError, RunDirError
+from pivottrace.exports import ExportFormat, Written, export_formats
+from pivottrace.exports.routed import UNLABELLED
+from pivottrace.plugins import load_part
+from pivottrace.run.directory import RunDir
+from pivottrace.run.storage import digest_file, disk_errors, onto_disk, write_text
+
+RECORD = "export.json"
+
+
+def find_format(name: str | None) -> ExportFormat:
+    """The format that `--to` names: one of the package, or `package.module:name`.
+
+    Raises:
+        ConfigError: There is no such format, or the part that is named is none.
+    """
+    known = export_formats()
+    choices = f"Give one of {', '.join(known)}, or your own as package.module:name."
+    if name is None:
+        raise ConfigError(f"--to is missing: it names the format. {choices}")
+    if ":" in name:
+        part = load_part(name, "--to")
+        if not isinstance(part, ExportFormat):
+            raise ConfigError(
+                f"--to {name}: it is a {type(part).__name__}, not a "
+                f"pivottrace.exports.ExportFormat. Name the record, not its function."
+            )
+        return part
+    if name not in known:
+        near = get_close_matches(name, known, n=1)
+        hint = f" Did you mean {near[0]}?" if near else ""
+        raise ConfigError(f"--to {name}: there is no such format.{hint} {choices}")
+    return known[name]
+
+
+def export(run: RunDir, to: ExportFormat, folder: Path | None = None) -> tuple[Path, Written]:
+    """Write one round's routes into a folder.
+
+    Args:
+        run: The run, seen in the round whose routes are meant.
+        to: The format.
+        folder: Where its files go. By default the folder `export/FORMAT` of the run. An earlier
+            export to the same format is replaced.
+
+    Returns:
+        The folder, and what was written into it.
+
+    Raises:
+        RunDirError: The round has no routes yet, one of its tables is torn, or the place cannot be
+            written.
+        ConfigError: There is something in the folder that no export to this format has written.
+    """
+    if not run.is_done("triage"):
+        raise RunDirError(
+            f"{run.path} has no routes to export yet. Make them with: pivottrace run "
+            f"{quoted(run.path)} --until triage"
+        )
+    folder = folder or run.path / "export" / to.name
+    _refuse_what_is_not_ours(folder, to)
+    place = folder.expanduser().resolve()
+    with disk_errors(folder):
+        place.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=place.parent, prefix=f".{place.name}.") as beside:
+            made, old = Path(beside) / "new", Path(beside) / "old"
+            made.mkdir()
+            written = to.write(run, made)
+            _write_record(made, run, to, written)
+            for path in _files_in(made):
+                onto_disk(path)
+            if place.exists():
+                place.replace(old)
+            made.replace(place)
+    return folder, written
+
+
+def export_lines(run: RunDir, folder: Path, written: Written) -> Iterator[str]:
+    """The closing lines of the command: the files with their rows, what is missing, what is next.
+
+    Args:
+        run: The run, seen in the round that was exported.
+        folder: Where the files are.
+        written: What is in them.
+    """
+    for name, rows in written.rows.items():
+        yield f"{quoted(folder / name)}: {rows} rows"
+    for reason, rows in written.left_out.items():
+        yield f"note: left out: {rows} {reason}"
+    if written.left_out.get(UNLABELLED) and not run.is_done("label"):
+        yield f"next: pivottrace label {quoted(run.path)}, then the same export again"
+    else:
+        yield f"next: train on {quoted(folder)}"
+
+
+def format_lines() -> Iterator[str]:
+    """The formats of the package, for the help."""
+    for name, record in export_formats().items():
+        yield f"  {name:<24} {record.title}"
+
+
+def _write_record(folder: Path, run: RunDir, to: ExportFormat, written: Written) -> None:
+    """Write what a later export, or a reader, has to know; the same for the same export."""
+    digests = {path.relative_to(folder).as_posix(): digest_file(path) for path in _files_in(folder)}
+    record = {
+        "format": to.name,
+        "pivottrace": __version__,
+        "round": run.round_index,
+        "rows": dict(written.rows),
+        "left_out": dict(written.left_out),
+        "sha256": digests,
+    }
+    text = json.dumps(record, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+    write_text(folder / RECORD, text)
+
+
+def _refuse_what_is_not_ours(folder: Path, to: ExportFormat) -> None:
+    """Refuse a place with files of somebody else's, or that somebody has changed since."""
+    place = folder.expanduser()
+    cure = "Move it away, or give another folder with --out."
+    if place.exists() and not place.is_dir():
+        raise ConfigError(f"{folder} is a file, and an export is a folder. {cure}")
+    if not place.exists() or not any(place.iterdir()):
+        return
+    record = _record_of(place)
+    if record.get("format") != to.name:
+        found = f"an export to {record['format']}" if record else "not empty, and no export"
+        raise ConfigError(f"{folder} is {found}. {cure}")
+    digests = record["sha256"]
+    for path in _files_in(place):
+        name = path.relative_to(place).as_posix()
+        is_ours = name in digests and path.is_file() and digests[name] == digest_file(path)
+        if name != RECORD and not is_ours:
+            raise ConfigError(
+                f"{folder}: {name} was added or changed since it was exported, and a new export "
+                f"would replace it. {cure}"
+            )
+
+
+def _record_of(folder: Path) -> dict[str, Any]:
+    """What an earlier export left in the folder; empty where there is none."""
+    try:
+        record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    is_ours = isinstance(record, dict) and {"format", "sha256"} <= record.keys()
+    return record if is_ours and isinstance(record["sha256"], dict) else {}
+
+
+def _files_in(folder: Path) -> list[Path]:
+    """Everything in a folder that is no folder, in the order of the names."""
+    return sorted(path for path in folder.rglob("*") if path.is_symlink() or not path.is_dir())
