@@ -42,7 +42,7 @@ def test_it_writes_beside_the_tables_and_says_what_is_next(run, capsys):
     assert export(run, "--to", "verl") == 0
     assert capsys.readouterr().out.splitlines() == [
         f"'{folder}/train.parquet': 5 rows",
-        f"next: train on '{folder}'",
+        f"next: point your trainer at '{folder}'",
     ]
     assert [path.name for path in folder.parent.iterdir()] == ["verl"]  # nothing is left beside it
 
@@ -127,17 +127,18 @@ def test_an_export_that_fails_leaves_the_earlier_one_and_nothing_else(run, tmp_p
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--to", "vrel"], "--to vrel: there is no such format. Did you mean verl? Give one of "),
-        (["--to", "zzz"], "--to zzz: there is no such format. Give one of jsonl, parquet, verl"),
-        ([], "--to is missing: it names the format. Give one of jsonl, parquet, verl"),
+        (["--to", "vrel"], "--to vrel: there is no such format. Did you mean verl? {choices}"),
+        (["--to", "zzz"], "--to zzz: there is no such format. {choices}"),
+        ([], "--to is missing: it names the format. {choices}"),
         (["--to"], "give one run directory, for instance: pivottrace export --to verl runs/my"),
         (["--to", "json:loads"], "not a pivottrace.exports.ExportFormat. Name the record"),
         (["--to", "no_such_module:X"], "no_such_module cannot be imported"),
     ],
 )
 def test_a_wrong_format_is_told_with_the_choices(run, capsys, arguments, message):
+    choices = f"Give one of {', '.join(pivottrace.exports.export_formats())}, or your own as"
     assert export(run, *arguments) == 2
-    assert message in capsys.readouterr().err
+    assert message.format(choices=choices) in capsys.readouterr().err
 
 
 def test_a_run_without_routes_says_which_command_makes_them(make_run, capsys):

@@ -106,7 +106,7 @@ def export_lines(run: RunDir, folder: Path, written: Written) -> Iterator[str]:
     if written.left_out.get(UNLABELLED) and not run.is_done("label"):
         yield f"next: pivottrace label {quoted(run.path)}, then the same export again"
     else:
-        yield f"next: train on {quoted(folder)}"
+        yield f"next: point your trainer at {quoted(folder)}"
 
 
 def format_lines() -> Iterator[str]:
