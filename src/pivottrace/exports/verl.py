@@ -1,6 +1,6 @@
 """What can be trained on, as verl reads it: the columns of its RLHF datasets.
 
-Source: verl 0.9.1, verl/utils/dataset/rl_dataset.py, and its examples/data_preprocess/gsm8k.py. The
+Source: verl's verl/utils/dataset/rl_dataset.py (0.9.1) and examples/data_preprocess/gsm8k.py. The
 keys `route`, `id` and `weight` of `extra_info` are ours.
 """
 
