@@ -57,15 +57,15 @@ def export(run: RunDir, to: ExportFormat, folder: Path | None = None) -> tuple[P
     Args:
         run: The run, seen in the round whose routes are meant.
         to: The format.
-        folder: Where its files go. By default the folder `export/FORMAT` of the run. An earlier
-            export to the same format is replaced.
+        folder: The folder to write; the default is `export/FORMAT` in the run. An earlier export
+            to the same format is replaced.
 
     Returns:
-        The folder, and what was written into it.
+        The folder, and the counts of its rows.
 
     Raises:
-        RunDirError: The round has no routes yet, one of its tables is torn, or the place cannot be
-            written.
+        RunDirError: The round has no routes yet, one of its tables is torn, or the folder cannot
+            be written.
         ConfigError: There is something in the folder that no export to this format has written.
     """
     if not run.is_done("triage"):
@@ -96,8 +96,8 @@ def export_lines(run: RunDir, folder: Path, written: Written) -> Iterator[str]:
 
     Args:
         run: The run, seen in the round that was exported.
-        folder: Where the files are.
-        written: What is in them.
+        folder: The folder of the export.
+        written: The counts of its rows.
     """
     for name, rows in written.rows.items():
         yield f"{quoted(folder / name)}: {rows} rows"
@@ -116,7 +116,7 @@ def format_lines() -> Iterator[str]:
 
 
 def _write_record(folder: Path, run: RunDir, to: ExportFormat, written: Written) -> None:
-    """Write what a later export, or a reader, has to know; the same for the same export."""
+    """Write the record that a later export or a reader needs. The same export repeats its bytes."""
     digests = {path.relative_to(folder).as_posix(): digest_file(path) for path in _files_in(folder)}
     record = {
         "format": to.name,
@@ -131,7 +131,7 @@ def _write_record(folder: Path, run: RunDir, to: ExportFormat, written: Written)
 
 
 def _refuse_what_is_not_ours(folder: Path, to: ExportFormat) -> None:
-    """Refuse a place with files of somebody else's, or that somebody has changed since."""
+    """Refuse a folder with foreign files, or with files that somebody has changed since."""
     place = folder.expanduser()
     cure = "Move it away, or give another folder with --out."
     if place.exists() and not place.is_dir():
@@ -154,7 +154,7 @@ def _refuse_what_is_not_ours(folder: Path, to: ExportFormat) -> None:
 
 
 def _record_of(folder: Path) -> dict[str, Any]:
-    """What an earlier export left in the folder; empty where there is none."""
+    """The record of an earlier export in the folder; empty without an export."""
     try:
         record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -164,5 +164,5 @@ def _record_of(folder: Path) -> dict[str, Any]:
 
 
 def _files_in(folder: Path) -> list[Path]:
-    """Everything in a folder that is no folder, in the order of the names."""
+    """All files and links in a folder, sorted by path."""
     return sorted(path for path in folder.rglob("*") if path.is_symlink() or not path.is_dir())

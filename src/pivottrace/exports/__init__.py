@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Written:
-    """What a format has written.
+    """The result of an export.
 
     Attributes:
         rows: Number of rows per file, by the file's path relative to the folder.
@@ -36,8 +36,8 @@ class ExportFormat:
     """One way to write a round's routes.
 
     Attributes:
-        name: What `--to` calls it.
-        title: What it gives, in a few words, for the help.
+        name: Value of `--to`.
+        title: A few words about the format, for the help.
         write: Takes the run, seen in a round that has been triaged, and a folder that exists. It
             writes its files into that folder, the same bytes each time, and changes nothing of the
             run.

@@ -27,8 +27,8 @@ TRAINABLE_ROWS = pa.schema([*ROUTE_ROWS, ("route", pa.string()), ("answer", pa.s
 def route_rows(run: RunDir, routes: Sequence[str] = ROUTES) -> Iterator[tuple[str, pa.Table]]:
     """Each of some routes with its questions, the most valuable label first.
 
-    Prompts are the pool's, without the system prompt and suffix of the settings. No column holds
-    a true answer.
+    Prompts come from the pool, without the system prompt and suffix of the settings. No column
+    holds a true answer.
 
     Yields:
         The route, and a table of schema `ROUTE_ROWS`.
@@ -46,7 +46,7 @@ def route_rows(run: RunDir, routes: Sequence[str] = ROUTES) -> Iterator[tuple[st
 
 
 def trainable_rows(run: RunDir) -> tuple[pa.Table, dict[str, int]]:
-    """What can be trained on: annotate rows, then weak rows, each with the answer that judges it.
+    """Rows that can be trained on: annotate rows, then weak rows, each with its judging answer.
 
     An annotate row has its bought label, a weak row its stored vote and never a label. Labels come
     from the label store alone, so no answer that was not paid for leaves the run.

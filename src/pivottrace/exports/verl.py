@@ -1,4 +1,4 @@
-"""What can be trained on, as verl reads it: the columns of its RLHF datasets.
+"""The rows that can be trained on, in the columns of verl's RLHF datasets.
 
 Source: verl's verl/utils/dataset/rl_dataset.py (0.9.1) and examples/data_preprocess/gsm8k.py. The
 keys `route`, `id` and `weight` of `extra_info` are ours.
@@ -16,8 +16,8 @@ from pivottrace.run.directory import RunDir
 from pivottrace.run.storage import write_parquet
 from pivottrace.schemas import QUESTIONS
 
-# Written out, never read off the rows: verl joins files only where all types are equal, and a
-# column without a value would get a type of its own.
+# The schema is explicit: verl joins files only if all types are equal, and pyarrow would infer a
+# null type for a column without a value.
 VERL_ROWS = pa.schema(
     [
         ("data_source", pa.string()),  # the question's source; verl chooses its reward by it
