@@ -19,7 +19,7 @@ import transformers
 
 from pivottrace.attention import AttentionDistance, FarMass, generate_traced
 from pivottrace.config import ModelConfig
-from pivottrace.models.hf import load_model
+from pivottrace.models.load import load_model
 
 STATS = (FarMass(), AttentionDistance())
 PROMPT = 64

@@ -22,7 +22,8 @@ import transformers
 
 from pivottrace.config import ModelConfig, PoolConfig
 from pivottrace.models.compact import generate_compacting
-from pivottrace.models.hf import load_model, render_prompt
+from pivottrace.models.load import load_model
+from pivottrace.models.rendering import render_prompt
 from pivottrace.world.problems import generate
 
 LONG = {

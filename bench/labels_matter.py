@@ -93,11 +93,12 @@ def _settings(config: Config) -> dict[str, Any]:
 
 
 def _arm(output: Path, arm: str, seed: int, config: Config) -> pa.Table:
-    from pivottrace.models import hf
+    from pivottrace.models.generate import TransformersSampler
+    from pivottrace.models.load import load_model
     from pivottrace.rewards.mix import mixed_reward
     from pivottrace.training.trl import train_grpo
 
-    model, tokenizer = hf.load_model(config.model)
+    model, tokenizer = load_model(config.model)
     with Verifier("math") as verifier:
         if arm != "before":
             reward = mixed_reward(
@@ -109,14 +110,16 @@ def _arm(output: Path, arm: str, seed: int, config: Config) -> pa.Table:
             folder = _verdicts(output, arm, seed).with_suffix("")
             rows = _rows(_pool(seed, ARMS[arm]))
             train_grpo(model, tokenizer, rows, reward, config.train, folder, seed=seed)
-            model, tokenizer = hf.load_model(
+            model, tokenizer = load_model(
                 config.model.model_copy(update={"path": str(folder / "model")})
             )
         questions = [
             {"id": p.id, "prompt": _prompt(p), "answer": p.answer}
             for p in generate("evaluation", EVALUATION, seed)
         ]
-        return sample_and_check(model, tokenizer, questions, config, verifier, seed)
+        return sample_and_check(
+            TransformersSampler(model, tokenizer), questions, config, verifier, seed
+        )
 
 
 def _pool(seed: int, share: float) -> list[Problem]:

@@ -31,7 +31,7 @@ from transformers import PrinterCallback, TrainerCallback
 from trl import GRPOTrainer
 
 from pivottrace.config import AlarmsConfig, ModelConfig, TrainConfig
-from pivottrace.models.hf import load_model
+from pivottrace.models.load import load_model
 from pivottrace.refine import make_alarms
 from pivottrace.rewards.mix import MixedReward, mixed_reward
 from pivottrace.schemas import TRAINING_ROWS

@@ -15,7 +15,11 @@ from collections.abc import Sequence
 import numpy as np
 
 from pivottrace.config import ModelConfig, PoolConfig
-from pivottrace.models import hf
+from pivottrace.models.asking import ask
+from pivottrace.models.generate import TransformersSampler
+from pivottrace.models.load import load_model
+from pivottrace.models.rendering import render_prompt
+from pivottrace.models.sampler import Sampler, Sampling
 from pivottrace.verifier.answers import Vote, extract_answer, group_equivalent, majority_vote
 from pivottrace.world.problems import PRESETS, Problem, generate, held_out_family
 
@@ -27,17 +31,15 @@ COLUMNS = (
 )  # fmt: skip
 
 
-def measure(
-    model: object, tokenizer: object, problems: Sequence[Problem], seed: int
-) -> dict[str, float]:
+def measure(sampler: Sampler, problems: Sequence[Problem], seed: int) -> dict[str, float]:
     """The figures of one pool, each a share in [0, 1]."""
     prompts = [
-        hf.render_prompt(tokenizer, [{"role": "user", "content": p.question}], PoolConfig())
+        render_prompt(sampler.tokenizer, [{"role": "user", "content": p.question}], PoolConfig())
         for p in problems
     ]
     truths = [p.answer for p in problems]
-    greedy = _answers(model, tokenizer, prompts, 1, None, seed)
-    samples = _answers(model, tokenizer, prompts, NUM_SAMPLES, 1.0, seed)
+    greedy = _answers(sampler, prompts, 1, None, seed)
+    samples = _answers(sampler, prompts, NUM_SAMPLES, 1.0, seed)
     right = np.array([[a == t for a in s] for s, t in zip(samples, truths, strict=True)])
     votes = [_vote(s, t) for s, t in zip(samples, truths, strict=True)]
     vote_right = np.array([v.winner == 0 for v in votes])
@@ -53,14 +55,21 @@ def measure(
 
 
 def _answers(
-    model: object, tokenizer: object, prompts: Sequence[Sequence[int]], num_samples: int,
-    temperature: float | None, seed: int,
-) -> list[list[str | None]]:  # fmt: skip
-    responses = hf.generate(
-        model, tokenizer, prompts, num_samples=num_samples, temperature=temperature,
-        max_new_tokens=MAX_NEW_TOKENS, batch_size=BATCH, seed=seed,
-    )  # fmt: skip
-    return [[extract_answer(r.text) for r in row] for row in responses]
+    sampler: Sampler,
+    prompts: Sequence[Sequence[int]],
+    num_samples: int,
+    temperature: float | None,
+    seed: int,
+) -> list[list[str | None]]:
+    settings = Sampling(
+        num_samples=num_samples,
+        temperature=temperature,
+        max_new_tokens=MAX_NEW_TOKENS,
+        batch_size=BATCH,
+        seed=seed,
+    )
+    asked = ask(sampler, prompts, settings)
+    return [[extract_answer(response.text) for response in each.responses] for each in asked]
 
 
 def _vote(answers: Sequence[str | None], truth: str) -> Vote:
@@ -76,16 +85,15 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--presets", nargs="+", default=list(PRESETS))
     arguments = parser.parse_args()
-    model, tokenizer = hf.load_model(ModelConfig(path=arguments.model))
+    sampler = TransformersSampler(*load_model(ModelConfig(path=arguments.model)))
     print("| pool | " + " | ".join(COLUMNS) + " |")
     print("|---|" + "---|" * len(COLUMNS))
     for preset in arguments.presets:
         pools = {seed: generate("pool", arguments.num, seed, preset) for seed in arguments.seeds}
-        rows = [measure(model, tokenizer, pool, seed) for seed, pool in pools.items()]
+        rows = [measure(sampler, pool, seed) for seed, pool in pools.items()]
         print(_row(preset, rows), flush=True)
     rows = [
-        measure(model, tokenizer, held_out_family(arguments.num, seed), seed)
-        for seed in arguments.seeds
+        measure(sampler, held_out_family(arguments.num, seed), seed) for seed in arguments.seeds
     ]
     print(_row("held-out family", rows))
 

@@ -82,6 +82,8 @@ class AnswersConfig(Section):
 class RolloutsConfig(Section):
     """Per question one greedy trace, and sampled rollouts for probes, votes and consistency."""
 
+    backend: str = "transformers"
+    """What generates: `transformers`, or a function of your own, `package.module:function`."""
     num_samples: int = Field(16, ge=2)
     """Sampled responses per question."""
     temperature: float = Field(1.0, gt=0)

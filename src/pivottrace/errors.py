@@ -5,6 +5,11 @@ A class inherits the standard type that it refines, so that `except ValueError` 
 """
 
 
+def first_line(error: Exception) -> str:
+    """The first line of a library's message, to be quoted in one of ours; the type where empty."""
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+
+
 class PivotTraceError(Exception):
     """Base of every error raised on purpose; `exit_code` is what the command line ends with."""
 

@@ -85,7 +85,7 @@ def test_random_model_on_gsm8k_goes_through_and_says_so(tmp_path, gsm8k, capsys)
     from transformers import Qwen3Config, Qwen3ForCausalLM
 
     from pivottrace.config import ModelConfig
-    from pivottrace.models.hf import load_tokenizer
+    from pivottrace.models.load import load_tokenizer
 
     tokenizer = load_tokenizer(ModelConfig())
     torch.manual_seed(0)

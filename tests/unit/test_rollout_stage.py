@@ -11,7 +11,9 @@ from pivottrace.commands.status import describe, notes
 from pivottrace.config import parse_config
 from pivottrace.errors import ConfigError, ModelError, RunDirError
 from pivottrace.estimators import ESTIMATORS
-from pivottrace.models import hf
+from pivottrace.models.generate import TransformersSampler
+from pivottrace.models.load import load_model
+from pivottrace.rollouts import parts
 from pivottrace.run.directory import RunDir
 from pivottrace.schemas import QUESTIONS, SIGNALS
 from pivottrace.stages import rollout, score, trace
@@ -96,10 +98,10 @@ def test_settings_cannot_change_between_parts(make_run, killed):
 
 
 def test_an_attempt_that_kept_nothing_binds_nobody(make_run, monkeypatch):
-    def generate(*args, **settings):
+    def sample(self, prompts, settings):
         raise ModelError("memory ran out with one sequence at a time")
 
-    monkeypatch.setattr(hf, "generate", generate)
+    monkeypatch.setattr(TransformersSampler, "sample", sample)
     with pytest.raises(ModelError):
         rollout.run(make_run())
     make_run(rollouts={"max_new_tokens": 3})
@@ -167,7 +169,7 @@ def test_another_model_is_refused_at_each_stage(make_run, killed, tmp_path, chan
 
 
 def _change(folder, what):
-    model, tokenizer = hf.load_model(parse_config({"model": {"path": str(folder)}}, "test").model)
+    model, tokenizer = load_model(parse_config({"model": {"path": str(folder)}}, "test").model)
     if what == "weights":
         with torch.no_grad():
             model.model.norm.weight[0] += 1e-3
@@ -178,19 +180,19 @@ def _change(folder, what):
 
 
 def test_the_same_weights_in_a_wider_type_are_the_same_model(start):
-    from pivottrace.models.identity import model_digest
+    from pivottrace.models.digests import model_digest
 
     assert model_digest(start) == model_digest(start.double()) == model_digest(start.float())
 
 
 def test_a_prompt_without_tokens_is_called_so(make_run, monkeypatch):
-    render = hf.render_prompt
+    render = parts.render_question
 
-    def render_prompt(tokenizer, messages, pool):
+    def render_question(tokenizer, messages, pool):
         text = messages[0]["content"]
         return {"b": [], "c": [3] * 60}.get(text, render(tokenizer, messages, pool))
 
-    monkeypatch.setattr(hf, "render_prompt", render_prompt)
+    monkeypatch.setattr(parts, "render_question", render_question)
     run = make_run()
     rollout.run(run)
     failures = run.read_parts("rollouts_greedy", "rollout")["failure"].to_pylist()

@@ -25,7 +25,7 @@ from trl import GRPOTrainer
 from pivottrace.config import PoolConfig
 from pivottrace.errors import DataError, OutOfDiskError
 from pivottrace.ingest import format_prompt
-from pivottrace.models import hf
+from pivottrace.models.rendering import render_prompt
 from pivottrace.schemas import TRAINING_ROWS
 from pivottrace.training.trl import quiet_libraries, save_model, train_grpo, training_dataset
 from pivottrace.training.trl_config import grpo_arguments
@@ -76,7 +76,7 @@ def test_gradient_is_the_weighted_sum_by_hand(start, tokenizer, tmp_path, weight
     weight_of = dict(zip(rows["question_id"].to_pylist(), weights, strict=True))
     loss = torch.zeros(())
     for i, tokens in enumerate(seen["completion_ids"]):
-        prompt = hf.render_prompt(tokenizer, seen["prompts"][i], PoolConfig())
+        prompt = render_prompt(tokenizer, seen["prompts"][i], PoolConfig())
         ids = torch.tensor([prompt + tokens])
         log_probs = model(ids).logits[0, len(prompt) - 1 : -1].log_softmax(-1)
         mean = log_probs.gather(1, torch.tensor(tokens)[:, None]).mean()
@@ -213,7 +213,7 @@ def test_prompts_are_tokenized_as_everywhere_else(start, tmp_path, template, thi
             train_dataset=training_dataset(tokenizer, rows, config(steps=1), 0),
             processing_class=tokenizer,
         ).train()
-    expected = hf.render_prompt(tokenizer, prompt, pool)
+    expected = render_prompt(tokenizer, prompt, pool)
     assert seen["prompt_ids"] == [expected] * 12
     assert expected.count(2) == (0 if template else 1)
     assert (WORDS.index("think") in expected) == (template is not None and not thinking)

@@ -7,12 +7,14 @@ import math
 import pyarrow as pa
 import pytest
 import torch
-from training_run import CONFIG, GROUP, WORDS, metrics, training_rows
+from parrot_sampler import ParrotSampler
+from training_run import CONFIG, GROUP, WORDS, build_tokenizer, metrics, training_rows
 
 from pivottrace.config import Config, PoolConfig, parse_config
 from pivottrace.errors import ConfigError, DataError, ModelError
-from pivottrace.models import hf
+from pivottrace.models.generate import TransformersSampler
 from pivottrace.models.policy import Policy, sampling_seed
+from pivottrace.models.rendering import render_prompt
 from pivottrace.models.teacher import SlowTeacher
 from pivottrace.rewards.mix import mixed_reward
 from pivottrace.rollouts.rewriting import rewrites_by_model, rewrites_from_column
@@ -95,7 +97,7 @@ def test_token_statistics_match_whole_logits(start, tokenizer):
     found = policy.token_statistics(completions)
     assert found[3].log_prob.size == 0
     for (messages, ids), statistics in zip(completions[:3], found[:3], strict=True):
-        prompt = hf.render_prompt(tokenizer, messages, PoolConfig())
+        prompt = render_prompt(tokenizer, messages, PoolConfig())
         with torch.no_grad():
             logits = start.eval()(torch.tensor([prompt + ids])).logits[0, len(prompt) - 1 : -1]
         p = logits.double().log_softmax(-1)
@@ -108,7 +110,7 @@ def test_token_statistics_match_whole_logits(start, tokenizer):
 
 def test_directions_are_unit_means_of_final_states(start, tokenizer):
     found = policy_of(start, tokenizer).directions([(PROMPT, [9, 10]), (PROMPT, [])])
-    prompt = hf.render_prompt(tokenizer, PROMPT, PoolConfig())
+    prompt = render_prompt(tokenizer, PROMPT, PoolConfig())
     with torch.no_grad():
         states = start.eval().model(torch.tensor([[*prompt, 9, 10]])).last_hidden_state[0]
     mean = states[len(prompt) - 1 : len(prompt) + 1].mean(0)
@@ -135,6 +137,13 @@ def test_asking_repeats_itself_and_leaves_the_training_alone(start, tokenizer):
 def test_a_prompt_that_leaves_no_room_has_no_answers(start, tokenizer):
     long = [{"role": "user", "content": " ".join("a" * 60)}]
     short, none = policy_of(start, tokenizer).ask(0, [("a", PROMPT), ("b", long)], 2)
+    assert len(short.answers) == 2 and none.answers == []
+
+
+def test_an_empty_prompt_has_no_answers(start):
+    tokenizer = build_tokenizer("{{ messages[0]['content'] }}")
+    empty = [{"role": "user", "content": ""}]
+    none, short = policy_of(start, tokenizer).ask(0, [("a", empty), ("b", PROMPT)], 2)
     assert len(short.answers) == 2 and none.answers == []
 
 
@@ -237,21 +246,37 @@ def test_rewrites_come_from_a_column_or_the_model(start, tokenizer):
     with pytest.raises(DataError, match=r"'q' has no text in .* 'y'"):
         rewrites_from_column(questions, "y")
     config = configured(rewrite_prompt="h {question} i")
-    written = rewrites_by_model(questions, config, start.eval(), tokenizer, 0)
-    assert written == rewrites_by_model(questions, config, start.eval(), tokenizer, 0)
+    sampler = TransformersSampler(start.eval(), tokenizer)
+    written = rewrites_by_model(questions, config, sampler, 0)
+    assert written == rewrites_by_model(questions, config, sampler, 0)
     assert written["q"]
 
 
 @pytest.mark.parametrize(
-    ("text", "finish", "expected"),
-    [("<think>a b", "length", "c"), ("<think>a</think> b", "stop", "b"), (" ", "stop", "c")],
+    ("words", "expected"),
+    [
+        ("think a b", "c"),  # cut at the limit of three tokens
+        ("</think> b", "b"),
+        ("a </think>", "c"),
+        ("", "c"),
+    ],
 )
-def test_a_rewriting_that_was_cut_leaves_the_question(
-    start, tokenizer, monkeypatch, text, finish, expected
-):
-    from pivottrace.models import hf
-
-    monkeypatch.setattr(hf, "generate", lambda *a, **k: [[hf.Generated([1], text, finish)]])
+def test_a_rewriting_that_was_cut_or_is_empty_leaves_the_question(words, expected):
+    tokenizer = build_tokenizer()
+    tokenizer.add_tokens("</think>")
+    sampler = ParrotSampler(tokenizer, words)
+    config = configured()
+    config = config.model_copy(
+        update={"train": config.train.model_copy(update={"max_new_tokens": 3})}
+    )
     questions = [{"id": "q", "prompt": [{"role": "user", "content": "c"}]}]
-    written = rewrites_by_model(questions, configured(), start, tokenizer, 0)
-    assert written == {"q": expected}
+    assert rewrites_by_model(questions, config, sampler, 0) == {"q": expected}
+
+
+@pytest.mark.parametrize("text", ["", " ".join("a" * 60)], ids=["empty", "too long"])
+def test_a_question_that_cannot_be_put_to_the_model_stays_as_it_is(start, text):
+    tokenizer = build_tokenizer("{{ messages[0]['content'] }}")
+    questions = [{"id": "q", "prompt": [{"role": "user", "content": text}]}]
+    config = configured(rewrite_prompt="{question}")
+    sampler = TransformersSampler(start, tokenizer)
+    assert rewrites_by_model(questions, config, sampler, 0) == {"q": text}

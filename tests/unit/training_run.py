@@ -20,6 +20,11 @@ TEMPLATE = (
     "{% endif %}{% endif %}"
 )
 GROUP = 4
+# How CUDA and the CPU say that memory ran out.
+NO_MEMORY = (
+    torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB."),
+    RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: 9 bytes. Error 12"),
+)
 
 
 def build_tokenizer(template=TEMPLATE):

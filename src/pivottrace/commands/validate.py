@@ -13,8 +13,10 @@ def validate(config: Config) -> Iterator[str]:
     Raises:
         PivotTraceError: A check has failed; the message has the cure.
     """
-    from pivottrace.ingest import find_overlap, format_prompt
-    from pivottrace.models import hf
+    from pivottrace.ingest import find_overlap
+    from pivottrace.models.load import check_weights, choose_device, load_tokenizer
+    from pivottrace.models.rendering import render_question
+    from pivottrace.models.sampler import sampler_opener
     from pivottrace.pipeline import refuse_the_impossible
     from pivottrace.run import readings
     from pivottrace.stages.pool import read_sources
@@ -29,13 +31,12 @@ def validate(config: Config) -> Iterator[str]:
     yield f"labels: {allowed} allowed, from {config.labels.source}"
     yield f"ranking: {readings.driving_estimator(config)}"
     yield f"answers: compared by {config.answers.verifier}"
-    device = hf.choose_device(config.model.device)
-    tokenizer = hf.load_tokenizer(config.model)
-    weights = hf.check_weights(config.model)
-    messages = format_prompt(
-        pool["prompt"][0].as_py(), config.pool.system_prompt, config.pool.prompt_suffix
-    )
-    prompt = hf.render_prompt(tokenizer, messages, config.pool)
+    sampler_opener(config.rollouts.backend)
+    yield f"sampling: by {config.rollouts.backend}"
+    device = choose_device(config.model.device)
+    tokenizer = load_tokenizer(config.model)
+    weights = check_weights(config.model)
+    prompt = render_question(tokenizer, pool["prompt"][0].as_py(), config.pool)
     template = "chat template" if tokenizer.chat_template else "no chat template: plain text"
     yield f"model: {config.model.path} on {device}, {weights}"
     yield f"prompt: {template}; the first one has {len(prompt)} tokens:"

@@ -21,8 +21,11 @@ import torch
 from pivottrace.attention.batch import Batch, decoder_inputs, make_batch, response_rows
 from pivottrace.attention.next_token import decoder_of, signals_from_hidden
 from pivottrace.config import PoolConfig
-from pivottrace.models import hf
+from pivottrace.models.asking import Asked, ask
 from pivottrace.models.batches import in_batches
+from pivottrace.models.generate import TransformersSampler
+from pivottrace.models.rendering import render_prompt
+from pivottrace.models.sampler import Sampling
 from pivottrace.models.teacher import SlowTeacher
 from pivottrace.rewards.token_statistics import TokenStatistics
 from pivottrace.rewards.weak import Prompt, Sampled
@@ -71,30 +74,25 @@ class Policy:
         """Sample `count` answers to each (question_id, prompt).
 
         Seeded by (seed, step, question ids), so that a resumed run gets the same. A prompt that
-        leaves no room for a response is not asked, and has no answers.
+        is empty or leaves no room for a response is not asked, and has no answers.
         """
-        prompts = [self.prompt_tokens(prompt) for _, prompt in questions]
-        limit = hf.max_positions(self.model) or float("inf")
-        fitting = [i for i, p in enumerate(prompts) if len(p) + self._max_new_tokens <= limit]
-        results = [Sampled([])] * len(questions)
-        if not fitting or not count:
-            return results
+        settings = Sampling(
+            num_samples=count,
+            temperature=self._temperature,
+            max_new_tokens=self._max_new_tokens,
+            stop=self._stop,
+            batch_size=self._batch_size,
+            seed=sampling_seed(self._seed, step, [name for name, _ in questions]),
+        )
+        sampler = TransformersSampler(self.model, self.tokenizer)
+        prompts = [render_prompt(self.tokenizer, prompt, self._pool) for _, prompt in questions]
         with undisturbed(self.model):
-            responses = hf.generate(
-                self.model,
-                self.tokenizer,
-                [prompts[i] for i in fitting],
-                num_samples=count,
-                temperature=self._temperature,
-                max_new_tokens=self._max_new_tokens,
-                stop=self._stop,
-                batch_size=self._batch_size,
-                seed=sampling_seed(self._seed, step, [name for name, _ in questions]),
-            )
-        for index, samples in zip(fitting, responses, strict=True):
-            answers = [self._extract(sample.text) for sample in samples]
-            results[index] = Sampled(answers, sum(len(sample.tokens) for sample in samples))
-        return results
+            return [self._read(asked) for asked in ask(sampler, prompts, settings)]
+
+    def _read(self, asked: Asked) -> Sampled:
+        """The answers of a prompt's responses, and how many tokens those have together."""
+        answers = [self._extract(response.text) for response in asked.responses]
+        return Sampled(answers, sum(len(response.tokens) for response in asked.responses))
 
     def ask_teacher(
         self, step: int, questions: Sequence[tuple[str, Prompt]], count: int
@@ -104,13 +102,6 @@ class Policy:
             raise ValueError("this policy was made without a teacher")
         with self.teacher.in_place():
             return self.ask(step, questions, count)
-
-    def prompt_tokens(self, prompt: Prompt) -> list[int]:
-        """A prompt's tokens, exactly those that TRL makes of it."""
-        if isinstance(prompt, str):  # `trl.trl_prompt`: a model without a chat template
-            tokens: list[int] = self.tokenizer(prompt)["input_ids"]
-            return tokens
-        return hf.render_prompt(self.tokenizer, prompt, self._pool)
 
     # Completions that are there -----------------------------------------------------------------
 
@@ -150,7 +141,10 @@ class Policy:
 
     def _forward(self, completions: Completions, read: Callable[[Batch, Any], list[Any]]) -> Any:
         """Run the decoder over completions of like length together, and `read` each batch."""
-        pairs = [(self.prompt_tokens(prompt), list(ids)) for prompt, ids in completions]
+        pairs = [
+            (render_prompt(self.tokenizer, prompt, self._pool), list(ids))
+            for prompt, ids in completions
+        ]
         order = sorted(range(len(pairs)), key=lambda i: sum(map(len, pairs[i])))
 
         def work(start: int, indices: Sequence[int]) -> list[Any]:

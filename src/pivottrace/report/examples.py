@@ -211,7 +211,7 @@ def _numbers(row: dict[str, Any]) -> list[tuple[str, str]]:
 
 def _tokenizer_decode(run: RunDir) -> Callable[[list[int]], str] | None:
     """A decoder by the run's own tokenizer; None if the model no longer exists."""
-    from pivottrace.models.hf import load_tokenizer
+    from pivottrace.models.load import load_tokenizer
 
     try:
         tokenizer = load_tokenizer(run.config.model)

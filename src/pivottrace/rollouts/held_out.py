@@ -8,7 +8,9 @@ from typing import Any
 import pyarrow as pa
 
 from pivottrace.config import Config
-from pivottrace.ingest import format_prompt
+from pivottrace.models.asking import ask
+from pivottrace.models.rendering import render_question
+from pivottrace.models.sampler import Sampler, Sampling
 from pivottrace.run.directory import RunDir
 from pivottrace.schemas import EVALUATION
 from pivottrace.stats.accuracy import QuestionCounts, count_by_question
@@ -30,8 +32,7 @@ def counts_of(table: pa.Table) -> QuestionCounts:
 
 
 def sample_and_check(
-    model: Any,
-    tokenizer: Any,
+    sampler: Sampler,
     questions: Sequence[dict[str, Any]],
     config: Config,
     verifier: Verifier,
@@ -40,61 +41,57 @@ def sample_and_check(
     """Sample `evaluate.num_samples` answers to each question and check them against its answer.
 
     Args:
-        model: In eval mode.
-        tokenizer: Its tokenizer.
+        sampler: Responds.
         questions: Rows of schema `QUESTIONS`, each with an answer.
         config: `[evaluate]` says how to sample, `[pool]` and `[answers]` how to ask and to read.
         verifier: Decides what is right.
         seed: Of the sampling.
 
     Returns:
-        A table of schema `EVALUATION`, question by question. A question whose prompt leaves no room
-        for a response in the model counts as wrong, with finish `failed`, so that the denominator
+        A table of schema `EVALUATION`, question by question. A question whose prompt is empty or
+        leaves no room for a response counts as wrong, with finish `failed`, so that the denominator
         never depends on the model.
     """
-    from pivottrace.models import hf  # heavy
-
-    settings = config.evaluate
-    max_new_tokens = settings.max_new_tokens or config.rollouts.max_new_tokens
-    prompts = [
-        hf.render_prompt(
-            tokenizer,
-            format_prompt(q["prompt"], config.pool.system_prompt, config.pool.prompt_suffix),
-            config.pool,
-        )
-        for q in questions
-    ]
-    limit = hf.max_positions(model) or float("inf")
-    fitting = [i for i, p in enumerate(prompts) if p and len(p) + max_new_tokens <= limit]
-    sampled = hf.generate(
-        model,
-        tokenizer,
-        [prompts[i] for i in fitting],
-        num_samples=settings.num_samples,
-        temperature=settings.temperature,
-        top_p=settings.top_p,
-        max_new_tokens=max_new_tokens,
-        stop=config.rollouts.stop,
+    settings = Sampling(
+        num_samples=config.evaluate.num_samples,
+        temperature=config.evaluate.temperature,
+        top_p=config.evaluate.top_p,
+        max_new_tokens=config.evaluate.max_new_tokens or config.rollouts.max_new_tokens,
+        stop=tuple(config.rollouts.stop),
         batch_size=config.rollouts.batch_size,
         seed=seed,
     )
-    responses = dict(zip(fitting, sampled, strict=True))
-    unanswered = [hf.Generated([], "", "failed")] * settings.num_samples
+    prompts = [render_question(sampler.tokenizer, q["prompt"], config.pool) for q in questions]
     rows: list[dict[str, Any]] = []
-    truths: list[str] = []
-    for index, question in enumerate(questions):
-        for sample, response in enumerate(responses.get(index, unanswered)):
-            truths.append(question["answer"])
-            rows.append(
-                {
-                    "question_id": question["id"],
-                    "sample": sample,
-                    "answer": extract_answer(response.text, config.answers.pattern),
-                    "num_tokens": len(response.tokens),
-                    "finish": response.finish,
-                }
-            )
+    for question, asked in zip(questions, ask(sampler, prompts, settings), strict=True):
+        if asked.failure is not None:
+            rows += _failed_rows(question["id"], settings.num_samples)
+        rows += [
+            {
+                "question_id": question["id"],
+                "sample": sample,
+                "answer": extract_answer(response.text, config.answers.pattern),
+                "num_tokens": len(response.tokens),
+                "finish": response.finish,
+            }
+            for sample, response in enumerate(asked.responses)
+        ]
+    truths = [question["answer"] for question in questions for _ in range(settings.num_samples)]
     verdicts = verifier.check_many([row["answer"] for row in rows], truths)
     for row, right in zip(rows, verdicts, strict=True):
         row["correct"] = right
     return pa.Table.from_pylist(rows, schema=EVALUATION)
+
+
+def _failed_rows(question_id: str, num_samples: int) -> list[dict[str, Any]]:
+    """As many rows as an asked question has, none with an answer."""
+    return [
+        {
+            "question_id": question_id,
+            "sample": sample,
+            "answer": None,
+            "num_tokens": 0,
+            "finish": "failed",
+        }
+        for sample in range(num_samples)
+    ]

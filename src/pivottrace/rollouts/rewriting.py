@@ -10,6 +10,9 @@ from pivottrace.config import Config
 from pivottrace.errors import DataError
 from pivottrace.ingest import format_prompt
 from pivottrace.ingest.prompts import last_user_message
+from pivottrace.models.asking import Asked, ask
+from pivottrace.models.rendering import render_prompt
+from pivottrace.models.sampler import Sampler, Sampling
 
 MIRRORED = "/rewritten"
 """Ends the id of a row that trains on a rewritten question."""
@@ -41,53 +44,46 @@ def rewrites_from_column(questions: Iterable[Mapping[str, Any]], column: str) ->
 
 
 def rewrites_by_model(
-    questions: Sequence[Mapping[str, Any]], config: Config, model: Any, tokenizer: Any, seed: int
+    questions: Sequence[Mapping[str, Any]], config: Config, sampler: Sampler, seed: int
 ) -> dict[str, str]:
     """Let the model put questions in other words, one sample each, by question id.
 
     What comes before a closing `</think>` is left out. Where nothing is left, the text was cut at
-    the limit (it may be a thought), or the prompt leaves no room, the question stays as it is.
+    the limit (it may be a thought), or the prompt is empty or leaves no room, the question stays as
+    it is.
 
     Args:
-        questions: rows with `id` and `prompt`.
+        questions: Rows with `id` and `prompt`.
         config: `weak.rewrite_prompt`, and how training samples.
-        model: The model before training, in eval mode.
-        tokenizer: Its tokenizer.
+        sampler: The model before training.
         seed: The round's.
     """
-    from pivottrace.models import hf  # heavy
-
-    texts = [last_user_message(question["prompt"]) for question in questions]
-    prompts = []
-    for text in texts:
-        message = {
-            "role": "user",
-            "content": config.weak.rewrite_prompt.replace("{question}", text),
-        }
-        prompts.append(hf.render_prompt(tokenizer, [message], config.pool))
-    length = config.train.max_new_tokens
-    limit = hf.max_positions(model) or float("inf")
-    fitting = [i for i, prompt in enumerate(prompts) if len(prompt) + length <= limit]
-    responses = hf.generate(
-        model,
-        tokenizer,
-        [prompts[i] for i in fitting],
+    settings = Sampling(
         num_samples=1,
         temperature=config.train.temperature,
-        max_new_tokens=length,
-        stop=config.rollouts.stop,
+        max_new_tokens=config.train.max_new_tokens,
+        stop=tuple(config.rollouts.stop),
         batch_size=config.rollouts.batch_size,
         seed=seed,
     )
-    written = {
-        i: sample.text
-        for i, (sample,) in zip(fitting, responses, strict=True)
-        if sample.finish == "stop"
-    }
+    texts = [last_user_message(question["prompt"]) for question in questions]
+    prompts = []
+    for text in texts:
+        content = config.weak.rewrite_prompt.replace("{question}", text)
+        message = {"role": "user", "content": content}
+        prompts.append(render_prompt(sampler.tokenizer, [message], config.pool))
     return {
-        question["id"]: written.get(i, "").rpartition("</think>")[2].strip() or texts[i]
-        for i, question in enumerate(questions)
+        question["id"]: _rewritten(asked) or text
+        for question, text, asked in zip(
+            questions, texts, ask(sampler, prompts, settings), strict=True
+        )
     }
+
+
+def _rewritten(asked: Asked) -> str:
+    """The text of the one response after its thought; empty where it did not come to its end."""
+    ended = [response.text for response in asked.responses if response.finish == "stop"]
+    return "".join(ended).rpartition("</think>")[2].strip()
 
 
 def put_to_model(

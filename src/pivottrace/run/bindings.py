@@ -74,6 +74,7 @@ STAGE_SETTINGS: dict[str, tuple[str, ...]] = {
         *_PROMPT,
         "answers",
         "evaluate",
+        "rollouts.backend",
         "rollouts.max_new_tokens",
         "rollouts.stop",
         "rollouts.batch_size",

@@ -8,6 +8,8 @@ from typing import Any, Literal
 import pyarrow as pa
 
 from pivottrace.errors import RunDirError
+from pivottrace.models.identity import refuse_another_model
+from pivottrace.models.sampler import open_sampler
 from pivottrace.rollouts.held_out import counts_of, held_out_questions, sample_and_check
 from pivottrace.run.directory import RunDir, part_seed, run_parts
 from pivottrace.run.progress import progress
@@ -83,14 +85,11 @@ def _figures(run: RunDir) -> dict[str, Any]:
 
 def _evaluate(run: RunDir, which: Which, questions: list[dict[str, Any]]) -> None:
     """Sample and check part by part, then join the parts into one table."""
-    from pivottrace.models import hf  # heavy
-    from pivottrace.models.identity import refuse_another_model
-
     config, name = run.config, f"evaluation_{which}"
     first, end = run.in_round(0), run.in_round(config.rounds.num)
-    model, tokenizer = hf.load_model(start_model(first if which == "before" else end))
+    sampler = open_sampler(start_model(first if which == "before" else end), config.rollouts)
     if which == "before":
-        refuse_another_model(first, model, tokenizer)
+        refuse_another_model(first, sampler.facts())
     size = config.rollouts.part_size
     starts = range(0, len(questions), size)
     with (
@@ -102,7 +101,7 @@ def _evaluate(run: RunDir, which: Which, questions: list[dict[str, Any]]) -> Non
             part = questions[starts[index] : starts[index] + size]
             # Before and after draw with the same seeds.
             seed = part_seed(config.seed, "evaluation", index)
-            return sample_and_check(model, tokenizer, part, config, verifier, seed)
+            return sample_and_check(sampler, part, config, verifier, seed)
 
         run_parts(
             run, name, len(starts), make, lambda i: update(min((i + 1) * size, len(questions)))

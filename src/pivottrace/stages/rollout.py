@@ -1,10 +1,10 @@
-"""Rollouts: one greedy trace and G sampled responses a question, part by part."""
+"""Rollouts: one greedy trace and G sampled responses per question, part by part."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from pivottrace.rollouts.parts import Sampler
+from pivottrace.rollouts.parts import PoolRollouts
 from pivottrace.run.directory import RunDir
 from pivottrace.run.storage import read_parquet
 
@@ -17,18 +17,20 @@ def run(run: RunDir) -> None:
     """
     if run.is_done("rollout"):
         return
-    sampler = Sampler(run)
-    for kind, num_samples in (("greedy", 1), ("sampled", run.config.rollouts.num_samples)):
+    pool = PoolRollouts(run)
+
+    def begin() -> None:
+        run.begin("rollout", **pool.facts)
+
+    for kind, write in (("greedy", pool.write_greedy), ("sampled", pool.write_sampled)):
         with run.timed("rollout", part=kind):
-            sampler.write_parts(
-                kind, num_samples, begin=lambda: run.begin("rollout", **sampler.facts)
-            )
+            write(begin)
     run.mark_done(
         "rollout",
-        num_questions=sampler.num_questions,
-        num_parts=sampler.num_parts,
-        failures=_count_failures(run, sampler.num_parts),
-        **sampler.facts,
+        num_questions=pool.num_questions,
+        num_parts=pool.num_parts,
+        failures=_count_failures(run, pool.num_parts),
+        **pool.facts,
     )
 
 

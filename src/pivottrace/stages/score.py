@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 from pivottrace.config import PivotsConfig
 from pivottrace.estimators import ESTIMATORS
 from pivottrace.estimators.trace_evidence import TraceEvidence
+from pivottrace.rollouts.sampled_answers import SampledAnswers, compare_answers
 from pivottrace.run import readings
 from pivottrace.run.directory import RunDir
 from pivottrace.run.progress import progress
@@ -25,7 +26,6 @@ from pivottrace.schemas import scores_schema
 from pivottrace.signals.layer_path import LayerPath
 from pivottrace.signals.pivot_detection import find_onsets, find_peaks, reference_threshold
 from pivottrace.verifier import Verifier
-from pivottrace.verifier.answers import group_equivalent, majority_vote
 
 SCORES = scores_schema(ESTIMATORS)
 TRACED = ("far_mass", "question_mass", "entropy", "log_prob", "self_certainty")
@@ -61,8 +61,8 @@ def run(run: RunDir) -> None:
             rows: list[dict[str, Any]] = []
             for signal, trace in zip(signals.to_pylist(), traces.to_pylist(), strict=True):
                 update(len(margins))
-                classes = group_equivalent(answers[signal["question_id"]], verifier.equal)
-                rows.append(_score(run, signal, trace, answers, classes, thresholds))
+                samples = compare_answers(answers[signal["question_id"]], verifier.equal)
+                rows.append(_score(run, signal, trace, samples, thresholds))
                 margins.append(signal["top2_margin"])
             scores.append(pa.Table.from_pylist(rows, schema=SCORES))
         update(len(margins))
@@ -110,27 +110,24 @@ def _score(
     run: RunDir,
     signal: dict[str, Any],
     trace: dict[str, Any],
-    answers: dict[str, list[str | None]],
-    classes: list[int],
+    samples: SampledAnswers,
     thresholds: dict[str, float | None],
 ) -> dict[str, Any]:
-    question_id = signal["question_id"]
-    vote = majority_vote(classes)
+    """One row of `scores`: the columns of the samples beside those of the trace."""
     row: dict[str, Any] = dict.fromkeys(SCORES.names) | {
-        "question_id": question_id,
-        "vote_answer": None
-        if vote.winner is None
-        else answers[question_id][classes.index(vote.winner)],
-        "vote_share": vote.share,
-        "vote_reason": vote.reason,
-        "num_samples": len(classes),
-        "failure": signal["failure"] or _unanswered(trace, classes),
+        "question_id": signal["question_id"],
+        "failure": signal["failure"] or _unanswered(trace, samples),
+        **samples.columns(),
     }
     if signal["failure"] is not None or None in thresholds.values():
         return row
-    evidence = _evidence(run, signal, trace["text"], classes, thresholds)
-    row |= {name: estimate(evidence) for name, estimate in ESTIMATORS.items()}
-    return row | {"onsets": evidence.onsets, "peaks": evidence.peaks}
+    return row | _trace_columns(_evidence(run, signal, trace["text"], samples.classes, thresholds))
+
+
+def _trace_columns(evidence: TraceEvidence) -> dict[str, Any]:
+    """The pivots and every estimator; one that needs samples is NaN where there are none."""
+    scores = {name: estimate(evidence) for name, estimate in ESTIMATORS.items()}
+    return {**scores, "onsets": evidence.onsets, "peaks": evidence.peaks}
 
 
 def _evidence(
@@ -168,9 +165,9 @@ def _layer_path(stored: dict[str, Any] | None) -> LayerPath | None:
     return LayerPath(**(stored | arrays))
 
 
-def _unanswered(trace: dict[str, Any], classes: list[int]) -> str | None:
-    """A question to which neither the greedy trace nor any sample gives an answer."""
-    if trace["answer"] is not None or any(c >= 0 for c in classes):
+def _unanswered(trace: dict[str, Any], samples: SampledAnswers) -> str | None:
+    """The reason where neither the greedy trace nor any sample answers the question, else None."""
+    if trace["answer"] is not None or not samples.is_unanswered:
         return None
     return "truncated" if trace["finish"] == "length" else "no_answer"
 

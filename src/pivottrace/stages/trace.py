@@ -42,11 +42,12 @@ def run(run: RunDir) -> None:
         "rollouts_greedy", "rollout", ["question_id", "prompt_tokens", "tokens", "failure"]
     )
 
-    from pivottrace.models import hf
+    from pivottrace.models.digests import digests
     from pivottrace.models.identity import refuse_another_model
+    from pivottrace.models.load import load_model
 
-    model, tokenizer = hf.load_model(start_model(run))
-    refuse_another_model(run, model, tokenizer)
+    model, tokenizer = load_model(start_model(run))
+    refuse_another_model(run, digests(model, tokenizer))
     tracer = _Tracer(run, model, tokenizer.pad_token_id)
     heads = _reference_heads(run, rollouts, tracer)
 

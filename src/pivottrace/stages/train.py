@@ -196,7 +196,10 @@ def _rewrite(
     if column is not None:
         texts = rewrites_from_column(questions, column)
     else:
-        texts = rewrites_by_model(questions, run.config, model, tokenizer, round_seed(run))
+        from pivottrace.models.generate import TransformersSampler  # heavy
+
+        sampler = TransformersSampler(model, tokenizer)
+        texts = rewrites_by_model(questions, run.config, sampler, round_seed(run))
     return {q["id"]: put_to_model(q["prompt"], texts[q["id"]], run.config) for q in questions}
 
 
@@ -211,11 +214,12 @@ def _rewritten_before(run: RunDir, ids: set[str]) -> dict[str, list[dict[str, st
 
 def _load_model(run: RunDir) -> tuple[Any, Any]:
     # Heavy; imported once there is something to train on.
-    from pivottrace.models import hf
+    from pivottrace.models.digests import digests
     from pivottrace.models.identity import refuse_another_model
+    from pivottrace.models.load import load_model
 
-    model, tokenizer = hf.load_model(start_model(run))
-    refuse_another_model(run, model, tokenizer)
+    model, tokenizer = load_model(start_model(run))
+    refuse_another_model(run, digests(model, tokenizer))
     return model, tokenizer
 
 
@@ -272,13 +276,16 @@ def _name_for_trackers(run: RunDir) -> str:
 
 def _learning_curve(run: RunDir, tokenizer: Any, verifier: Any) -> Any:
     """What gives a point of the learning curve from the model; None without questions."""
+    from pivottrace.models.generate import TransformersSampler  # heavy
+
     questions = held_out_questions(run)[: run.config.train.evaluate_limit]
     if not questions:
         return None
 
     def evaluate(model: Any) -> dict[str, float]:
         # The same seed at every point: what differs between points is the model.
-        table = sample_and_check(model, tokenizer, questions, run.config, verifier, run.config.seed)
+        sampler = TransformersSampler(model, tokenizer)
+        table = sample_and_check(sampler, questions, run.config, verifier, run.config.seed)
         accuracy = average_accuracy(counts_of(table))
         return {"accuracy": accuracy.mean, "low": accuracy.low, "high": accuracy.high}
 

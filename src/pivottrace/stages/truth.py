@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow as pa
 
 from pivottrace.labels import buying
-from pivottrace.rollouts.parts import Sampler
+from pivottrace.rollouts.parts import PoolRollouts
 from pivottrace.run.directory import RunDir
 from pivottrace.run.progress import progress
 from pivottrace.run.storage import read_parquet
@@ -31,13 +31,12 @@ def run(run: RunDir) -> None:
         return
     truths = buying.every_answer(run)
     scores = run.read_table("scores", made_by="score").to_pylist()
-    sampler = Sampler(run)
-    num_samples = run.config.study.truth_samples
-    sampler.write_parts("truth", num_samples, begin=lambda: run.begin("truth"))
+    pool = PoolRollouts(run)
+    pool.write_truth(lambda: run.begin("truth"))
     with Verifier(run.config.answers.verifier, run.config.answers.timeout_s) as verifier:
-        rows = _check(run, sampler.num_parts, truths, scores, verifier)
+        rows = _check(run, pool.num_parts, truths, scores, verifier)
     run.write_table("truth", pa.Table.from_pylist(rows, schema=TRUTH))
-    run.mark_done("truth", num_parts=sampler.num_parts, **verifier.facts())
+    run.mark_done("truth", num_parts=pool.num_parts, **verifier.facts())
 
 
 def _check(

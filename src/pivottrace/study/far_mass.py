@@ -31,12 +31,13 @@ class Tracer:
     """
 
     def __init__(self, run: RunDir, question_ids: Sequence[str]):
-        from pivottrace.models import hf
+        from pivottrace.models.digests import digests
         from pivottrace.models.identity import refuse_another_model
+        from pivottrace.models.load import load_model
 
         self._run = run
-        self._model, tokenizer = hf.load_model(run.config.model)
-        refuse_another_model(run, self._model, tokenizer)
+        self._model, tokenizer = load_model(run.config.model)
+        refuse_another_model(run, digests(self._model, tokenizer))
         self._pad = tokenizer.pad_token_id
         names = ["question_id", "prompt_tokens", "tokens"]
         rollouts = run.read_parts("rollouts_greedy", "rollout", names).to_pylist()

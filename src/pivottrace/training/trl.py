@@ -26,8 +26,8 @@ from transformers.utils.logging import (
 
 from pivottrace.config import TrainConfig
 from pivottrace.errors import DataError
-from pivottrace.models import hf
 from pivottrace.models.compact import compacting
+from pivottrace.models.rendering import plain_text
 from pivottrace.refine.alarms import CollapseAlarms
 from pivottrace.rewards.groups import Rule
 from pivottrace.rewards.mix import MixedReward
@@ -247,10 +247,10 @@ def training_dataset(
 
 
 def trl_prompt(tokenizer: Any, messages: list[dict[str, str]]) -> list[dict[str, str]] | str:
-    """A prompt in the form that TRL turns into exactly the tokens of `hf.render_prompt`."""
+    """A prompt in the form that TRL turns into exactly the tokens of `render_prompt`."""
     if tokenizer.chat_template is not None:
         return messages
-    return hf.plain_text(messages)
+    return plain_text(messages)
 
 
 def rows_digest(rows: pa.Table) -> str:

@@ -1,41 +1,20 @@
-"""Hugging Face transformers: load a model, render prompts, generate."""
+"""Hugging Face transformers: load a model and its tokenizer, and say what is wrong with them."""
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import torch
-from jinja2 import TemplateError
 from safetensors import SafetensorError, safe_open
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GenerationConfig
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import cached_file
 
-from pivottrace.config import EMBEDDED_MODEL, ModelConfig, PoolConfig
-from pivottrace.errors import ModelError
-from pivottrace.models.batches import in_batches
-from pivottrace.models.compact import generate_compacting
-
-
-@dataclass(frozen=True)
-class Generated:
-    """One response.
-
-    Attributes:
-        tokens: response token ids, without the end-of-sequence token.
-        text: the tokens decoded, special tokens left out, cut before a stop string.
-        finish: `stop` (end of sequence or stop string), `length` (cut at the limit) or `failed`
-            (the prompt left no room for a response, so there is none).
-    """
-
-    tokens: list[int]
-    text: str
-    finish: str
+from pivottrace.config import EMBEDDED_MODEL, ModelConfig
+from pivottrace.errors import ModelError, first_line
 
 
 def resolve_path(path: str) -> str:
@@ -67,7 +46,7 @@ def _usable_device(wanted: str) -> torch.device:
         torch.zeros(1, dtype=torch.float64, device=device).item()
     except (RuntimeError, AssertionError, TypeError) as error:
         raise ModelError(
-            f"model.device = {wanted!r} cannot be used here: {_first_line(error)}. Give auto, cpu, "
+            f"model.device = {wanted!r} cannot be used here: {first_line(error)}. Give auto, cpu, "
             f"or a device that this torch and this machine have, such as cuda or cuda:0."
         ) from error
     return device
@@ -104,7 +83,7 @@ def load_model(config: ModelConfig) -> tuple[Any, Any]:
         raise _torn_weights(config.path, error) from error
     except (OSError, ValueError) as error:
         raise ModelError(
-            f"{config.path}: the model cannot be loaded: {_first_line(error)}"
+            f"{config.path}: the model cannot be loaded: {first_line(error)}"
         ) from error
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token = _end_token(model, tokenizer, config.path)
@@ -142,7 +121,7 @@ def check_weights(config: ModelConfig) -> str:
 
 def _torn_weights(where: str, error: Exception) -> ModelError:
     return ModelError(
-        f"{where}: the weights are torn: {_first_line(error)}. Copy, save or download them again."
+        f"{where}: the weights are torn: {first_line(error)}. Copy, save or download them again."
     )
 
 
@@ -175,7 +154,7 @@ def load_tokenizer(config: ModelConfig) -> Any:
             "no usable config.json" if local else "no such folder here, nor to be had from the Hub"
         )
         raise ModelError(
-            f"{config.path}: {problem}: {_first_line(error).rstrip('.')}. Give a model folder, or "
+            f"{config.path}: {problem}: {first_line(error).rstrip('.')}. Give a model folder, or "
             f"a Hub id such as Qwen/Qwen3-0.6B."
         ) from error
     folder = Path(path)
@@ -192,7 +171,7 @@ def load_tokenizer(config: ModelConfig) -> Any:
         )
     except (OSError, ValueError) as error:
         raise ModelError(
-            f"{config.path}: the tokenizer cannot be loaded: {_first_line(error)}"
+            f"{config.path}: the tokenizer cannot be loaded: {first_line(error)}"
         ) from error
     tokenizer.padding_side = "left"
     if tokenizer.pad_token_id is None:
@@ -200,150 +179,8 @@ def load_tokenizer(config: ModelConfig) -> Any:
     return tokenizer
 
 
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-
-
-def render_prompt(tokenizer: Any, messages: list[dict[str, str]], pool: PoolConfig) -> list[int]:
-    """Token ids of one prompt: the chat template where there is one, plain text otherwise.
-
-    Raises:
-        ModelError: the chat template refuses the messages or the arguments.
-    """
-    if tokenizer.chat_template is None:
-        return tokenizer(plain_text(messages))["input_ids"]
-    try:
-        text = tokenizer.apply_chat_template(
-            messages, add_generation_prompt=True, tokenize=False, **pool.chat_template_args
-        )
-    except (TypeError, ValueError, TemplateError) as error:
-        roles = ", ".join(message["role"] for message in messages)
-        raise ModelError(
-            f"the chat template refuses a prompt of roles {roles}: {_first_line(error)}. Remove "
-            f"pool.system_prompt if the template knows no such role (pool.prompt_suffix can say "
-            f"the same), and check the prompt's own messages and pool.chat_template_args."
-        ) from error
-    return tokenizer(text, add_special_tokens=False)["input_ids"]
-
-
-def plain_text(messages: list[dict[str, str]]) -> str:
-    """A prompt for a model without a chat template: the messages' texts, a blank line between."""
-    return "\n\n".join(message["content"] for message in messages) + "\n"
-
-
-def max_positions(model: Any) -> int | None:
-    """The longest sequence that the model takes, where its configuration says."""
-    return getattr(model.config.get_text_config(), "max_position_embeddings", None)
-
-
 def stop_token_ids(model: Any, tokenizer: Any) -> list[int]:
     """Every token that ends a response: the tokenizer's and the model's own."""
     own = model.generation_config.eos_token_id
     own = own if isinstance(own, list) else [own]
     return sorted({token for token in (*own, tokenizer.eos_token_id) if token is not None})
-
-
-def generate(
-    model: Any,
-    tokenizer: Any,
-    prompts: Sequence[Sequence[int]],
-    *,
-    num_samples: int,
-    temperature: float | None,
-    top_p: float = 1.0,
-    max_new_tokens: int,
-    stop: Sequence[str] = (),
-    batch_size: int = 64,
-    seed: int = 0,
-) -> list[list[Generated]]:
-    """Generate `num_samples` responses a prompt, batched by prompt length.
-
-    Args:
-        model: a causal language model.
-        tokenizer: its tokenizer, padding on the left.
-        prompts: token ids, one list a prompt.
-        num_samples: responses a prompt.
-        temperature: None decodes greedily.
-        top_p: nucleus; 1 keeps every token (no top-k, no penalties: the model's own generation
-            defaults are not taken over).
-        max_new_tokens: limit of a response.
-        stop: strings that end a response; they are cut from its text.
-        batch_size: sequences at once; halved, down to 1, when memory runs out.
-        seed: the same seed, prompts and batch size give the same samples, also where memory runs
-            out at the same places.
-
-    Returns:
-        For each prompt, its responses.
-
-    Raises:
-        ModelError: memory runs out with a single sequence.
-    """
-    order = sorted(range(len(prompts)), key=lambda i: (len(prompts[i]), i))
-    rows = [index for index in order for _ in range(num_samples)]
-
-    def work(start: int, batch: Sequence[int]) -> list[Generated]:
-        torch.manual_seed(seed + start)
-        return _generate_batch(
-            model, tokenizer, [prompts[i] for i in batch], temperature, top_p, max_new_tokens, stop
-        )
-
-    results: list[list[Generated]] = [[] for _ in prompts]
-    for index, response in zip(rows, in_batches(rows, batch_size, work), strict=True):
-        results[index].append(response)
-    return results
-
-
-@torch.inference_mode()
-def _generate_batch(
-    model: Any,
-    tokenizer: Any,
-    prompts: Sequence[Sequence[int]],
-    temperature: float | None,
-    top_p: float,
-    max_new_tokens: int,
-    stop: Sequence[str],
-) -> list[Generated]:
-    ends = stop_token_ids(model, tokenizer)
-    pad = tokenizer.pad_token_id
-    width = max(len(prompt) for prompt in prompts)
-    input_ids = torch.full((len(prompts), width), pad)
-    attention_mask = torch.zeros_like(input_ids)
-    for row, prompt in enumerate(prompts):
-        input_ids[row, width - len(prompt) :] = torch.tensor(list(prompt))
-        attention_mask[row, width - len(prompt) :] = 1
-    sampling: dict[str, Any] = {"do_sample": False}
-    if temperature is not None:
-        sampling = {"do_sample": True, "temperature": temperature, "top_p": top_p, "top_k": 0}
-    config = GenerationConfig(
-        max_new_tokens=max_new_tokens,
-        eos_token_id=ends or None,
-        pad_token_id=pad,
-        stop_strings=list(stop) or None,
-        # NaN logits become a recorded failure of that question when it is traced, not a crash.
-        remove_invalid_values=True,
-        **sampling,
-    )
-    output = generate_compacting(
-        model,
-        input_ids.to(model.device),
-        attention_mask.to(model.device),
-        config,
-        tokenizer=tokenizer if stop else None,
-    )[:, width:].tolist()  # (B, T)
-    return [_cut(tokenizer, row, set(ends), pad, max_new_tokens, stop) for row in output]
-
-
-def _cut(
-    tokenizer: Any,
-    row: list[int],
-    ends: set[int],
-    pad: int,
-    max_new_tokens: int,
-    stop: Sequence[str],
-) -> Generated:
-    """Cut a generated row at its end-of-sequence token, padding or stop string."""
-    length = next((i for i, token in enumerate(row) if token in ends or token == pad), len(row))
-    text = tokenizer.decode(row[:length], skip_special_tokens=True)
-    stops = [position for s in stop if (position := text.find(s)) >= 0]
-    finish = "length" if length == max_new_tokens and not stops else "stop"
-    return Generated(row[:length], text[: min(stops)] if stops else text, finish)

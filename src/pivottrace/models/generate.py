@@ -1,0 +1,114 @@
+"""The transformers sampler: generation by a model that this process holds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from transformers import GenerationConfig
+
+from pivottrace.config import ModelConfig, RolloutsConfig
+from pivottrace.models.batches import in_batches
+from pivottrace.models.compact import generate_compacting
+from pivottrace.models.digests import digests
+from pivottrace.models.load import load_model, stop_token_ids
+from pivottrace.models.sampler import Sampling
+
+
+class TransformersSampler:
+    """A `Sampler` over a loaded model.
+
+    Args:
+        model: A causal language model. It is sampled as it is when it is asked, so a model in
+            training must be in eval mode by then.
+        tokenizer: Its tokenizer, padding on the left.
+    """
+
+    def __init__(self, model: Any, tokenizer: Any) -> None:
+        self.model, self.tokenizer = model, tokenizer
+
+    @property
+    def max_positions(self) -> int | None:
+        """What the model's configuration says, where it says anything."""
+        return getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
+
+    def facts(self) -> dict[str, Any]:
+        """Digests of weights and tokenizer, and the weights' `dtype`."""
+        return {
+            **digests(self.model, self.tokenizer),
+            "dtype": str(self.model.dtype).removeprefix("torch."),
+        }
+
+    def sample(self, prompts: Sequence[Sequence[int]], settings: Sampling) -> list[list[list[int]]]:
+        """See `Sampler.sample`. Prompts of like length are batched together.
+
+        Each batch is seeded by the seed plus the number of rows before it. The batch size is
+        halved, down to 1, where memory runs out; samples then repeat only where it runs out at the
+        same places.
+
+        Raises:
+            ModelError: Memory runs out with a single sequence.
+        """
+        order = sorted(range(len(prompts)), key=lambda i: (len(prompts[i]), i))
+        rows = [index for index in order for _ in range(settings.num_samples)]
+
+        def work(start: int, batch: Sequence[int]) -> list[list[int]]:
+            torch.manual_seed(settings.seed + start)
+            return self._generate([prompts[i] for i in batch], settings)
+
+        results: list[list[list[int]]] = [[] for _ in prompts]
+        for index, tokens in zip(rows, in_batches(rows, settings.batch_size, work), strict=True):
+            results[index].append(tokens)
+        return results
+
+    @torch.inference_mode()
+    def _generate(self, prompts: Sequence[Sequence[int]], settings: Sampling) -> list[list[int]]:
+        """Token ids of one response to each of B prompts, up to its end."""
+        ends = stop_token_ids(self.model, self.tokenizer)
+        pad = self.tokenizer.pad_token_id
+        # Pad on the left, so that every response begins in the same column: (B, S).
+        width = max(len(prompt) for prompt in prompts)
+        input_ids = torch.full((len(prompts), width), pad)
+        attention_mask = torch.zeros_like(input_ids)
+        for row, prompt in enumerate(prompts):
+            input_ids[row, width - len(prompt) :] = torch.tensor(list(prompt))
+            attention_mask[row, width - len(prompt) :] = 1
+        output = generate_compacting(
+            self.model,
+            input_ids.to(self.model.device),
+            attention_mask.to(self.model.device),
+            _generation_config(settings, ends, pad),
+            tokenizer=self.tokenizer if settings.stop else None,
+        )[:, width:].tolist()  # (B, T)
+        return [_up_to_the_end(row, {*ends, pad}) for row in output]
+
+
+def open_transformers(model: ModelConfig, rollouts: RolloutsConfig) -> TransformersSampler:
+    """Load a model as a sampler; no setting of the rollouts matters. Raises as `load_model`."""
+    return TransformersSampler(*load_model(model))
+
+
+def _generation_config(settings: Sampling, ends: Sequence[int], pad: int) -> GenerationConfig:
+    sampling: dict[str, Any] = {"do_sample": False}
+    if settings.temperature is not None:
+        sampling = {
+            "do_sample": True,
+            "temperature": settings.temperature,
+            "top_p": settings.top_p,
+            "top_k": 0,
+        }
+    return GenerationConfig(
+        max_new_tokens=settings.max_new_tokens,
+        eos_token_id=list(ends) or None,
+        pad_token_id=pad,
+        stop_strings=list(settings.stop) or None,
+        # NaN logits become a recorded failure of that question when it is traced, not a crash.
+        remove_invalid_values=True,
+        **sampling,
+    )
+
+
+def _up_to_the_end(row: list[int], ends: set[int]) -> list[int]:
+    """A generated row before its first end-of-sequence or padding token."""
+    return row[: next((i for i, token in enumerate(row) if token in ends), len(row))]

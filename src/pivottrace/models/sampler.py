@@ -1,0 +1,128 @@
+"""The seam to whatever generates: prompts as token ids go in, responses as token ids come out.
+
+A new sampler touches two files: a module of its own, with a class that follows `Sampler` and a
+function that opens it, and here one line of `BACKENDS`. A sampler outside the package touches none:
+`rollouts.backend` also takes `package.module:function`. Nothing here needs torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+from pivottrace.config import ModelConfig, RolloutsConfig
+from pivottrace.errors import ConfigError
+from pivottrace.plugins import load_part
+
+# The function that opens each sampler, by what `rollouts.backend` calls it. Modules are imported
+# when a sampler is opened, since most are heavy.
+BACKENDS = {
+    "transformers": "pivottrace.models.generate:open_transformers",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sampling:
+    """How responses are sampled.
+
+    Attributes:
+        num_samples: Responses per prompt.
+        temperature: Above 0; None decodes greedily.
+        top_p: Nucleus in (0, 1]; 1 keeps every token. There is no top-k and no penalty, and the
+            model's own generation defaults are not taken over.
+        max_new_tokens: Limit of a response, in tokens.
+        stop: Strings that end a response.
+        batch_size: Sequences at once, at most.
+        seed: The same seed, prompts and settings give the same responses.
+    """
+
+    num_samples: int
+    temperature: float | None
+    top_p: float = 1.0
+    max_new_tokens: int
+    stop: tuple[str, ...] = ()
+    batch_size: int = 64
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Response:
+    """One response, read.
+
+    Attributes:
+        tokens: Token ids, without the token that ended the response.
+        text: The tokens decoded, special tokens left out, cut before a stop string.
+        finish: `stop` (end of sequence or stop string) or `length` (cut at the limit).
+    """
+
+    tokens: list[int]
+    text: str
+    finish: Literal["stop", "length"]
+
+
+class Sampler(Protocol):
+    """A model that responds, wherever it runs."""
+
+    @property
+    def tokenizer(self) -> Any:
+        """The model's Hugging Face tokenizer: prompts are rendered and responses read by it."""
+
+    @property
+    def max_positions(self) -> int | None:
+        """The longest sequence that the model takes, in tokens; None where nothing says."""
+
+    def facts(self) -> dict[str, Any]:
+        """What a run records of the model.
+
+        Returns:
+            `model_digest` and `tokenizer_digest`, as far as they are known: a later stage that
+            finds others refuses the model. Anything else is for people to read.
+        """
+
+    def sample(self, prompts: Sequence[Sequence[int]], settings: Sampling) -> list[list[list[int]]]:
+        """Sample responses.
+
+        Args:
+            prompts: (N,) token ids of each. No prompt is empty, and each leaves room for
+                `settings.max_new_tokens`.
+            settings: How.
+
+        Returns:
+            (N, `settings.num_samples`) token ids of each response, without the token that ended it.
+            A stop string stays in.
+
+        Raises:
+            ModelError: The model cannot respond.
+        """
+
+
+Opener = Callable[[ModelConfig, RolloutsConfig], Sampler]
+
+
+def sampler_opener(backend: str) -> Opener:
+    """The function that opens a sampler.
+
+    Args:
+        backend: As `rollouts.backend` has it.
+
+    Raises:
+        ConfigError: There is no such sampler.
+    """
+    if backend not in BACKENDS and ":" not in backend:
+        raise ConfigError(
+            f"rollouts.backend = {backend!r} is not one of {', '.join(BACKENDS)}. Choose one of "
+            f"them, or give a function of your own as package.module:function"
+        )
+    opener: Opener = load_part(BACKENDS.get(backend, backend), "rollouts.backend")
+    return opener
+
+
+def open_sampler(model: ModelConfig, rollouts: RolloutsConfig) -> Sampler:
+    """Open the sampler of `rollouts.backend` for one model.
+
+    Raises:
+        ConfigError: There is no such sampler.
+        ModelError: The model cannot be loaded, or the server cannot be used.
+    """
+    return sampler_opener(rollouts.backend)(model, rollouts)

@@ -1,0 +1,52 @@
+"""What is made of a question's samples alone: classes of equal answers, and the vote."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pivottrace.verifier.answers import Vote, group_equivalent, majority_vote
+
+
+@dataclass(frozen=True)
+class SampledAnswers:
+    """The G sampled answers of one question, compared with one another.
+
+    Attributes:
+        answers: (G,) None where a sample gave none.
+        classes: (G,) equivalence class of each answer, -1 for none.
+        vote: The majority vote of the classes.
+    """
+
+    answers: Sequence[str | None]
+    classes: list[int]
+    vote: Vote
+
+    @property
+    def is_unanswered(self) -> bool:
+        """Whether no sample gives an answer."""
+        return all(each < 0 for each in self.classes)
+
+    def columns(self) -> dict[str, Any]:
+        """The columns of `scores` that samples alone decide."""
+        winner = self.vote.winner
+        return {
+            "vote_answer": None if winner is None else self.answers[self.classes.index(winner)],
+            "vote_share": self.vote.share,
+            "vote_reason": self.vote.reason,
+            "num_samples": len(self.classes),
+        }
+
+
+def compare_answers(
+    answers: Sequence[str | None], equal: Callable[[str, str], bool]
+) -> SampledAnswers:
+    """Group a question's sampled answers and let them vote.
+
+    Args:
+        answers: (G,) in sample order; G may be 0.
+        equal: Whether two answers are the same.
+    """
+    classes = group_equivalent(answers, equal)
+    return SampledAnswers(answers, classes, majority_vote(classes))

@@ -1,0 +1,96 @@
+"""The transformers sampler: its seeds, its limits, and a machine that runs out of memory."""
+
+import pytest
+import torch
+from training_run import NO_MEMORY
+from transformers import GenerationConfig
+
+from pivottrace.config import ModelConfig, PoolConfig, RolloutsConfig
+from pivottrace.models import generate
+from pivottrace.models.asking import ask
+from pivottrace.models.generate import TransformersSampler
+from pivottrace.models.rendering import render_prompt
+from pivottrace.models.sampler import Sampling, open_sampler
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+PROMPTS = [[8, 9], [8, 10, 11], [12]]
+
+
+def by_hand(model, prompts, seed, start, **sampling):
+    """A batch of prompts by `generate` of transformers, seeded as the sampler promises."""
+    width = max(map(len, prompts))
+    ids = torch.tensor([[0] * (width - len(p)) + p for p in prompts])
+    settings = GenerationConfig(max_new_tokens=6, eos_token_id=1, pad_token_id=0, **sampling)
+    torch.manual_seed(seed + start)
+    rows = model.generate(ids, attention_mask=(ids != 0).long(), generation_config=settings)
+    rows = rows[:, width:].tolist()
+    return [row[: next((i for i, t in enumerate(row) if t in (0, 1)), len(row))] for row in rows]
+
+
+def test_each_batch_is_seeded_by_the_rows_before_it(start, tokenizer):
+    """Rows go by prompt length: the samples of a prompt follow one another."""
+    settings = Sampling(num_samples=4, temperature=0.8, max_new_tokens=6, batch_size=5, seed=7)
+    found = TransformersSampler(start.eval(), tokenizer).sample(PROMPTS, settings)
+    rows = [p for p in ([12], [8, 9], [8, 10, 11]) for _ in range(4)]
+    sampling = {"do_sample": True, "temperature": 0.8, "top_p": 1.0, "top_k": 0}
+    expected = [
+        tokens
+        for at in (0, 5, 10)
+        for tokens in by_hand(start, rows[at : at + 5], 7, at, **sampling)
+    ]
+    assert [found[2], found[0], found[1]] == [expected[:4], expected[4:8], expected[8:]]
+    assert len({tuple(tokens) for tokens in expected}) > 6
+
+
+def test_greedy_responses_are_those_of_transformers(start, tokenizer):
+    settings = Sampling(num_samples=1, temperature=None, max_new_tokens=6)
+    found = TransformersSampler(start.eval(), tokenizer).sample(PROMPTS, settings)
+    expected = [by_hand(start, [prompt], 0, 0, do_sample=False) for prompt in PROMPTS]
+    assert found == expected
+
+
+@pytest.mark.parametrize("error", NO_MEMORY, ids=["cuda", "cpu"])
+def test_running_out_of_memory_leaves_samples_repeatable(start, tokenizer, monkeypatch, error):
+    def sample(batch_size):
+        settings = Sampling(
+            num_samples=4, temperature=1.0, max_new_tokens=6, batch_size=batch_size, seed=7
+        )
+        return TransformersSampler(start, tokenizer).sample(PROMPTS, settings)
+
+    expected, own = sample(4), generate.generate_compacting
+    assert len({tuple(tokens) for responses in expected for tokens in responses}) > 6
+
+    def short_of_memory(model, input_ids, *args, **kwargs):
+        if len(input_ids) > 4:
+            torch.rand(3)  # the attempt drew before it failed
+            raise error
+        return own(model, input_ids, *args, **kwargs)
+
+    monkeypatch.setattr(generate, "generate_compacting", short_of_memory)
+    assert sample(8) == sample(8) == expected
+
+
+def test_a_response_that_reaches_the_limit_is_recorded_as_cut(start, tokenizer):
+    settings = Sampling(num_samples=1, temperature=None, max_new_tokens=5)
+    (asked,) = ask(TransformersSampler(start, tokenizer), [[8, 9, 10]], settings)
+    (cut,) = asked.responses
+    assert (len(cut.tokens), cut.finish) == (5, "length")
+
+
+def test_a_stop_string_ends_a_response_and_is_cut_from_its_text():
+    sampler = open_sampler(ModelConfig(device="cpu"), RolloutsConfig())
+    question = [{"role": "user", "content": "Ana is 40 years old. Leo is 12 years younger."}]
+    prompt = render_prompt(sampler.tokenizer, question, PoolConfig())
+
+    def respond(limit, *stop):
+        settings = Sampling(num_samples=1, temperature=None, max_new_tokens=limit, stop=stop)
+        return ask(sampler, [prompt], settings)[0].responses[0]
+
+    whole = respond(64)
+    word = whole.text.split()[3]
+    stopped = respond(64, word)
+    assert (stopped.text, stopped.finish) == (whole.text[: whole.text.index(word)], "stop")
+    assert len(stopped.tokens) < len(whole.tokens)
+    assert respond(len(stopped.tokens), word).finish == "stop"  # by itself, at the very limit
+    assert respond(len(stopped.tokens)).finish == "length"
