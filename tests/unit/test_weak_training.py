@@ -265,7 +265,7 @@ def test_a_rewriting_that_was_cut_or_is_empty_leaves_the_question(words, expecte
     tokenizer = build_tokenizer()
     tokenizer.add_tokens("</think>")
     sampler = ParrotSampler(tokenizer, words)
-    config = configured()
+    config = configured(rewrite_prompt="{question}")
     config = config.model_copy(
         update={"train": config.train.model_copy(update={"max_new_tokens": 3})}
     )
