@@ -125,10 +125,11 @@ def _status(arguments: list[str]) -> None:
 
 def _report(arguments: list[str]) -> None:
     from pivottrace.commands.status import next_line, quoted
+    from pivottrace.pipeline import unfinished
     from pivottrace.report import build_report
 
     run = _open_run("report", arguments)
-    path = quoted(build_report(run))
+    path = quoted(build_report(run, unfinished(run)))
     print(f"report: {path}")
     print(next_line(run, f"open {path}"))
 
@@ -137,7 +138,7 @@ def _stage(name: str) -> Callable[[list[str]], None]:
     def command(arguments: list[str]) -> None:
         from pivottrace.commands.flags import split_target
         from pivottrace.commands.status import stage_lines
-        from pivottrace.pipeline import run_step
+        from pivottrace.pipeline import run_command, run_step
         from pivottrace.run.directory import is_first_process
         from pivottrace.run.rounds import current
 
@@ -150,9 +151,7 @@ def _stage(name: str) -> Callable[[list[str]], None]:
         with run.locked():
             run_step(run, "pool")
             run = current(run)
-            run_step(run, name, *(("before",) if name == "evaluate" else ()))
-            if name == "evaluate" and run.is_done("train"):
-                run_step(run, name, "after")
+            run_command(run, name)
         if is_first_process():
             for line in stage_lines(run, name):
                 print(line)

@@ -11,7 +11,10 @@ from pivottrace.run.directory import RunDir
 from pivottrace.schemas import EVALUATION, QUESTIONS, ROLLOUTS, SIGNALS
 from pivottrace.stages import calibrate, label, score, triage
 
-STAGES = ("pool", "rollout", "trace", "score", "calibrate", "triage", "label", "train", "evaluate")
+STAGES = (
+    "pool", "rollout", "trace", "score", "calibrate", "triage", "label", "evaluate_before", "train",
+    "evaluate_after",
+)  # fmt: skip
 # The truth of a question, which the model never finds and which nobody pays for before annotation.
 HIDDEN_QUESTION, HIDDEN_TRUTH = "q-0010", "90210"
 NAMES = ("Ada", "Boris", "Chen", "Dalia", "Emil", "Farah")
@@ -29,7 +32,7 @@ def encode(words: list[str]) -> list[int]:
     return [VOCABULARY.index(word) for word in words]
 
 
-def make_run(path, until="evaluate", num_questions=160, hostile=None, **sections) -> RunDir:
+def make_run(path, until="evaluate_after", num_questions=160, hostile=None, **sections) -> RunDir:
     """Fabricate a run up to and with a stage; `hostile` is put wherever a model or user writes."""
     for stage, run in stages_of(path, num_questions, hostile, **sections):
         if stage == until:
@@ -48,8 +51,8 @@ def stages_of(path, num_questions=160, hostile=None, **sections):
     run = RunDir.create(parse_config(values, where="test"))
     world = World(num_questions, hostile)
     makers = (world.pool, world.rollouts, world.signals, score.run, calibrate.run, triage.run,
-              label.run, world.train, world.evaluate)  # fmt: skip
-    seconds = (0.4, 41.2, 6.3, 1.9, 0.8, 0.2, 0.1, 88.0, 19.5)
+              label.run, world.evaluate_before, world.train, world.evaluate_after)  # fmt: skip
+    seconds = (0.4, 41.2, 6.3, 1.9, 0.8, 0.2, 0.1, 9.5, 88.0, 10.0)
     for stage, make, took in zip(STAGES, makers, seconds, strict=True):
         make(run)
         with (run.path / "timings.jsonl").open("a") as file:
@@ -189,19 +192,24 @@ class World:
         run.mark_done("train", trained=True, num_rows={"annotate": 40, "weak": 38}, steps=60,
                       passes=6.15, left_out={})  # fmt: skip
 
-    def evaluate(self, run):
-        for when, chance in (("before", 0.62), ("after", 0.73)):
-            rows = [
-                {"question_id": f"e{i}", "sample": k, "answer": "1", "num_tokens": 40,
-                 "correct": self.rng.random() < chance, "finish": "stop"}
-                for i in range(50) for k in range(4)
-            ]  # fmt: skip
-            run.write_table(f"evaluation_{when}", pa.Table.from_pylist(rows, schema=EVALUATION))
+    def evaluate_before(self, run):
+        self.evaluate(run, "before", 0.62)
+        figures = {"accuracy": 0.6208, "low": 0.5932, "high": 0.6479, "pass_at_k": 0.81, "k": 4}
+        run.mark_done("evaluate_before", figures=figures | {"num_questions": 500})
+
+    def evaluate_after(self, run):
+        self.evaluate(run, "after", 0.73)
+        figures = {"accuracy": 0.7312, "low": 0.7051, "high": 0.7561, "pass_at_k": 0.86, "k": 4}
         run.mark_done(
-            "evaluate",
-            before={"accuracy": 0.6208, "low": 0.5932, "high": 0.6479, "pass_at_k": 0.81, "k": 4,
-                    "num_questions": 500},
-            after={"accuracy": 0.7312, "low": 0.7051, "high": 0.7561, "pass_at_k": 0.86, "k": 4,
-                   "num_questions": 500},
+            "evaluate_after",
+            figures=figures | {"num_questions": 500},
             difference={"mean": 0.1104, "low": 0.0871, "high": 0.1337},
-        )  # fmt: skip
+        )
+
+    def evaluate(self, run, when, chance):
+        rows = [
+            {"question_id": f"e{i}", "sample": k, "answer": "1", "num_tokens": 40,
+             "correct": self.rng.random() < chance, "finish": "stop"}
+            for i in range(50) for k in range(4)
+        ]  # fmt: skip
+        run.write_table(f"evaluation_{when}", pa.Table.from_pylist(rows, schema=EVALUATION))

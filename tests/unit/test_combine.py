@@ -8,6 +8,7 @@ import report_run
 
 from pivottrace.cli import main
 from pivottrace.errors import DataError
+from pivottrace.pipeline import unfinished
 from pivottrace.report import build_report
 from pivottrace.routing.probes import rank_fractions
 from pivottrace.routing.weighting import MIN_PROBES, combine, cross_fitted_places, rank_features
@@ -101,7 +102,7 @@ def test_a_run_asks_for_it_and_gets_it_only_where_it_is_better(tmp_path) -> None
     assert plain.stage_facts("calibrate")["combination"] == {**facts, "used": False}
     assert run.table_path("ranking").is_file() == facts["used"]
     assert not plain.table_path("ranking").exists()
-    build_report(run, report_run.decode)
+    build_report(run, unfinished(run), report_run.decode)
     assert "A combination of" in (run.path / "report.html").read_text()
 
 
@@ -121,7 +122,7 @@ def test_a_used_combination_ranks_the_pool(tmp_path, monkeypatch) -> None:
     rank_of = dict(zip(triage["question_id"].to_pylist(), triage["rank"].to_pylist(), strict=True))
     moved = np.array([abs(row["rank"] - rank_of[row["question_id"]]) for row in evidence])
     assert 0 < moved.mean() < 0.1  # near the pool's own, by a fit without the probe
-    page = build_report(run, report_run.decode).read_text()
+    page = build_report(run, unfinished(run), report_run.decode).read_text()
     assert "and ranks this run" in page and "(ranks this run)" not in page
     assert "(probes were drawn along it)" in page
 

@@ -160,10 +160,13 @@ def test_pools_of_the_world_are_those_that_results_were_measured_on():
 @pytest.mark.parametrize(
     ("changes", "expected"),
     [
-        ({"labels": {"budget": 0.1}, "train": {"steps": 3}}, "pool rollout trace score evaluate"),
-        ({"score": {"estimator": "random"}}, "pool rollout trace score evaluate"),
-        ({"pivots": {"amplitude": 0.1}}, "pool rollout trace evaluate"),
-        ({"rollouts": {"temperature": 0.7}}, "pool evaluate"),
+        (
+            {"labels": {"budget": 0.1}, "train": {"steps": 3}},
+            "pool rollout trace score evaluate_before",
+        ),
+        ({"score": {"estimator": "random"}}, "pool rollout trace score evaluate_before"),
+        ({"pivots": {"amplitude": 0.1}}, "pool rollout trace evaluate_before"),
+        ({"rollouts": {"temperature": 0.7}}, "pool evaluate_before"),
         ({"evaluate": {"temperature": 0.7}}, "pool rollout trace score"),
         ({"pool": {"limit": 3}}, ""),
     ],

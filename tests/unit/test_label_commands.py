@@ -11,6 +11,7 @@ from pivottrace.commands.status import describe
 from pivottrace.ingest.prompts import last_user_message
 from pivottrace.labels import buying
 from pivottrace.labels.store import LabelStore
+from pivottrace.pipeline import unfinished
 from pivottrace.report import build_report
 from pivottrace.run.directory import RunDir
 
@@ -175,7 +176,9 @@ def test_without_training_a_run_ends_with_its_route_files(run, capsys):
     assert printed.out.splitlines()[-1] == f"next: open {run.path / 'report.html'}"
     assert len(buying.bought(run)) == PROBES
     lines = list(describe(RunDir.open(run.path)))
-    assert {f"  off   {name}" for name in ("label", "train", "evaluate")} <= set(lines)
+    assert {
+        f"  off   {name}" for name in ("label", "evaluate before", "train", "evaluate after")
+    } <= set(lines)
     assert lines[-1] == f"next: pivottrace report {run.path}"
     assert main(["label", str(run.path)]) == 0  # whoever wants the labels asks for them
     assert len(buying.bought(run)) == BUDGET
@@ -190,7 +193,7 @@ def test_status_and_report_only_read_the_labels(run, monkeypatch):
     monkeypatch.setattr(LabelStore, "__init__", refuse)
     read = RunDir.open(run.path)
     assert f"labels: {PROBES} of {BUDGET} allowed" in list(describe(read))
-    build_report(read)
+    build_report(read, unfinished(read))
 
 
 def test_the_users_last_message_is_what_people_are_shown():

@@ -7,7 +7,7 @@ from pivottrace.cli import main
 from pivottrace.commands.status import describe
 from pivottrace.errors import ConfigError
 from pivottrace.labels import buying
-from pivottrace.pipeline import is_finished, run_all, run_step
+from pivottrace.pipeline import command_of, run_all, run_step, stages_of, unfinished
 from pivottrace.report import build_report
 from pivottrace.run.directory import RunDir
 
@@ -23,16 +23,16 @@ def test_a_stop_in_the_middle_of_a_run_begins_no_further_round(make_run, monkeyp
     """No label is bought for a round that will not train."""
     done = []
 
-    def run_step(run, name, *arguments):
-        done.append((run.round_index, name, *arguments))
+    def run_step(run, name):
+        done.append((run.round_index, name))
         if name == "train":
             run.mark_done("train", trained=True, stopped="step 2: votes")
 
     monkeypatch.setattr(pipeline, "run_step", run_step)
     monkeypatch.setattr(pipeline, "write_report", lambda run: None)
     run_all(make_run(rounds={"num": 3}))
-    assert [name for index, name, *_ in done if name == "train"] == ["train"]
-    assert {index for index, *_ in done} == {0} and done[-1] == (0, "evaluate", "after")
+    assert [name for index, name in done if name == "train"] == ["train"]
+    assert {index for index, _ in done} == {0} and done[-1] == (0, "evaluate_after")
 
 
 def test_a_finished_stage_is_not_announced(make_run, capsys):
@@ -48,27 +48,46 @@ def test_an_unknown_estimator_is_refused_after_the_pool(make_run):
         run_step(run, "pool")
 
 
+def test_one_command_stands_for_both_evaluations():
+    assert stages_of("evaluate") == ("evaluate_before", "evaluate_after")
+    assert stages_of("train") == ("train",)
+    assert [command_of(stage) for stage in ("train", "evaluate_before", "evaluate_after")] == [
+        "train",
+        "evaluate",
+        "evaluate",
+    ]
+
+
+def test_the_second_evaluation_waits_for_training(make_run, monkeypatch):
+    done = []
+    monkeypatch.setattr(pipeline, "run_step", lambda run, name: done.append(name))
+    run = make_run()
+    pipeline.run_command(run, "evaluate")
+    assert done == ["evaluate_before"]
+    run.mark_done("train", trained=True)
+    pipeline.run_command(run, "evaluate")
+    assert done[1:] == ["evaluate_before", "evaluate_after"]
+
+
 @pytest.mark.parametrize(
-    ("facts", "enabled", "train", "finished"),
+    ("enabled", "until", "last"),
     [
-        ({"skipped": "no questions"}, True, None, (True, True)),
-        ({"before": {}}, True, None, (True, False)),
-        ({"before": {}}, True, {"trained": True}, (True, False)),
-        ({"before": {}}, True, {"trained": False}, (True, True)),
-        ({"before": {}}, False, None, (True, True)),
-        ({"after": {}}, True, {"trained": True}, (False, True)),
-        ({"before": {}, "after": {}}, True, {"trained": True}, (True, True)),
+        (True, None, (0, "evaluate_after")),
+        (True, "evaluate", (0, "evaluate_after")),
+        (True, "label", (0, "label")),
+        (False, None, (0, "triage")),
+        (False, "evaluate", (0, "evaluate_before")),
     ],
 )
-def test_evaluation_is_finished_when_nothing_is_left_to_evaluate(
-    make_run, facts, enabled, train, finished
+def test_the_last_step_is_the_last_stage_of_the_command_that_is_asked_for(
+    make_run, enabled, until, last
 ):
-    run = make_run(train={"enabled": enabled})
-    assert not is_finished(run, "evaluate", "before") and not is_finished(run, "evaluate")
-    run.mark_done("evaluate", **facts)
-    if train is not None:
-        run.mark_done("train", **train)
-    assert (is_finished(run, "evaluate", "before"), is_finished(run, "evaluate")) == finished
+    assert list(pipeline.steps(make_run(train={"enabled": enabled}), until))[-1] == last
+
+
+def test_until_takes_commands_and_no_stage_that_is_none(make_run):
+    with pytest.raises(ConfigError, match=r"--until evaluate_before: not one of pool, .*evaluate"):
+        run_all(make_run(), "evaluate_before")
 
 
 def snapshot(run):
@@ -82,7 +101,7 @@ def test_status_writes_nothing_and_report_only_its_report(make_run):
     before = snapshot(run)
     assert "labels: 1 of 12 allowed" in list(describe(RunDir.open(run.path)))
     assert snapshot(run) == before
-    build_report(RunDir.open(run.path))
+    build_report(RunDir.open(run.path), unfinished(run))
     changed = {path.name for path, state in snapshot(run).items() if before.get(path) != state}
     assert changed == {"report.html"}
 

@@ -12,6 +12,7 @@ from scipy.stats import spearmanr
 from pivottrace.config import parse_config
 from pivottrace.errors import LabelsNeeded, RunDirError
 from pivottrace.labels import buying
+from pivottrace.pipeline import unfinished
 from pivottrace.report import build_report, summary
 from pivottrace.report.correlations import RankCorrelation, rank_correlations, route_mix
 from pivottrace.report.examples import examples
@@ -32,7 +33,7 @@ def history(tmp_path_factory):
     """(run, page after each stage): one run that grows."""
     path, pages = tmp_path_factory.mktemp("report") / "demo", {}
     for stage, run in stages_of(path):
-        pages[stage] = build_report(run, decode).read_text(encoding="utf-8")
+        pages[stage] = build_report(run, unfinished(run), decode).read_text(encoding="utf-8")
     return run, pages
 
 
@@ -43,7 +44,7 @@ def run(history):
 
 @pytest.fixture(scope="module")
 def page(history):
-    return history[1]["evaluate"]
+    return history[1]["evaluate_after"]
 
 
 def sections(page):
@@ -88,9 +89,9 @@ def parsed(page):
 
 def test_the_same_run_gives_the_same_bytes(run, page):
     with run.timed("report"):
-        again = build_report(run, decode).read_bytes()
+        again = build_report(run, unfinished(run), decode).read_bytes()
     # The report's own seconds are in timings.jsonl now; they must not show.
-    assert build_report(run, decode).read_bytes() == again == page.encode()
+    assert build_report(run, unfinished(run), decode).read_bytes() == again == page.encode()
 
 
 def test_nothing_is_fetched_and_nothing_runs(page):
@@ -114,7 +115,7 @@ def test_identifiers_are_unique_though_four_figures_share_the_page(page):
 
 def test_hostile_text_is_shown_and_does_nothing(tmp_path):
     run = make_run(tmp_path / "<b>run", hostile=HOSTILE)
-    page = build_report(run, decode).read_text(encoding="utf-8")
+    page = build_report(run, unfinished(run), decode).read_text(encoding="utf-8")
     tags = parsed(page)
     assert not {tag for tag, _ in tags.seen} & {"script", "img"}
     assert "&lt;script&gt;alert(1)" in page and "{{ 7*7 }}" in page
@@ -135,7 +136,7 @@ def test_only_truths_that_were_paid_for_are_shown(tmp_path, monkeypatch):
         HIDDEN_QUESTION: None, min(paid): paid[min(paid)]
     }  # fmt: skip
     assert HIDDEN_TRUTH in run.read_table("pool", made_by="run")["answer"].to_pylist()
-    page = build_report(run, decode).read_text()
+    page = build_report(run, unfinished(run), decode).read_text()
     assert HIDDEN_QUESTION in page and HIDDEN_TRUTH not in page
 
 
@@ -158,7 +159,7 @@ def test_it_is_whole_at_every_stage_and_says_what_is_missing(history, until):
 
 def test_a_new_run_has_a_report(tmp_path):
     run = RunDir.create(parse_config({"output": str(tmp_path / "new")}, where="test"))
-    assert "Still to come: pool" in build_report(run).read_text()
+    assert "Still to come: pool" in build_report(run, unfinished(run)).read_text()
     assert summary(run)["questions"] is None
 
 
@@ -166,7 +167,7 @@ def test_a_run_that_waits_for_people_says_how_to_go_on(tmp_path):
     with pytest.raises(LabelsNeeded):
         make_run(tmp_path / "run", labels={"budget": 0.3, "source": "file"})
     run = RunDir.open(tmp_path / "run")
-    page = build_report(run, decode).read_text()
+    page = build_report(run, unfinished(run), decode).read_text()
     assert "Labels are needed" in page and "probes_to_label.csv" in page
     assert "labels used of allowed" in page and summary(run)["labels_used"] == 0
 
@@ -208,16 +209,16 @@ def test_pivots_are_marked_on_the_token_and_on_the_curve(run):
 
 def test_without_a_tokenizer_the_text_is_there_and_marks_are_said_to_be_missing(run, monkeypatch):
     monkeypatch.setattr("pivottrace.report.examples._tokenizer_decode", lambda run: None)
-    page = build_report(run).read_text()
+    page = build_report(run, unfinished(run)).read_text()
     assert "So the answer is" in page and "could not be placed" in page
-    build_report(run, decode)
+    build_report(run, unfinished(run), decode)
 
 
 def test_a_torn_table_is_named(tmp_path):
     run = make_run(tmp_path / "run", until="rollout")
     run.part_path("rollouts_greedy", 1).write_bytes(b"PAR1 torn")
     with pytest.raises(RunDirError, match=r"part-00001\.parquet is torn .* from a copy"):
-        build_report(run, decode)
+        build_report(run, unfinished(run), decode)
 
 
 # Texts ----------------------------------------------------------------------------------------

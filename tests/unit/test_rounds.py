@@ -13,7 +13,7 @@ from pivottrace.commands.status import describe, next_line
 from pivottrace.config import EMBEDDED_MODEL
 from pivottrace.errors import BudgetError, ConfigError, LabelsNeeded
 from pivottrace.labels import buying
-from pivottrace.pipeline import _steps, unfinished
+from pivottrace.pipeline import steps, unfinished
 from pivottrace.report import build_report
 from pivottrace.routing.auction import triage
 from pivottrace.routing.curves import CurveValues
@@ -191,11 +191,11 @@ def test_flows_are_stored_told_and_drawn(two_rounds):
     assert lines[0] == f"run {run.path}, round 1 (the first is 0) of 2"
     told = ", ".join(f"{move.replace('_', ' ')} {count}" for move, count in moves.items())
     assert f"moves since round 0: {told}" in lines
-    page = build_report(run, decode).read_text(encoding="utf-8")
+    page = build_report(run, unfinished(run), decode).read_text(encoding="utf-8")
     assert "What moved between the rounds" in page and "flows-" in page
     assert "Round 1." in page
     # Both rounds' steps in one curve, the second's after the first's 30.
-    assert unfinished(run)[0] == "evaluate"
+    assert unfinished(run)[0] == "train"
 
 
 def test_votes_that_fall_apart_are_promoted_while_the_budget_lasts(two_rounds, tmp_path):
@@ -218,8 +218,6 @@ def test_votes_that_fall_apart_are_promoted_while_the_budget_lasts(two_rounds, t
 
 
 def test_an_alarm_that_ended_training_ends_the_rounds(tmp_path):
-    from pivottrace.pipeline import unfinished
-
     run = fabricate(tmp_path / "run", "triage", rounds={"num": 3})
     assert "rollout" in unfinished(run) and len(rounds.every(run)) == 3
     run.mark_done("train", trained=True, stopped="step 3: votes", num_rows={})
@@ -230,7 +228,7 @@ def test_an_alarm_that_ended_training_ends_the_rounds(tmp_path):
 
 def test_one_round_has_no_section_of_moves(tmp_path):
     run = fabricate(tmp_path / "run", "triage", rounds={"num": 1})
-    page = build_report(run, decode).read_text(encoding="utf-8")
+    page = build_report(run, unfinished(run), decode).read_text(encoding="utf-8")
     assert "between the rounds" not in page
     assert next(iter(describe(run))) == f"run {run.path}, round 0"
 
@@ -322,24 +320,21 @@ def test_one_round_is_as_it_was(tmp_path):
     assert rounds.current(run) is run and rounds.is_last(run)
     assert rounds.train_settings(run) == run.config.train
     assert rounds.labels_by_then(run, 80, 40) == 80
-    names = [(name, *arguments) for index, name, arguments in _steps(run, None) if index == 0]
-    assert names == [
-        ("pool",), ("rollout",), ("trace",), ("score",), ("calibrate",), ("triage",), ("label",),
-        ("evaluate", "before"), ("train",), ("evaluate", "after"),
-    ]  # fmt: skip
+    names = "pool rollout trace score calibrate triage label evaluate_before train evaluate_after"
+    assert list(steps(run)) == [(0, name) for name in names.split()]
     assert run.table_path("evaluation_after").parent == run.round_path
 
 
 def test_two_rounds_are_one_list_of_steps(tmp_path):
     run = fabricate(tmp_path / "run", "pool")
-    steps = _steps(run, None)
+    whole = list(steps(run))
     again = ["rollout", "trace", "score", "calibrate", "triage", "label", "train"]
-    assert [name for index, name, _ in steps if index == 1] == [*again, "evaluate"]
-    assert steps[-1] == (1, "evaluate", ("after",)) and len(steps) == 17
+    assert [name for index, name in whole if index == 1] == [*again, "evaluate_after"]
+    assert whole[-1] == (1, "evaluate_after") and len(whole) == 17
     # Until a stage: of the round that the run is in.
-    assert _steps(run, "triage")[-1] == (0, "triage", ())
+    assert list(steps(run, "triage"))[-1] == (0, "triage")
     run.mark_done("train", trained=True)
-    assert _steps(run, "triage")[-1] == (1, "triage", ())
+    assert list(steps(run, "triage"))[-1] == (1, "triage")
     assert run.in_round(1).table_path("evaluation_after").parent.name == "01"
     assert run.table_path("evaluation_after").parent.name == "01"
     assert run.in_round(1).table_path("evaluation_before").parent.name == "00"

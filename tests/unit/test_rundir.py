@@ -137,8 +137,8 @@ def test_one_line_names_every_stage_that_used_a_setting(tmp_path):
     ],
 )
 def test_evaluation_is_bound_to_all_that_it_reads(tmp_path, section, key, value):
-    make(tmp_path).mark_done("evaluate")
-    with pytest.raises(ConfigError, match=rf"{section}\.{key}: was .* \(used by evaluate\)"):
+    make(tmp_path).mark_done("evaluate_before")
+    with pytest.raises(ConfigError, match=rf"{section}\.{key}: was .* \(used by evaluate_before\)"):
         make(tmp_path, **{section: {key: value}})
 
 

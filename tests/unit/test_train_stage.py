@@ -11,6 +11,7 @@ from pivottrace.config import parse_config
 from pivottrace.errors import ConfigError, RunDirError
 from pivottrace.refine import make_rule
 from pivottrace.run.directory import RunDir
+from pivottrace.run.readings import evaluation_facts
 from pivottrace.schemas import QUESTIONS, TRIAGE
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -111,7 +112,7 @@ def test_an_interrupted_training_keeps_its_settings(start, tokenizer, tmp_path, 
 
 def test_the_stage_trains_on_two_routes_and_evaluates(start, tokenizer, tmp_path, monkeypatch):
     from pivottrace.labels import buying
-    from pivottrace.stages import evaluate
+    from pivottrace.stages import evaluate_after, evaluate_before
     from pivottrace.stages import train as stage
     from pivottrace.training import trl
 
@@ -123,13 +124,13 @@ def test_the_stage_trains_on_two_routes_and_evaluates(start, tokenizer, tmp_path
         stage.run(run)
     buying.store(run).add("q0", "bought", "column", "annotation")
     buying.store(run).add("q2", "not for training", "column", "probe")
-    evaluate.run(run, "before")
-    before = run.stage_facts("evaluate")
-    assert before["before"]["num_questions"] == 5 and "after" not in before
+    evaluate_before.run(run)
+    before = run.stage_facts("evaluate_before")
+    assert before["figures"]["num_questions"] == 5 and not run.is_done("evaluate_after")
     with pytest.raises(RunDirError, match="training has not finished"):
-        evaluate.run(run, "after")
+        evaluate_after.run(run)
     stage.run(run)
-    evaluate.run(run, "after")
+    evaluate_after.run(run)
 
     rows = run.read_table("training_rows", made_by="train").to_pylist()
     assert [(r["question_id"], r["route"], r["label"]) for r in rows] == [
@@ -145,42 +146,40 @@ def test_the_stage_trains_on_two_routes_and_evaluates(start, tokenizer, tmp_path
     assert (facts["verifier_timeouts"], facts["verifier_crashes"]) == (0, 0)
     assert [arguments.run_name for arguments in told] == ["run"], "what a tracker calls it"
 
-    facts = run.stage_facts("evaluate")
+    facts = run.stage_facts("evaluate_after")
     table = run.read_table("evaluation_after", made_by="evaluate")
     assert table.num_rows == 5 * 4 and table["question_id"].to_pylist()[:5] == ["e0"] * 4 + ["e1"]
     right = table["correct"].to_pylist()
-    assert facts["after"]["accuracy"] == pytest.approx(sum(right) / 20)
+    assert facts["figures"]["accuracy"] == pytest.approx(sum(right) / 20)
     assert [a == "a" for a in table["answer"].to_pylist()] == right
-    change = facts["after"]["accuracy"] - facts["before"]["accuracy"]
+    change = facts["figures"]["accuracy"] - before["figures"]["accuracy"]
     assert facts["difference"]["mean"] == pytest.approx(change)
-    assert facts["before"] == before["before"]
+    assert run.stage_facts("evaluate_before") == before
     curve = metrics(run.round_path / "train", "learning_curve.jsonl")
     assert [point["step"] for point in curve] == [0, 1, 2]
     assert curve[0].keys() == {"step", "accuracy", "low", "high"}
     # Again: nothing is repeated, the figures stay.
-    evaluate.run(run, "after")
-    assert run.stage_facts("evaluate") == facts
+    evaluate_after.run(run)
+    assert run.stage_facts("evaluate_after") == facts
 
 
 def test_evaluate_alone_after_training_gives_the_difference(start, tokenizer, tmp_path, capsys):
     from pivottrace.cli import main
     from pivottrace.labels import buying
-    from pivottrace.pipeline import is_finished
     from pivottrace.stages import train as stage
 
     run = make_run(tmp_path, start, tokenizer, ROUTES)
     buying.store(run).add("q0", "bought", "column", "annotation")
     assert main(["evaluate", str(run.path)]) == 0
-    assert "before" in run.stage_facts("evaluate")
-    assert not is_finished(run, "evaluate") and is_finished(run, "evaluate", "before")
-    assert "  to do evaluate" in status_of(run, capsys)
+    assert run.is_done("evaluate_before") and not run.is_done("evaluate_after")
+    assert "  done  evaluate before" in status_of(run, capsys)
+    assert "  to do evaluate after" in status_of(run, capsys)
 
     run.table_path("evaluation_before").unlink()
     stage.run(run)
     assert main(["evaluate", str(run.path)]) == 0
-    assert {"before", "after", "difference"} <= run.stage_facts("evaluate").keys()
-    assert is_finished(run, "evaluate")
-    assert "  done  evaluate" in status_of(run, capsys)
+    assert evaluation_facts(run).keys() == {"before", "after", "difference"}
+    assert "  done  evaluate after" in status_of(run, capsys)
 
 
 def status_of(run, capsys):
@@ -194,14 +193,14 @@ def status_of(run, capsys):
 @pytest.mark.parametrize("step", ["train", "evaluate"])
 def test_another_model_than_the_rollouts_is_refused(start, tokenizer, tmp_path, step):
     from pivottrace.labels import buying
-    from pivottrace.stages import evaluate
+    from pivottrace.stages import evaluate_before
     from pivottrace.stages import train as stage
 
     run = make_run(tmp_path, start, tokenizer, ROUTES)
     buying.store(run).add("q0", "bought", "column", "annotation")
     run.mark_done("rollout", model_digest="of another one")
     with pytest.raises(RunDirError, match=r"not the one that the rollouts .* other weights"):
-        stage.run(run) if step == "train" else evaluate.run(run, "before")
+        stage.run(run) if step == "train" else evaluate_before.run(run)
 
 
 @pytest.fixture
@@ -342,29 +341,29 @@ def test_rewritten_questions_are_stored_and_mirrored(start, tokenizer, tmp_path,
 
 
 def test_nothing_to_train_on_is_said_plainly(start, tokenizer, tmp_path):
-    from pivottrace.stages import evaluate
+    from pivottrace.stages import evaluate_after, evaluate_before
     from pivottrace.stages import train as stage
 
     run = make_run(tmp_path, start, tokenizer, ["discard", "defer"])
     stage.run(run)
     facts = run.stage_facts("train")
     assert facts["trained"] is False and "no question" in facts["reason"]
-    evaluate.run(run, "before")
-    evaluate.run(run, "after")
-    facts = run.stage_facts("evaluate")
+    evaluate_before.run(run)
+    evaluate_after.run(run)
+    facts = evaluation_facts(run)
     assert facts["skipped"] == "there is no trained model to evaluate after training"
-    assert "before" in facts and "after" not in facts
+    assert facts.keys() == {"before", "skipped"}
 
 
 def test_evaluation_without_answers_or_questions_is_skipped(start, tokenizer, tmp_path):
-    from pivottrace.stages import evaluate
+    from pivottrace.stages import evaluate_before
 
     run = make_run(tmp_path, start, tokenizer, ROUTES, answers=False)
-    evaluate.run(run, "before")
-    assert run.stage_facts("evaluate")["skipped"].startswith("no evaluation question has an answer")
+    evaluate_before.run(run)
+    assert evaluation_facts(run)["skipped"].startswith("no evaluation question has an answer")
     run.table_path("evaluation").unlink()
-    evaluate.run(run, "before")
-    assert "no evaluation questions" in run.stage_facts("evaluate")["skipped"]
+    evaluate_before.run(run)
+    assert "no evaluation questions" in evaluation_facts(run)["skipped"]
 
 
 def test_few_rows_seen_very_often_are_said(start, tokenizer, tmp_path, monkeypatch, capsys):

@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from pivottrace.labels import buying
-from pivottrace.pipeline import STAGE_NAMES, is_finished, outputs, unfinished
+from pivottrace.pipeline import STAGES, command_of, outputs, stages_of, unfinished
 from pivottrace.routing.weighting import MIN_PROBES
 from pivottrace.run.directory import RunDir
-from pivottrace.run.readings import driving_estimator
+from pivottrace.run.progress import in_words
+from pivottrace.run.readings import driving_estimator, evaluation_facts
 from pivottrace.run.rounds import current, every, start_model
 from pivottrace.stages.train import training_notes
 
@@ -29,13 +30,13 @@ def describe(run: RunDir) -> Iterator[str]:
     seconds, left, num_rounds = run.seconds(), unfinished(run), len(every(run))
     of = f" (the first is 0) of {num_rounds}" if num_rounds > 1 else ""
     yield f"run {run.path}, round {run.round_index}{of}"
-    for name in STAGE_NAMES:
-        done = is_finished(run, name)
+    for name in STAGES:
+        done = run.is_done(name)
         state = "done" if done else "to do" if name in left else "off"
         parts = [f"{_num_parts(run, part)} parts of {part}" for part in PARTS_OF.get(name, ())]
         detail = "" if done else ", ".join(part for part in parts if not part.startswith("0 "))
         took = f"{seconds[name]:8.1f} s" if name in seconds else " " * 10
-        yield f"  {state:<6}{name:<10}{took}  {detail}".rstrip()
+        yield f"  {state:<6}{in_words(name):<16}{took}  {detail}".rstrip()
     yield from _route_lines(run)
     if run.is_done("pool"):
         used, allowed = len(buying.bought(run)), buying.allowed_labels(run)
@@ -70,13 +71,14 @@ def next_line(run: RunDir, at_the_end: str) -> str:
     return f"next: {f'pivottrace run {quoted(run.path)}' if unfinished(run) else at_the_end}"
 
 
-def stage_lines(run: RunDir, stage: str) -> Iterator[str]:
-    """The closing lines of a command that ran one stage: its files, and the next command."""
-    left, found = unfinished(run), outputs(run, stage)
-    yield f"{stage}: {', '.join(map(quoted, found)) or 'done, and nothing to write'}"
-    if stage == "calibrate":
+def stage_lines(run: RunDir, command: str) -> Iterator[str]:
+    """The closing lines of a command that ran its stages: its files, and the next command."""
+    left = unfinished(run)
+    found = [path for stage in stages_of(command) for path in outputs(run, stage)]
+    yield f"{command}: {', '.join(map(quoted, found)) or 'done, and nothing to write'}"
+    if command == "calibrate":
         yield from (f"note: {note}" for note in _combination_note(run))
-    yield f"next: pivottrace {left[0] if left else 'report'} {quoted(run.path)}"
+    yield f"next: pivottrace {command_of(left[0]) if left else 'report'} {quoted(run.path)}"
 
 
 def quoted(path: Path) -> str:
@@ -111,11 +113,11 @@ def notes(run: RunDir) -> Iterator[str]:
     yield from _combination_note(run)
     train = run.stage_facts("train")
     yield from training_notes(run.config, train.get("num_rows", {}), train.get("passes", 0.0))
-    for stage in ("train", "evaluate"):
-        facts = run.stage_facts(stage)
-        reason = facts.get("reason") or facts.get("skipped")
-        if reason:
-            yield f"{stage}: {reason}"
+    if train.get("reason"):
+        yield f"train: {train['reason']}"
+    skipped = evaluation_facts(run).get("skipped")
+    if skipped:
+        yield f"evaluate: {skipped}"
 
 
 def _combination_note(run: RunDir) -> Iterator[str]:
@@ -161,7 +163,9 @@ def summary_lines(run: RunDir, summary: dict[str, Any]) -> Iterator[str]:
             f"difference       {100 * difference['mean']:+.1f} points "
             f"(95 % interval {100 * difference['low']:+.1f} to {100 * difference['high']:+.1f})"
         )
-    seconds = "  ".join(f"{name} {took:.0f}" for name, took in summary["seconds"].items())
+    seconds = "  ".join(
+        f"{in_words(stage)} {took:.0f}" for stage, took in summary["seconds"].items()
+    )
     yield f"seconds          {seconds}"
     files = {
         "route files": run.round_path / "routes",

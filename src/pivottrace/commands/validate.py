@@ -17,9 +17,9 @@ def validate(config: Config) -> Iterator[str]:
     from pivottrace.models.load import check_weights, choose_device, load_tokenizer
     from pivottrace.models.rendering import render_question
     from pivottrace.models.sampler import sampler_opener
-    from pivottrace.pipeline import refuse_the_impossible
     from pivottrace.run import readings
     from pivottrace.stages.pool import read_sources
+    from pivottrace.stages.preconditions import refuse_the_impossible
 
     pool, evaluation = read_sources(config)
     answered = len(pool) - pool["answer"].null_count

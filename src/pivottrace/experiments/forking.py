@@ -34,8 +34,8 @@ def shared_stages(base: Config, config: Config) -> tuple[str, ...]:
         if not _same(stage, base, config):
             break
         shared.append(stage)
-    if shared and _same("evaluate", base, config):
-        shared.append("evaluate")
+    if shared and _same("evaluate_before", base, config):
+        shared.append("evaluate_before")
     return tuple(shared)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from pivottrace.errors import ConfigError, DataError
-from pivottrace.ingest.sources import Row, Source
+from pivottrace.ingest.rows import Row, Source
 from pivottrace.ingest.tabular import PARQUET_BATCH_ROWS, arrow_rows
 
 

@@ -14,7 +14,8 @@ import pyarrow as pa
 
 from pivottrace.errors import DataError
 from pivottrace.ingest.columns import Columns, Path, choose_columns, look_up, without
-from pivottrace.ingest.sources import Row, Source, open_source
+from pivottrace.ingest.rows import Row, Source
+from pivottrace.ingest.sources import open_source
 from pivottrace.ingest.values import is_missing, kind_of, to_answer, to_id, to_json, to_messages
 from pivottrace.schemas import QUESTIONS
 

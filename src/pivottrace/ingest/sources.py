@@ -1,4 +1,4 @@
-"""Sources: what a source string means, and a uniform view of rows whatever the format.
+"""Sources: what a source string means, and which reader opens it.
 
     questions.jsonl  .json  .csv  .parquet          a file
     my_dataset/                                     a folder written by `datasets`' save_to_disk
@@ -14,17 +14,12 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 from urllib.parse import parse_qsl
 
 from pivottrace.errors import ConfigError, DataError
+from pivottrace.ingest.rows import Source
 from pivottrace.run.storage import digest_file
-
-Row = tuple[int, dict[str, Any]]
-"""(number for messages, counted from 1; column → value)."""
 
 WORLD_PREFIX = "world:"
 FILE_SUFFIXES = (".jsonl", ".json", ".csv", ".parquet")
@@ -32,27 +27,6 @@ COLUMN_OPTIONS = ("prompt", "answer", "id")
 _HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?(:[\w.-]+)?")
 # "gsm8k-v1.1" is a Hub name, "pool.txt" is a file.
 _SUFFIX = re.compile(r"\.[a-z]\w*", re.IGNORECASE)
-
-
-@dataclass(frozen=True)
-class Source:
-    """An opened source.
-
-    Attributes:
-        name: what the user wrote, for messages and the `source` column.
-        columns: every column that occurs in any row that is read.
-        rows: starts a fresh pass over the rows; nothing is skipped but blank lines of a JSONL file.
-        unit: what a row's number counts, "row" or "line".
-        column_map: the source string's own column options.
-        fixed_columns: the columns have known meanings, so that a column map does not apply.
-    """
-
-    name: str
-    columns: tuple[str, ...]
-    rows: Callable[[], Iterator[Row]]
-    unit: str = "row"
-    column_map: dict[str, str] = field(default_factory=dict)
-    fixed_columns: bool = False
 
 
 def open_source(text: str, split: str | None = None, limit: int | None = None) -> Source:

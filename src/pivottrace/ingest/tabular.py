@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from pivottrace.errors import DataError
-from pivottrace.ingest.sources import Row
+from pivottrace.ingest.rows import Row
 
 Opened = tuple[tuple[str, ...], Callable[[], Iterator[Row]], str]
 """(columns, a fresh pass over the rows, what their numbers count)."""

@@ -7,7 +7,7 @@ import hashlib
 from collections.abc import Iterator
 
 from pivottrace.errors import ConfigError
-from pivottrace.ingest.sources import Row, Source
+from pivottrace.ingest.rows import Row, Source
 
 # Split → (questions by default, most that it is asked for). Each split holds finitely many
 # expressions and drawing slows down as they run out; the ceilings stay where it takes seconds.

@@ -5,7 +5,7 @@ Heavy libraries (matplotlib, jinja2) are imported when the report is built, not 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +15,9 @@ if TYPE_CHECKING:
 __all__ = ["build_report", "summary"]
 
 
-def build_report(run: RunDir, decode: Callable[[list[int]], str] | None = None) -> Path:
+def build_report(
+    run: RunDir, unfinished: Sequence[str], decode: Callable[[list[int]], str] | None = None
+) -> Path:
     """Write `<run>/report.html` of whatever the run has so far, and return its path.
 
     It shows the last round that has routed its questions, whatever round `run` is in, and how they
@@ -24,6 +26,8 @@ def build_report(run: RunDir, decode: Callable[[list[int]], str] | None = None) 
 
     Args:
         run: The run, at any stage.
+        unfinished: Stages that the run still has to do, the next one first; see
+            `pivottrace.pipeline.unfinished`.
         decode: Token ids to text, used to place pivots in the examples. By default the tokenizer
             of the run's model, loaded only when there are examples to show; where it cannot be
             loaded the examples have their text and their signal, and say that marks are missing.
@@ -34,7 +38,7 @@ def build_report(run: RunDir, decode: Callable[[list[int]], str] | None = None) 
     from pivottrace.report.render import render_report
     from pivottrace.run.rounds import latest
 
-    return render_report(latest(run, "triage"), decode)
+    return render_report(latest(run, "triage"), unfinished, decode)
 
 
 def summary(run: RunDir) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from pivottrace.labels.store import Label
 from pivottrace.refine.alarms import AlarmEvent
 from pivottrace.routing.flows import Flow
 from pivottrace.run.directory import RunDir, installed_versions
+from pivottrace.run.readings import evaluation_facts
 from pivottrace.run.rounds import every, steps_before
 from pivottrace.run.storage import read_json_lines, read_parquet
 from pivottrace.schemas import ALARMS, LEARNING_CURVE, METRICS
@@ -74,7 +75,7 @@ class Training:
 
 def headline(run: RunDir) -> dict[str, Any]:
     """The figures of `pivottrace.report.summary`."""
-    pool, evaluate = run.stage_facts("pool"), run.stage_facts("evaluate")
+    pool, evaluate = run.stage_facts("pool"), evaluation_facts(run)
     spent = spending(run)
     return {
         "questions": pool.get("num_questions"),

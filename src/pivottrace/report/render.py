@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,6 @@ from markupsafe import Markup
 from pivottrace.config import EMBEDDED_MODEL, dump_config
 from pivottrace.estimators import ESTIMATORS
 from pivottrace.labels import buying
-from pivottrace.pipeline import unfinished
 from pivottrace.report import collect, wording
 from pivottrace.report.correlations import RankCorrelation, rank_correlations
 from pivottrace.report.examples import examples
@@ -31,6 +31,7 @@ from pivottrace.routing.flows import Move, count_moves, route_matrix
 from pivottrace.routing.routes import ROUTES
 from pivottrace.run import readings
 from pivottrace.run.directory import RunDir
+from pivottrace.run.progress import in_words
 from pivottrace.run.rounds import current, latest
 from pivottrace.run.storage import write_text
 
@@ -40,12 +41,12 @@ FEW_PROBES = 128
 CLEARLY = 0.95
 
 
-def render_report(run: RunDir, decode: Decode | None = None) -> Path:
+def render_report(run: RunDir, unfinished: Sequence[str], decode: Decode | None = None) -> Path:
     """Write the report; see `pivottrace.report.build_report`."""
     run.refuse_torn_tables()  # also those that no section shows yet
     path = collect.report_path(run)
     template = _environment().get_template("report.html")
-    write_text(path, template.render(_context(run, decode)))
+    write_text(path, template.render(_context(run, unfinished, decode)))
     return path
 
 
@@ -72,7 +73,7 @@ def _environment() -> Environment:
     return environment
 
 
-def _context(run: RunDir, decode: Decode | None) -> dict[str, Any]:
+def _context(run: RunDir, unfinished: Sequence[str], decode: Decode | None) -> dict[str, Any]:
     """Everything that the template names; a section without its tables is None."""
     head, waiting = collect.headline(run), buying.waiting_file(current(run))
     return {
@@ -81,7 +82,7 @@ def _context(run: RunDir, decode: Decode | None) -> dict[str, Any]:
         "round": run.round_index,
         "head": head,
         "waiting": None if waiting is None else _argument(waiting),
-        "unfinished": unfinished(run),
+        "unfinished": list(map(in_words, unfinished)),
         "hopeless_model": _answers_nothing(run),
         "asked": _asked(run),
         "routes": _routes(run),
@@ -90,10 +91,10 @@ def _context(run: RunDir, decode: Decode | None) -> dict[str, Any]:
         "ranking": _ranking(run),
         "spent": collect.spending(run),
         "training": _training(run),
-        "evaluate": run.stage_facts("evaluate"),
+        "evaluate": readings.evaluation_facts(run),
         "examples": examples(run, decode),
         "route_order": ROUTES,
-        "seconds": head["seconds"],
+        "seconds": {in_words(stage): took for stage, took in head["seconds"].items()},
         "failures": collect.failures(run),
         "has_rollouts": bool(list((run.round_path / "rollouts_greedy").glob("part-*.parquet"))),
         "versions": collect.versions(run),
@@ -264,7 +265,7 @@ def ranking_verdict(correlations: list[RankCorrelation], driving: str) -> str:
 
 
 def _training(run: RunDir) -> dict[str, Any] | None:
-    logs, evaluate = collect.training(run), run.stage_facts("evaluate")
+    logs, evaluate = collect.training(run), readings.evaluation_facts(run)
     steps = [float(m["step"]) for m in logs.metrics if "step" in m]
     ends = [(0.0, evaluate["before"])] if evaluate.get("before") else []
     if evaluate.get("after"):

@@ -9,6 +9,18 @@ from pivottrace.config import Config
 
 _MODEL = ("model.path", "model.revision", "model.dtype")
 _PROMPT = ("pool.system_prompt", "pool.prompt_suffix", "pool.chat_template_args")
+_EVALUATION = (
+    "seed",
+    *_MODEL,
+    *_PROMPT,
+    "answers",
+    "evaluate",
+    "rollouts.backend",
+    "rollouts.max_new_tokens",
+    "rollouts.stop",
+    "rollouts.batch_size",
+    "rollouts.part_size",
+)
 # calibrate lacks `labels.partial`: the user may switch it on while the run waits for labels.
 # triage has `labels.budget`: calibration keeps the number of probes drawn (`probes_wanted`).
 # calibrate has the settings of the ranking: scoring writes every estimator in any case.
@@ -68,18 +80,8 @@ STAGE_SETTINGS: dict[str, tuple[str, ...]] = {
         "rounds.num",
         "rounds.train_probes",
     ),
-    "evaluate": (
-        "seed",
-        *_MODEL,
-        *_PROMPT,
-        "answers",
-        "evaluate",
-        "rollouts.backend",
-        "rollouts.max_new_tokens",
-        "rollouts.stop",
-        "rollouts.batch_size",
-        "rollouts.part_size",
-    ),
+    "evaluate_before": _EVALUATION,
+    "evaluate_after": _EVALUATION,
 }
 # Settings that change the speed, never the result.
 FREE_SETTINGS = {"trace.batch_size", "model.device", "train.tracker", "train.save_steps"}

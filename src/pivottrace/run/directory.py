@@ -32,6 +32,7 @@ import pyarrow.parquet as pq
 from pivottrace.config import Config, dump_config, load_config
 from pivottrace.errors import ConfigError, RunDirError
 from pivottrace.run.bindings import changed_settings, settings_of
+from pivottrace.run.older_versions import with_two_evaluations
 from pivottrace.run.storage import (
     disk_errors,
     read_json,
@@ -50,12 +51,12 @@ KEPT: dict[str, str] = {
     "rollouts_sampled": "rollout",
     "rollouts_truth": "truth",
     "signals": "trace",
-    "evaluation_before": "evaluate",
-    "evaluation_after": "evaluate",
+    "evaluation_before": "evaluate_before",
+    "evaluation_after": "evaluate_after",
 }
 RECORDED_VERSIONS = ("pivottrace", "torch", "transformers", "trl", "pyarrow", "math-verify")
 # These stages run once for all rounds. Their records stand in the first round.
-RUN_WIDE = ("pool", "evaluate")
+RUN_WIDE = ("pool", "evaluate_before", "evaluate_after")
 # Another version of these libraries may change the results.
 DECISIVE_VERSIONS = ("pivottrace", "torch", "transformers", "trl")
 
@@ -205,7 +206,7 @@ class RunDir:
     def manifest(self) -> dict[str, Any]:
         """The manifest on disk; empty for a new run. Raises as `read_json`."""
         path = self.path / "manifest.json"
-        return read_json(path) if path.is_file() else {}
+        return with_two_evaluations(read_json(path)) if path.is_file() else {}
 
     def update_manifest(self, **entries: Any) -> None:
         """Replace top-level entries of the manifest. Only the first of several processes writes."""

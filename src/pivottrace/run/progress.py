@@ -10,6 +10,11 @@ from contextlib import contextmanager
 PLAIN_LINE_EVERY_S = 10.0
 
 
+def in_words(stage: str) -> str:
+    """A stage's name as people read it: "evaluate before"."""
+    return stage.replace("_", " ")
+
+
 @contextmanager
 def progress(title: str, total: int, unit: str = "questions") -> Iterator[Callable[[int], None]]:
     """Yield a function that takes the number done so far.

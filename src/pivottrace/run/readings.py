@@ -79,6 +79,24 @@ def probe_evidence(rows: list[dict[str, Any]]) -> ProbeEvidence:
     )
 
 
+def evaluation_facts(run: RunDir) -> dict[str, Any]:
+    """What the two evaluations recorded, as far as they are there.
+
+    Returns:
+        `before` and `after`, each {accuracy, low, high, pass_at_k, k, num_questions}; `difference`
+        {mean, low, high}, after minus before; `skipped`, why an evaluation was left out. Accuracies
+        are shares in [0, 1], intervals have 95 %.
+    """
+    before, after = run.stage_facts("evaluate_before"), run.stage_facts("evaluate_after")
+    facts = {
+        "before": before.get("figures"),
+        "after": after.get("figures"),
+        "difference": after.get("difference"),
+        "skipped": before.get("skipped", after.get("skipped")),
+    }
+    return {name: value for name, value in facts.items() if value is not None}
+
+
 def score_files(run: RunDir) -> list[Path]:
     """The parts of `scores`, in order. Raises RunDirError where scoring has not finished."""
     path = run.table_path("scores")

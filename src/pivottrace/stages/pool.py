@@ -11,6 +11,7 @@ from pivottrace.ingest import find_overlap, read_questions, source_digest
 from pivottrace.ingest.sources import WORLD_PREFIX
 from pivottrace.run.directory import RunDir
 from pivottrace.run.storage import digest_file, write_parquet
+from pivottrace.stages.preconditions import refuse_the_impossible
 
 OVERLAP = pa.schema([("question_id", pa.string()), ("evaluation_id", pa.string())])
 SHOWN_PAIRS = 3  # in a message
@@ -29,11 +30,18 @@ def run(run: RunDir) -> None:
         DataError: a source is wrong or has changed, a held-out question has no answer, or pool and
             held-out questions overlap and `on_overlap` is `refuse`.
         ConfigError: a source string, split or column map is wrong.
+        PivotTraceError: the run would fail later; see `stages.preconditions`.
     """
-    settings = run.config.pool
     if run.is_done("pool") and run.table_path("pool").is_file():
         _refuse_changed_sources(run)
-        return
+    else:
+        _write_tables(run)
+    facts = run.stage_facts("pool")
+    refuse_the_impossible(run.config, facts["num_questions"], facts["num_with_answer"])
+
+
+def _write_tables(run: RunDir) -> None:
+    settings = run.config.pool
     # Before reading, so that a change while we read is noticed next time.
     digests = {key: source_digest(source) for key, source in _sources(settings).items()}
     pool, evaluation = read_sources(run.config)

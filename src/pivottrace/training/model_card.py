@@ -16,6 +16,7 @@ from pivottrace.config import EMBEDDED_MODEL
 from pivottrace.labels import buying
 from pivottrace.run.bindings import settings_of
 from pivottrace.run.directory import RunDir, installed_versions, is_first_process
+from pivottrace.run.readings import evaluation_facts
 from pivottrace.run.rounds import train_settings
 from pivottrace.run.storage import digest_file, read_json_lines
 from pivottrace.schemas import ALARMS
@@ -43,7 +44,7 @@ def write_model_card(run: RunDir, training: Mapping[str, Any]) -> Path | None:
 
 
 def _lines(run: RunDir, training: Mapping[str, Any]) -> Iterator[str]:
-    model, evaluation = run.config.model, run.stage_facts("evaluate")
+    model, evaluation = run.config.model, evaluation_facts(run)
     yield from ("---", *_front_matter(run), "---", "")
     yield f"# {Path(model.path).name or model.path}, trained with few labels"
     yield ""

@@ -1,0 +1,49 @@
+"""Evaluation after training: held-out accuracy of the trained model, and the paired difference."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pivottrace.errors import RunDirError
+from pivottrace.rollouts.held_out import counts_of
+from pivottrace.run.directory import RunDir
+from pivottrace.run.rounds import every, last_trained, start_model
+from pivottrace.run.storage import read_parquet
+from pivottrace.stages.evaluation import DIGITS, evaluate
+from pivottrace.stats.accuracy import paired_difference
+from pivottrace.training.model_card import write_model_card
+
+
+def run(run: RunDir) -> None:
+    """Write `evaluation_after`, its figures to the manifest, and the model card anew.
+
+    The facts are those of `stages.evaluation.evaluate`, and `difference` {mean, low, high}, after
+    minus before on the same questions, with a 95 % interval clustered by question. Where nothing
+    was trained there is only `skipped`, the reason.
+
+    Raises:
+        RunDirError: training has not finished.
+    """
+    if run.config.train.enabled and not all(each.is_done("train") for each in every(run)):
+        raise RunDirError(
+            f"{run.path}: training has not finished. Finish it with: pivottrace train {run.path}"
+        )
+    trained = last_trained(run)
+    if trained is None:
+        run.mark_done(
+            "evaluate_after", skipped="there is no trained model to evaluate after training"
+        )
+        return
+    facts = evaluate(run, "after", start_model(run.in_round(run.config.rounds.num)))
+    run.mark_done("evaluate_after", **facts, **_difference(run))
+    write_model_card(trained, trained.stage_facts("train"))
+
+
+def _difference(run: RunDir) -> dict[str, Any]:
+    """The fact `difference`, where both evaluations are there."""
+    paths = [run.table_path(f"evaluation_{which}") for which in ("before", "after")]
+    if not all(path.is_file() for path in paths):
+        return {}
+    before, after = (counts_of(read_parquet(path)) for path in paths)
+    interval = paired_difference(before, after)
+    return {"difference": {name: round(value, DIGITS) for name, value in vars(interval).items()}}

@@ -1,0 +1,104 @@
+"""What both evaluations share: held-out questions sampled from a model, checked and counted.
+
+This module is no stage; `evaluate_before` and `evaluate_after` are.
+"""
+
+from __future__ import annotations
+
+import shutil
+from typing import Any, Literal
+
+import pyarrow as pa
+
+from pivottrace.config import ModelConfig
+from pivottrace.models.identity import refuse_another_model
+from pivottrace.models.sampler import open_sampler
+from pivottrace.rollouts.held_out import counts_of, held_out_questions, sample_and_check
+from pivottrace.run.directory import RunDir, part_seed, run_parts
+from pivottrace.run.progress import progress
+from pivottrace.run.storage import read_parquet
+from pivottrace.schemas import EVALUATION
+from pivottrace.stats.accuracy import QuestionCounts, average_accuracy, pass_at_k
+from pivottrace.verifier import Verifier
+
+Which = Literal["before", "after"]
+DIGITS = 6  # of stored figures
+
+
+def evaluate(run: RunDir, which: Which, model: ModelConfig) -> dict[str, Any]:
+    """Write the table `evaluation_before` or `evaluation_after`; one that is there is kept.
+
+    Args:
+        run: The run, with its held-out questions.
+        which: Which of the two tables.
+        model: The model to sample from. Before training it must be the rollouts' own.
+
+    Returns:
+        The facts to record: `figures` {accuracy, low, high, pass_at_k, k, num_questions}, with a
+        95 % interval clustered by question, and `unanswered`, the number of evaluation questions
+        without an answer to check against. Where no question can be checked, only `skipped`, the
+        reason.
+
+    Raises:
+        RunDirError: `before` is asked of another model than the rollouts came from.
+    """
+    questions = held_out_questions(run)
+    if not questions:
+        return {"skipped": _why_not(run)}
+    path = run.table_path(f"evaluation_{which}")
+    if not path.is_file():
+        _write_table(run, which, model, questions)
+    num_held_out = run.read_table("evaluation", made_by="run").num_rows
+    return {
+        "figures": _figures(counts_of(read_parquet(path))),
+        "unanswered": num_held_out - len(questions),
+    }
+
+
+def _figures(counts: QuestionCounts) -> dict[str, float | int]:
+    """Accuracy with its interval, pass@k and what they are made of."""
+    k = int(counts.num_samples.min())
+    accuracy = average_accuracy(counts)
+    return {
+        "accuracy": round(accuracy.mean, DIGITS),
+        "low": round(accuracy.low, DIGITS),
+        "high": round(accuracy.high, DIGITS),
+        "pass_at_k": round(pass_at_k(counts, k), DIGITS),
+        "k": k,
+        "num_questions": len(counts.question_ids),
+    }
+
+
+def _write_table(
+    run: RunDir, which: Which, model_config: ModelConfig, questions: list[dict[str, Any]]
+) -> None:
+    """Sample and check part by part, then join the parts into one table."""
+    config, name = run.config, f"evaluation_{which}"
+    sampler = open_sampler(model_config, config.rollouts)
+    if which == "before":
+        refuse_another_model(run.in_round(0), sampler.facts())
+    size = config.rollouts.part_size
+    starts = range(0, len(questions), size)
+    with (
+        Verifier(config.answers.verifier, config.answers.timeout_s) as verifier,
+        progress(which, len(questions)) as update,
+    ):
+
+        def make(index: int) -> pa.Table:
+            part = questions[starts[index] : starts[index] + size]
+            # Before and after draw with the same seeds.
+            seed = part_seed(config.seed, "evaluation", index)
+            return sample_and_check(sampler, part, config, verifier, seed)
+
+        run_parts(
+            run, name, len(starts), make, lambda i: update(min((i + 1) * size, len(questions)))
+        )
+    parts = [read_parquet(run.part_path(name, index)) for index in range(len(starts))]
+    run.write_table(name, pa.concat_tables(parts).cast(EVALUATION))
+    shutil.rmtree(run.part_path(name, 0).parent)
+
+
+def _why_not(run: RunDir) -> str:
+    if not run.table_path("evaluation").is_file():
+        return "there are no evaluation questions (pool.evaluation is not set)"
+    return "no evaluation question has an answer to check against"
