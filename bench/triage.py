@@ -25,8 +25,7 @@ import pyarrow.parquet as pq
 from pivottrace.routing.curves import calibrate
 from pivottrace.routing.probes import MAX_PROBES, draw_probes, rank_fractions
 from pivottrace.routing.routes import TriageOptions
-from pivottrace.run.readings import probe_evidence
-from pivottrace.run.scored_pool import read_scored, route_pool, triage_batches
+from pivottrace.run.scored_pool import probe_evidence, read_scored, route_pool, triage_batches
 from pivottrace.run.storage import write_batches
 from pivottrace.schemas import EVIDENCE, TRIAGE
 

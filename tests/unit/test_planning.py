@@ -21,6 +21,7 @@ from pivottrace.routing.vote_floor import with_own_votes
 from pivottrace.routing.weighting import combine
 from pivottrace.run import combination, readings
 from pivottrace.run.directory import RunDir
+from pivottrace.run.scored_pool import probe_evidence
 from pivottrace.stages import calibrate
 
 
@@ -198,7 +199,7 @@ def test_under_a_combination_a_probe_is_judged_where_its_own_label_has_not_moved
     assert seen[0] > unseen[0]  # the fit that knows the label takes the question for harder
     (suspect, *_) = audit(run)
     assert (suspect.question_id, suspect.label, suspect.vote_share) == (suspect_id, "999", 1.0)
-    rest = readings.probe_evidence([row for i, row in after.items() if i != suspect_id])
+    rest = probe_evidence([row for i, row in after.items() if i != suspect_id])
     by_hand = with_own_votes(fit_curve(rest).at(unseen), rest, unseen, [1.0]).vote[0]
     assert suspect.vote_right == pytest.approx(by_hand)
 

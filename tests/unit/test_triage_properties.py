@@ -13,8 +13,7 @@ from pivottrace.routing.curves import CurveValues, calibrate
 from pivottrace.routing.probes import draw_probes, rank_fractions
 from pivottrace.routing.questions import QuestionEvidence
 from pivottrace.routing.routes import PAPER_FRACTIONS, REASONS, ROUTES, TriageOptions
-from pivottrace.run.readings import probe_evidence
-from pivottrace.run.scored_pool import read_scored, route_pool, triage_batches
+from pivottrace.run.scored_pool import probe_evidence, read_scored, route_pool, triage_batches
 
 G = 8
 KINDS = ("mixed", "constant scores", "all right", "all wrong")

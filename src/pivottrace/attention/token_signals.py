@@ -6,6 +6,7 @@ Axes: B batch, T tokens, n response tokens, L layers, H heads.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -13,7 +14,7 @@ import torch
 from pivottrace.attention.batch import Batch
 from pivottrace.attention.next_token import NextTokenSignals
 from pivottrace.attention.recorder import check_layers
-from pivottrace.attention.row_statistics import Statistic
+from pivottrace.attention.row_statistics import AttentionDistance, FarMass, QuestionMass
 from pivottrace.errors import ConfigError
 from pivottrace.signals.layer_path import LayerPath
 
@@ -52,36 +53,42 @@ class TokenSignals:
     top2_margin: float
 
 
+class TracedStatistics(NamedTuple):
+    """The statistics of attention that `TokenSignals` is made of, by its names."""
+
+    far_mass: FarMass
+    waad: AttentionDistance
+    question_mass: QuestionMass
+
+
 class ResponseRecorder:
     """Reduces each layer as it runs, so that nothing of size L x H x T is ever held."""
 
     heads = None  # all are read: the chosen ones' mean and everybody's are both wanted
 
     def __init__(
-        self, batch: Batch, stats: Sequence[Statistic], chosen: dict[int, list[int]] | None
+        self, batch: Batch, stats: TracedStatistics, chosen: dict[int, list[int]] | None
     ) -> None:
         self.stats = stats
         self._batch, self._chosen_heads = batch, chosen
-        shape = batch.input_ids.shape
-        self._far, self._chosen, self._waad, self._question = (
-            torch.zeros(shape, dtype=torch.float64) for _ in range(4)
-        )  # (B, T) each
+        shape = batch.input_ids.shape  # (B, T)
+        self._sums = {name: torch.zeros(shape, dtype=torch.float64) for name in stats._fields}
+        self._chosen = torch.zeros(shape, dtype=torch.float64)  # far mass of the chosen heads
         self._head_sums: dict[int, torch.Tensor] = {}  # layer: (2, sequences, H), squares second
 
     def add(
         self, layer: int, first: int, signals: Sequence[torch.Tensor], rows: torch.Tensor | None
     ) -> None:
-        """Take in one layer's (B, H, n) far mass, WAAD and question mass from `first` on."""
-        far, waad, question = signals
-        count = far.shape[-1]
-        part = (slice(None), slice(first, first + count))
-        far_sum = _sum_heads(far)
-        self._far[part] += far_sum
-        self._waad[part] += _sum_heads(waad)
-        self._question[part] += _sum_heads(question)
+        """Take in one layer's (B, H, n) statistics from `first` on (`Recorder.add`)."""
+        named = dict(zip(self.stats._fields, signals, strict=True))
+        far = named["far_mass"]
+        part = (slice(None), slice(first, first + far.shape[-1]))
+        head_sums = {name: _sum_heads(values) for name, values in named.items()}
+        for name, head_sum in head_sums.items():
+            self._sums[name][part] += head_sum
         chosen = None if self._chosen_heads is None else self._chosen_heads.get(layer)
         if self._chosen_heads is None:
-            self._chosen[part] += far_sum
+            self._chosen[part] += head_sums["far_mass"]
         elif chosen:
             if not 0 <= chosen[0] <= chosen[-1] < far.shape[1]:
                 last = far.shape[1] - 1
@@ -115,12 +122,12 @@ class ResponseRecorder:
             place = self._batch.places[index]
             arrays = {
                 "far_mass": self._chosen[place].numpy() / num_chosen,
-                "far_mass_all": self._far[place].numpy() / num_all,
-                "waad": self._waad[place].numpy() / num_all,
+                "far_mass_all": self._sums["far_mass"][place].numpy() / num_all,
+                "waad": self._sums["waad"][place].numpy() / num_all,
                 "entropy": columns.entropy[rows].numpy(),
                 "log_prob": columns.log_prob[rows].numpy(),
                 "self_certainty": columns.self_certainty[rows].numpy(),
-                "question_mass": self._question[place].numpy() / num_all,
+                "question_mass": self._sums["question_mass"][place].numpy() / num_all,
             }
             heads = np.full((2, max(head_counts) + 1, max(head_counts.values())), np.nan)
             for layer, sums in self._head_sums.items():

@@ -16,7 +16,7 @@ from pivottrace.attention.hidden_states import following
 from pivottrace.attention.next_token import decoder_of, signals_from_hidden
 from pivottrace.attention.recorder import AttentionTrace, Heads, clean_heads
 from pivottrace.attention.row_statistics import AttentionDistance, FarMass, QuestionMass, Statistic
-from pivottrace.attention.token_signals import ResponseRecorder, TokenSignals
+from pivottrace.attention.token_signals import ResponseRecorder, TokenSignals, TracedStatistics
 from pivottrace.errors import ConfigError, DataError
 
 
@@ -124,7 +124,11 @@ def trace_responses(
         DataError: An empty prompt, or a token outside the vocabulary.
         ModelError: The model cannot be traced, or a sequence is longer than its positions.
     """
-    stats = (FarMass(window, num_sinks), AttentionDistance(waad_window), QuestionMass(num_sinks))
+    stats = TracedStatistics(
+        far_mass=FarMass(window, num_sinks),
+        waad=AttentionDistance(waad_window),
+        question_mass=QuestionMass(num_sinks),
+    )
     if not sequences:
         return []
     model = _without_adapter_wrapper(model)

@@ -24,6 +24,7 @@ from pivottrace.routing.probes import rank_fractions
 from pivottrace.routing.vote_floor import with_own_votes
 from pivottrace.run import readings
 from pivottrace.run.directory import RunDir
+from pivottrace.run.scored_pool import probe_evidence
 from pivottrace.run.storage import write_text
 from pivottrace.verifier import Verifier
 
@@ -137,7 +138,7 @@ def _reliability(
     ranks = rank_fractions(scores)
     for row in evidence:
         ranks[place[row["question_id"]]] = row["rank"]
-    probes = readings.probe_evidence(evidence)
+    probes = probe_evidence(evidence)
     own = [row["question_id"] for row in evidence]
     window = run.config.calibrate.window
     chances = np.zeros(len(rows))

@@ -21,7 +21,9 @@ from pivottrace.routing.budgets import CostModel, expectation, learning_bands
 from pivottrace.routing.probes import default_num_probes, draw_probes, rank_fractions
 from pivottrace.routing.routes import PAPER_FRACTIONS, ROUTES
 from pivottrace.run import readings, scored_pool
+from pivottrace.run.choices import triage_options
 from pivottrace.run.directory import RunDir
+from pivottrace.run.scored_pool import probe_evidence
 from pivottrace.run.storage import read_parquet, write_parquet, write_text
 
 # 0, 5, 10 … 100 % of the pool.
@@ -77,7 +79,7 @@ def _calibrated(run: RunDir) -> list[dict[str, Any]]:
     """One row per budget, by the calibration. The labelled probes are part of every budget."""
     evidence_rows = run.read_table("evidence", made_by="calibrate").to_pylist()
     num_labels = len(evidence_rows) + len(readings.earlier_labels(run))
-    probes = readings.probe_evidence(evidence_rows)
+    probes = probe_evidence(evidence_rows)
     curve = readings.calibration_curve(run)
     scored = readings.scored_pool(run, evidence_rows)
     settings = run.config.calibrate
@@ -90,7 +92,7 @@ def _calibrated(run: RunDir) -> list[dict[str, Any]]:
             budget=max(0, int(share * size + 1e-9) - num_labels),
             probes=probes,
             curve=curve,
-            options=readings.triage_options(run.config),
+            options=triage_options(run.config),
             window=settings.window,
             level=settings.level,
             ranks=ranks,
@@ -129,7 +131,7 @@ def _by_fractions(run: RunDir) -> list[dict[str, Any]]:
     rows = []
     for share in SHARES:
         fixed = (share, min(PAPER_FRACTIONS[1], 1.0 - share))
-        options = replace(readings.triage_options(run.config), fractions=fixed)
+        options = replace(triage_options(run.config), fractions=fixed)
         allowed = int(share * size + 1e-9)
         if allowed < (run.config.calibrate.num_probes or 0):
             continue

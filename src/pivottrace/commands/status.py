@@ -10,9 +10,10 @@ from typing import Any
 from pivottrace.labels import buying
 from pivottrace.pipeline import STAGES, command_of, outputs, stages_of, unfinished
 from pivottrace.routing.weighting import MIN_PROBES
+from pivottrace.run.choices import driving_estimator
 from pivottrace.run.directory import RunDir
 from pivottrace.run.progress import in_words
-from pivottrace.run.readings import driving_estimator, evaluation_facts
+from pivottrace.run.readings import evaluation_facts
 from pivottrace.run.rounds import current, every, start_model
 from pivottrace.stages.train import training_notes
 

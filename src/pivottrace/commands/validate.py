@@ -17,7 +17,7 @@ def validate(config: Config) -> Iterator[str]:
     from pivottrace.models.load import check_weights, choose_device, load_tokenizer
     from pivottrace.models.rendering import render_question
     from pivottrace.models.sampler import sampler_opener
-    from pivottrace.run import readings
+    from pivottrace.run.choices import driving_estimator
     from pivottrace.stages.pool import read_sources
     from pivottrace.stages.preconditions import refuse_the_impossible
 
@@ -29,7 +29,7 @@ def validate(config: Config) -> Iterator[str]:
         yield f"evaluation: {len(evaluation)} questions, {len(overlap)} of them also in the pool"
     allowed = refuse_the_impossible(config, len(pool), answered)
     yield f"labels: {allowed} allowed, from {config.labels.source}"
-    yield f"ranking: {readings.driving_estimator(config)}"
+    yield f"ranking: {driving_estimator(config)}"
     yield f"answers: compared by {config.answers.verifier}"
     sampler_opener(config.rollouts.backend)
     yield f"sampling: by {config.rollouts.backend}"

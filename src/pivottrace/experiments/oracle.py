@@ -11,14 +11,14 @@ from __future__ import annotations
 import numpy as np
 
 from pivottrace.labels import buying
-from pivottrace.routing.auction import triage
+from pivottrace.routing import auction
 from pivottrace.routing.curves import CurveValues
 from pivottrace.routing.probes import rank_fractions
 from pivottrace.run import readings, scored_pool
+from pivottrace.run.choices import triage_options
 from pivottrace.run.directory import RunDir
-from pivottrace.run.storage import write_batches
-from pivottrace.schemas import CALIBRATION, EVIDENCE, PROBES, TRIAGE
-from pivottrace.stages.triage import write_route_files
+from pivottrace.schemas import PROBES
+from pivottrace.stages import calibrate, triage
 from pivottrace.verifier import Verifier
 
 FloatArray = np.ndarray
@@ -33,37 +33,21 @@ def triage_by_truth(run: RunDir) -> None:
     with run.locked():
         if run.is_done("triage"):
             return
-        for name, schema in (
-            ("probes", PROBES), ("evidence", EVIDENCE), ("calibration", CALIBRATION),
-        ):  # fmt: skip
-            run.write_table(name, schema.empty_table())
-        allowed = buying.allowed_labels(run)
-        run.mark_done(
-            "calibrate", estimator="oracle", num_probes=0, labels_asked=0, labels_used=0,
-            labels_allowed=allowed, combination=None, mean_correctness=None,
-            greedy_accuracy=None, vote_accuracy=None,
-        )  # fmt: skip
+        run.write_table("probes", PROBES.empty_table())
+        calibrate.finish(run, [], estimator="oracle", combination=None)
         correctness, vote_right = _truth(run)
         scored = readings.scored_pool(run, [])
         ranks = rank_fractions(np.where(scored.evidence.failure_code > 0, np.nan, 1 - correctness))
         values = exact_curves(correctness, vote_right, scored.evidence)
-        result = triage(
+        result = auction.triage(
             ranks,
-            budget=allowed,
+            budget=buying.allowed_labels(run),
             curve=values,
             vote_holds=vote_right,
             evidence=scored.evidence,
-            options=readings.triage_options(run.config),
+            options=triage_options(run.config),
         )
-        routed = scored_pool.Routed(ranks, values, None, result)
-        batches = scored_pool.triage_batches(readings.score_files(run), scored, routed)
-        write_batches(run.table_path("triage"), TRIAGE, batches)
-        write_route_files(run)
-        counts = result.counts()
-        run.mark_done(
-            "triage", counts=counts, labels_allowed=allowed, labels_planned=counts["annotate"],
-            weak_floor=None,
-        )  # fmt: skip
+        triage.finish(run, scored, scored_pool.Routed(ranks, values, None, result))
 
 
 def exact_curves(

@@ -30,6 +30,7 @@ from pivottrace.report.texts import MAX_CONFIG_CHARS, Decode, clean, cut, field
 from pivottrace.routing.flows import Move, count_moves, route_matrix
 from pivottrace.routing.routes import ROUTES
 from pivottrace.run import readings
+from pivottrace.run.choices import driving_estimator
 from pivottrace.run.directory import RunDir
 from pivottrace.run.progress import in_words
 from pivottrace.run.rounds import current, latest
@@ -128,9 +129,7 @@ def _asked(run: RunDir) -> dict[str, Any]:
         "with an answer column filled": pool.get("num_with_answer"),
         "held-out questions": config.pool.evaluation or "none given",
         "in both pool and held-out": pool.get("num_overlap"),
-        "ranked by": "combination"
-        if readings.is_combined(run)
-        else readings.driving_estimator(config),
+        "ranked by": "combination" if readings.is_combined(run) else driving_estimator(config),
         "label budget": _budget(config.labels.budget),
         "labels from": config.labels.source,
         "seed": config.seed,
@@ -227,7 +226,7 @@ def _ranking(run: RunDir) -> dict[str, Any] | None:
     columns = {name: _floats(rows, name) for name in ESTIMATORS if name in rows.column_names}
     competing = [n for n in columns if n not in (*wording.SHARES_ROLLOUTS, "random")]
     correlations = rank_correlations(columns, correct, competing)
-    driving = readings.driving_estimator(run.config)
+    driving = driving_estimator(run.config)
     if not correlations:
         return {"figure": None, "num_probes": len(evidence)}
     return {

@@ -131,15 +131,19 @@ class RunDir:
         return path
 
     def read_table(self, name: str, made_by: str, columns: Sequence[str] | None = None) -> pa.Table:
-        """Read a table. The message about a missing table names the stage `made_by`.
+        """Read a table. The message about a missing table names the command `made_by`.
 
         Raises:
             RunDirError: The table is missing, torn, or lacks one of the columns.
         """
+        return read_parquet(self.existing_table(name, made_by), columns, made_by=made_by)
+
+    def existing_table(self, name: str, made_by: str) -> Path:
+        """Where a table lies, for whoever reads it in parts. Raises RunDirError if missing."""
         path = self.table_path(name)
         if not path.is_file():
             raise RunDirError(f"{path} is missing. Make it with: pivottrace {made_by} {self.path}")
-        return read_parquet(path, columns, made_by=made_by)
+        return path
 
     def part_path(self, name: str, index: int) -> Path:
         """The file of part `index` of a table in parts."""

@@ -1,33 +1,16 @@
-"""Readings of the run directory's tables that more than one stage needs."""
+"""Readings of the run directory's tables and records that more than one stage needs."""
 
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from pivottrace.config import Config
-from pivottrace.errors import ConfigError
-from pivottrace.estimators import ESTIMATORS
-from pivottrace.routing.curves import CalibrationCurve, CurveValues, ProbeEvidence
-from pivottrace.routing.routes import TriageOptions
+from pivottrace.routing.curves import CalibrationCurve, CurveValues
+from pivottrace.run.choices import driving_estimator
 from pivottrace.run.directory import RunDir
 from pivottrace.run.scored_pool import Scored, read_scored
-
-
-def driving_estimator(config: Config) -> str:
-    """The estimator that ranks the pool. Raises ConfigError where there is no such one."""
-    name = config.score.estimator
-    if name in ("pivots", "combination"):  # a combination needs probes, drawn along the pivots
-        return f"{config.pivots.reading}_{config.pivots.statistic}"
-    if name not in ESTIMATORS:
-        raise ConfigError(
-            f"score.estimator = {name!r} is not one of: pivots, combination, "
-            f"{', '.join(ESTIMATORS)}"
-        )
-    return name
 
 
 def driving_scores(run: RunDir) -> tuple[list[str], np.ndarray]:
@@ -63,22 +46,6 @@ def sampled_answers(run: RunDir) -> dict[str, list[str | None]]:
     return answers
 
 
-def probe_evidence(rows: list[dict[str, Any]]) -> ProbeEvidence:
-    """Rows of `evidence` as the core's arrays."""
-
-    def column(name: str, dtype: Any) -> np.ndarray:
-        return np.array([row[name] for row in rows], dtype=dtype)
-
-    return ProbeEvidence(
-        ranks=column("rank", np.float64),
-        num_correct=column("num_correct", np.int64),
-        num_samples=column("num_samples", np.int64),
-        vote_right=column("vote_right", bool),
-        vote_abstained=column("vote_abstained", bool),
-        vote_share=column("vote_share", np.float64),
-    )
-
-
 def evaluation_facts(run: RunDir) -> dict[str, Any]:
     """What the two evaluations recorded, as far as they are there.
 
@@ -97,21 +64,14 @@ def evaluation_facts(run: RunDir) -> dict[str, Any]:
     return {name: value for name, value in facts.items() if value is not None}
 
 
-def score_files(run: RunDir) -> list[Path]:
-    """The parts of `scores`, in order. Raises RunDirError where scoring has not finished."""
-    path = run.table_path("scores")
-    if not path.is_file():
-        run.read_table("scores", made_by="score")
-    return [path]
-
-
 def scored_pool(run: RunDir, probes: list[dict[str, Any]]) -> Scored:
     """The scored pool as arrays; `probes` are the rows of `evidence`."""
     correctness = {row["question_id"]: row["num_correct"] / row["num_samples"] for row in probes}
     earlier = {
         row["question_id"]: row["num_correct"] / row["num_samples"] for row in earlier_labels(run)
     }
-    scored = read_scored(score_files(run), driving_estimator(run.config), correctness, earlier)
+    path = run.existing_table("scores", made_by="score")
+    scored = read_scored([path], driving_estimator(run.config), correctness, earlier)
     combined = _combined_scores(run)
     return scored if combined is None else replace(scored, scores=combined)
 
@@ -137,18 +97,4 @@ def calibration_curve(run: RunDir) -> CalibrationCurve | None:
     facts = run.stage_facts("calibrate")
     return CalibrationCurve(
         ranks, sizes, CurveValues(**columns), run.config.calibrate.level, facts["num_probes"]
-    )
-
-
-def triage_options(config: Config) -> TriageOptions:
-    """The triage's thresholds."""
-    settings = config.triage
-    fixed = (settings.annotate_fraction, settings.discard_fraction)
-    return TriageOptions(
-        mastered_floor=settings.mastered_floor,
-        hopeless_ceiling=settings.hopeless_ceiling,
-        vote_floor=settings.vote_floor,
-        vote_alpha=settings.vote_alpha,
-        hopeless=settings.hopeless,
-        fractions=fixed if settings.mode == "fixed" else None,
     )

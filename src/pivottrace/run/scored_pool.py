@@ -61,6 +61,22 @@ class Routed:
     result: TriageResult
 
 
+def probe_evidence(rows: list[dict[str, Any]]) -> ProbeEvidence:
+    """Rows of `evidence`, one a labelled probe, as arrays."""
+
+    def column(name: str, dtype: Any) -> np.ndarray:
+        return np.array([row[name] for row in rows], dtype=dtype)
+
+    return ProbeEvidence(
+        ranks=column("rank", np.float64),
+        num_correct=column("num_correct", np.int64),
+        num_samples=column("num_samples", np.int64),
+        vote_right=column("vote_right", bool),
+        vote_abstained=column("vote_abstained", bool),
+        vote_share=column("vote_share", np.float64),
+    )
+
+
 def read_scored(
     paths: Sequence[Path],
     estimator: str,

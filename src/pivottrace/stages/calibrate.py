@@ -15,8 +15,10 @@ from pivottrace.routing.curves import CurveValues, ProbeEvidence, calibrate
 from pivottrace.routing.probes import draw_probes, rank_fractions
 from pivottrace.routing.routes import TriageOptions
 from pivottrace.run import readings
+from pivottrace.run.choices import driving_estimator
 from pivottrace.run.combination import combination_facts, fit_combination, rerank
 from pivottrace.run.directory import RunDir
+from pivottrace.run.scored_pool import probe_evidence
 from pivottrace.schemas import CALIBRATION, EVIDENCE, LABELLED, PROBES
 from pivottrace.verifier import Verifier
 
@@ -32,63 +34,72 @@ def run(run: RunDir) -> None:
     if run.is_done("calibrate"):
         return
     ids, scores = readings.driving_scores(run)
-    how = run.config.calibrate.draw
-    again = run.round_index > 0
-    num_probes = 0 if again else buying.probes_wanted(run)
-    adaptive = how == "adaptive" and not again
-    num_first = num_first_probes(num_probes) if adaptive else num_probes
+    num_probes = 0 if run.round_index else buying.probes_wanted(run)
     if not run.begun_facts("calibrate"):
         # No label was bought for probes yet, so they may still follow the settings.
-        chosen = (
-            _first_probes(run, ids, scores)
-            if again
-            else draw_probes(
-                scores, num_first, run.config.seed, "strata" if how == "strata" else "systematic"
-            )
-        )
-        drawn_by = {} if again else {buying.DRAWN_BY: json.dumps(buying.drawn_by(run))}
-        first = _probe_table(ids, scores, chosen, 0)
-        run.write_table("probes", first.replace_schema_metadata(drawn_by))
+        _write_probes(run, ids, scores, num_probes)
     with Verifier(run.config.answers.verifier, run.config.answers.timeout_s) as verifier:
-        probes = run.read_table("probes", made_by="calibrate")
-        rows = _label(run, probes.filter(pc.field("stage") == 0), verifier)
-        if adaptive and rows:
-            if not pc.any(pc.equal(probes["stage"], 1)).as_py():
-                more = _draw_more(run, ids, scores, rows, num_probes - num_first)
-                probes = pa.concat_tables([probes, more])
-                run.write_table("probes", probes)
+        rows = _label(run, 0, verifier)
+        if _draws_twice(run) and rows:
+            _write_more_probes(run, ids, scores, rows, num_probes)
             # A request of its own: people are asked again, now for these.
-            rows += _label(run, probes.filter(pc.field("stage") == 1), verifier)
-        if again:
-            run.write_table("labelled", _other_labels(run, probes, verifier))
-    combination = fit_combination(run, rows) if rows else None
-    # Never forced: a run that asks for a combination keeps its first ranking where none is offered.
-    reranked = (
-        run.config.score.estimator == "combination"
-        and combination is not None
-        and combination.offered
+            rows += _label(run, 1, verifier)
+        if run.round_index > 0:
+            run.write_table("labelled", _other_labels(run, verifier))
+    combination, rows = _rank_anew(run, rows)
+    finish(
+        run,
+        rows,
+        estimator=driving_estimator(run.config),
+        combination=combination,
+        **verifier.facts(),
     )
-    if combination is not None and reranked:
-        ranking, rows = rerank(run, combination, rows)
-        run.write_table("ranking", ranking)
+
+
+def finish(run: RunDir, rows: list[dict[str, Any]], **facts: Any) -> None:
+    """Write `evidence` and `calibration`, and record that calibration has finished.
+
+    Args:
+        run: The run, whose `probes` are written.
+        rows: Rows of `evidence`, one a labelled probe.
+        **facts: Recorded beside the counts and means that follow from the probes: at least
+            `estimator`, what ranks the pool, and `combination`, as `combination_facts` gives it.
+    """
     run.write_table("evidence", pa.Table.from_pylist(rows, schema=EVIDENCE))
-    if rows:
-        run.write_table("calibration", _curve_table(run, readings.probe_evidence(rows)))
-    else:
-        run.write_table("calibration", CALIBRATION.empty_table())
+    curve = _curve_table(run, probe_evidence(rows)) if rows else CALIBRATION.empty_table()
+    run.write_table("calibration", curve)
+    drawn = run.read_table("probes", made_by="calibrate")["question_id"].to_pylist()
     run.mark_done(
         "calibrate",
-        estimator=readings.driving_estimator(run.config),
         num_probes=len(rows),
-        labels_asked=buying.num_asked(run, probes["question_id"].to_pylist(), "probe"),
-        labels_used=buying.store(run).used,
+        labels_asked=buying.num_asked(run, drawn, "probe"),
+        labels_used=len(buying.bought(run)),
         labels_allowed=buying.allowed_labels(run),
         mean_correctness=_mean(rows, lambda r: r["num_correct"] / r["num_samples"]),
         greedy_accuracy=_mean(rows, lambda r: r["greedy_right"]),
-        combination=combination_facts(combination, reranked),
         vote_accuracy=_mean(rows, lambda r: r["vote_right"]),
-        **verifier.facts(),
+        **facts,
     )
+
+
+def _draws_twice(run: RunDir) -> bool:
+    """Whether the labels of the first probes say where the others are drawn."""
+    return run.config.calibrate.draw == "adaptive" and run.round_index == 0
+
+
+def _write_probes(run: RunDir, ids: list[str], scores: np.ndarray, num_probes: int) -> None:
+    """Write the probes that are drawn before any label; in later rounds they are the first's."""
+    if run.round_index > 0:
+        run.write_table("probes", _probe_table(ids, scores, _first_probes(run, ids, scores), 0))
+        return
+    num_first = num_first_probes(num_probes) if _draws_twice(run) else num_probes
+    how = run.config.calibrate.draw
+    chosen = draw_probes(
+        scores, num_first, run.config.seed, "strata" if how == "strata" else "systematic"
+    )
+    drawn_by = {buying.DRAWN_BY: json.dumps(buying.drawn_by(run))}
+    table = _probe_table(ids, scores, chosen, 0)
+    run.write_table("probes", table.replace_schema_metadata(drawn_by))
 
 
 def _first_probes(run: RunDir, ids: list[str], scores: np.ndarray) -> np.ndarray:
@@ -103,12 +114,12 @@ def _first_probes(run: RunDir, ids: list[str], scores: np.ndarray) -> np.ndarray
     return chosen[np.argsort(scores[chosen], kind="stable")]
 
 
-def _other_labels(run: RunDir, probes: pa.Table, verifier: Verifier) -> pa.Table:
+def _other_labels(run: RunDir, verifier: Verifier) -> pa.Table:
     """Labels of earlier rounds beside the probes, and how often this round's samples are right.
 
     From here on they are what the round knows: what is bought later belongs to its own triage.
     """
-    drawn = set(probes["question_id"].to_pylist())
+    drawn = set(run.read_table("probes", made_by="calibrate")["question_id"].to_pylist())
     labels = {i: label for i, label in buying.bought(run).items() if i not in drawn}
     rows = []
     for question_id, answers in readings.sampled_answers(run).items():
@@ -119,24 +130,48 @@ def _other_labels(run: RunDir, probes: pa.Table, verifier: Verifier) -> pa.Table
     return pa.Table.from_pylist(rows, schema=LABELLED)
 
 
-def _draw_more(
+def _write_more_probes(
     run: RunDir,
     ids: list[str],
     scores: np.ndarray,
     evidence: list[dict[str, Any]],
     num_probes: int,
-) -> pa.Table:
-    """The second stage of an adaptive draw, by the first one's curve."""
+) -> None:
+    """Add the second stage of an adaptive draw, by the first one's curve, unless it is there."""
+    probes = run.read_table("probes", made_by="calibrate")
+    if pc.any(pc.equal(probes["stage"], 1)).as_py():
+        return
     settings = run.config.calibrate
-    curve = calibrate(readings.probe_evidence(evidence), settings.window, settings.level)
+    curve = calibrate(probe_evidence(evidence), settings.window, settings.level)
     # The defaults, not the run's: its thresholds may still change once probes are labelled.
     thresholds = (TriageOptions.mastered_floor, TriageOptions.hopeless_ceiling)
     need = probe_need(curve, rank_fractions(scores), thresholds)
     place = {question_id: i for i, question_id in enumerate(ids)}
-    first = run.read_table("probes", made_by="calibrate")["question_id"].to_pylist()
-    drawn = [place[question_id] for question_id in first]
-    chosen = draw_more(scores, drawn, need, num_probes, run.config.seed)
-    return _probe_table(ids, scores, chosen, 1)
+    drawn = [place[question_id] for question_id in probes["question_id"].to_pylist()]
+    num_more = num_probes - num_first_probes(num_probes)
+    chosen = draw_more(scores, drawn, need, num_more, run.config.seed)
+    run.write_table("probes", pa.concat_tables([probes, _probe_table(ids, scores, chosen, 1)]))
+
+
+def _rank_anew(
+    run: RunDir, rows: list[dict[str, Any]]
+) -> tuple[dict[str, Any] | None, list[dict[str, Any]]]:
+    """Fit a combination on the probes and, where it is asked for and offered, rank by it.
+
+    It is never forced: a run that asks for one keeps its first ranking where none is offered.
+
+    Returns:
+        What is recorded of the combination, None where there is none, and the rows of `evidence`
+        at the probes' places in the ranking that counts from here on.
+    """
+    combination = fit_combination(run, rows) if rows else None
+    if combination is None:
+        return None, rows
+    reranked = run.config.score.estimator == "combination" and combination.offered
+    if reranked:
+        ranking, rows = rerank(run, combination, rows)
+        run.write_table("ranking", ranking)
+    return combination_facts(combination, reranked), rows
 
 
 def _probe_table(ids: list[str], scores: np.ndarray, chosen: np.ndarray, stage: int) -> pa.Table:
@@ -149,8 +184,9 @@ def _probe_table(ids: list[str], scores: np.ndarray, chosen: np.ndarray, stage: 
     return pa.table(columns, schema=PROBES)
 
 
-def _label(run: RunDir, probes: pa.Table, verifier: Verifier) -> list[dict[str, Any]]:
-    """Get the labels of some probes; rows of `evidence` for those that have one."""
+def _label(run: RunDir, stage: int, verifier: Verifier) -> list[dict[str, Any]]:
+    """Get the labels of the probes of one stage; rows of `evidence` for those that have one."""
+    probes = run.read_table("probes", made_by="calibrate").filter(pc.field("stage") == stage)
     truths = buying.obtain(run, probes["question_id"].to_pylist(), "probe")
     labelled = [row for row in probes.to_pylist() if row["question_id"] in truths]
     return _evidence(run, labelled, truths, verifier)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pivottrace.config import Config
 from pivottrace.labels import buying
 from pivottrace.routing.shares import round_steps
-from pivottrace.run.readings import driving_estimator
+from pivottrace.run.choices import driving_estimator
 from pivottrace.training.reward import check_training
 from pivottrace.verifier import Verifier
 

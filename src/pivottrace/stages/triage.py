@@ -14,8 +14,10 @@ from pivottrace.exports.parquet import PARQUET
 from pivottrace.labels import buying
 from pivottrace.routing.flows import count_moves, route_flows
 from pivottrace.run import readings, scored_pool
+from pivottrace.run.choices import triage_options
 from pivottrace.run.directory import RunDir
 from pivottrace.run.rounds import labels_by_then
+from pivottrace.run.scored_pool import probe_evidence
 from pivottrace.run.storage import disk_errors, write_batches
 from pivottrace.schemas import FLOWS, TRIAGE
 
@@ -32,43 +34,63 @@ def run(run: RunDir) -> None:
     if run.is_done("triage"):
         return
     buying.refuse_unusable_budget(run)
-    paths = readings.score_files(run)
     rows = run.read_table("evidence", made_by="calibrate").to_pylist()
     scored = readings.scored_pool(run, rows)
-    earlier = readings.earlier_labels(run)
-    num_labels = len(rows) + len(earlier)
-    allowed, settings = buying.allowed_labels(run), run.config.calibrate
-    num_probes = sum(row["purpose"] == "probe" for row in earlier) + len(rows)
-    by_then = labels_by_then(run, allowed, num_probes)
+    settings = run.config.calibrate
+    by_then = labels_by_then(run, buying.allowed_labels(run), _num_probes(run))
     routed = scored_pool.route_pool(
         scored,
-        budget=max(0, by_then - num_labels),
-        probes=readings.probe_evidence(rows) if rows else None,
+        budget=max(0, by_then - _num_labels(run)),
+        probes=probe_evidence(rows) if rows else None,
         curve=readings.calibration_curve(run),
-        options=readings.triage_options(run.config),
+        options=triage_options(run.config),
         window=settings.window,
         level=settings.level,
     )
-    batches = scored_pool.triage_batches(paths, scored, routed)
+    finish(run, scored, routed)
+
+
+def finish(run: RunDir, scored: scored_pool.Scored, routed: scored_pool.Routed) -> None:
+    """Write `triage`, the route files and `flows`, and record that triage has finished.
+
+    Args:
+        run: The run, calibrated.
+        scored: Its pool.
+        routed: What was decided on the pool.
+    """
+    batches = scored_pool.triage_batches([run.table_path("scores")], scored, routed)
     write_batches(run.table_path("triage"), TRIAGE, batches)
     table = run.read_table("triage", made_by="triage")
     write_route_files(run)
     flows = _write_flows(run, table) if run.round_index else {}
-    known = pa.array([row["question_id"] for row in earlier], pa.string())
+    earlier = [row["question_id"] for row in readings.earlier_labels(run)]
     to_buy = (
         (pc.field("route") == "annotate")
         & ~pc.field("is_probe")
-        & ~pc.field("question_id").isin(known)
+        & ~pc.field("question_id").isin(pa.array(earlier, pa.string()))
     )
     floor = routed.floor
     run.mark_done(
         "triage",
         counts=routed.result.counts(),
-        labels_allowed=allowed,
-        labels_planned=num_labels + table.filter(to_buy).num_rows,
+        labels_allowed=buying.allowed_labels(run),
+        labels_planned=_num_labels(run) + table.filter(to_buy).num_rows,
         **flows,
         weak_floor=None if floor is None else {k: _finite(v) for k, v in vars(floor).items()},
     )
+
+
+def _num_labels(run: RunDir) -> int:
+    """Labels that are held: the probes', and those that earlier rounds bought beside them."""
+    evidence = run.read_table("evidence", made_by="calibrate")
+    return evidence.num_rows + len(readings.earlier_labels(run))
+
+
+def _num_probes(run: RunDir) -> int:
+    """Labels that were bought for probes, in this round's evidence or beside it."""
+    evidence = run.read_table("evidence", made_by="calibrate")
+    earlier = readings.earlier_labels(run)
+    return evidence.num_rows + sum(row["purpose"] == "probe" for row in earlier)
 
 
 def _write_flows(run: RunDir, table: pa.Table) -> dict[str, Any]:

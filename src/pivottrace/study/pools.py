@@ -18,9 +18,10 @@ from pivottrace.labels import buying
 from pivottrace.pipeline import run_step
 from pivottrace.routing.probes import draw_probes, rank_fractions
 from pivottrace.routing.weighting import combine, cross_fitted_places, rank_features
+from pivottrace.run.choices import driving_estimator
 from pivottrace.run.combination import LEFT_OUT
 from pivottrace.run.directory import RunDir
-from pivottrace.run.readings import driving_estimator, sampled_answers
+from pivottrace.run.readings import sampled_answers
 from pivottrace.stages import truth
 from pivottrace.stats.ranking_metrics import BoolArray, FloatArray
 from pivottrace.verifier import Verifier
