@@ -19,7 +19,7 @@ from pivottrace.run.rounds import current, every
 STAGES: dict[str, str] = {
     "pool": "pivottrace.stages.pool",
     "rollout": "pivottrace.stages.rollout",
-    "trace": "pivottrace.stages.trace",
+    "trace": "pivottrace.stages.trace_signals",
     "score": "pivottrace.stages.score",
     "calibrate": "pivottrace.stages.calibrate",
     "triage": "pivottrace.stages.triage",

@@ -14,12 +14,12 @@ from pivottrace.errors import ConfigError, RunDirError
 from pivottrace.experiments.definition import BASE, load_experiment
 from pivottrace.experiments.forking import fork, shared_stages
 from pivottrace.experiments.jobs import Job, has_result, is_finished, missing_jobs
-from pivottrace.experiments.oracle import exact_curves
 from pivottrace.experiments.page import write_experiment_report
 from pivottrace.experiments.results import read_result, refuse_other_settings
+from pivottrace.experiments.triage_by_truth import exact_curves
 from pivottrace.ingest import read_questions
 from pivottrace.routing.auction import TriageOptions, triage
-from pivottrace.routing.questions import QuestionEvidence
+from pivottrace.routing.question_evidence import QuestionEvidence
 from pivottrace.stages import score
 from pivottrace.stages.score import THRESHOLDS
 from pivottrace.world.problems import PRESETS, generate

@@ -16,7 +16,7 @@ from pivottrace.models.load import load_model
 from pivottrace.rollouts import parts
 from pivottrace.run.directory import RunDir
 from pivottrace.schemas import QUESTIONS, SIGNALS
-from pivottrace.stages import rollout, score, trace
+from pivottrace.stages import rollout, score, trace_signals
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -92,7 +92,7 @@ def test_settings_cannot_change_between_parts(make_run, killed):
     rollout.run(run)
     found = run.read_parts("rollouts_sampled", "rollout")
     assert found["question_id"].to_pylist() == [f"q{i // 2}" for i in range(16)]
-    killed(lambda: trace.run(run), 1)
+    killed(lambda: trace_signals.run(run), 1)
     with pytest.raises(ConfigError, match=r"trace.num_sinks: was 1, now 2 \(used by trace\)"):
         make_run(trace={"num_sinks": 2})
 
@@ -130,7 +130,7 @@ def test_a_threshold_is_frozen_once_it_is_there():
 
 def test_every_estimator_scores_every_question_that_has_a_response(make_run):
     run = make_run()
-    for stage in (rollout, trace, score):
+    for stage in (rollout, trace_signals, score):
         stage.run(run)
     signals = run.read_parts("signals", "trace").to_pylist()
     scores = run.read_table("scores", made_by="score").to_pylist()
@@ -147,7 +147,7 @@ def test_every_estimator_scores_every_question_that_has_a_response(make_run):
 def test_the_reference_sample_binds_the_settings_that_it_was_drawn_with(make_run, killed):
     run = make_run()
     rollout.run(run)
-    killed(lambda: trace.run(run), 0)
+    killed(lambda: trace_signals.run(run), 0)
     assert (run.path / "reference.json").is_file()
     with pytest.raises(ConfigError, match=r"pivots.reference_size: was 512, now 2"):
         make_run(pivots={"reference_size": 2})
@@ -165,7 +165,7 @@ def test_another_model_is_refused_at_each_stage(make_run, killed, tmp_path, chan
     rollout.run(make_run())
     _change(tmp_path / "model", changed)
     with pytest.raises(RunDirError, match=f"other {changed}"):
-        trace.run(make_run())
+        trace_signals.run(make_run())
 
 
 def _change(folder, what):
@@ -214,6 +214,6 @@ def test_a_model_without_chat_template_is_told_of(make_run, tmp_path, capsys):
 def test_near_is_the_pivots_window_unless_said(make_run):
     run = make_run(pivots={"window": 7})
     assert run.config.trace.window is None
-    assert trace._Tracer(run, None, 0).window == 7
+    assert trace_signals._Tracer(run, None, 0).window == 7
     run = make_run(pivots={"window": 7}, trace={"window": 3})
-    assert trace._Tracer(run, None, 0).window == 3
+    assert trace_signals._Tracer(run, None, 0).window == 3

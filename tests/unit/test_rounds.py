@@ -19,7 +19,7 @@ from pivottrace.routing.auction import triage
 from pivottrace.routing.curves import CurveValues
 from pivottrace.routing.flows import route_flows
 from pivottrace.routing.probes import rank_fractions
-from pivottrace.routing.questions import QuestionEvidence
+from pivottrace.routing.question_evidence import QuestionEvidence
 from pivottrace.routing.routes import PAPER_FRACTIONS, TriageOptions
 from pivottrace.routing.shares import label_cap, round_steps
 from pivottrace.run import rounds

@@ -8,7 +8,7 @@ from scipy.stats import spearmanr
 
 from pivottrace.config import parse_config
 from pivottrace.routing.probes import draw_probes
-from pivottrace.study.comparison import compare
+from pivottrace.study.estimator_metrics import compare
 from pivottrace.study.picture import draw
 from pivottrace.study.pivot_scores import PivotSettings, pivot_scores
 from pivottrace.study.pools import PoolEvidence, combined_score, default_pivots, inferences

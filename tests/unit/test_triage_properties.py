@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from pivottrace.routing.auction import triage
 from pivottrace.routing.curves import CurveValues, calibrate
 from pivottrace.routing.probes import draw_probes, rank_fractions
-from pivottrace.routing.questions import QuestionEvidence
+from pivottrace.routing.question_evidence import QuestionEvidence
 from pivottrace.routing.routes import PAPER_FRACTIONS, REASONS, ROUTES, TriageOptions
 from pivottrace.run.scored_pool import probe_evidence, read_scored, route_pool, triage_batches
 

@@ -161,7 +161,7 @@ def _make_arm(state: _State, job: Job) -> None:
     # A result goes with its model: one whose model is gone is made anew with it.
     if not (has_result(experiment, job.name, job.seed) and run.stage_facts("train").get("trained")):
         if arm.oracle:
-            from pivottrace.experiments.oracle import triage_by_truth
+            from pivottrace.experiments.triage_by_truth import triage_by_truth
 
             triage_by_truth(run)
         _child(state, job, run.config, ("run",))

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pivottrace.errors import ConfigError, DataError
-from pivottrace.rewards.curves import batch_metrics
+from pivottrace.rewards.batch_metrics import batch_metrics
 from pivottrace.rewards.groups import Group, Rule
 from pivottrace.rewards.verified import Check, verified_rewards
 from pivottrace.rewards.weak import Equal, Prompt, WeakGroup, WeakResult, WeakReward, live_majority

@@ -26,7 +26,7 @@ import numpy.typing as npt
 from pivottrace.errors import BudgetError, DataError
 from pivottrace.routing.curves import CurveValues
 from pivottrace.routing.gains import GAIN_DECIMALS, expected_gains
-from pivottrace.routing.questions import QuestionEvidence, failure_codes
+from pivottrace.routing.question_evidence import QuestionEvidence, failure_codes
 from pivottrace.routing.routes import (
     PAPER_FRACTIONS,
     REASON_CODE,

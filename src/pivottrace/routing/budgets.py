@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from pivottrace.routing.curves import ProbeEvidence, calibrate
 from pivottrace.routing.gains import expected_gains
-from pivottrace.routing.questions import QuestionEvidence
+from pivottrace.routing.question_evidence import QuestionEvidence
 from pivottrace.routing.routes import ROUTE_CODE, Route, TriageResult
 from pivottrace.routing.vote_floor import with_own_votes
 

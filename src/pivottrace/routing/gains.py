@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pivottrace.routing.curves import CurveValues
-from pivottrace.routing.questions import QuestionEvidence
+from pivottrace.routing.question_evidence import QuestionEvidence
 
 FloatArray = npt.NDArray[np.float64]
 

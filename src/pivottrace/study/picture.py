@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from pivottrace.report.svg import COLOURS, drawing, new_figure
 from pivottrace.stats.ranking_metrics import FloatArray
 from pivottrace.stats.selective import risk_coverage
-from pivottrace.study.comparison import ORACLE
+from pivottrace.study.estimator_metrics import ORACLE
 from pivottrace.study.pools import PoolEvidence
 from pivottrace.study.text import name_of
 

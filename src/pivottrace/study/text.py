@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from pivottrace.report.wording import EMBEDDED_NOTE, ESTIMATOR_NAMES
-from pivottrace.study.comparison import ORACLE
+from pivottrace.study.estimator_metrics import ORACLE
 from pivottrace.study.sensitivity import NAMES
 
 Figure = Mapping[str, Any]

@@ -2,7 +2,7 @@
 
 import report_run
 
-from pivottrace.experiments.oracle import triage_by_truth
+from pivottrace.experiments.triage_by_truth import triage_by_truth
 
 VERIFIER_FACTS = {"verifier_timeouts", "verifier_crashes"}
 
