@@ -8,9 +8,10 @@ from transformers import GenerationConfig
 from pivottrace.config import ModelConfig, PoolConfig, RolloutsConfig
 from pivottrace.models import generate
 from pivottrace.models.asking import ask
+from pivottrace.models.backends import open_sampler
 from pivottrace.models.generate import TransformersSampler
 from pivottrace.models.rendering import render_prompt
-from pivottrace.models.sampler import Sampling, open_sampler
+from pivottrace.models.sampler import Sampling
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -7,7 +7,7 @@ from training_run import WORDS, build_tokenizer
 
 from pivottrace.config import ModelConfig, RolloutsConfig, parse_config
 from pivottrace.errors import ConfigError, RunDirError
-from pivottrace.models.sampler import open_sampler, sampler_opener
+from pivottrace.models.backends import open_sampler, sampler_opener
 from pivottrace.rollouts.held_out import counts_of, sample_and_check
 from pivottrace.rollouts.parts import PoolRollouts
 from pivottrace.run.directory import RunDir, part_seed

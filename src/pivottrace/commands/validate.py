@@ -14,9 +14,9 @@ def validate(config: Config) -> Iterator[str]:
         PivotTraceError: A check has failed; the message has the cure.
     """
     from pivottrace.ingest import find_overlap
+    from pivottrace.models.backends import sampler_opener
     from pivottrace.models.load import check_weights, choose_device, load_tokenizer
     from pivottrace.models.rendering import render_question
-    from pivottrace.models.sampler import sampler_opener
     from pivottrace.run.choices import driving_estimator
     from pivottrace.stages.pool import read_sources
     from pivottrace.stages.preconditions import refuse_the_impossible

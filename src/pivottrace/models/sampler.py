@@ -1,25 +1,14 @@
-"""The seam to whatever generates: prompts as token ids go in, responses as token ids come out.
+"""The seam to every generator: prompts as token ids go in, responses as token ids come out.
 
 A new sampler touches two files: a module of its own, with a class that follows `Sampler` and a
-function that opens it, and here one line of `BACKENDS`. A sampler outside the package touches none:
-`rollouts.backend` also takes `package.module:function`. Nothing here needs torch.
+function that opens it, and one line of `models.backends.BACKENDS`. Nothing here needs torch.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
-
-from pivottrace.config import ModelConfig, RolloutsConfig
-from pivottrace.errors import ConfigError
-from pivottrace.plugins import load_part
-
-# The function that opens each sampler, by what `rollouts.backend` calls it. Modules are imported
-# when a sampler is opened, since most are heavy.
-BACKENDS = {
-    "transformers": "pivottrace.models.generate:open_transformers",
-}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,34 +84,3 @@ class Sampler(Protocol):
         Raises:
             ModelError: The model cannot respond.
         """
-
-
-Opener = Callable[[ModelConfig, RolloutsConfig], Sampler]
-
-
-def sampler_opener(backend: str) -> Opener:
-    """The function that opens a sampler.
-
-    Args:
-        backend: As `rollouts.backend` has it.
-
-    Raises:
-        ConfigError: There is no such sampler.
-    """
-    if backend not in BACKENDS and ":" not in backend:
-        raise ConfigError(
-            f"rollouts.backend = {backend!r} is not one of {', '.join(BACKENDS)}. Choose one of "
-            f"them, or give a function of your own as package.module:function"
-        )
-    opener: Opener = load_part(BACKENDS.get(backend, backend), "rollouts.backend")
-    return opener
-
-
-def open_sampler(model: ModelConfig, rollouts: RolloutsConfig) -> Sampler:
-    """Open the sampler of `rollouts.backend` for one model.
-
-    Raises:
-        ConfigError: There is no such sampler.
-        ModelError: The model cannot be loaded, or the server cannot be used.
-    """
-    return sampler_opener(rollouts.backend)(model, rollouts)

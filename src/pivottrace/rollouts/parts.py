@@ -16,9 +16,10 @@ import pyarrow as pa
 
 from pivottrace.config import RolloutsConfig
 from pivottrace.models.asking import Asked, ask
+from pivottrace.models.backends import open_sampler
 from pivottrace.models.identity import refuse_another_model
 from pivottrace.models.rendering import render_question
-from pivottrace.models.sampler import Sampling, open_sampler
+from pivottrace.models.sampler import Sampling
 from pivottrace.run.directory import RunDir, part_seed, run_parts
 from pivottrace.run.progress import progress
 from pivottrace.run.rounds import round_seed, start_model

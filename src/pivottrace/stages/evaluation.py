@@ -11,8 +11,8 @@ from typing import Any, Literal
 import pyarrow as pa
 
 from pivottrace.config import ModelConfig
+from pivottrace.models.backends import open_sampler
 from pivottrace.models.identity import refuse_another_model
-from pivottrace.models.sampler import open_sampler
 from pivottrace.rollouts.held_out import counts_of, held_out_questions, sample_and_check
 from pivottrace.run.directory import RunDir, part_seed, run_parts
 from pivottrace.run.progress import progress

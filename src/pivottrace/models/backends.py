@@ -1,0 +1,50 @@
+"""The samplers by name, and the way to open one.
+
+A sampler outside the package needs no line here: `rollouts.backend` also takes
+`package.module:function`, a function as `Opener` describes it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from pivottrace.config import ModelConfig, RolloutsConfig
+from pivottrace.errors import ConfigError
+from pivottrace.models.sampler import Sampler
+from pivottrace.plugins import load_part
+
+# The function that opens each sampler, by its name in `rollouts.backend`. A module is imported when
+# its sampler is opened, because most are heavy.
+BACKENDS = {
+    "transformers": "pivottrace.models.generate:open_transformers",
+}
+
+Opener = Callable[[ModelConfig, RolloutsConfig], Sampler]
+
+
+def sampler_opener(backend: str) -> Opener:
+    """The function that opens a sampler.
+
+    Args:
+        backend: As `rollouts.backend` has it.
+
+    Raises:
+        ConfigError: There is no such sampler.
+    """
+    if backend not in BACKENDS and ":" not in backend:
+        raise ConfigError(
+            f"rollouts.backend = {backend!r} is not one of {', '.join(BACKENDS)}. Choose one of "
+            f"them, or give a function of your own as package.module:function"
+        )
+    opener: Opener = load_part(BACKENDS.get(backend, backend), "rollouts.backend")
+    return opener
+
+
+def open_sampler(model: ModelConfig, rollouts: RolloutsConfig) -> Sampler:
+    """Open the sampler of `rollouts.backend` for one model.
+
+    Raises:
+        ConfigError: There is no such sampler.
+        ModelError: The model cannot be loaded, or the server cannot be used.
+    """
+    return sampler_opener(rollouts.backend)(model, rollouts)
