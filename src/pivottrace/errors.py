@@ -11,7 +11,7 @@ def first_line(error: Exception) -> str:
 
 
 class PivotTraceError(Exception):
-    """Base of every error raised on purpose; `exit_code` is what the command line ends with."""
+    """Base of every error raised on purpose. The command line ends with its `exit_code`."""
 
     exit_code = 1
 
@@ -23,7 +23,7 @@ class ConfigError(PivotTraceError, ValueError):
 
 
 class DataError(PivotTraceError, ValueError):
-    """Input data is wrong; the message names file, row and column where there is one."""
+    """Input data is wrong; the message names the file, and the row and column if known."""
 
     exit_code = 2
 
@@ -35,7 +35,7 @@ class ModelError(PivotTraceError, ValueError):
 
 
 class BudgetError(PivotTraceError, ValueError):
-    """A label budget is impossible, or a label beyond it was asked for."""
+    """A label budget is impossible, or a stage asked for more labels than it allows."""
 
     exit_code = 2
 
@@ -45,10 +45,10 @@ class RunDirError(PivotTraceError, RuntimeError):
 
 
 class OutOfDiskError(RunDirError):
-    """The disk filled up while a part was written; nothing that was complete is lost."""
+    """The disk filled up during the writing of a part. Complete files are not lost."""
 
 
 class LabelsNeeded(PivotTraceError):
-    """Not a failure: the run waits for human labels. Has an exit code of its own."""
+    """The run waits for human labels. This is no failure, so it has its own exit code."""
 
     exit_code = 3
