@@ -52,8 +52,8 @@ UNIT = (
 COUNTED = (
     r"(?:bytes|columns|draws|labels|lines|passes|points|queries|questions|responses|rollouts|rows"
     r"|samples|seconds|steps|times|tokens|updates|values|votes|windows|words|once|twice"
-    r"|(?:two|three|four|\d+) (?:[\w-]+ )?[\w-]+|(?:[Aa]n?|[Oo]ne)(?: (?:equal|few|further|list|new|own"
-    r"|random|separate|single))? (?!as|by|for|from|in|is|of|on|or|than|that|to|with)[\w-]+)"
+    r"|(?:two|three|four|\d+) (?:[\w-]+ )?[\w-]+|(?:[Aa]n?|[Oo]ne)(?: (?:equal|few|further|list"
+    r"|new|own|random|separate|single))? (?!as|by|for|from|in|is|of|on|or|than|that|to|with)[\w-]+)"
 )
 START = r"(?:^|(?<=[.;:!] ))"  # of a sentence, or of what follows a semicolon or colon
 END = r"(?=[.,;:)]|$)"
