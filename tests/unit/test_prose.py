@@ -257,7 +257,8 @@ def _docstring(text: str, first: int, column: int) -> Iterator[Passage]:
     """Paragraphs and entries of a docstring; a deeper line goes on with the entry above it."""
     block: list[tuple[int, str]] = []
     indents: list[int] = []
-    is_entry, is_item, in_section, base = False, False, False, column
+    is_entry = is_item = in_section = is_list = False
+    base = column
 
     def done() -> Iterator[Passage]:
         if block:
@@ -274,11 +275,12 @@ def _docstring(text: str, first: int, column: int) -> Iterator[Passage]:
         elif line.removesuffix(":") in SECTIONS and line.endswith(":"):
             yield from done()
             in_section, base = True, indent
+            is_list = line not in ("Returns:", "Yields:")
         elif not in_section and indent > column and offset and not is_item:
             yield from done()  # a formula or an example, indented
         else:
             in_section = in_section and indent > base
-            starts = in_section and indent == base + 4
+            starts = in_section and indent == base + 4 and (is_list or not block)
             if starts or line.startswith(("* ", "- ")):
                 yield from done()
                 is_item = not starts
