@@ -143,8 +143,8 @@ IDIOMS = (
     Idiom(
         "a dropped subject",
         rf"{START}(?:Never|Nowhere) \w+|(?<=[.;:!] )(?:Has|Is|Are|Was|Were|Can|Costs|Needs|Takes"
-        r"|Gives|Makes|Holds|Keeps|Says|Reads|Stays|Goes|Comes|Belongs|Counts|Stands|Means|Serves"
-        r"|Lies|Tells|Does|Must|May|Will|Would|Shows|Asks|Leaves|Falls|Fails|Works|Runs|Applies"
+        r"|Gives|Makes|Holds|Keeps|Says|Reads|Stays|Goes|Comes|Belongs|Stands|Serves"
+        r"|Lies|Tells|Does|Must|May|Will|Would|Shows|Asks|Leaves|Falls|Fails|Works|Applies"
         rf"|Changes|Depends|Writes|Differs) {NO_QUESTION}",
         "the subject: The stage is never forced",
         "It marks the stage. Never forced: the user decides.",

@@ -1,4 +1,4 @@
-"""Exact statistics of attention, nearly free: usable by itself, without the rest of PivotTrace.
+"""Exact statistics of attention at little cost. The package works without the rest of PivotTrace.
 
 from pivottrace.attention import FarMass, QuestionMass, trace, trace_attention
 

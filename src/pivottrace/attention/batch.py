@@ -1,4 +1,4 @@
-"""Lays (prompt, response) token lists out as one batch, and says where the signals lie.
+"""Lay (prompt, response) token lists out as one batch, and locate the rows that carry the signals.
 
 Axes: B batch, T tokens, P prompt tokens, n response tokens, N response rows of the whole batch.
 """
@@ -22,12 +22,13 @@ class Batch:
     """One batch, padded to one length or packed into one row.
 
     Attributes:
-        input_ids: (B, T) prompt and response but for its last token: predicted, never read.
-        attention_mask: (B, T) 1 at real tokens, 0 at padding; None where the row is packed.
-        position_ids: (B, T) counting each sequence's own tokens.
-        places: For each sequence its row of the batch and the positions of the rows of attention
-            that produced its response.
-        prompt_lengths: (B, R) prompt tokens of each sequence of a row.
+        input_ids: (B, T) prompt and response. The last response token is left out, because the
+            model predicts it and never reads it.
+        attention_mask: (B, T) 1 at real tokens, 0 at padding; None if the row is packed.
+        position_ids: (B, T) They count the tokens of each sequence from 0.
+        places: For each sequence, its row of the batch and the positions of the queries that
+            produced its response.
+        prompt_lengths: (B, R) number of prompt tokens of each sequence in a row.
         responses: The responses, whole.
     """
 
@@ -43,17 +44,17 @@ def make_batch(model: Any, sequences: TokenPairs, layout: str, pad_token_id: int
     """Check sequences against a model and lay them out.
 
     Args:
-        model: Whose limits they are checked against.
+        model: The sequences are checked against the limits of this model.
         sequences: (prompt, response) token lists.
-        layout: "left" or "right" padding, or "packed": one after another in a single row, so that
-            padding costs nothing.
-        pad_token_id: Token in padding.
+        layout: "left" or "right" padding, or "packed". Packed sequences follow one another in a
+            single row, so there is no padding.
+        pad_token_id: Token that fills the padding.
 
     Raises:
-        ConfigError: `layout` is none of them.
-        DataError: An empty prompt, or a token outside the vocabulary.
-        ModelError: A sequence is longer than the model's positions, or its decoder takes no
-            positions and so cannot be packed.
+        ConfigError: `layout` is not one of the three.
+        DataError: A prompt is empty, or a token is outside the vocabulary.
+        ModelError: A sequence is longer than the model's positions, or the sequences cannot be
+            packed because the decoder takes no positions.
     """
     if layout not in LAYOUTS:
         raise ConfigError(f"layout must be one of {', '.join(LAYOUTS)}, not {layout!r}.")
@@ -75,6 +76,7 @@ def _padded(sequences: TokenPairs, side: str, pad_token_id: int) -> Batch:
     attention_mask = torch.zeros_like(input_ids)
     places = []
     for index, (row, (prompt, response)) in enumerate(zip(inputs, sequences, strict=True)):
+        # The sequence fills [start, start + its length) of its row; the rest stays padding.
         start = longest - len(row) if side == "left" else 0
         input_ids[index, start : start + len(row)] = torch.tensor(row)
         attention_mask[index, start : start + len(row)] = 1
@@ -103,7 +105,7 @@ def _packed(sequences: TokenPairs) -> Batch:
 
 
 def decoder_inputs(model: Any, batch: Batch) -> dict[str, Any]:
-    """Keyword arguments of the decoder's forward."""
+    """Make the keyword arguments of the decoder's forward."""
     inputs: dict[str, Any] = {"input_ids": batch.input_ids.to(model.device), "use_cache": False}
     if batch.attention_mask is not None:
         inputs["attention_mask"] = batch.attention_mask.to(model.device)
@@ -114,16 +116,17 @@ def decoder_inputs(model: Any, batch: Batch) -> dict[str, Any]:
 
 
 def takes_positions(model: Any) -> bool:
-    """Whether a model's decoder is told the positions of its tokens."""
+    """Whether a model's decoder takes the positions of its tokens."""
     return "position_ids" in inspect.signature(decoder_of(model).forward).parameters
 
 
 def response_rows(batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
-    """Say which rows produced the responses, one response after another, and which tokens.
+    """List the rows that produced the responses, one response after another, and their tokens.
 
     Returns:
-        (N, 2) of (row of the batch, position), and (N,) token ids.
+        (N, 2) pairs of (row of the batch, position), and (N,) token ids.
     """
+    # (N, 2): every query position that produced a response token.
     rows = [
         (row, position) for row, span in batch.places for position in range(span.start, span.stop)
     ]

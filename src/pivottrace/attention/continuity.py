@@ -1,7 +1,8 @@
-"""Refuses forwards of one `trace_attention` block that do not go on where the last one ended.
+"""Refuse a forward of a `trace_attention` block that does not go on where the last one ended.
 
-A second whole sequence, a cache that was rolled back (assisted decoding) or whose rows were
-reordered (beam search): each would put rows of attention where others stand, silently.
+Three things would put rows of attention in the places of other rows without notice: a second whole
+sequence, a cache that was rolled back (assisted decoding), and a cache with reordered rows (beam
+search).
 """
 
 import torch
@@ -11,16 +12,16 @@ from pivottrace.errors import ModelError
 
 
 class Continuity:
-    """Where each layer's next query must stand, and what the last one's key was."""
+    """The position at which each layer's next query must stand, and the newest key seen so far."""
 
     def __init__(self, model_name: str) -> None:
         self._model_name = model_name
         self._next: dict[int, int] = {}
-        self._layer: int | None = None  # whose keys are compared: the first that is read
+        self._layer: int | None = None  # the first layer that is read; its keys are compared
         self._newest: torch.Tensor | None = None  # (B, K, D)
 
     def check(self, layer: int, queries: int, key: torch.Tensor, mask: MaskSpec) -> None:
-        """Look at n queries of a layer and its (B, K, S, D) keys. Raises ModelError."""
+        """Check n queries of a layer and its (B, K, S, D) keys; ModelError if they do not fit."""
         first = mask.first_key + mask.first_query
         if first < self._next.get(layer, 0):
             raise ModelError(
@@ -34,19 +35,21 @@ class Continuity:
         if layer != self._layer:
             return
         at = mask.first_query
+        # The newest key (B, K, D) of the last forward must still be in the cache.
         if self._newest is not None and at:
             same = key[:, :, at - 1].shape == self._newest.shape and torch.equal(
                 key[:, :, at - 1].nan_to_num(), self._newest.nan_to_num()
             )
             if not same:
                 raise ModelError(
-                    f"{self._model_name}: the cache's rows are not those of the step before (beam "
-                    "search reorders them): trace what it wrote afterwards."
+                    f"{self._model_name}: the cache does not hold the rows of the step before "
+                    "(beam search reorders them): trace what it wrote afterwards."
                 )
-        # A copy: a static cache is written in place, and a view would keep a dynamic one alive.
+        # This is a copy, because a static cache is written in place and a view would keep a dynamic
+        # cache alive.
         self._newest = key[:, :, at + queries - 1].detach().clone()
 
     def select_rows(self, kept: torch.Tensor) -> None:
-        """Go on with these rows of the batch only."""
+        """Keep only these rows of the batch from now on."""
         if self._newest is not None:
             self._newest = self._newest[kept]

@@ -1,8 +1,9 @@
-"""Switches a loaded model to traced attention, for every architecture on transformers' interface.
+"""Switch a loaded model to traced attention, for every architecture on transformers' interface.
 
-One name is registered with `AttentionInterface` *and* with `AttentionMaskInterface`: with the first
-alone the mask arrives as None and padded batches are silently wrong. What cannot be traced exactly
-is refused by name, never approximated. Axes: B batch, H heads, n queries, S keys, E value width.
+One name is registered with `AttentionInterface` *and* with `AttentionMaskInterface`. With the first
+alone, the mask arrives as None and padded batches are silently wrong. A model that cannot be traced
+exactly is refused by name; nothing is approximated. Axes: B batch, H heads, n queries, S keys, E
+value width.
 """
 
 import functools
@@ -30,9 +31,9 @@ from pivottrace.errors import ModelError
 
 ATTENTION_NAME = "pivottrace"
 
-# Tensors that layers pass along and that change nothing in q . k, softmax and v.
+# Tensors that layers pass along and that do not change q . k, softmax or v.
 _HARMLESS_TENSORS = frozenset({"position_ids", "cache_position"})
-# Layer types (`config.layer_types`) whose attention must have come by here.
+# Layer types (`config.layer_types`) whose attention must call the registered function.
 _SOFTMAX_LAYERS = frozenset({"full_attention", "sliding_attention", "chunked_attention"})
 
 _log = logging.getLogger(__name__)
@@ -48,13 +49,13 @@ def trace_attention(
     per_head: bool = False,
     prompt_lengths: Sequence[int] | torch.Tensor | None = None,
 ) -> Iterator[AttentionTrace]:
-    """Trace the attention of any forward or `generate` inside the block, outputs unchanged.
+    """Trace the attention of any forward or `generate` inside the block; outputs stay unchanged.
 
-    The model is switched to traced attention and back. The first forward is of whole sequences;
-    those that follow extend them through a cache, as in `generate`, greedy or sampled. What does
-    not (a second sequence, beam search, assisted decoding) is refused. Dropout must be off. Where a
-    sequence of a batch has ended, `generate` goes on with padding: its rows hold what the model
-    made of that (`generate_traced` clears them).
+    The model is switched to traced attention and back. The first forward reads whole sequences.
+    Later forwards extend them through a cache, as in `generate`, greedy or sampled. Other forwards
+    are refused: a second sequence, beam search, assisted decoding. Dropout must be off. When a
+    sequence of a batch has ended, `generate` goes on with padding, and the rows of that padding
+    hold values too (`generate_traced` clears them).
 
     Args:
         model: A `transformers` decoder on one device, CPU or CUDA.
@@ -86,22 +87,23 @@ def recording(
     stop_after: int | None = None,
     packed: int = 1,
 ) -> Iterator[Tracer]:
-    """As `trace_attention`, for a recorder of one's own; may give a forward up early.
+    """Do the same as `trace_attention` for any recorder, and end a forward early if asked to.
 
     Args:
         model: A `transformers` decoder.
-        recorder: Takes in each layer's statistics as it runs, and should reduce them.
-        prompt_lengths: (B,), or (B, R) where rows are packed.
-        stop_after: Layer after which the block ends quietly, whatever it was doing.
-        packed: Sequences that the longest packed row holds; a model that mixes them is refused.
+        recorder: It takes in each layer's statistics during the forward, and should reduce them.
+        prompt_lengths: (B,), or (B, R) if rows are packed.
+        stop_after: Layer after which the block ends quietly, in the middle of the forward.
+        packed: Number of sequences in the longest packed row. A model that mixes them is refused.
     """
     tracer = Tracer(recorder, type(model).__name__, prompt_lengths, stop_after, packed)
     previous = _implementations(model)
     token = _active.set(tracer)
     try:
         _switch(model)
-        # `generate` compiles steps with a static cache on a GPU: CUDA graphs would reuse the memory
-        # of queries that wait to be read, and Python state makes it compile anew every few layers.
+        # On a GPU `generate` compiles its steps with a static cache. CUDA graphs would then reuse
+        # the memory of queries that are not read yet, and Python state would force a new
+        # compilation every few layers.
         with torch.compiler.set_stance("force_eager"):
             yield tracer
         tracer.flush()
@@ -116,7 +118,7 @@ def recording(
 
 
 def current_tracer() -> Tracer | None:
-    """The tracer of the block that this code runs in, for whoever takes rows out of a batch."""
+    """Return the tracer of the block around this code, for code that takes rows out of a batch."""
     return _active.get()
 
 
@@ -136,7 +138,7 @@ def _switch(model: Any) -> None:
     if model.config.is_encoder_decoder:
         raise ModelError(f"{name} is an encoder-decoder; only decoder-only models can be traced.")
     model.set_attn_implementation(ATTENTION_NAME)
-    # A class that cannot be switched merely logs so, and stays as it was.
+    # A class that cannot be switched only logs that, and stays unchanged.
     if model.config._attn_implementation != ATTENTION_NAME:
         raise ModelError(
             f"{name} does not route its attention through transformers' AttentionInterface, so its "
@@ -146,11 +148,12 @@ def _switch(model: Any) -> None:
 
 
 def _check_every_layer_came(model: Any, tracer: Tracer, stop_after: int | None) -> None:
-    """Refuse a model of which some softmax attention never called the registered function."""
+    """Refuse a model if some of its softmax attention did not call the registered function."""
     config = model.config.get_text_config()
     layer_types = getattr(config, "layer_types", None) or []
     expected = {i for i, kind in enumerate(layer_types) if kind in _SOFTMAX_LAYERS}
     missing = (expected & set(range(config.num_hidden_layers))) - tracer.layers
+    # Modules of a class that was traced, but that did not run through the interface themselves.
     kinds = {type(module) for module in tracer.modules.values()}
     missing |= {
         getattr(module, "layer_idx", -1)
@@ -175,7 +178,7 @@ def _check_every_layer_came(model: Any, tracer: Tracer, stop_after: int | None) 
 
 
 def _mask_function(**arguments: Any) -> torch.Tensor | None:
-    """Stand in for `sdpa_mask`: the mask's description, in place of the mask."""
+    """Take the place of `sdpa_mask`, and return the mask's description instead of the mask."""
     tracer, started = _require_tracer(), time.perf_counter()
     mask = tracer.add_mask(describe_mask(arguments))
     if arguments["q_length"] == 1:
@@ -196,7 +199,7 @@ def _attention_function(
     is_causal: bool | None = None,
     **kwargs: Any,
 ) -> tuple[torch.Tensor, None]:
-    """Attend, hand the layer's statistics on, and return the output as (B, n, H, E)."""
+    """Attend, pass the layer's statistics on, and return the output as (B, n, H, E)."""
     started = time.perf_counter()
     tracer = _require_tracer()
     _check_call(tracer.model_name, module, dropout, is_causal, kwargs)
@@ -238,7 +241,7 @@ def _check_call(
     is_causal: bool | None,
     kwargs: dict[str, Any],
 ) -> None:
-    """Refuse a layer whose attention is not what the kernels compute."""
+    """Refuse a layer if the kernels do not compute its attention."""
     unknown = [
         name
         for name, given in kwargs.items()
@@ -273,7 +276,7 @@ def _require_tracer() -> Tracer:
 
 @functools.cache
 def _announce_fallback(model_name: str, reason: str) -> None:
-    """Say once a process and reason that the slower exact path is taken."""
+    """Log once per process and reason that the slower exact path is taken."""
     _log.warning("%s: %s; tracing by exact rows in chunks, which is slower.", model_name, reason)
 
 

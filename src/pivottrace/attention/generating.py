@@ -1,9 +1,9 @@
-"""Generates with a model and traces what it wrote: while it decodes, or by one pass afterwards.
+"""Generate with a model and trace the output: during decoding, or by one pass afterwards.
 
-Which is cheaper depends on the machine, the model and the batch. A pass afterwards costs one
-forward of all tokens, which is little where decoding waits for memory (one sequence, a GPU) and as
-much as decoding itself where it computes (large batches on a CPU). Axes: B batch, P prompt tokens,
-N new tokens.
+The cheaper way depends on the machine, the model and the batch. A pass afterwards costs one forward
+of all tokens. That is little if decoding waits for memory (one sequence, a GPU), and as much as
+decoding itself if decoding computes (large batches on a CPU). Axes: B batch, P prompt tokens, N new
+tokens.
 """
 
 import time
@@ -26,11 +26,12 @@ How = Literal["auto", "decoding", "afterwards"]
 
 
 class TracedGeneration(NamedTuple):
-    """What was generated, and its trace.
+    """The output of a generation, and its trace.
 
     Attributes:
-        output: What the model's `generate` returned.
-        trace: `trace[stat]` is (B, P + N - 1): the last token was written and never read.
+        output: The return value of the model's `generate`.
+        trace: `trace[stat]` is (B, P + N - 1). The last token has no row, because the model did not
+            read it.
         how: `decoding` or `afterwards`.
     """
 
@@ -53,26 +54,27 @@ def generate_traced(
 ) -> TracedGeneration:
     """Generate like `model.generate`, and trace prompts and responses.
 
-    With `auto` decoding is traced, and every 64 tokens the two ways are compared on this very
-    batch: the seconds that tracing has added so far, which as many tokens again would cost, against
-    a forward of all tokens by then, extrapolated from the prompt's and the steps'. Once a pass
-    afterwards is cheaper, tracing stops and that pass is made. What follows the end of a sequence
-    is padding, and 0; traced while decoding, `FutureInfluence` of its last tokens counts what
-    padding reads.
+    With `auto`, decoding is traced, and the two ways are compared on this batch every 64 tokens.
+    One cost is the seconds that tracing has added so far, since as many tokens again would cost as
+    much. The other is a forward of all tokens by then, extrapolated from the forwards of the prompt
+    and of the steps. Once a pass afterwards is cheaper, tracing stops and that pass is made. The
+    tokens after the end of a sequence are padding, with value 0. If decoding is traced, the
+    `FutureInfluence` of its last tokens counts attention from padding too.
 
     Args:
         model: A causal language model from `transformers`.
         input_ids: (B, P), padded on the left.
-        attention_mask: (B, P); None where all tokens are real.
+        attention_mask: (B, P); None if all tokens are real.
         stats: Statistics to read, from `pivottrace.attention`. The question is the prompt.
         heads: Heads to read, by layer index, as from `profile_heads`; None for all.
         per_head: Keep each head's values, not only their mean.
         how: `auto`, `decoding` or `afterwards`; the values differ by rounding only.
-        **settings: Passed on to `model.generate`, greedy or sampled; with `num_return_sequences`,
-            B is their number in all.
+        **settings: Passed on to `model.generate`, greedy or sampled. With `num_return_sequences`, B
+            counts all returned sequences.
 
     Raises:
-        ConfigError: `how` is none of them, no statistic or no head is asked for, or beams are.
+        ConfigError: `how` is not one of the three, no statistic or no head is asked for, or beam
+            search is asked for.
         ModelError: The model cannot be traced.
     """
     if how not in ("auto", "decoding", "afterwards"):
@@ -93,6 +95,7 @@ def generate_traced(
         recorder = None if tracer.paused else recorder
     else:
         output = model.generate(**inputs, **settings)
+    # True up to each sequence's end: written (B, N), whole (B, P + N - 1).
     sequences = output if isinstance(output, torch.Tensor) else output.sequences
     written = sequences[:, attention_mask.shape[1] :]
     is_real = _before_the_end(written, _setting(model, settings, "eos_token_id"))
@@ -101,15 +104,21 @@ def generate_traced(
         recorder.check_layers()
         recorder.clear(whole.cpu().bool())
         return TracedGeneration(output, recorder, "decoding")
+    # One pass over prompts and responses, (B, P + N - 1) tokens.
     traced = trace(
-        model, sequences[:, :-1], whole, stats=stats, heads=heads, per_head=per_head,
+        model,
+        sequences[:, :-1],
+        whole,
+        stats=stats,
+        heads=heads,
+        per_head=per_head,
         prompt_lengths=lengths,
-    )  # fmt: skip
+    )
     return TracedGeneration(output, traced, "afterwards")
 
 
 def _setting(model: Any, settings: dict[str, Any], name: str) -> Any:
-    """What `generate` will take: what is passed, or else the generation configuration's."""
+    """Return the value that `generate` uses, from the call or the generation configuration."""
     if name in settings:
         return settings[name]
     return getattr(settings.get("generation_config") or model.generation_config, name, None)
@@ -125,7 +134,7 @@ def _before_the_end(written: torch.Tensor, ends: int | Sequence[int] | None) -> 
 
 @contextmanager
 def _choosing(model: Any, tracer: Tracer, how: How) -> Iterator[None]:
-    """Inside, let the tracer pause once a pass afterwards has turned out cheaper."""
+    """Let the tracer pause inside the block when a pass afterwards has turned out cheaper."""
     if how != "auto":
         yield
         return
@@ -143,10 +152,10 @@ def _choosing(model: Any, tracer: Tracer, how: How) -> Iterator[None]:
 
 
 class _Chooser:
-    """Times the decoder's forwards and decides after each block of decoded tokens.
+    """Time the decoder's forwards, and decide after each block of decoded tokens.
 
-    A forward of m tokens a sequence is taken to cost `fixed + m * slope`: the prompt's and the
-    steps' give both.
+    A forward of m tokens per sequence is assumed to cost `fixed + m * slope`. The forwards of the
+    prompt and of the steps give both.
     """
 
     def __init__(self, tracer: Tracer) -> None:
@@ -164,7 +173,7 @@ class _Chooser:
         self._started = time.perf_counter()
 
     def after(self, decoder: Any, args: Any, output: Any) -> None:
-        """Note how long it took; decide after a block."""
+        """Note how long the forward took, and decide after a block."""
         if self._calls == 0:
             _wait_for(output.last_hidden_state.device)
             self._prompt_seconds = time.perf_counter() - self._started
@@ -176,7 +185,8 @@ class _Chooser:
             self._decide(steps)
 
     def _decide(self, steps: int) -> None:
-        # As many tokens are expected again as have come; what is read already is a cost sunk.
+        # We expect as many tokens again as have come so far. The cost of tokens that are already
+        # read is sunk.
         fixed = (self._step_seconds - self._tracer.seconds) / steps
         slope = max(self._prompt_seconds - fixed, 0.0) / max(self._prompt_tokens - 1, 1)
         if fixed + slope * (self._prompt_tokens + 2 * steps) < self._tracer.seconds:

@@ -1,8 +1,8 @@
-"""Follows responses through the layers of a decoder, holding a few vectors a sequence.
+"""Follow responses through the layers of a decoder, with a few vectors per sequence in memory.
 
-`output_hidden_states` would keep (L + 1, B, T, hidden); here each layer's input is reduced to one
-mean a sequence as it comes by, and compared with the one before it. Axes: B batch, T tokens,
-N sequences, L layers.
+`output_hidden_states` would keep (L + 1, B, T, hidden). Here each layer's input is reduced at once
+to one mean per sequence, and compared with the mean of the layer before. Axes: B batch, T tokens, N
+sequences, L layers.
 """
 
 import logging
@@ -20,23 +20,24 @@ _log = logging.getLogger(__name__)
 
 
 class PathRecorder:
-    """Takes in hidden states layer after layer; means are float64, so that batches don't matter."""
+    """Take in hidden states layer by layer. Means are float64, so that batching does not matter."""
 
     def __init__(self, places: Sequence[tuple[int, slice]]) -> None:
         self._places = places
-        self._first: torch.Tensor | None = None  # (N, hidden), as the two below
+        self._first: torch.Tensor | None = None  # (N, hidden), like the two below
         self._last: torch.Tensor | None = None
         self._step: torch.Tensor | None = None
-        self._lengths: list[torch.Tensor] = []  # (N,) a layer, as the two below
+        self._lengths: list[torch.Tensor] = []  # (N,) per layer, like the two below
         self._angles: list[torch.Tensor] = []
         self._turns: list[torch.Tensor] = []
         self._is_whole = True
 
     def add(self, states: torch.Tensor) -> None:
-        """Take in (B, T, hidden): what enters the next layer, or leaves the last one."""
+        """Take in (B, T, hidden) states: the next layer's input, or the last layer's output."""
         if states.dim() != 3:  # several streams at once, as in Gemma 3n
             self._is_whole = False
             return
+        # One mean per response over its rows, (N, hidden).
         means = [
             states[row, span].mean(dim=0, dtype=torch.float64).cpu() for row, span in self._places
         ]
@@ -44,6 +45,7 @@ class PathRecorder:
         if self._last is None:
             self._first = state
         else:
+            # (N,) length and angle of this step, and its turn from the step before.
             step = state - self._last
             self._lengths.append(step.norm(dim=-1))
             self._angles.append(_angle(self._last, state))
@@ -53,7 +55,7 @@ class PathRecorder:
         self._last = state
 
     def results(self) -> list[LayerPath | None]:
-        """Each sequence's path; None where the layers did not come by in the expected form."""
+        """Return each sequence's path; None if the states did not have the expected form."""
         if not self._is_whole or not self._lengths or self._first is None or self._last is None:
             return [None] * len(self._places)
         spans = torch.stack(
@@ -63,22 +65,26 @@ class PathRecorder:
         turns = torch.stack(self._turns) if self._turns else lengths[:0]
         return [
             LayerPath(
-                lengths[:, i].numpy(), angles[:, i].numpy(), turns[:, i].numpy(),
-                float(spans[0, i]), float(spans[1, i]),
-            ) for i in range(len(self._places))
-        ]  # fmt: skip
+                lengths[:, i].numpy(),
+                angles[:, i].numpy(),
+                turns[:, i].numpy(),
+                float(spans[0, i]),
+                float(spans[1, i]),
+            )
+            for i in range(len(self._places))
+        ]
 
 
 @contextmanager
 def following(model: Any, batch: Batch) -> Iterator[PathRecorder]:
-    """Record, inside the block, what enters each layer of a model's decoder.
+    """Record the input of each layer of a model's decoder inside the block.
 
     Args:
         model: A causal language model.
-        batch: What the decoder is called with; its `places` are the rows that are averaged.
+        batch: The input of the decoder; its `places` are the rows that are averaged.
 
     Yields:
-        The recorder, to which the decoder's output is still to be added.
+        The recorder. The caller still has to add the decoder's output to it.
     """
     recorder = PathRecorder(batch.places)
 
@@ -95,22 +101,24 @@ def following(model: Any, batch: Batch) -> Iterator[PathRecorder]:
 
 
 def _layers_of(model: Any) -> Sequence[torch.nn.Module]:
-    """The decoder's layers: its outermost list of as many modules as the model has layers."""
+    """Find the decoder's layers: its outermost module list as long as the model has layers."""
     count = model.config.get_text_config().num_hidden_layers
     for module in decoder_of(model).modules():
         if isinstance(module, torch.nn.ModuleList) and len(module) == count:
             return list(module)
     _log.warning(
         "%s: no list of %d layers was found, so estimators of hidden states (CoE, CoT-kinetics) "
-        "have no value.", type(model).__name__, count,
-    )  # fmt: skip
+        "have no value.",
+        type(model).__name__,
+        count,
+    )
     return []
 
 
 def _angle(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
-    """(N,) angle between the rows of (N, hidden), radians; NaN where one of them is zero.
+    """Return the (N,) angle between the rows of (N, hidden), radians; NaN if one is zero.
 
-    By atan2 and not arccos, which loses half its digits near 0 and leaves [-1, 1] by rounding.
+    It uses atan2, because arccos loses half its digits near 0 and rounding can leave [-1, 1].
     """
     a, b = a / a.norm(dim=-1, keepdim=True), b / b.norm(dim=-1, keepdim=True)
     return 2.0 * torch.atan2((a - b).norm(dim=-1), (a + b).norm(dim=-1))

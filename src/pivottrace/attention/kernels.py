@@ -1,4 +1,4 @@
-"""Two ways to attend and keep what the statistics need: a fused kernel, and exact rows in chunks.
+"""Two ways to attend that keep the input of the statistics: a fused kernel, exact rows in chunks.
 
 Axes: B batch, H query heads, K key heads (H = K * groups), T tokens, S keys, n queries, D head
 width, E value width.
@@ -14,9 +14,9 @@ import torch.nn.functional as F
 from pivottrace.attention.masks import MaskSpec
 from pivottrace.attention.reading import QUERY_BLOCK
 
-# The greatest number of scores held at once by the chunked path (256 MiB in float32), and of
-# queries: a CPU is fastest with few, in its cache; a GPU with many, since each operation costs it a
-# launch, but not with so many that they see every key.
+# The greatest number of scores that the chunked path holds at once (256 MiB in float32), and of
+# queries. A CPU is fastest with few, which fit its cache. A GPU is fastest with many, because each
+# operation costs a launch, but not with so many that they see every key.
 MAX_CHUNK_SCORES = 1 << 26
 MAX_CHUNK_QUERIES = {"cpu": QUERY_BLOCK, "cuda": 512}
 
@@ -26,13 +26,13 @@ FUSED_DTYPES = {"cpu": (torch.float32, torch.float64, *HALF), "cuda": (torch.flo
 
 @dataclass(frozen=True)
 class ScoreRule:
-    """How a layer turns q . k into attention, beside its mask.
+    """The way a layer turns q . k into attention, apart from its mask.
 
     Attributes:
         scaling: Factor on the scores.
-        softcap: Scores become `softcap * tanh(score / softcap)` (Gemma 2), or None.
-        learned_sinks: (H,) score of a key that exists in no sequence and has no value (gpt-oss), or
-            None.
+        softcap: Scores become `softcap * tanh(score / softcap)` (Gemma 2). None for no cap.
+        learned_sinks: (H,) score of a key that is not in any sequence and has no value (gpt-oss).
+            None for no such key.
     """
 
     scaling: float
@@ -68,16 +68,16 @@ def fused_attention(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Attend with the device's flash kernel, which returns each row's log-sum-exp.
 
-    Each run of tokens is sliced out of its padding or pack, so that the kernel's own causal flag
-    serves (the CPU's refuses boolean masks, and gives a fully masked row LSE 0), padding costs
-    nothing, and a sequence cannot feel what it is batched with.
+    Each run of tokens is sliced out of its padding or pack. So the kernel's own causal flag
+    suffices, padding costs nothing, and the rest of the batch does not influence a sequence. (The
+    CPU kernel refuses boolean masks, and gives a fully masked row LSE 0.)
 
     Args:
-        query: (B, H, T, D), or (B, H, 1, D) where the mask `sees_all_before`.
+        query: (B, H, T, D), or (B, H, 1, D) if the mask `sees_all_before`.
         key: (B, K, S, D).
         value: (B, K, S, E), E <= D.
         mask: A mask that has `runs`, or that sees all keys before a single query.
-        rule: Scaling alone.
+        rule: Only its scaling is used.
 
     Returns:
         (B, T, H, E) output, 0 at padding, and (B, H, T) log-sum-exp, float32 at least.
@@ -95,8 +95,14 @@ def fused_attention(
         output, lse = flash(query, key, value, True, rule.scaling, None)
         return output.transpose(1, 2)[..., :width], lse
     output = query.new_zeros(batch, length, heads, width)
-    lse = torch.zeros(batch, heads, length, dtype=torch.promote_types(query.dtype, torch.float32),
-                      device=query.device)  # fmt: skip
+    lse = torch.zeros(
+        batch,
+        heads,
+        length,
+        dtype=torch.promote_types(query.dtype, torch.float32),
+        device=query.device,
+    )
+    # Attend run by run: (1, H, run, D) queries in, (run, H, E) outputs back in place.
     for row, runs in enumerate(mask.runs):
         for start, stop in runs:
             part = (slice(row, row + 1), slice(None), slice(start, stop))
@@ -116,11 +122,11 @@ def chunked_attention(
     rule: ScoreRule,
     read: Callable[[int, int, torch.Tensor], None] | None,
 ) -> torch.Tensor:
-    """Attend exactly, a chunk of complete rows at a time: any mask, soft-capping, learned sinks.
+    """Attend exactly in chunks of complete rows, with any mask, soft-capping and learned sinks.
 
-    Memory is O(chunk * S) a head, `MAX_CHUNK_SCORES` in all, and keys that no row of a chunk sees
-    cost nothing: work is O(T * (window + chunk)) under a sliding window. Softmax is in float32 at
-    least. Rows that see no key give output 0, as do rows of padding.
+    Memory is O(chunk * S) per head, and `MAX_CHUNK_SCORES` in total. Keys that no row of a chunk
+    sees cost nothing, so work is O(T * (window + chunk)) under a sliding window. Softmax is in
+    float32 at least. Rows that see no key give output 0, and rows of padding too.
 
     Args:
         query: (B, H, n, D).
@@ -128,8 +134,8 @@ def chunked_attention(
         value: (B, K, S, E).
         mask: Any mask.
         rule: How scores become attention.
-        read: Called with each chunk's first query (among the n), its first key and its (B, H,
-            chunk, keys) rows; keys before and after those weigh 0.
+        read: It is called with each chunk's first query (among the n), its first key and its (B, H,
+            chunk, keys) rows. Keys before and after these weigh 0.
 
     Returns:
         (B, n, H, E) output.
@@ -140,12 +146,14 @@ def chunked_attention(
     most = MAX_CHUNK_QUERIES.get(query.device.type, QUERY_BLOCK)
     chunk = max(1, min(most, MAX_CHUNK_SCORES // (batch * heads * length)))
     keys = key.to(dtype).transpose(-1, -2)
-    # Masked keys weigh 0, but 0 * NaN is NaN: padding must not be able to spoil a sequence.
+    # Masked keys weigh 0, but 0 * NaN is NaN. Values at padding become 0, so that padding cannot
+    # spoil a sequence.
     values = value.masked_fill(~mask.key_valid[:, None, :, None], 0.0)
     real = mask.key_valid[:, mask.first_query : mask.first_query + count]
 
     output = query.new_zeros(batch, count, heads, value.shape[-1])
     for start, stop, low, high in _blocks(mask, count, length, chunk):
+        # Scores and softmax of one chunk: (B, H, chunk, keys).
         seen, low, high = _visible(mask.rows(start, stop), low, high)
         block = query[:, :, start:stop].to(dtype) * rule.scaling
         scores = block.reshape(batch, key.shape[1], -1, width) @ keys[..., low:high]
@@ -153,6 +161,7 @@ def chunked_attention(
         is_padding = ~real[:, None, start:stop, None]
         if bool(is_padding.any()):
             rows = rows.masked_fill(is_padding, 0.0)
+        # Weighted values, (B, H, chunk, E), with grouped-query keys as they are.
         weights = rows.to(value.dtype).view(batch, key.shape[1], -1, high - low)
         attended = (weights @ values[:, :, low:high]).view(batch, heads, stop - start, -1)
         output[:, start:stop] = attended.transpose(1, 2)
@@ -164,10 +173,10 @@ def chunked_attention(
 def _blocks(
     mask: MaskSpec, count: int, length: int, chunk: int
 ) -> Iterator[tuple[int, int, int, int]]:
-    """Chunks of queries (first, last + 1), and of the keys that they might see.
+    """Yield chunks of queries (first, last + 1), and of the keys that they might see.
 
-    The sequences of a packed row are taken one by one, so that what is NaN in one cannot reach
-    another (0 * NaN is NaN).
+    The sequences of a packed row are taken one by one, so that a NaN in one cannot reach another (0
+    * NaN is NaN).
     """
     borders = [0, count]
     ids = mask.sequence_ids
@@ -191,9 +200,9 @@ def _visible(rows: torch.Tensor, low: int, high: int) -> tuple[torch.Tensor, int
 
 
 def _softmax_rows(scores: torch.Tensor, mask: torch.Tensor, rule: ScoreRule) -> torch.Tensor:
-    """(B, H, n, S) attention of real keys, from scores that it may overwrite.
+    """Return (B, H, n, S) attention of real keys, from scores that it may overwrite.
 
-    Rows without any visible key are 0. What autograd still needs is not overwritten.
+    Rows without any visible key are 0. Tensors that autograd still needs are not overwritten.
     """
     if rule.softcap is not None:
         scores = torch.tanh(scores / rule.softcap) * rule.softcap
@@ -211,10 +220,14 @@ def _softmax_rows(scores: torch.Tensor, mask: torch.Tensor, rule: ScoreRule) -> 
 
 
 def _flash_cpu(
-    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, is_causal: bool, scale: float,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    is_causal: bool,
+    scale: float,
     bias: torch.Tensor | None,
-) -> tuple[torch.Tensor, torch.Tensor]:  # fmt: skip
-    """PyTorch's flash kernel for the CPU: grouped-query keys as they are, (B, H, n) LSE."""
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Call PyTorch's flash kernel for the CPU, which takes grouped-query keys; LSE is (B, H, n)."""
     output, lse = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
         query, key, value, is_causal=is_causal, attn_mask=bias, scale=scale
     )
@@ -222,24 +235,36 @@ def _flash_cpu(
 
 
 def _flash_cuda(
-    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, is_causal: bool, scale: float,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    is_causal: bool,
+    scale: float,
     bias: torch.Tensor | None,
-) -> tuple[torch.Tensor, torch.Tensor]:  # fmt: skip
-    """Flash attention in half precision, the memory-efficient kernel in float32 or with a bias."""
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Call flash attention in half precision; memory-efficient for float32 or a bias."""
     batch, heads, count, width = query.shape
     keys = key.shape[2]
-    # Both kernels read 16 bytes at once: heads, and rows of a bias, must be multiples of that.
+    # Both kernels read 16 bytes at once, so heads and rows of a bias must be multiples of that.
     query, key, value = (F.pad(x, (0, -width % 8)) if width % 8 else x for x in (query, key, value))
     is_flash = width <= 256 and torch.cuda.get_device_capability(query.device) >= (8, 0)
     if query.dtype in HALF and bias is None and is_flash:
-        # (B, n, H, D) and grouped-query keys as they are.
+        # This kernel takes (B, n, H, D), and grouped-query keys as they are.
         output, lse, *_ = torch.ops.aten._flash_attention_forward(
             *(x.transpose(1, 2) for x in (query, key, value)),
-            None, None, count, keys, 0.0, is_causal, False, scale=scale,
-        )  # fmt: skip
+            None,
+            None,
+            count,
+            keys,
+            0.0,
+            is_causal,
+            False,
+            scale=scale,
+        )
         return output.transpose(1, 2)[..., :width], lse[:, :, :count]
-    # This kernel knows no grouped-query keys. A single query a head is as good as a group's queries
-    # on one key head; several would meet the causal mask, so keys are copied (float32 only).
+    # This kernel has no grouped-query keys. With a single query per head, the heads of a group
+    # serve as the queries of one key head. Several queries would meet the causal mask, so keys are
+    # copied (float32 only).
     if count == 1:
         query = query.reshape(batch, key.shape[1], -1, query.shape[-1])
     else:

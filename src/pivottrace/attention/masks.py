@@ -1,9 +1,10 @@
-"""What a model's attention mask says, without a T x T tensor.
+"""Descriptions of a model's attention mask, without a T x T tensor.
 
-`transformers` asks a mask function for the mask once a forward and hands the answer to every layer.
-Ours answers with a small tensor: (B, 1, 1, S) integers, the number of a `MaskSpec` at real keys.
-The number travels in the values because hooks may move or copy the tensor on its way to a layer;
-four dimensions, because `generate` hands what it got to the model, which takes such a mask as is.
+`transformers` asks a mask function for the mask once per forward and hands the answer to every
+layer. Ours answers with a small tensor of (B, 1, 1, S) integers, which holds the number of a
+`MaskSpec` at real keys. The values carry the number, because hooks may move or copy the tensor on
+its way to a layer. It has four dimensions, because `generate` hands it to the model, which takes
+such a mask unchanged.
 
 Axes: B batch, S keys, n queries, R runs of a row. Without a cache the queries are the keys.
 """
@@ -30,17 +31,17 @@ class MaskSpec:
 
     Attributes:
         key_valid: (B, S) True at real tokens.
-        rows: `rows(start, stop)` is the mask of these queries, (B, 1 or H, n, S): boolean with True
-            for "sees", or a float to add to the scores.
-        runs: For each row of the batch its sequences, (first, last + 1) each, where the mask is
-            plain causal inside each and lets nothing be seen of another: one where a row is one
-            sequence, several where it is packed. None where the mask is anything else, or where
-            there is a cache.
-        sequence_ids: (B, S) which sequence of its row a key belongs to, from 1; 0 at padding. None
-            where the mask cannot tell, because its own borders look like those of sequences.
-        first_query: Key that the first query stands at; above 0 where there is a cache.
-        first_key: Position in the sequence of key 0; above 0 where a cache has dropped keys.
-        sees_all_before: There is one query, and it sees every real key up to itself.
+        rows: `rows(start, stop)` is the mask of these queries, (B, 1 or H, n, S). It is boolean
+            with True for "sees", or a float to add to the scores.
+        runs: For each row of the batch its sequences, (first, last + 1) each. A row that is one
+            sequence has one, a packed row has several. The mask is plain causal inside each
+            sequence, and no token sees another sequence. None for any other mask, or with a cache.
+        sequence_ids: (B, S) number of the sequence of its row that a key belongs to, from 1; 0 at
+            padding. None if the mask cannot tell, because its own borders look like the borders of
+            sequences.
+        first_query: Key at which the first query stands; above 0 with a cache.
+        first_key: Position in the sequence of key 0; above 0 if a cache has dropped keys.
+        sees_all_before: Whether there is one query that sees every real key up to itself.
     """
 
     key_valid: torch.Tensor
@@ -53,7 +54,7 @@ class MaskSpec:
 
     @cached_property
     def bias(self) -> torch.Tensor | None:
-        """(B, 1, 1, S) float32 to add to a single query's scores; None where every key is real."""
+        """(B, 1, 1, S) float32 to add to a single query's scores; None if every key is real."""
         if bool(self.key_valid.all()):
             return None
         bias = torch.zeros(self.key_valid.shape, device=self.key_valid.device)
@@ -71,10 +72,10 @@ def describe_mask(arguments: dict[str, Any]) -> MaskSpec:
     if padding is None:
         key_valid = torch.ones(batch, keys, dtype=torch.bool, device=device)
     else:
-        # It covers dropped keys too.
+        # The padding covers dropped keys too.
         kept = padding[:, key_offset : key_offset + keys]
         key_valid = kept.to(device=device, dtype=torch.bool)
-    if first_query + queries < keys:  # a static cache has room for what is still to come
+    if first_query + queries < keys:  # a static cache has room for later tokens
         key_valid = key_valid & (torch.arange(keys, device=device) < first_query + queries)
 
     def rows(start: int, stop: int) -> torch.Tensor:
@@ -105,7 +106,7 @@ def describe_mask(arguments: dict[str, Any]) -> MaskSpec:
 
 
 def dense_mask(mask: torch.Tensor) -> MaskSpec:
-    """Wrap a ready-made (B, 1 or H, n, S) mask, boolean or additive; the queries end the keys."""
+    """Wrap a ready-made (B, 1 or H, n, S) mask, boolean or additive, of the last n keys."""
     sees = mask if mask.dtype == torch.bool else mask > torch.finfo(mask.dtype).min / 2
     first_query = mask.shape[-1] - mask.shape[-2]
     key_valid = sees.any(dim=1).any(dim=1)
@@ -126,7 +127,7 @@ def causal_mask(batch: int, queries: int, keys: int, device: torch.device) -> Ma
 
 
 def _is_chunked(arguments: dict[str, Any]) -> bool:
-    """Whether a mask has borders of its own (Llama 4), not only those of packed sequences."""
+    """Whether a mask has borders of its own (Llama 4), not only the borders of packed sequences."""
     local_size = arguments.get("local_size")
     if local_size is None:
         return False
@@ -135,7 +136,7 @@ def _is_chunked(arguments: dict[str, Any]) -> bool:
 
 
 def _single_runs(key_valid: torch.Tensor) -> Runs | None:
-    """Each row's (first, last + 1) real token; None if padding lies in between."""
+    """Find each row's (first, last + 1) real token; None if padding lies in between."""
     length = key_valid.shape[1]
     count = key_valid.sum(dim=-1)
     first = key_valid.int().argmax(dim=-1)
@@ -149,11 +150,11 @@ def _single_runs(key_valid: torch.Tensor) -> Runs | None:
 def _packed(
     mask_function: Callable[..., torch.Tensor], key_valid: torch.Tensor
 ) -> tuple[Runs | None, torch.Tensor]:
-    """The sequences of packed rows, and as runs where the mask is causal inside each.
+    """Find the sequences of packed rows, and their runs if the mask is causal inside each.
 
-    A mask function can be asked about single (query, key) pairs, so this costs O(T): a sequence
-    goes on where a token sees the one before it. It is a run if its last token sees its first, its
-    first does not see the row's first, and nobody sees the next token.
+    A mask function answers for single (query, key) pairs, so this costs O(T). A sequence goes on at
+    a token that sees the token before it. It is a run under three conditions: its last token sees
+    its first, its first does not see the row's first, and no token sees the next one.
     """
     batch, length = key_valid.shape
     row_ids = torch.arange(batch, device=key_valid.device)[:, None]
@@ -163,15 +164,18 @@ def _packed(
         answer = mask_function(row, torch.zeros_like(query), query, key)
         return answer.expand(torch.broadcast_shapes(row.shape, query.shape))
 
-    # Where the mask itself begins anew: padding inside a sequence does not end it.
+    # (B, T) True at tokens where the mask itself begins anew. Padding inside a sequence does not
+    # end it.
     begins = ~sees(row_ids, tokens, (tokens - 1).clamp(min=0)) & (tokens > 0)
     ids = (begins.long().cumsum(dim=1) + 1) * key_valid
+    # First and last token of each piece, as (row, position) pairs in the same order.
     goes_on = key_valid & F.pad(ids[:, 1:] == ids[:, :-1], (1, 0))
     starts = key_valid & ~goes_on
     ends = key_valid & ~F.pad(goes_on[:, 1:], (0, 1))
     row, first = starts.nonzero().unbind(dim=1)
     last = ends.nonzero()[:, 1]
     has_holes = len(torch.stack([row, ids[row, first]], dim=1).unique(dim=0)) < len(row)
+    # The three conditions: no token sees the next one, no run sees the row's first, each is whole.
     ahead = sees(row_ids, tokens, (tokens + 1).clamp(max=length - 1))
     ahead = ahead & key_valid & key_valid.roll(-1, dims=1) & (tokens < length - 1)
     row_first = key_valid.int().argmax(dim=1)[row]

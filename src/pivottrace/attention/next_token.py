@@ -1,4 +1,4 @@
-"""What the distributions that produced a response say, without (B, T, V) logits.
+"""Signals of the distributions that produced a response, without (B, T, V) logits.
 
 Axes: B batch, T tokens, N response rows of the whole batch, V vocabulary.
 """
@@ -16,13 +16,13 @@ MAX_CHUNK_LOGITS = 1 << 24
 
 
 class NextTokenSignals(NamedTuple):
-    """Per row of logits; NaN where a logit is NaN or +inf.
+    """Signals per row of logits; NaN if a logit is NaN or +inf.
 
     Attributes:
         entropy: (N,) nats, in [0, ln V].
         log_prob: (N,) log-probability of the token that followed, nats, <= 0.
-        self_certainty: (N,) KL(U || p), U uniform over the tokens that have a probability at all:
-            `-ln V' - mean_v ln p_v` over these V', nats, >= 0; higher is more certain.
+        self_certainty: (N,) KL(U || p), nats, >= 0; higher is more certain. U is uniform over the
+            V' tokens with a probability above 0, so it is `-ln V' - mean_v ln p_v` over these.
         margin: (N,) difference of the two largest logits, >= 0.
     """
 
@@ -33,10 +33,10 @@ class NextTokenSignals(NamedTuple):
 
 
 def next_token_signals(logits: torch.Tensor, targets: torch.Tensor) -> NextTokenSignals:
-    """Summarise next-token distributions; a logit of -inf is a token of probability 0.
+    """Summarise next-token distributions. A token with logit -inf has probability 0.
 
     Args:
-        logits: (N, V), any floating dtype; computed in float32 at least.
+        logits: (N, V), of any floating dtype; the computation is in float32 at least.
         targets: (N,) the tokens that followed.
     """
     logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
@@ -48,25 +48,25 @@ def next_token_signals(logits: torch.Tensor, targets: torch.Tensor) -> NextToken
 
 
 def _self_certainty(log_probs: torch.Tensor) -> torch.Tensor:
-    """(N,) KL(U || p) of (N, V); entries masked with -inf would make it infinite: left out."""
+    """Return (N,) KL(U || p) of (N, V). Entries of -inf would make it infinite and are left out."""
     is_possible = log_probs != -torch.inf
     count = is_possible.sum(dim=-1)
     total = torch.where(is_possible, log_probs, 0.0).sum(dim=-1)
-    # Rounding takes the uniform distribution a hair below zero.
+    # Rounding can take the uniform distribution slightly below zero.
     return (-count.log() - total / count).clamp(min=0.0)
 
 
 def signals_from_hidden(
     model: Any, decoder_output: Any, rows: torch.Tensor, targets: torch.Tensor
 ) -> NextTokenSignals:
-    """Apply the model's own head to chosen rows of its decoder's output, a chunk at a time.
+    """Apply the model's own head to chosen rows of its decoder's output, chunk by chunk.
 
-    The head is the model's whole `forward` with its decoder replaced by one that returns the chunk:
-    so logit scaling, soft-capping and whatever else an architecture does there are its own.
+    The head is the model's whole `forward`, with a decoder in place that returns the chunk. So
+    logit scaling, soft-capping and other steps of the architecture are its own.
 
     Args:
         model: A causal language model whose `base_model` is its decoder.
-        decoder_output: What `base_model` returned; its `last_hidden_state` is (B, T, hidden).
+        decoder_output: The output of `base_model`; its `last_hidden_state` is (B, T, hidden).
         rows: (N, 2) of (sequence, position).
         targets: (N,) the tokens that followed these rows.
 
@@ -78,7 +78,7 @@ def signals_from_hidden(
     hidden = states[rows[:, 0], rows[:, 1]]  # (N, hidden)
     chunk = max(1, MAX_CHUNK_LOGITS // model.config.get_text_config().vocab_size)
     parts = []
-    # An empty batch of rows still goes through once, for the dtype and device of the result.
+    # An empty batch of rows still goes through once, to get the dtype and device of the result.
     for start in range(0, max(1, len(hidden)), chunk):
         states = hidden[None, start : start + chunk]
         token_ids = targets[None, start : start + chunk].to(states.device)
@@ -90,9 +90,10 @@ def signals_from_hidden(
 
 @contextmanager
 def _decoder_returns(model: Any, output: Any) -> Iterator[None]:
-    """Make a model's decoder return `output` inside the block, whatever it is called with."""
+    """Make a model's decoder return `output` inside the block, for any arguments."""
     decoder = decoder_of(model)
-    # Set on the instance, as hooks of multi-device models may be: put back exactly what was there.
+    # It is set on the instance, as hooks of multi-device models may be. So the block puts back
+    # exactly the earlier value.
     had = vars(decoder).get("forward")
     decoder.forward = lambda *args, **kwargs: output
     try:
@@ -105,13 +106,13 @@ def _decoder_returns(model: Any, output: Any) -> Iterator[None]:
 
 
 def decoder_of(model: Any) -> Any:
-    """Return a causal language model's decoder: everything but the head.
+    """Return a causal language model's decoder, which is everything without the head.
 
     Raises:
-        ModelError: The model has none.
+        ModelError: The model has no decoder apart from its head.
     """
     decoder = getattr(model, "base_model", model)
-    if decoder is model:  # Llama 4 names its prefix otherwise
+    if decoder is model:  # Llama 4 has another name for its prefix
         decoder = getattr(model, "model", model)
     if decoder is model:
         raise ModelError(

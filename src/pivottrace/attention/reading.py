@@ -1,12 +1,12 @@
-"""Reads what statistics need off queries, keys and log-sum-exp, or off complete rows.
+"""Read the input of the statistics off queries, keys and log-sum-exp, or off complete rows.
 
 Every fused kernel knows each row's log-sum-exp (LSE), and `A[t, s] = exp(q_t . k_s * scaling -
 LSE_t)`, so the mass within W tokens of the diagonal costs O(T W). It is computed in blocks: 64
-queries against their 64 + W - 1 keys are one small product, whose diagonal band is a strided view.
-On a GPU with Triton `attention.triton_reading` computes the same in one pass over the queries.
+queries and their 64 + W - 1 keys make one small product, and its diagonal band is a strided view.
+On a GPU with Triton, `attention.triton_reading` computes the same in one pass over the queries.
 
 Axes: B batch, H query heads that are read, K key heads, n queries, T keys, W window width, S sinks,
-R runs of a packed row (1 where a row is one sequence), D head width.
+R runs of a packed row (1 if a row is one sequence), D head width.
 """
 
 import functools
@@ -23,8 +23,9 @@ from pivottrace.attention.row_statistics import LocalAttention, Needs
 
 # Queries in one block of the band: docs/attention.md.
 QUERY_BLOCK = 64
-# Scores of a band that are held at once. A CPU is fastest with one block at a time, in its cache; a
-# GPU with as many as fit, since each operation costs it a launch (64 MiB in float32).
+# Scores of a band that are held at once. A CPU is fastest with one block at a time, which fits its
+# cache. A GPU is fastest with as many as fit, since each operation costs a launch (64 MiB in
+# float32).
 MAX_BAND_SCORES = {"cpu": 0, "cuda": 1 << 24}
 
 Scores = Callable[[torch.Tensor], torch.Tensor]
@@ -33,12 +34,12 @@ _log = logging.getLogger(__name__)
 
 
 class RowPlan(NamedTuple):
-    """What n consecutive queries share whatever the layer.
+    """The facts on n consecutive queries that are the same in every layer.
 
     Attributes:
         own_run: (B, n) the run of each query; 0 at padding.
         in_window: (B, n, W) whether key t - d is a real token of the query's own run.
-        distances: (B, n, S) how far back its sinks lie; -1 where there is none.
+        distances: (B, n, S) distance back to each sink of its run; -1 for no such sink.
     """
 
     own_run: torch.Tensor
@@ -48,12 +49,13 @@ class RowPlan(NamedTuple):
 
 @dataclass(frozen=True)
 class Landmarks:
-    """Where the runs, the sinks and the questions of a batch lie among its keys.
+    """The places of the runs, the sinks and the questions of a batch among its keys.
 
     Attributes:
-        run_ids: (B, T) which sequence of its row a key belongs to, from 1; 0 at padding.
-        sinks: (B, R, S) keys of each run's first S real tokens; T where there are fewer.
-        in_question: (B, T) True at the keys of the questions; None where nobody asks.
+        run_ids: (B, T) number of the sequence of its row that a key belongs to, from 1; 0 at
+            padding.
+        sinks: (B, R, S) keys of each run's first S real tokens; T if the run has fewer.
+        in_question: (B, T) True at the keys of the questions; None if no statistic reads them.
     """
 
     run_ids: torch.Tensor
@@ -64,7 +66,7 @@ class Landmarks:
     _spans: dict[tuple[int, int], torch.Tensor] = field(default_factory=dict, repr=False)
 
     def plan(self, first: int, count: int, width: int) -> RowPlan:
-        """The plan of `count` queries from key `first`; made once, whatever the layers."""
+        """Return the plan of `count` queries from key `first`. It is made once for all layers."""
         found = self._plans.get((first, count, width))
         if found is None:
             found = self._plans[first, count, width] = self._plan(first, count, width)
@@ -81,13 +83,16 @@ class Landmarks:
         return RowPlan(own, (earlier == own[..., None]) & (own > 0)[..., None], distances)
 
     def picks(self, first: int, count: int, width: int) -> torch.Tensor:
-        """(B, W + S, n) int32: the keys of each query's window, then its sinks; -1 for none."""
+        """Return (B, W + S, n) int32 keys: each query's window, then its sinks; -1 for none."""
         if (first, count, width) not in self._picks:
             plan = self.plan(first, count, width)
             back = torch.cat(
-                [torch.arange(width, device=plan.distances.device).expand(plan.in_window.shape),
-                 plan.distances], dim=-1,
-            )  # fmt: skip
+                [
+                    torch.arange(width, device=plan.distances.device).expand(plan.in_window.shape),
+                    plan.distances,
+                ],
+                dim=-1,
+            )
             keys = first + torch.arange(count, device=back.device)[:, None] - back
             wanted = torch.cat([plan.in_window, plan.distances >= 0], dim=-1)
             picks = torch.where(wanted, keys, -1).int().transpose(1, 2).contiguous()
@@ -96,19 +101,21 @@ class Landmarks:
 
     @functools.cached_property
     def asked(self) -> torch.Tensor:
-        """(B, T) int32: the run whose question a key belongs to; 0 for none."""
+        """(B, T) int32, the run whose question a key belongs to; 0 for none."""
         assert self.in_question is not None
         return torch.where(self.in_question, self.run_ids, 0).int()
 
     def spans(self, first: int, count: int) -> torch.Tensor:
-        """(3, B, n) int32: each query's run (-1 at padding); first, last + 1 key of its question.
+        """Return (3, B, n) int32: each query's run; first and last + 1 key of its question.
 
-        Where a run has no question the first key is T, the last + 1 is 0.
+        The run is -1 at padding. If a run has no question, its first key is T and its last + 1 is
+        0.
         """
         if (first, count) not in self._spans:
             batch, length = self.run_ids.shape
             runs, num_runs = self.asked.long(), int(self.run_ids.max()) + 1
             places = torch.arange(length, device=runs.device).expand(batch, length)
+            # First and last + 1 key of each run's question, (B, runs + 1); entry 0 is no run.
             begins, ends = runs.new_full((batch, num_runs), length), runs.new_zeros(batch, num_runs)
             begins.scatter_reduce_(1, runs, places, "amin")
             ends.scatter_reduce_(1, runs, places + 1, "amax")
@@ -127,7 +134,7 @@ def find_landmarks(
     Args:
         run_ids: (B, T) from 1, ascending along a row; 0 at padding.
         num_sinks: S >= 0.
-        prompt_lengths: (B, R) tokens of each run's question; None where nobody asks.
+        prompt_lengths: (B, R) tokens of each run's question; None if no statistic reads it.
     """
     length = run_ids.shape[1]
     num_runs = max(1, int(run_ids.max())) if run_ids.numel() else 1
@@ -136,8 +143,9 @@ def find_landmarks(
     is_in = run_ids[:, None, :] == numbers[:, None]  # (B, R, T)
     firsts = torch.where(is_in, places, length).amin(dim=-1)  # (B, R)
     counts = is_in.sum(dim=-1)
-    # The s-th real token of a run; runs are contiguous unless padding lies inside a sequence.
-    order = torch.where(is_in, is_in.cumsum(dim=-1), 0)  # (B, R, T), 1 at a run's first token
+    # Number each run's real tokens from 1. Runs are contiguous unless padding lies inside a
+    # sequence.
+    order = torch.where(is_in, is_in.cumsum(dim=-1), 0)  # (B, R, T)
     sinks = torch.full((*firsts.shape, num_sinks), length, device=run_ids.device)
     for s in range(num_sinks):
         found = torch.where(order == s + 1, places, length).amin(dim=-1)
@@ -162,17 +170,17 @@ def read_band(
 ) -> LocalAttention:
     """Read plain causal attention off its log-sum-exp.
 
-    Grouped-query keys are used as they are, and scores are float32 at least, as in the fused
-    kernels.
+    Grouped-query keys are not copied, and scores are float32 at least, as in the fused kernels.
 
     Args:
-        query: (B, H, n, D), positions encoded: the heads that are read.
-        key: (B, K, T, D), positions encoded.
+        query: (B, H, n, D) of the heads that are read, with positions encoded.
+        key: (B, K, T, D), with positions encoded.
         log_sum_exp: (B, H, n) natural log of each row's sum of exponentiated scores.
         scaling: Factor on the scores.
-        landmarks: Of the T keys. Padding gets no mass, as key and as query.
-        needs: What the statistics read.
-        heads: (H,) the key head of each query head; None where K divides H in order (all heads).
+        landmarks: The landmarks of the T keys. Padding gets no mass, as key and as query.
+        needs: The parts that the statistics read.
+        heads: (H,) the key head of each query head; None if all heads are read, so that K divides H
+            in order.
         first_query: Key at which the first query stands.
     """
     if serves_kernels(query):
@@ -192,6 +200,7 @@ def read_band(
     columns = QUERY_BLOCK + needs.width - 1 + (0 if question is None else key.shape[2])
     blocks = MAX_BAND_SCORES.get(device.type, 0) // (batch * num_heads * QUERY_BLOCK * columns)
     slab = QUERY_BLOCK * max(1, blocks)
+    # Slabs of queries, (B, H, slab, D), each against its window, its sinks and its question.
     for start in range(0, count, slab):
         rows = slice(start, min(start + slab, count))
         at = slice(first_query + rows.start, first_query + rows.stop)
@@ -224,13 +233,13 @@ def _all_heads(num_heads: int, num_key_heads: int, device: torch.device) -> torc
 
 
 def serves_kernels(query: torch.Tensor) -> bool:
-    """Whether the kernels of `triton_reading` can be used: PyTorch for CUDA brings Triton along."""
+    """Whether the kernels of `triton_reading` can be used. PyTorch for CUDA installs Triton."""
     return query.is_cuda and query.dtype != torch.float64 and _kernels_run(query.device)
 
 
 @functools.cache
 def _kernels_run(device: torch.device) -> bool:
-    """Try once: Triton may be missing, or may lack the C compiler that it needs to begin."""
+    """Try once, because Triton or the C compiler that it needs may be missing."""
     if importlib.util.find_spec("triton") is None:
         return False
     one = torch.zeros(1, 1, 1, 16, device=device)
@@ -240,7 +249,7 @@ def _kernels_run(device: torch.device) -> bool:
 
         picked_mass(one, one, one[..., 0], 1.0, index[0, 0], index)
     except torch.OutOfMemoryError:
-        raise  # says nothing of Triton, and an error is not kept
+        raise  # this is no failure of Triton, and the cache keeps no result of an error
     except Exception as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         _log.warning("Triton cannot be used (%s): tracing reads by single operations.", reason)
@@ -258,7 +267,7 @@ def _read_by_kernels(
     heads: torch.Tensor | None,
     first_query: int,
 ) -> LocalAttention:
-    """`read_band`, by `triton_reading`."""
+    """Do the work of `read_band` with `triton_reading`."""
     from pivottrace.attention.triton_reading import picked_mass, question_mass
 
     num_heads, count = query.shape[1:3]
@@ -284,19 +293,19 @@ def read_rows(
     """Read the same quantities off rows of the matrix.
 
     Args:
-        rows: (B, H, n, m) attention of n consecutive queries, masked, to m consecutive keys; to
-            all others they give nothing.
+        rows: (B, H, n, m) masked attention of n consecutive queries to m consecutive keys. Their
+            attention to all other keys is 0.
         first_query: Key at which the first query stands.
         first_key: The first of the m keys.
-        landmarks: Of all keys.
-        needs: What the statistics read.
+        landmarks: The landmarks of all keys.
+        needs: The parts that the statistics read.
     """
     batch, num_heads, count, num_keys = rows.shape
     plan = landmarks.plan(first_query, count, needs.width)
     places = torch.arange(first_query, first_query + count, device=rows.device)
 
     def pick(keys: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
-        """(B, H, n, k): the rows' entries at (B or 1, n, k) keys, 0 where not wanted or seen."""
+        """Return the (B, H, n, k) entries at (B or 1, n, k) keys; 0 if not wanted or not seen."""
         columns = keys - first_key
         wanted = wanted & (columns >= 0) & (columns < num_keys)
         columns = torch.where(wanted, columns, 0)[:, None]
@@ -325,7 +334,7 @@ def _read_sinks(
     own_run: torch.Tensor,
     distances: torch.Tensor,
 ) -> torch.Tensor:
-    """(B, H, n, S): the rows' mass on the sinks of their own runs."""
+    """Return (B, H, n, S), the rows' mass on the sinks of their own runs."""
     batch, num_runs, num_sinks = sinks.shape
     chosen, offset = sinks[:, :1], 1
     if num_runs > 1 and (last := int(own_run.max())):  # only the runs that this block meets
@@ -343,57 +352,59 @@ def _read_sinks(
 def _read_question(
     scores: Scores, key: torch.Tensor, lse: torch.Tensor, landmarks: Landmarks, at: slice
 ) -> torch.Tensor:
-    """(B, H, n): the rows' mass on the questions of their own runs."""
+    """Return (B, H, n), the rows' mass on the questions of their own runs."""
     runs, asked = landmarks.run_ids, landmarks.in_question
     assert asked is not None
     own = runs[:, at]
     wanted = asked & (runs >= own.amin(dim=1, keepdim=True)) & (runs <= own.amax(1, keepdim=True))
+    # Only the keys low ... high - 1 hold a question that these rows read.
     columns = wanted.any(dim=0).nonzero()
     if not columns.numel():
         return lse.new_zeros(lse.shape[:3])
     low, high = int(columns[0]), int(columns[-1]) + 1
     places = torch.arange(at.start, at.stop, device=runs.device)
+    # (B, n, high - low) True at question keys of the row's own run, up to the row itself.
     keep = asked[:, None, low:high] & (runs[:, None, low:high] == own[..., None])
     keep = keep & (torch.arange(low, high, device=runs.device) <= places[:, None])
     return _masked_exp(scores(key[:, :, low:high]) - lse, keep[:, None]).sum(dim=-1)
 
 
 def _take_runs(per_run: torch.Tensor, own_run: torch.Tensor) -> torch.Tensor:
-    """(B, n, S): of (B, R, S) the entry of each query's run; padding takes the first."""
+    """Take each query's run from (B, R, S); padding takes the first. The result is (B, n, S)."""
     index = (own_run - 1).clamp(min=0)[..., None].expand(-1, -1, per_run.shape[-1])
     return per_run.gather(1, index)
 
 
 def _take_keys(key: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
-    """(B, K, m, D): the keys at (B, m) positions; a position past the end takes the last key."""
+    """Take (B, K, m, D) keys at (B, m) positions; a position past the end takes the last key."""
     index = positions.clamp(max=key.shape[2] - 1)[:, None, :, None]
     return key.gather(2, index.expand(-1, key.shape[1], -1, key.shape[3]))
 
 
 def _keys_before(key: torch.Tensor, rows: slice, width: int) -> torch.Tensor:
-    """(B, K, n + W - 1, D): the keys of a block of rows and W - 1 before it, zeros if none."""
+    """Take (B, K, n + W - 1, D): a block's keys and W - 1 before it, zeros before the first."""
     first = rows.start - (width - 1)
     return F.pad(key[:, :, max(first, 0) : rows.stop], (0, 0, max(-first, 0), 0))
 
 
 def _grouped_scores(query: torch.Tensor, key: torch.Tensor) -> torch.Tensor:
-    """(B, H, n, m) scores of (B, H, n, D) queries on (B, K, m, D) keys, keys not copied."""
+    """Return (B, H, n, m) scores of (B, H, n, D) queries on (B, K, m, D) keys, without a copy."""
     batch, heads, count, width = query.shape
     grouped = query.reshape(batch, key.shape[1], -1, width)  # (B, K, groups * n, D)
     return (grouped @ key.transpose(-1, -2)).view(batch, heads, count, key.shape[2])
 
 
 def _band(query: torch.Tensor, key: torch.Tensor, width: int) -> torch.Tensor:
-    """(B, H, n, W): at [i, d] the score of query i on the key d before it.
+    """Return (B, H, n, W): at [i, d] the score of query i on the key d tokens before it.
 
-    The keys (B, K, n + W - 1, D) begin W - 1 before the first query.
+    The keys (B, K, n + W - 1, D) begin W - 1 tokens before the first query.
     """
     batch, _, count, _ = query.shape
     blocks = -(-count // QUERY_BLOCK)
     if blocks == 1:
         return _diagonals(_grouped_scores(query, key), width)
     spare = (0, 0, 0, blocks * QUERY_BLOCK - count)
-    # Each block of queries with its own keys, as if it were a sequence of the batch.
+    # Each block of queries is paired with its own keys, like one more sequence of the batch.
     queries = F.pad(query, spare).unflatten(2, (blocks, -1)).transpose(1, 2).flatten(0, 1)
     keys = F.pad(key, spare).unfold(2, QUERY_BLOCK + width - 1, QUERY_BLOCK)  # (B, K, b, D, m)
     keys = keys.permute(0, 2, 1, 4, 3).flatten(0, 1)
@@ -402,7 +413,7 @@ def _band(query: torch.Tensor, key: torch.Tensor, width: int) -> torch.Tensor:
 
 
 def _diagonals(scores: torch.Tensor, width: int) -> torch.Tensor:
-    """(B, H, n, W): at [i, d] the score of key i - d, of contiguous (B, H, n, n + W - 1)."""
+    """View contiguous (B, H, n, n + W - 1) scores as (B, H, n, W): at [i, d] the key i - d."""
     batch, heads, count, columns = scores.shape
     head_stride = count * columns
     strides = (heads * head_stride, head_stride, columns + 1, 1)
@@ -410,5 +421,5 @@ def _diagonals(scores: torch.Tensor, width: int) -> torch.Tensor:
 
 
 def _masked_exp(exponent: torch.Tensor, keep: torch.Tensor) -> torch.Tensor:
-    """Exponentiate where `keep`, 0 elsewhere, so that NaN and overflow in padding stay there."""
+    """Exponentiate where `keep`, 0 elsewhere, so that NaN and overflow stay in the padding."""
     return exponent.masked_fill(~keep, -torch.inf).exp()

@@ -1,4 +1,4 @@
-"""What `trace_attention` records: statistics summed over heads as layers run, or kept a head.
+"""The record of `trace_attention`: statistics summed over heads layer by layer, or per head.
 
 Axes: B batch, H heads that are read, T tokens seen so far, n tokens of one call.
 """
@@ -15,11 +15,12 @@ Heads = Mapping[int, Sequence[int]]
 
 
 class Recorder(Protocol):
-    """Takes in each layer's statistics as it runs.
+    """An object that takes in each layer's statistics during a forward.
 
     Attributes:
         stats: The statistics to read.
-        heads: Heads to read, by layer index; None for all. Layers without any are not read.
+        heads: Heads to read, by layer index; None for all. Layers without a chosen head are not
+            read.
     """
 
     @property
@@ -30,13 +31,13 @@ class Recorder(Protocol):
     def add(
         self, layer: int, first: int, signals: Sequence[torch.Tensor], rows: torch.Tensor | None
     ) -> None:
-        """Take in one layer's (B', H, reach + n) tensors, one a statistic.
+        """Take in one layer's (B', H, reach + n) tensors, one per statistic.
 
         Args:
             layer: The model's layer index.
-            first: Position of the first query in its row of the batch, padding counted.
-            signals: In the order of `stats`.
-            rows: (B',) the sequences of the batch that these are; None for all, in order.
+            first: Position of the first query in its row of the batch; padding counts.
+            signals: The tensors in the order of `stats`.
+            rows: (B',) indices of these sequences in the batch; None for all, in order.
         """
         ...
 
@@ -44,9 +45,10 @@ class Recorder(Protocol):
 class AttentionTrace:
     """The statistics of the forwards that ran inside a `trace_attention` block.
 
-    `trace[FarMass()]` is (B, T) float32 on the CPU, the mean over the heads that were read, by
-    position in the rows of the batch as the model saw them: padding counts, and is 0. Under
-    `generate` T grows with the tokens that were fed back, so the last generated token has no row.
+    `trace[FarMass()]` is (B, T) float32 on the CPU, the mean over the heads that were read.
+    Positions are positions in the rows of the batch as the model saw them, so padding counts, with
+    value 0. Under `generate` T grows with the tokens that were fed back, so the last generated
+    token has no row.
 
     Args:
         stats: The statistics to read.
@@ -82,12 +84,12 @@ class AttentionTrace:
                 layers[layer] = _added(layers.get(layer), signal, start, rows)
 
     def __getitem__(self, stat: Statistic) -> torch.Tensor:
-        """Mean over the heads that were read: (B, T)."""
+        """Return the mean over the heads that were read, (B, T)."""
         self._refuse_untraced(stat)
         return (self._sums[stat][:, : self._length].cpu() / self.num_heads).float()
 
     def per_head(self, stat: Statistic) -> dict[int, torch.Tensor]:
-        """Each layer's (B, H, T), its chosen heads ascending; needs `per_head=True`."""
+        """Return each layer's (B, H, T), chosen heads ascending; needs `per_head=True`."""
         if not self._keep:
             raise ConfigError("heads were not kept: trace with per_head=True.")
         self._refuse_untraced(stat)
@@ -95,11 +97,11 @@ class AttentionTrace:
         return {layer: values[..., : self._length].cpu() for layer, values in layers}
 
     def check_layers(self) -> None:
-        """Refuse, after a forward, heads of layers that have no attention; ConfigError."""
+        """Raise ConfigError after a forward if heads of layers without attention are chosen."""
         check_layers(self.heads, self._head_counts)
 
     def clear(self, is_real: torch.Tensor) -> None:
-        """Set to 0 what lies at padding: (B, T) True elsewhere."""
+        """Set the values at padding to 0; `is_real` is (B, T), False at padding."""
         keep = is_real[:, : self._length]
         for stat, values in self._sums.items():
             self._sums[stat] = values[:, : self._length] * keep.to(values.device)
@@ -120,12 +122,12 @@ class AttentionTrace:
 
     @property
     def num_heads(self) -> int:
-        """How many heads were read, over all layers."""
+        """Number of heads that were read, over all layers."""
         return sum(self._head_counts.values())
 
 
 def clean_heads(heads: Heads | None) -> dict[int, list[int]] | None:
-    """Heads by layer, each once and ascending; ConfigError where none is left."""
+    """Return heads by layer, each once and ascending; raise ConfigError if no head is left."""
     if heads is None:
         return None
     chosen = {int(layer): sorted(set(map(int, some))) for layer, some in heads.items() if some}
@@ -135,7 +137,7 @@ def clean_heads(heads: Heads | None) -> dict[int, list[int]] | None:
 
 
 def check_layers(heads: Heads | None, layers: Collection[int]) -> None:
-    """Refuse heads of layers that have no attention; ConfigError."""
+    """Raise ConfigError if heads of layers without attention are chosen."""
     missing = sorted(set(heads or ()) - set(layers))
     if missing:
         raise ConfigError(

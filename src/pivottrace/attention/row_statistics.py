@@ -1,9 +1,9 @@
 """Statistics of attention, each with its formula, read off a part of the matrix.
 
 Axes: B batch, H query heads, n consecutive queries, W window width, S sinks. `A[t, s]` is the share
-of its attention that row t gives to key s; distances and windows are in tokens. What they read is
-made by `attention.reading`; the formulas are those of docs/attention.md, since the paper's own are
-not known.
+of its attention that row t gives to key s; distances and windows are in tokens. `attention.reading`
+makes their input. The formulas are from docs/attention.md, because the paper's own formulas are not
+known.
 """
 
 from collections.abc import Sequence
@@ -20,12 +20,12 @@ class LocalAttention(NamedTuple):
     """The part of n rows of the attention matrix that statistics read.
 
     Attributes:
-        window: (B, H, n, W) `A[t, t - d]` at index d; 0 where there is no such key.
-        sinks: (B, H, n, S) `A[t, sink s]`, whatever its distance; 0 for a sink after t.
-        sink_distances: (B, n, S) how far back a sink lies; -1 where there is none.
-        question: (B, H, n) mass on the keys of the question; None where not asked for.
-        total: (B, H, n) mass on real keys: 1, or less where the model has learned sinks; 0 in rows
-            that see no key.
+        window: (B, H, n, W) `A[t, t - d]` at index d; 0 if there is no such key.
+        sinks: (B, H, n, S) `A[t, sink s]` at any distance; 0 for a sink after t.
+        sink_distances: (B, n, S) distance back to each sink; -1 for no such sink.
+        question: (B, H, n) mass on the keys of the question; None if no statistic reads it.
+        total: (B, H, n) mass on real keys. It is 1, or less if the model has learned sinks, and 0
+            in rows that see no key.
     """
 
     window: torch.Tensor
@@ -37,14 +37,15 @@ class LocalAttention(NamedTuple):
 
 @runtime_checkable
 class Statistic(Protocol):
-    """One number a head and token, from the part of the matrix that it says it needs.
+    """One number per head and token, from the part of the matrix that the statistic asks for.
 
     Attributes:
         width: W that it needs, at least 1.
         num_sinks: S that it needs.
         reads_question: Whether it needs `LocalAttention.question`.
-        reach: How many tokens before the first query its numbers begin: 0 for a statistic of rows,
-            its horizon for one of columns, whose numbers of successive calls are to be added up.
+        reach: Number of tokens before the first query at which its numbers begin. It is 0 for a
+            statistic of rows, and the horizon for a statistic of columns. The caller adds up the
+            numbers of successive calls.
     """
 
     @property
@@ -56,25 +57,25 @@ class Statistic(Protocol):
     @property
     def reach(self) -> int: ...  # noqa: D102
     def __call__(self, rows: LocalAttention) -> torch.Tensor:
-        """(B, H, reach + n) float32 at least; 0 at padding."""
+        """Return (B, H, reach + n), float32 at least; 0 at padding."""
         ...
 
 
 @dataclass(frozen=True)
 class _OfRows:
-    """What most statistics need."""
+    """The needs that most statistics share."""
 
     reads_question: ClassVar[bool] = False
     reach: ClassVar[int] = 0
 
     @property
     def width(self) -> int:
-        """Keys back from the diagonal that are read, itself included."""
+        """Number of keys back from the diagonal that are read; the diagonal counts."""
         return getattr(self, "window", 1)
 
     @property
     def num_sinks(self) -> int:
-        """Leading tokens that are read as sinks."""
+        """Number of leading tokens that are read as sinks."""
         return getattr(self, "sinks", 0)
 
     def __post_init__(self) -> None:
@@ -87,10 +88,10 @@ class _OfRows:
 
 @dataclass(frozen=True)
 class FarMass(_OfRows):
-    """Share of a row's attention that goes further back than a window, sinks left out.
+    """Share of a row's attention that goes further back than a window, without sinks.
 
     `F_t = total_t - sum_{0 <= d < D, d <= t} A[t, t - d] - sum_{sinks s <= t - D} A[t, s]`. A sink
-    inside the window counts as near, once. In [0, 1]; higher looks further back.
+    inside the window counts as near, once. The range is [0, 1]; higher looks further back.
 
     Attributes:
         window: D >= 1, tokens.
@@ -105,19 +106,19 @@ class FarMass(_OfRows):
         is_far = rows.sink_distances[..., : self.sinks] >= self.window  # (B, n, S)
         near = rows.window[..., : self.window].sum(dim=-1)
         far_sinks = (rows.sinks[..., : self.sinks] * is_far[:, None]).sum(dim=-1)
-        # Rounding takes a row that has no far key a hair below zero.
+        # Rounding can take a row without a far key slightly below zero.
         return (rows.total - near - far_sinks).clamp(min=0.0)
 
 
 @dataclass(frozen=True)
 class AttentionDistance(_OfRows):
-    """Windowed average attention distance (WAAD): the mean of min(distance, window), sinks too.
+    """Windowed average attention distance (WAAD): the mean of min(distance, window), with sinks.
 
     `WAAD_t = sum_{0 <= d < w, d <= t} A[t, t - d] d + w (total_t - sum_{0 <= d < w} A[t, t - d])`.
-    In [0, window] tokens; higher looks further back.
+    The range is [0, window] tokens; higher looks further back.
 
     Attributes:
-        window: w >= 1, tokens.
+        window: Window w >= 1, tokens.
     """
 
     window: int = 10
@@ -134,10 +135,10 @@ class AttentionDistance(_OfRows):
 class SinkMass(_OfRows):
     """Share of a row's attention on the sequence's first tokens: `sum_{sinks s <= t} A[t, s]`.
 
-    In [0, 1]. A learned sink (gpt-oss) is no token: its share is what `total` lacks.
+    The range is [0, 1]. A learned sink (gpt-oss) is no token; its share is missing from `total`.
 
     Attributes:
-        sinks: How many leading tokens count, >= 1.
+        sinks: Number of leading tokens that count, >= 1.
     """
 
     sinks: int = 1
@@ -151,10 +152,11 @@ class SinkMass(_OfRows):
 class QuestionMass(_OfRows):
     """Share of a row's attention on the question: `sum_{sinks <= s < P, s <= t} A[t, s]`.
 
-    In [0, 1]; P is the number of prompt tokens, at least `sinks`. Costs O(T P) a head.
+    The range is [0, 1]. P is the number of prompt tokens, at least `sinks`. The cost is O(T P) per
+    head.
 
     Attributes:
-        sinks: First tokens of the question that are left out; 0 counts all.
+        sinks: Number of first tokens of the question that are left out; 0 counts all.
     """
 
     reads_question: ClassVar[bool] = True
@@ -173,7 +175,7 @@ class QuestionMass(_OfRows):
 class LocalEntropy(_OfRows):
     """Entropy of attention inside the window: `-sum_d p_d ln p_d`, `p_d = A[t, t - d] / sum`.
 
-    In [0, ln window] nats; higher is spread more evenly over the neighbourhood.
+    The range is [0, ln window] nats; higher is spread more evenly over the neighbourhood.
 
     Attributes:
         window: D >= 1, tokens.
@@ -191,30 +193,31 @@ class LocalEntropy(_OfRows):
 
 @dataclass(frozen=True)
 class FutureInfluence(_OfRows):
-    """Attention that a token gets from those that follow it: `sum_{1 <= d <= h} A[t + d, t]`.
+    """Attention that a token gets from the h tokens after it: `sum_{1 <= d <= h} A[t + d, t]`.
 
-    In [0, h]; higher is read more by its near future. The last h tokens of a sequence have fewer
-    rows after them, so theirs is lower by construction.
+    The range is [0, h]; a token with a higher value is read more by its near future. The last h
+    tokens of a sequence have fewer rows after them, so their values are lower by construction.
 
     Attributes:
-        horizon: h >= 1, tokens.
+        horizon: Horizon h >= 1, tokens.
     """
 
     horizon: int = 10
 
     @property
     def width(self) -> int:
-        """The band from 0 to the horizon."""
+        """Width of the band from distance 0 to the horizon."""
         return self.horizon + 1
 
     @property
     def reach(self) -> int:  # type: ignore[override]
-        """The first query reads up to so many tokens before it."""
+        """Number of tokens before the first query that it reads."""
         return self.horizon
 
     def __call__(self, rows: LocalAttention) -> torch.Tensor:
-        """(B, H, horizon + n): what each token gets from these n rows."""
+        """Return (B, H, horizon + n), the attention that each token gets from these n rows."""
         count = rows.window.shape[2]
+        # Column d of the band, shifted to the key that it belongs to: (B, H, horizon + n).
         parts = [
             F.pad(rows.window[..., d], (self.horizon - d, d)) for d in range(1, self.horizon + 1)
         ]
@@ -223,7 +226,7 @@ class FutureInfluence(_OfRows):
 
 @dataclass(frozen=True)
 class Needs:
-    """What a set of statistics reads together, so that one pass serves all of them."""
+    """The needs of a set of statistics together, so that one pass serves all of them."""
 
     width: int = 1
     num_sinks: int = 0
@@ -231,7 +234,7 @@ class Needs:
 
     @classmethod
     def of(cls, stats: Sequence[Statistic]) -> "Needs":
-        """The union of what `stats` need; ConfigError if there is none."""
+        """Return the union of the needs of `stats`; raise ConfigError if `stats` is empty."""
         if not stats:
             raise ConfigError("no statistic is asked for: give at least one, such as FarMass().")
         return cls(

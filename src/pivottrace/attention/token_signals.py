@@ -1,4 +1,4 @@
-"""What a traced response's layers, heads and logits are reduced to.
+"""The signals that remain of a traced response's layers, heads and logits.
 
 Axes: B batch, T tokens, n response tokens, L layers, H heads.
 """
@@ -30,14 +30,16 @@ class TokenSignals:
         entropy: Entropy of the next-token distribution that produced the token, nats.
         log_prob: Log-probability of the token, nats, <= 0.
         self_certainty: KL divergence from uniform to the distribution that produced it, nats, >= 0.
-        question_mass: Mean mass on the question, its sinks left out, of all heads, [0, 1].
-        head_far_mass: (L, H) each head's mean over the response, rows by the model's layer index;
-            NaN where a layer has no such head (no softmax attention), and for an empty response.
+        question_mass: Mean mass on the question without its sinks, over all heads, [0, 1].
+        head_far_mass: (L, H) each head's mean over the response, with rows by the model's layer
+            index. NaN if a layer has no such head (no softmax attention), and for an empty
+            response.
         head_deviation: (L, H) the standard deviation of each head's far mass over the response.
-        layer_path: How the response's mean hidden state moves through the layers; None where the
+        layer_path: The path of the response's mean hidden state through the layers; None if the
             model's layers could not be followed.
-        top2_margin: Smallest difference of the two largest logits over the response: how far
-            the greedy choice is from rounding. +inf for an empty response, NaN for a failed one.
+        top2_margin: Smallest difference of the two largest logits over the response. It tells how
+            far the greedy choice is from rounding. +inf for an empty response, NaN for a failed
+            one.
     """
 
     far_mass: np.ndarray
@@ -62,9 +64,9 @@ class TracedStatistics(NamedTuple):
 
 
 class ResponseRecorder:
-    """Reduces each layer as it runs, so that nothing of size L x H x T is ever held."""
+    """Reduce each layer during the forward, so that no array of size L x H x T is held."""
 
-    heads = None  # all are read: the chosen ones' mean and everybody's are both wanted
+    heads = None  # all heads are read, for the mean of the chosen heads and the mean of all
 
     def __init__(
         self, batch: Batch, stats: TracedStatistics, chosen: dict[int, list[int]] | None
@@ -97,6 +99,7 @@ class ResponseRecorder:
                     "profile the heads of this model again."
                 )
             self._chosen[part] += _sum_heads(far[:, chosen])
+        # Sum and sum of squares of far mass over each response: (2, sequences, H).
         before = self._head_sums.get(layer, 0.0)
         parts = [
             far[row, :, max(span.start - first, 0) : max(span.stop - first, 0)].double()
@@ -108,7 +111,7 @@ class ResponseRecorder:
     def results(
         self, tokens: NextTokenSignals, paths: Sequence[LayerPath | None]
     ) -> list[TokenSignals]:
-        """Assemble each sequence's signals; `tokens` has the responses' rows, concatenated."""
+        """Assemble each sequence's signals; `tokens` has the concatenated response rows."""
         head_counts = {layer: sums.shape[-1] for layer, sums in self._head_sums.items()}
         num_all = sum(head_counts.values())
         num_chosen = num_all
@@ -129,6 +132,7 @@ class ResponseRecorder:
                 "self_certainty": columns.self_certainty[rows].numpy(),
                 "question_mass": self._sums["question_mass"][place].numpy() / num_all,
             }
+            # Mean and deviation of each head's far mass: (2, L, H).
             heads = np.full((2, max(head_counts) + 1, max(head_counts.values())), np.nan)
             for layer, sums in self._head_sums.items():
                 if response:
@@ -143,7 +147,7 @@ class ResponseRecorder:
 def _finish(
     arrays: dict[str, np.ndarray], heads: np.ndarray, path: LayerPath | None, margin: float
 ) -> TokenSignals:
-    """Make the result, all NaN if any signal is not finite: half a trace is no trace."""
+    """Make the result. It is all NaN if any signal is not finite, because half a trace misleads."""
     if not all(np.isfinite(array).all() for array in arrays.values()):
         arrays = {name: np.full_like(array, np.nan) for name, array in arrays.items()}
         heads, margin = np.full_like(heads, np.nan), math.nan
@@ -151,11 +155,14 @@ def _finish(
     signals = {name: array.astype(np.float32) for name, array in arrays.items()}
     mean, deviation = heads.astype(np.float32)
     return TokenSignals(
-        **signals, head_far_mass=mean, head_deviation=deviation, layer_path=path,
+        **signals,
+        head_far_mass=mean,
+        head_deviation=deviation,
+        layer_path=path,
         top2_margin=margin,
-    )  # fmt: skip
+    )
 
 
 def _sum_heads(signal: torch.Tensor) -> torch.Tensor:
-    """(B, n) sum over the heads of a (B, H, n) signal, in float64 on the CPU."""
+    """Sum a (B, H, n) signal over its heads to (B, n), in float64 on the CPU."""
     return signal.sum(dim=1, dtype=torch.float64).cpu()

@@ -1,8 +1,9 @@
-"""State of one `trace_attention` block: masks of the forward at hand, and rows not yet read.
+"""State of one `trace_attention` block: masks of the current forward, and rows not yet read.
 
-While decoding, a layer's one query a step is not read at once: queries and log-sum-exps are kept
-until a block is full, and then read together off the cache's own keys, so that tracing costs two
-list entries a layer and token. Axes: B batch, H heads, n queries, S keys, R runs, D head width.
+During decoding each step has one query per layer, which is not read at once. Queries and
+log-sum-exps are kept until a block is full, and then read together off the cache's own keys. So
+tracing costs two list entries per layer and token. Axes: B batch, H heads, n queries, S keys, R
+runs, D head width.
 """
 
 import time
@@ -26,7 +27,7 @@ from pivottrace.attention.recorder import Recorder
 from pivottrace.attention.row_statistics import LocalAttention, Needs
 from pivottrace.errors import ConfigError, ModelError
 
-# Masks of one forward that may be in use at once; an architecture has one a layer type.
+# Masks of one forward that may be in use at once. An architecture has one per layer type.
 _MASKS_KEPT = 16
 
 
@@ -36,7 +37,7 @@ class EnoughError(Exception):
 
 @dataclass
 class _Decoded:
-    """Queries of one layer that have not been read yet, and the keys to read them off."""
+    """Queries of one layer that have not been read yet, and the keys for reading them."""
 
     first: int  # key at which the first of them stands
     scaling: float
@@ -47,15 +48,15 @@ class _Decoded:
 
 
 class Tracer:
-    """Reads what `recorder` asks for, layer by layer.
+    """Read the statistics of `recorder`, layer by layer.
 
     Args:
-        recorder: Takes in the statistics.
-        model_name: For messages.
+        recorder: It takes in the statistics.
+        model_name: Name of the model in messages.
         prompt_lengths: Tokens of each question: (B,), or (B, R) of a packed row; None for all
             tokens of the first forward, which under `generate` is the prompt.
-        stop_after: Layer after which the forward is given up; None to let it run.
-        packed: Sequences that the longest packed row holds.
+        stop_after: Layer after which the forward ends early; None to let it run.
+        packed: Number of sequences in the longest packed row.
     """
 
     def __init__(
@@ -83,11 +84,11 @@ class Tracer:
         self._landmarks: dict[int, tuple[MaskSpec, Landmarks]] = {}
         self._first: Landmarks | None = None
         self._decoded: dict[int, _Decoded] = {}
-        self._groups: dict[int, int] = {}  # query heads a key head, by layer
+        self._groups: dict[int, int] = {}  # query heads per key head, by layer
         self._rows: torch.Tensor | None = None
 
     def add_mask(self, mask: MaskSpec) -> torch.Tensor:
-        """Keep a mask and return the (B, 1, 1, S) integers that stand for it in the layers."""
+        """Keep a mask, and return the (B, 1, 1, S) integers that represent it in the layers."""
         if self._packed > 1 and mask.sequence_ids is None and not CHUNKS_PACK:
             self._refuse_packing("transformers before 5.23 counts its chunks from the row's start")
         self.masks_made += 1
@@ -100,16 +101,17 @@ class Tracer:
     def find_mask(
         self, mask: torch.Tensor | None, query: torch.Tensor, key: torch.Tensor
     ) -> MaskSpec:
-        """Return the description behind what a layer was handed.
+        """Return the description of the mask that a layer was given.
 
         Raises:
-            ModelError: The model altered it on the way.
+            ModelError: The model altered the mask on the way.
         """
         if mask is None:
             return causal_mask(query.shape[0], query.shape[2], key.shape[2], query.device)
         if mask.dim() == 4 and mask.dtype != torch.long:
             return dense_mask(mask)
-        # Most layers get the very tensor; its values are read (a wait on a GPU) where one does not.
+        # Most layers get the very same tensor. If a layer does not, its values are read, which
+        # waits on a GPU.
         number = next((n for n, tensor in self._stand_ins.items() if tensor is mask), None)
         if number is None and mask.dtype == torch.long:
             number = int(mask.max())
@@ -122,7 +124,7 @@ class Tracer:
         return found
 
     def heads_of(self, layer: int, num_heads: int) -> Sequence[int] | None:
-        """The heads of a layer to read, None for all; empty where none is."""
+        """Return the heads of a layer to read: None for all, empty for a layer that is not read."""
         if self.paused:
             return ()
         if self.recorder.heads is None:
@@ -136,10 +138,16 @@ class Tracer:
         return chosen
 
     def read_fused(
-        self, layer: int, query: torch.Tensor, key: torch.Tensor, log_sum_exp: torch.Tensor,
-        mask: MaskSpec, scaling: float, heads: Sequence[int] | None,
-    ) -> None:  # fmt: skip
-        """Read (B, H, n, D) queries off their log-sum-exp; a single one when a block is full."""
+        self,
+        layer: int,
+        query: torch.Tensor,
+        key: torch.Tensor,
+        log_sum_exp: torch.Tensor,
+        mask: MaskSpec,
+        scaling: float,
+        heads: Sequence[int] | None,
+    ) -> None:
+        """Read (B, H, n, D) queries off their log-sum-exp; single queries wait for a full block."""
         self._groups[layer] = query.shape[1] // key.shape[1]
         query, log_sum_exp = _take(query, heads), _take(log_sum_exp, heads)
         if mask.runs is not None:
@@ -147,7 +155,7 @@ class Tracer:
             return
         waiting = self._decoded.get(layer)
         if waiting is not None and mask.first_query != waiting.first + len(waiting.queries):
-            self._flush(layer)  # several tokens at once came between
+            self._flush(layer)  # a forward of several tokens came in between
             waiting = None
         if waiting is None:
             waiting = self._decoded[layer] = _Decoded(mask.first_query, scaling)
@@ -158,10 +166,15 @@ class Tracer:
             self._flush(layer)
 
     def read_rows(
-        self, layer: int, rows: torch.Tensor, mask: MaskSpec, start: int, low: int,
+        self,
+        layer: int,
+        rows: torch.Tensor,
+        mask: MaskSpec,
+        start: int,
+        low: int,
         heads: Sequence[int] | None,
-    ) -> None:  # fmt: skip
-        """Read (B, H, n, keys) rows, from query `start` and key `low` of the mask's on."""
+    ) -> None:
+        """Read (B, H, n, keys) rows, from the mask's query `start` and key `low` on."""
         started = time.perf_counter()
         first = mask.first_query + start
         local = read_rows(_take(rows, heads), first, low, self._find_landmarks(mask), self._needs)
@@ -170,32 +183,33 @@ class Tracer:
             self.seconds += time.perf_counter() - started
 
     def pause(self) -> None:
-        """Read nothing more, and forget what waits: the recorder's statistics stay incomplete."""
+        """Stop reading and forget waiting queries; the recorder's statistics stay incomplete."""
         self.paused = True
         self._decoded.clear()
 
     def layer_done(self, layer: int, module: torch.nn.Module) -> None:
-        """Note that a layer has run; end the forward after the last one that is read."""
+        """Note that a layer has run, and end the forward after the last layer to read."""
         self.layers.add(layer)
         self.modules[id(module)] = module
         if layer == self._stop_after:
             raise EnoughError
 
     def select_rows(self, kept: torch.Tensor) -> None:
-        """Go on with these rows of the batch only: (B',) indices among those still there."""
+        """Keep only these rows from now on: (B',) indices among the rows that are left."""
         self.flush()
         self.continuity.select_rows(kept)
         self._rows = kept if self._rows is None else self._rows[kept]
         if self._first is not None:
             question = self._first.in_question
             self._first = Landmarks(
-                self._first.run_ids[kept], self._first.sinks[kept],
+                self._first.run_ids[kept],
+                self._first.sinks[kept],
                 None if question is None else question[kept],
-            )  # fmt: skip
+            )
         self._landmarks.clear()
 
     def flush(self) -> None:
-        """Read all that waits."""
+        """Read all waiting queries."""
         for layer in list(self._decoded):
             self._flush(layer)
 
@@ -205,23 +219,41 @@ class Tracer:
         chosen = self.recorder.heads
         heads = None if chosen is None else chosen.get(layer)
         self._read_band(
-            layer, torch.cat(waiting.queries, dim=2), waiting.key,
-            torch.cat(waiting.log_sum_exps, dim=2), waiting.mask, waiting.scaling, heads,
+            layer,
+            torch.cat(waiting.queries, dim=2),
+            waiting.key,
+            torch.cat(waiting.log_sum_exps, dim=2),
+            waiting.mask,
+            waiting.scaling,
+            heads,
             waiting.first,
-        )  # fmt: skip
+        )
 
     def _read_band(
-        self, layer: int, query: torch.Tensor, key: torch.Tensor, log_sum_exp: torch.Tensor,
-        mask: MaskSpec, scaling: float, heads: Sequence[int] | None, first: int = 0,
-    ) -> None:  # fmt: skip
+        self,
+        layer: int,
+        query: torch.Tensor,
+        key: torch.Tensor,
+        log_sum_exp: torch.Tensor,
+        mask: MaskSpec,
+        scaling: float,
+        heads: Sequence[int] | None,
+        first: int = 0,
+    ) -> None:
         key_heads = None
         if heads is not None:
             groups = self._groups[layer]
             key_heads = torch.tensor([head // groups for head in heads], device=key.device)
         local = read_band(
-            query, key, log_sum_exp, scaling, self._find_landmarks(mask), self._needs,
-            heads=key_heads, first_query=first,
-        )  # fmt: skip
+            query,
+            key,
+            log_sum_exp,
+            scaling,
+            self._find_landmarks(mask),
+            self._needs,
+            heads=key_heads,
+            first_query=first,
+        )
         self._record(layer, mask.first_key + first, local)
 
     def _record(self, layer: int, first: int, local: LocalAttention) -> None:
@@ -229,7 +261,7 @@ class Tracer:
         self.recorder.add(layer, first, signals, self._rows)
 
     def _find_landmarks(self, mask: MaskSpec) -> Landmarks:
-        """Made once a mask; sinks and questions that a cache has dropped are not found again."""
+        """Make landmarks once per mask; sinks and questions that a cache has dropped are lost."""
         found = self._landmarks.get(id(mask))
         if found is not None:
             return found[1]
@@ -243,7 +275,7 @@ class Tracer:
 
     def _make_landmarks(self, mask: MaskSpec) -> Landmarks:
         ids, num_sinks, first = mask.sequence_ids, self._needs.num_sinks, self._first
-        if ids is None:  # another mask of this forward knows, if there is one
+        if ids is None:  # another mask of this forward may know them
             shape = mask.key_valid.shape
             others = [m.sequence_ids for m in self._masks.values() if m.sequence_ids is not None]
             alike = [other for other in others if other.shape == shape]
@@ -283,5 +315,5 @@ class Tracer:
 
 
 def _take(values: torch.Tensor, heads: Sequence[int] | None) -> torch.Tensor:
-    """(B, chosen, ...) of (B, H, ...)."""
+    """Take the chosen heads: (B, chosen, ...) of (B, H, ...)."""
     return values if heads is None else values[:, list(heads)]

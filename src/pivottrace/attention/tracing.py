@@ -1,4 +1,4 @@
-"""Traces whole sequences in one pass, and responses with what logits and hidden states tell.
+"""Trace whole sequences in one pass, and responses together with logits and hidden states.
 
 Axes: B batch, T tokens, P prompt tokens, n response tokens, L layers, H heads, R reference traces.
 """
@@ -34,28 +34,29 @@ def trace(
 ) -> AttentionTrace:
     """Trace whole sequences in one forward of the decoder, without logits.
 
-    Only layers that hold a chosen head are read, and nothing beyond the last of them runs.
+    Only layers with a chosen head are read, and later layers do not run.
 
     Args:
-        model: A causal language model from `transformers`, on one device (CPU or CUDA); put in
-            evaluation mode meanwhile.
+        model: A causal language model from `transformers`, on one device (CPU or CUDA). It is in
+            evaluation mode during the call.
         input_ids: (B, T).
-        attention_mask: (B, T) 1 at real tokens, padded on either side; None where all are real. A
-            ready-made (B, 1 or H, T, T) one counts as one sequence a row, with one set of sinks.
+        attention_mask: (B, T) 1 at real tokens, padded on either side; None if all are real. A
+            ready-made mask, (B, 1 or H, T, T), counts as one sequence per row, with one set of
+            sinks.
         stats: Statistics to read, from `pivottrace.attention`.
         heads: Heads to read, by layer index, as from `profile_heads`; None for all.
         per_head: Keep each head's values, not only their mean.
-        position_ids: (B, T); by default they count real tokens. Where they start again at 0 (and
-            there is no `attention_mask`) a new sequence is packed, which sees nothing of the one
+        position_ids: (B, T); by default they count real tokens. If they start again at 0 (and there
+            is no `attention_mask`), a new packed sequence begins, which does not see the one
             before.
-        prompt_lengths: For `QuestionMass`, tokens of each question: (B,), or (B, R) where packed.
+        prompt_lengths: For `QuestionMass`, tokens of each question: (B,), or (B, R) if packed.
 
     Returns:
         The trace: `trace(...)[stat]` is (B, T).
 
     Raises:
-        ConfigError: No statistic or no head is asked for, or a head that the model has not.
-        DataError: The attention mask is not of the tokens' shape.
+        ConfigError: No statistic or no head is asked for, or a head that the model does not have.
+        DataError: The attention mask does not have the shape of the tokens.
         ModelError: The model cannot be traced.
     """
     model = _without_adapter_wrapper(model)
@@ -95,33 +96,33 @@ def trace_responses(
 ) -> list[TokenSignals]:
     """Trace a batch of (prompt, response) token lists in one forward: attention, logits, states.
 
-    Signal t belongs to the query row that *produced* response token t, at positions P - 1 to
-    P + n - 2 (docs/method.md). Results do not depend on batch size or layout beyond
-    rounding, and a sequence whose pass is not finite spoils no other. Statistics of attention are
-    defined in `attention.row_statistics`, those of logits in `attention.next_token`, the path of
-    the hidden states in `signals.layer_path`. Question mass costs O(T Q), Q the columns from the
-    batch's first question token to its last: few with layout "right", where all questions start
-    alike.
+    Signal t belongs to the query row that *produced* response token t, at positions P - 1 to P + n
+    - 2 (docs/method.md). Results do not depend on batch size or layout beyond rounding. A sequence
+    with a pass that is not finite does not spoil the others. `attention.row_statistics` defines the
+    statistics of attention, `attention.next_token` the statistics of logits, and
+    `signals.layer_path` the path of the hidden states. Question mass costs O(T Q). Q is the number
+    of columns from the batch's first question token to its last, which is small with layout
+    "right", because all questions start alike there.
 
     Args:
-        model: A causal language model from `transformers`, on any device; put in evaluation mode
-            meanwhile.
+        model: A causal language model from `transformers`, on any device. It is in evaluation mode
+            during the call.
         sequences: Prompts (at least one token each) and responses (possibly empty), without the
             end-of-sequence token.
-        window: D of far mass, tokens; the paper's 10.
-        waad_window: w of WAAD, tokens; our choice is the same 10.
-        num_sinks: First tokens of a sequence left out of far mass and question mass.
+        window: Window D of far mass, tokens; 10 in the paper.
+        waad_window: Window w of WAAD, tokens; our choice is the same 10.
+        num_sinks: Number of first tokens of a sequence that far mass and question mass leave out.
         heads: Heads that `far_mass` averages, by layer index, as from `profile_heads`; None for
             all.
-        layout: "left" or "right" padding, or "packed" in one row, which pads nothing.
-        pad_token_id: Token in padding; it carries no mass.
+        layout: "left" or "right" padding, or "packed" in one row without padding.
+        pad_token_id: Token that fills the padding; it carries no mass.
 
     Returns:
-        One `TokenSignals` a sequence, in order.
+        One `TokenSignals` per sequence, in order.
 
     Raises:
         ConfigError: A window, `layout` or `heads` is impossible for this model.
-        DataError: An empty prompt, or a token outside the vocabulary.
+        DataError: A prompt is empty, or a token is outside the vocabulary.
         ModelError: The model cannot be traced, or a sequence is longer than its positions.
     """
     stats = TracedStatistics(
@@ -147,16 +148,17 @@ def trace_responses(
 
 
 def profile_heads(head_values: np.ndarray, percentile: float) -> dict[int, list[int]]:
-    """Choose heads whose mean over reference traces reaches a percentile.
+    """Choose the heads whose mean over reference traces reaches a percentile.
 
     Args:
         head_values: (R, L, H) from `TokenSignals`: `head_far_mass` for the heads that look furthest
-            back, `head_deviation` for those that change most between near and far. NaN entries
+            back, `head_deviation` for the heads that change most between near and far. NaN entries
             (failed traces, missing heads) do not count.
-        percentile: In [0, 100], among the heads; 95 keeps about the top 5 %, and at least one head.
+        percentile: Percentile among the heads, in [0, 100]; 95 keeps about the top 5 %, and at
+            least one head.
 
     Returns:
-        Layer index to its heads, both ascending, in the form that `trace` takes.
+        Heads by layer index, both ascending, in the form that `trace` takes.
 
     Raises:
         ConfigError: The percentile is outside [0, 100].
@@ -174,6 +176,7 @@ def profile_heads(head_values: np.ndarray, percentile: float) -> dict[int, list[
             f"none of {len(values)} reference traces has a finite head far mass: trace non-empty "
             "responses of a model that gives finite logits."
         )
+    # Mean of each head over the traces with a finite value, then the heads at or above it.
     total = np.where(finite, values, 0.0).sum(axis=0)
     mean = np.where(count > 0, total / np.maximum(count, 1), -np.inf)  # (L, H)
     threshold = np.percentile(mean[count > 0], percentile)
@@ -184,7 +187,7 @@ def profile_heads(head_values: np.ndarray, percentile: float) -> dict[int, list[
 
 
 def _without_adapter_wrapper(model: Any) -> Any:
-    """Adapters (PEFT) act inside the model that they wrap."""
+    """Return the model inside an adapter (PEFT), because adapters act inside the wrapped model."""
     return model.get_base_model() if hasattr(model, "get_base_model") else model
 
 
@@ -199,7 +202,7 @@ def _evaluating(model: Any) -> Iterator[None]:
 
 
 def _check_mask(model: Any, mask: torch.Tensor, input_ids: torch.Tensor) -> None:
-    """Refuse what would broadcast, or fail deep inside the model."""
+    """Refuse a mask that would broadcast, or that would fail deep inside the model."""
     batch, length = input_ids.shape
     shape = tuple(mask.shape)
     heads = model.config.get_text_config().num_attention_heads

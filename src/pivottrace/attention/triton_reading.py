@@ -1,28 +1,33 @@
-"""On a GPU: what statistics read, off queries, keys and log-sum-exp, in two Triton kernels.
+"""Read the input of the statistics on a GPU, with two Triton kernels.
 
-The formulas are those of `attention.reading`. As single operations in float32 they pass the queries
-and each block's scores through memory several times, which costs a GPU half a layer; here a block
-of queries is loaded once, in its own precision, and only the masses are written. Sums are float32.
+The formulas are the same as in `attention.reading`. As single operations in float32 they pass the
+queries and each block's scores through memory several times, which costs a GPU half the time of a
+layer. Here a block of queries is loaded once, in its own precision, and only the masses are
+written. Sums are float32.
 
 Axes: B batch, H query heads that are read, K key heads, n queries, T keys, D head width, P keys
 that a query picks: its window, then its sinks.
 """
 
-# Triton compiles what it finds between `def` and the end: types are of its own making.
+# Triton compiles the bodies of its functions, and its types are its own.
 # mypy: disable-error-code="no-untyped-def, no-untyped-call, untyped-decorator"
 
 import torch
 import triton
 import triton.language as tl
 
-PICK_ROWS = 32  # queries a program: as many as stay in registers beside their keys
+PICK_ROWS = 32  # queries per program: as many as stay in registers beside their keys
 
 
 def picked_mass(
-    query: torch.Tensor, key: torch.Tensor, log_sum_exp: torch.Tensor, scaling: float,
-    key_heads: torch.Tensor, picks: torch.Tensor,
-) -> torch.Tensor:  # fmt: skip
-    """Attention of each query to the keys that it picks.
+    query: torch.Tensor,
+    key: torch.Tensor,
+    log_sum_exp: torch.Tensor,
+    scaling: float,
+    key_heads: torch.Tensor,
+    picks: torch.Tensor,
+) -> torch.Tensor:
+    """Compute the attention of each query to the keys that it picks.
 
     Args:
         query: (B, H, n, D).
@@ -33,7 +38,7 @@ def picked_mass(
         picks: (B, P, n) int32, index of a key; -1 for none.
 
     Returns:
-        (B, H, P, n) float32; 0 where no key is picked.
+        (B, H, P, n) float32; 0 if no key is picked.
     """
     batch, heads, count, width = query.shape
     num_picks = picks.shape[1]
@@ -42,17 +47,36 @@ def picked_mass(
     grid = (triton.cdiv(count, PICK_ROWS), heads, batch)
     with torch.cuda.device_of(query):  # Triton launches on the current device
         _pick[grid](
-            query, key, log_sum_exp, key_heads, picks, mass, *query.stride(), *key.stride(),
-            scaling, heads, count, num_picks, WIDTH=width, PADDED=_padded(width), ROWS=PICK_ROWS,
-        )  # fmt: skip
+            query,
+            key,
+            log_sum_exp,
+            key_heads,
+            picks,
+            mass,
+            *query.stride(),
+            *key.stride(),
+            scaling,
+            heads,
+            count,
+            num_picks,
+            WIDTH=width,
+            PADDED=_padded(width),
+            ROWS=PICK_ROWS,
+        )
     return mass
 
 
 def question_mass(
-    query: torch.Tensor, key: torch.Tensor, log_sum_exp: torch.Tensor, scaling: float,
-    key_heads: torch.Tensor, asked: torch.Tensor, spans: torch.Tensor, first_query: int,
-) -> torch.Tensor:  # fmt: skip
-    """Attention of each query to the question of its own run.
+    query: torch.Tensor,
+    key: torch.Tensor,
+    log_sum_exp: torch.Tensor,
+    scaling: float,
+    key_heads: torch.Tensor,
+    asked: torch.Tensor,
+    spans: torch.Tensor,
+    first_query: int,
+) -> torch.Tensor:
+    """Compute the attention of each query to the question of its own run.
 
     Args:
         query: (B, H, n, D).
@@ -70,21 +94,37 @@ def question_mass(
     """
     batch, heads, count, width = query.shape
     mass = query.new_empty(batch, heads, count, dtype=torch.float32)
-    # What fits into the shared memory of a desktop's GPU, heads of width 256 included.
+    # This many rows fit into the shared memory of a desktop GPU, even with heads of width 256.
     rows = 32 if query.dtype == torch.float32 else 64
     grid = (triton.cdiv(count, rows), heads, batch)
     with torch.cuda.device_of(query):
         _ask[grid](
-            query, key, log_sum_exp.contiguous(), key_heads, asked.contiguous(),
-            spans.contiguous(), mass, *query.stride(), *key.stride(), scaling, batch, heads, count,
-            key.shape[2], first_query, WIDTH=width, PADDED=_padded(width), ROWS=rows, KEYS=32,
+            query,
+            key,
+            log_sum_exp.contiguous(),
+            key_heads,
+            asked.contiguous(),
+            spans.contiguous(),
+            mass,
+            *query.stride(),
+            *key.stride(),
+            scaling,
+            batch,
+            heads,
+            count,
+            key.shape[2],
+            first_query,
+            WIDTH=width,
+            PADDED=_padded(width),
+            ROWS=rows,
+            KEYS=32,
             num_stages=1,
-        )  # fmt: skip
+        )
     return mass
 
 
 def _padded(width: int) -> int:
-    """The power of two that a tile is wide; matrix units want 16 at least."""
+    """Return the width of a tile, a power of two; matrix units need at least 16."""
     return max(16, triton.next_power_of_2(width))
 
 
@@ -99,11 +139,28 @@ def _load_rows(
 
 @triton.jit
 def _pick(
-    query, key, log_sum_exp, key_heads, picks, mass,
-    query_b, query_h, query_n, query_d, key_b, key_h, key_n, key_d,
-    scaling, heads, count, num_picks,
-    WIDTH: tl.constexpr, PADDED: tl.constexpr, ROWS: tl.constexpr,
-):  # fmt: skip
+    query,
+    key,
+    log_sum_exp,
+    key_heads,
+    picks,
+    mass,
+    query_b,
+    query_h,
+    query_n,
+    query_d,
+    key_b,
+    key_h,
+    key_n,
+    key_d,
+    scaling,
+    heads,
+    count,
+    num_picks,
+    WIDTH: tl.constexpr,
+    PADDED: tl.constexpr,
+    ROWS: tl.constexpr,
+):
     head, batch = tl.program_id(1).to(tl.int64), tl.program_id(2).to(tl.int64)
     rows = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
     is_row = rows < count
@@ -122,11 +179,32 @@ def _pick(
 
 @triton.jit
 def _ask(
-    query, key, log_sum_exp, key_heads, asked, spans, mass,
-    query_b, query_h, query_n, query_d, key_b, key_h, key_n, key_d,
-    scaling, batches, heads, count, num_keys, first_query,
-    WIDTH: tl.constexpr, PADDED: tl.constexpr, ROWS: tl.constexpr, KEYS: tl.constexpr,
-):  # fmt: skip
+    query,
+    key,
+    log_sum_exp,
+    key_heads,
+    asked,
+    spans,
+    mass,
+    query_b,
+    query_h,
+    query_n,
+    query_d,
+    key_b,
+    key_h,
+    key_n,
+    key_d,
+    scaling,
+    batches,
+    heads,
+    count,
+    num_keys,
+    first_query,
+    WIDTH: tl.constexpr,
+    PADDED: tl.constexpr,
+    ROWS: tl.constexpr,
+    KEYS: tl.constexpr,
+):
     head, batch = tl.program_id(1).to(tl.int64), tl.program_id(2).to(tl.int64)
     rows = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
     is_row = rows < count

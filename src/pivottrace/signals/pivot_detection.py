@@ -31,15 +31,15 @@ def reference_threshold(signals: Sequence[FloatArray], percentile: float) -> flo
     a score must depend neither on the rest of the pool nor on the round.
 
     Args:
-        signals: one array (T_i,) a trace, shares of attention mass; empty ones are skipped.
-        percentile: zeta in [0, 100]; 95 in the paper.
+        signals: One array (T_i,) a trace, shares of attention mass; empty ones are skipped.
+        percentile: Zeta in [0, 100]; 95 in the paper.
 
     Returns:
-        tau, rounded to `ROUND_DECIMALS`; linear interpolation between order statistics.
+        Tau, rounded to `ROUND_DECIMALS`; linear interpolation between order statistics.
 
     Raises:
         ConfigError: `percentile` outside [0, 100].
-        DataError: no token at all, or a value that is not finite.
+        DataError: No token at all, or a value that is not finite.
 
     Source: paper, appendix (zeta); the frozen reference sample is ours (docs/method.md).
     """
@@ -66,16 +66,16 @@ def find_onsets(
 
     Args:
         signal: (T,) far mass of each response token, in [0, 1].
-        threshold: tau of `reference_threshold`.
-        amplitude: psi, an absolute share of attention mass (paper: 0.05).
+        threshold: Tau of `reference_threshold`.
+        amplitude: Psi, an absolute share of attention mass (paper: 0.05).
         window: D in tokens, at least 1 (paper: 10).
 
     Returns:
         Positions (N,) int64, ascending.
 
     Raises:
-        ConfigError: a window below 1 or an amplitude that is negative or not finite.
-        DataError: a signal that is not one-dimensional or not finite.
+        ConfigError: A window below 1 or an amplitude that is negative or not finite.
+        DataError: A signal that is not one-dimensional or not finite.
 
     Source: docs/method.md, reading 1 (our reading of the paper's fragments).
     """
@@ -100,15 +100,15 @@ def find_peaks(signal: FloatArray, amplitude: float, window: int) -> npt.NDArray
 
     Args:
         signal: (T,) far mass of each response token, in [0, 1].
-        amplitude: psi, an absolute share of attention mass (paper: 0.05).
+        amplitude: Psi, an absolute share of attention mass (paper: 0.05).
         window: D in tokens, at least 1 (paper: 10).
 
     Returns:
         Positions (N,) int64, ascending; any two are more than `window` apart.
 
     Raises:
-        ConfigError: a window below 1 or an amplitude that is negative or not finite.
-        DataError: a signal that is not one-dimensional or not finite.
+        ConfigError: A window below 1 or an amplitude that is negative or not finite.
+        DataError: A signal that is not one-dimensional or not finite.
 
     Source: docs/method.md, reading 2 (our reading of the paper's fragments).
     """
@@ -136,11 +136,11 @@ def density(num_pivots: int, num_tokens: int) -> float:
     reason.
 
     Args:
-        num_pivots: pivots found in the response.
-        num_tokens: length T of the response, end-of-sequence token left out.
+        num_pivots: Pivots found in the response.
+        num_tokens: Length T of the response, end-of-sequence token left out.
 
     Raises:
-        DataError: a negative number, or more pivots than tokens.
+        DataError: A negative number, or more pivots than tokens.
 
     Source: paper, abstract (density); the treatment of an empty response is ours.
     """

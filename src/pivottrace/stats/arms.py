@@ -66,11 +66,11 @@ class SpeedUp:
     """How much sooner an arm gets where the reference ends; above 1 is sooner.
 
     Attributes:
-        target: accuracy to reach.
-        steps: the arm's step at which its curve first does; NaN if it does not.
-        tokens: the same in tokens.
-        reference_steps: the reference's own step; NaN if its smoothed curve does not.
-        reference_tokens: the same in tokens.
+        target: Accuracy to reach.
+        steps: The arm's step at which its curve first does; NaN if it does not.
+        tokens: The same in tokens.
+        reference_steps: The reference's own step; NaN if its smoothed curve does not.
+        reference_tokens: The same in tokens.
     """
 
     target: float
@@ -96,7 +96,7 @@ def paired_means(arm: QuestionCounts, reference: QuestionCounts) -> FloatArray:
     In [-1, 1] and in the arm's order.
 
     Raises:
-        DataError: the two were not evaluated on the same questions.
+        DataError: The two were not evaluated on the same questions.
     """
     place = {question_id: i for i, question_id in enumerate(reference.question_ids)}
     if place.keys() != set(arm.question_ids):
@@ -129,7 +129,7 @@ def mean_over_seeds(seeds: Sequence[SeedValues], level: float = LEVEL) -> Interv
 
     Raises:
         ConfigError: `level` outside (0, 1).
-        DataError: there is no seed, or one without questions.
+        DataError: There is no seed, or one without questions.
     """
     if not 0.0 < level < 1.0:
         raise ConfigError(f"confidence {level} is not above 0 and below 1; 0.95 is the default")
@@ -178,7 +178,7 @@ def first_reach(places: npt.ArrayLike, values: npt.ArrayLike, target: float) -> 
     Args:
         places: (K,) steps or tokens, ascending.
         values: (K,) the curve there.
-        target: to be reached from below.
+        target: To be reached from below.
 
     Returns:
         The place; the first one where the curve begins there; NaN where it never does.
@@ -198,7 +198,7 @@ def mean_curve(curves: Sequence[Curve]) -> Curve:
     """The mean of several seeds' curves at their common steps.
 
     Raises:
-        DataError: they were not taken at the same steps.
+        DataError: They were not taken at the same steps.
     """
     steps = curves[0].steps
     if any(not np.array_equal(curve.steps, steps) for curve in curves):
@@ -234,7 +234,7 @@ def speed_up(
         errors_below: The target, as `target_of` takes it.
 
     Raises:
-        DataError: they have no seed in common.
+        DataError: They have no seed in common.
     """
     seeds = sorted(arm.keys() & reference.keys())
     if not seeds:

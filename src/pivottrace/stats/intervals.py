@@ -23,16 +23,16 @@ def share_interval(
     for the mean that errs on the wide side and never calls 9 of 9 certain.
 
     Args:
-        successes: right ones, 0 to `trials`; any shape.
-        trials: how many, same shape; 0 gives [0, 1].
-        level: chance that the interval holds the truth, in (0, 1).
+        successes: Right ones, 0 to `trials`; any shape.
+        trials: How many, same shape; 0 gives [0, 1].
+        level: Chance that the interval holds the truth, in (0, 1).
 
     Returns:
         (low, high), each in [0, 1].
 
     Raises:
         ConfigError: `level` outside (0, 1).
-        DataError: successes below 0 or above trials.
+        DataError: Successes below 0 or above trials.
 
     Source: Clopper and Pearson (1934); the convex-order argument is Hoeffding's (1963).
     """
@@ -50,13 +50,13 @@ def share_lower_bound(
     (Hoeffding 1956: the binomial's upper tail is the heaviest once it is a trial above the mean).
 
     Args:
-        successes: right ones, 0 to `trials`; any shape.
-        trials: how many, same shape; 0 gives 0.
-        alpha: chance that the bound is above the truth, in (0, 1).
+        successes: Right ones, 0 to `trials`; any shape.
+        trials: How many, same shape; 0 gives 0.
+        alpha: Chance that the bound is above the truth, in (0, 1).
 
     Raises:
         ConfigError: `alpha` outside (0, 1).
-        DataError: successes below 0 or above trials.
+        DataError: Successes below 0 or above trials.
 
     Source: Clopper and Pearson (1934).
     """

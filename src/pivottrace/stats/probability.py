@@ -42,14 +42,14 @@ def cross_fitted(
     Args:
         scores: (Q,) finite.
         wrong: (Q,) bool.
-        seed: of the division into folds.
-        num_folds: at most Q.
+        seed: Of the division into folds.
+        num_folds: At most Q.
 
     Returns:
         (Q,) in [0, 1].
 
     Raises:
-        DataError: fewer than two questions.
+        DataError: Fewer than two questions.
     """
     values, target = np.asarray(scores, dtype=np.float64), np.asarray(wrong, dtype=np.float64)
     if values.size < 2:
@@ -78,7 +78,7 @@ def expected_calibration_error(
         probabilities: (Q,) in [0, 1].
         outcomes: (Q,) in [0, 1].
         weights: (B, Q) how often each counts.
-        num_bins: at most so many.
+        num_bins: At most so many.
 
     Returns:
         (B,) in [0, 1], lower is better.
@@ -117,7 +117,7 @@ def log_loss(probabilities: npt.ArrayLike, outcomes: npt.ArrayLike, floor: float
         probabilities: (Q,); held between `floor` and 1 - `floor`, so that no certainty costs
             infinitely much.
         outcomes: (Q,) in [0, 1], as in `brier`.
-        floor: above 0.
+        floor: Above 0.
     """
     chance = np.clip(np.asarray(probabilities, dtype=np.float64), floor, 1.0 - floor)
     share = np.asarray(outcomes, dtype=np.float64)

@@ -39,7 +39,7 @@ def auroc(
         nothing or everything is wrong.
 
     Raises:
-        DataError: lengths differ, or a score is not finite.
+        DataError: Lengths differ, or a score is not finite.
 
     Source: Mann and Whitney (1947).
     """
@@ -71,7 +71,7 @@ def average_precision(
         wrong.
 
     Raises:
-        DataError: lengths differ, or a score is not finite.
+        DataError: Lengths differ, or a score is not finite.
     """
     values, target, counts = _checked(scores, wrong, weights)
     order, starts = tie_groups(-values)
@@ -97,7 +97,7 @@ def spearman(
         (B,) in [-1, 1]; against correctness -1 is best. NaN where a side is constant.
 
     Raises:
-        DataError: lengths differ, or a value is not finite.
+        DataError: Lengths differ, or a value is not finite.
     """
     return partial_spearman(scores, truth, (), weights)
 
@@ -116,14 +116,14 @@ def partial_spearman(
     Args:
         scores: (Q,) finite.
         truth: (Q,) finite.
-        controls: any number of (Q,), finite; constant ones explain nothing.
+        controls: Any number of (Q,), finite; constant ones explain nothing.
         weights: (B, Q).
 
     Returns:
         (B,) in [-1, 1]; NaN where a side is constant or the controls explain it wholly.
 
     Raises:
-        DataError: lengths differ, or a value is not finite.
+        DataError: Lengths differ, or a value is not finite.
     """
     columns = [_finite(values) for values in (scores, truth, *controls)]
     if len({column.size for column in columns}) != 1:

@@ -27,8 +27,8 @@ def resample_counts(
     Args:
         num_questions: Q of this stratum.
         num_resamples: B.
-        seed: of the draws.
-        stratum: the pool's number; pools are drawn from independently of one another.
+        seed: Of the draws.
+        stratum: The pool's number; pools are drawn from independently of one another.
 
     Yields:
         (b, Q) how often each question was drawn; rows add up to Q. The first row of all is the

@@ -66,8 +66,8 @@ class RouteOverlap:
     """How far two divisions of the questions into three routes agree; each (B,).
 
     Attributes:
-        agreement: share of questions on the same route, in [0, 1], higher is better.
-        chance: the agreement that random routes of the same sizes would have.
+        agreement: Share of questions on the same route, in [0, 1], higher is better.
+        chance: The agreement that random routes of the same sizes would have.
         jaccard: (B, 3) for each route, those on it by both over those on it by either, in [0, 1];
             NaN where a route is empty in both.
     """
@@ -85,7 +85,7 @@ def oracle_routes(
     Args:
         correctness: (Q,) true mean correctness.
         vote_right: (Q,) bool, the majority of the sampled answers is the true one.
-        mastered_floor: correctness from which a question is mastered.
+        mastered_floor: Correctness from which a question is mastered.
 
     Returns:
         (Q,) 0 discard (mastered), 1 weak (the vote would teach the truth), 2 annotate (the rest).
@@ -124,7 +124,7 @@ def overlap_at_fractions(
     Args:
         scores: (Q,) finite.
         correctness: (Q,) true mean correctness: the oracle's ranking.
-        fractions: shares (annotate, discard), as `PAPER_FRACTIONS`.
+        fractions: Shares (annotate, discard), as `PAPER_FRACTIONS`.
         weights: (B, Q).
     """
     truth = np.asarray(correctness, dtype=np.float64)

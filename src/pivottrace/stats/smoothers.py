@@ -43,15 +43,15 @@ def smooth(
         values: (n,) shares in [0, 1], such as right rollouts of each probe.
         sizes: (n,) what each share weighs, above 0; equal when None. A question's rollouts are no
             independent evidence on the ranking, so equal weights are the rule.
-        method: which smoother.
+        method: Which smoother.
         at: (Q,) places to evaluate at; the probes' own when None.
 
     Returns:
         (Q,) or (n,), in [0, 1]; higher is more often right.
 
     Raises:
-        ConfigError: an unknown method.
-        DataError: no probe, lengths differ, or a value is outside its range.
+        ConfigError: An unknown method.
+        DataError: No probe, lengths differ, or a value is outside its range.
 
     Source: DE-Venus (window); Barlow et al. 1972 (isotonic).
     """

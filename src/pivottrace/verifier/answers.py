@@ -197,7 +197,7 @@ class Vote:
     Attributes:
         winner: Class id of the only class with most votes; None is an abstention.
         count: Votes of the leading class, 0 … N. At a tie, of each of the tied ones.
-        share: count / N in [0, 1], N with the empty answers; higher is more agreement.
+        share: Count / N in [0, 1], N with the empty answers; higher is more agreement.
         margin: (count − votes of the runner-up) / N in [0, 1]; 0 at a tie.
         reason: "ok", "tie" (several classes lead), "empty" (nobody answered) or "margin" (the
             lead is smaller than was asked for).

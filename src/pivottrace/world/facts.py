@@ -33,15 +33,15 @@ class Fact:
     """One step of arithmetic and how demonstrations treat it.
 
     Attributes:
-        left: the number that the step starts from.
-        operator: one of `+ - * /`.
-        right: the operand that the question states.
-        result: the true result.
-        tier: solid, shaky (slips scatter), misled (slips agree) or lost (never right).
-        familiarity: in [0, 1], higher is better known; 1 for solid facts.
-        outcomes: demonstrated results with their probabilities, which sum to 1.
-        recheck: probability that a demonstration re-checks a first attempt.
-        second_recheck: probability that it re-checks once more.
+        left: The number that the step starts from.
+        operator: One of `+ - * /`.
+        right: The operand that the question states.
+        result: The true result.
+        tier: Solid, shaky (slips scatter), misled (slips agree) or lost (never right).
+        familiarity: In [0, 1], higher is better known; 1 for solid facts.
+        outcomes: Demonstrated results with their probabilities, which sum to 1.
+        recheck: Probability that a demonstration re-checks a first attempt.
+        second_recheck: Probability that it re-checks once more.
     """
 
     left: int
@@ -127,7 +127,13 @@ def _unfamiliar(rng: random.Random, left: int, operator: Operator, right: int, r
     outcomes = [(result, right_share), (habit, habit_share), *((s, rest) for s in scattered)]
     recheck = min(0.95, max(0.03, 1.15 - 1.2 * familiarity + rng.gauss(0.0, 0.1)))
     return Fact(
-        left, operator, right, result, tier, familiarity,
+        left,
+        operator,
+        right,
+        result,
+        tier,
+        familiarity,
         tuple((value, share) for value, share in outcomes if share > 0),
-        recheck, max(0.0, recheck - 0.3),
-    )  # fmt: skip
+        recheck,
+        max(0.0, recheck - 0.3),
+    )

@@ -60,8 +60,9 @@ def batches(
         for problem, solution in islice(stream, BATCH * BUFFER_BATCHES):
             question = tokenizer.apply_chat_template(
                 [{"role": "user", "content": problem.question}],
-                add_generation_prompt=True, tokenize=False,
-            )  # fmt: skip
+                add_generation_prompt=True,
+                tokenize=False,
+            )
             rows.append((question, f" {solution}{tokenizer.eos_token}"))
         questions = tokenizer([q for q, _ in rows], add_special_tokens=False)["input_ids"]
         solutions = tokenizer([s for _, s in rows], add_special_tokens=False)["input_ids"]
@@ -121,8 +122,9 @@ def main() -> None:
         for optimizer, peak in optimizers:
             for group in optimizer.param_groups:
                 group["lr"] = peak * schedule(step, arguments.steps)
-        loss = model(input_ids=input_ids, attention_mask=input_ids != tokenizer.pad_token_id,
-                     labels=labels).loss  # fmt: skip
+        loss = model(
+            input_ids=input_ids, attention_mask=input_ids != tokenizer.pad_token_id, labels=labels
+        ).loss
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         for optimizer, _ in optimizers:

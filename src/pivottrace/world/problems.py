@@ -63,11 +63,11 @@ def generate(
     """Draw distinct problems of one split, at one preset's difficulty.
 
     Args:
-        split: which disjoint part of the world to draw from.
-        num: how many problems, with distinct expressions.
-        seed: draws are the same for the same (split, seed, preset, families).
-        preset: a key of `PRESETS`.
-        families: families to tell them in; by default all but the held-out one.
+        split: Which disjoint part of the world to draw from.
+        num: How many problems, with distinct expressions.
+        seed: Draws are the same for the same (split, seed, preset, families).
+        preset: A key of `PRESETS`.
+        families: Families to tell them in; by default all but the held-out one.
 
     Raises:
         KeyError: `preset` or `split` is unknown.
@@ -152,8 +152,11 @@ def _tell(rng: random.Random, family: Family, facts: tuple[Fact, ...], expressio
     mentions = []
     for index, fact in enumerate(facts):
         # Fresh nouns for each step, so that a mention points at one place of the question.
-        words |= {noun: rng.choice(options) for noun, options in family.nouns.items()
-                  if noun not in ("part", "animal")}  # fmt: skip
+        words |= {
+            noun: rng.choice(options)
+            for noun, options in family.nouns.items()
+            if noun not in ("part", "animal")
+        }
         sentence, mention = rng.choice(family.steps[fact.operator])
         told = {"who": who, "other": people[index + 1], "n": fact.right, **words}
         sentences.append(sentence.format(**told))
@@ -182,15 +185,23 @@ def write_expression(start: int, steps: Sequence[tuple[str, int]]) -> str:
 # trace's length, its entropy and the word "check" from giving a question's difficulty away.
 LEADS = ("We need", "So we take", "Let us compute", "In short,", "Step by step,", "This is")
 FILLERS = (
-    "This looks fine.", "Let us go slowly.", "One step at a time.", "Nothing special here.",
-    "We only follow the story.", "The order is as told.",
-)  # fmt: skip
+    "This looks fine.",
+    "Let us go slowly.",
+    "One step at a time.",
+    "Nothing special here.",
+    "We only follow the story.",
+    "The order is as told.",
+)
 EQUALS = (" =", " =", ", which is", ", that is", ", giving", ", so")
 LOCAL_CHECKS = (" (check, {v} it is)", " (fine, {v} so far)", " (good, {v} now)")
 GO_BACK = (
-    "? Wait, the question says", "? Hmm, it says", "? Let me check again,",
-    "? Going back to the text,", "? The text once more,", "? Wait, I read again",
-)  # fmt: skip
+    "? Wait, the question says",
+    "? Hmm, it says",
+    "? Let me check again,",
+    "? Going back to the text,",
+    "? The text once more,",
+    "? Wait, I read again",
+)
 CLOSINGS = (". The answer is", ". So the answer is", ". Hence we get")
 
 
@@ -234,7 +245,11 @@ def _fact_at(value: int, fact: Fact) -> Fact:
     ]
     if known:
         return known[0]
-    exact = {"+": value + fact.right, "-": value - fact.right, "*": value * fact.right,
-             "/": value // fact.right}[fact.operator]  # fmt: skip
+    exact = {
+        "+": value + fact.right,
+        "-": value - fact.right,
+        "*": value * fact.right,
+        "/": value // fact.right,
+    }[fact.operator]
     result = min(199, max(1, exact))
     return Fact(value, fact.operator, fact.right, result, "solid", 1.0, ((result, 1.0),), 0.02, 0.0)
