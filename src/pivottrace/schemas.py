@@ -1,7 +1,7 @@
-"""Table schemas and the axis glossary: what the stages hand to each other.
+"""Table schemas and the axis glossary: the tables that the stages pass to each other.
 
-Axes, as suffixes or in comments: B batch, T token (of the response unless said), S position (prompt
-and response), L layer, H head, G rollout of one question, Q question.
+Axes, as suffixes or in comments: B batch, T token (of the response unless noted), S position
+(prompt and response), L layer, H head, G rollout of one question, Q question.
 
 Every table is keyed by `question_id`. Texts written by a model are data, never markup.
 """
@@ -14,7 +14,7 @@ import pyarrow as pa
 
 _MESSAGES = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
 _SIGNAL = pa.list_(pa.float32())
-# `signals.layer_path.LayerPath`, which says what each is.
+# `signals.layer_path.LayerPath` documents each field.
 _LAYER_PATH = pa.struct(
     [
         ("step_lengths", _SIGNAL),  # (L,)
@@ -30,7 +30,7 @@ QUESTIONS = pa.schema(
         ("id", pa.string()),
         ("prompt", _MESSAGES),
         ("answer", pa.string()),  # null where unknown
-        ("source", pa.string()),  # the file, folder or Hub id that it came from
+        ("source", pa.string()),  # the file, folder or Hub id of its origin
         ("extra", pa.string()),  # every other column of the source, as one JSON object
     ]
 )
@@ -39,10 +39,10 @@ ROLLOUTS = pa.schema(
     [
         ("question_id", pa.string()),
         ("sample", pa.int32()),  # 0 for the greedy trace; 0 … G-1 for sampled rollouts
-        ("prompt_tokens", pa.list_(pa.int32())),  # null for sampled rollouts: the greedy one's
+        ("prompt_tokens", pa.list_(pa.int32())),  # null for samples: they share the greedy prompt
         ("tokens", pa.list_(pa.int32())),  # the response, without the end-of-sequence token
         ("text", pa.string()),
-        ("answer", pa.string()),  # extracted; null where there is none
+        ("answer", pa.string()),  # extracted; null if the response has none
         ("finish", pa.string()),  # stop | length | failed
         ("failure", pa.string()),  # null, or why there is no usable response
     ]
@@ -58,7 +58,7 @@ SIGNALS = pa.schema(
         ("log_prob", _SIGNAL),  # (T,) nats, <= 0
         ("self_certainty", _SIGNAL),  # (T,) nats, >= 0
         ("question_mass", _SIGNAL),  # (T,) mean over all heads, share in [0, 1]
-        ("layer_path", _LAYER_PATH),  # null where the model's layers could not be followed
+        ("layer_path", _LAYER_PATH),  # null if the model's layers could not be followed
         ("top2_margin", pa.float32()),  # smallest gap between the two largest logits
         ("failure", pa.string()),
     ]
@@ -66,7 +66,7 @@ SIGNALS = pa.schema(
 
 
 def scores_schema(estimators: Iterable[str]) -> pa.Schema:
-    """Scores, a column an estimator: for each of them, higher is more uncertain."""
+    """Return the schema of scores, one column per estimator; higher is more uncertain."""
     return pa.schema(
         [
             ("question_id", pa.string()),
@@ -87,7 +87,7 @@ PROBES = pa.schema(
         ("question_id", pa.string()),
         ("rank", pa.float64()),  # place in the ranking, in (0, 1): low is certain; ties share one
         ("score", pa.float64()),
-        ("stage", pa.int8()),  # 0; 1 for those that an adaptive draw adds once the first are known
+        ("stage", pa.int8()),  # 0; 1 for probes of a later adaptive draw
     ]
 )
 
@@ -103,22 +103,22 @@ EVIDENCE = pa.schema(
     ]
 )
 
-LABELLED = pa.schema(  # after the first round: labels bought before it, without the probes
+LABELLED = pa.schema(  # after the first round: earlier labels, without the probes
     [
         ("question_id", pa.string()),
-        ("purpose", pa.string()),  # probe (one that has no score now) | annotation
+        ("purpose", pa.string()),  # probe (without a score now) | annotation
         ("num_correct", pa.int32()),  # of this round's sampled rollouts
         ("num_samples", pa.int32()),
     ]
 )
 
-FLOWS = pa.schema(  # after the first round: what became of the routes of the round before
+FLOWS = pa.schema(  # after the first round: changes of routes since the round before
     [
         ("from_route", pa.string()),
         ("from_reason", pa.string()),
         ("to_route", pa.string()),
         ("to_reason", pa.string()),
-        ("move", pa.string()),  # what that means, see routing/flows.py
+        ("move", pa.string()),  # meaning of the change, see routing/flows.py
         ("count", pa.int64()),  # questions
     ]
 )
@@ -154,7 +154,7 @@ TRIAGE = pa.schema(
         ("reason", pa.string()),
         ("weight", pa.float64()),  # in [0, 1], multiplies the row's advantage in training
         ("label_gain", pa.float64()),  # expected learning from the true answer
-        ("pseudo_gain", pa.float64()),  # from the majority vote; negative when it unteaches
+        ("pseudo_gain", pa.float64()),  # from the majority vote; negative when it does harm
         ("priority", pa.float64()),  # label_gain over the best alternative without a label
         ("mu", pa.float64()),
         ("mu_low", pa.float64()),
@@ -190,9 +190,9 @@ TRUTH = pa.schema(
     ]
 )
 
-# What training leaves in its folder, a line a step, point or event.
+# Files that training writes into its folder, one line per step, point or event.
 METRICS, LEARNING_CURVE, ALARMS = "metrics.jsonl", "learning_curve.jsonl", "alarms.jsonl"
-# What vouches for a checkpoint, in its folder: names and sizes of all its files.
+# File that proves a checkpoint complete, in its folder: names and sizes of all its files.
 WHOLE = "whole.json"
 
 TRAINING_ROWS = pa.schema(

@@ -1,1 +1,1 @@
-"""What is read off one trace: pivots, and the way of its mean hidden state. Pure functions."""
+"""Signals of one trace: its pivots, and the path of its mean hidden state. Pure functions."""

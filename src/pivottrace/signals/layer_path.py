@@ -1,4 +1,4 @@
-"""The way that a response's mean hidden state takes through a model's layers, in a few numbers.
+"""The path of a response's mean hidden state through a model's layers, in a few numbers.
 
 Axes: L layers, n response tokens.
 """
@@ -12,9 +12,9 @@ import numpy as np
 class LayerPath:
     """Lengths and angles of the chain of states `h_0, …, h_L` of one response.
 
-    `h_l` is the mean over the n rows that produced the response's tokens (positions P - 1 to
-    P + n - 2, as for every signal) of what enters layer l; `h_0` is the embedding, and `h_L` the
-    decoder's output, after its last norm: transformers' convention for hidden states.
+    `h_l` is the mean input of layer l over the n rows that produced the response's tokens
+    (positions P - 1 to P + n - 2, as for every signal). `h_0` is the embedding, and `h_L` is the
+    decoder's output after its last norm, by transformers' convention for hidden states.
 
     Attributes:
         step_lengths: (L,) `|h_{l+1} - h_l|`, >= 0, in units of the hidden states.
@@ -23,8 +23,8 @@ class LayerPath:
         span_length: `|h_L - h_0|`.
         span_angle: Angle between `h_0` and `h_L`, radians.
 
-    All NaN for an empty response and for a pass that was not finite; an angle is NaN where one of
-    its vectors is zero.
+    All values are NaN for an empty response and for a pass that was not finite. An angle is NaN if
+    one of its vectors is zero.
     """
 
     step_lengths: np.ndarray
@@ -34,7 +34,7 @@ class LayerPath:
     span_angle: float
 
     def failed(self) -> "LayerPath":
-        """The same shape, all NaN: what belongs to a pass that was not finite."""
+        """Return the same shape with all values NaN, for a pass that was not finite."""
         return LayerPath(
             step_lengths=np.full_like(self.step_lengths, np.nan),
             step_angles=np.full_like(self.step_angles, np.nan),

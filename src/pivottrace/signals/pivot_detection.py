@@ -1,13 +1,13 @@
-"""Attention signal of one trace in, positions of its metacognitive pivots out.
+"""Find the positions of metacognitive pivots in the attention signal of one trace.
 
-The paper's (arXiv 2606.04503): a pivot is a pivotal change of long-range attention along one
-generated trace; the percentile, amplitude and window (95, 5 %, 10 tokens); uncertainty read off
-pivot density (abstract) or their number (DE-Venus).
-Reconstructed by us (docs/method.md): both readings of "pivotal change", the amplitude as
-absolute attention mass, a threshold frozen on reference traces, the rules at ends and plateaus.
+From the paper (arXiv 2606.04503): a pivot is a pivotal change of long-range attention along one
+generated trace; the percentile, amplitude and window (95, 5 %, 10 tokens); uncertainty is pivot
+density (abstract) or the number of pivots (DE-Venus). Reconstructed by us (docs/method.md): both
+readings of "pivotal change", the amplitude as absolute attention mass, a threshold frozen on
+reference traces, the rules at ends and plateaus.
 
-All comparisons are made between integers: a signal is rounded to `ROUND_DECIMALS` first, so that
-noise in the last digits (batch size, kernel, device) moves no pivot.
+All comparisons are made between integers. A signal is rounded to `ROUND_DECIMALS` first, so that
+noise in the last digits (batch size, kernel, device) does not move a pivot.
 """
 
 from collections.abc import Sequence
@@ -27,21 +27,20 @@ IntArray = npt.NDArray[np.int64]
 def reference_threshold(signals: Sequence[FloatArray], percentile: float) -> float:
     """Return tau, the `percentile`-th percentile of the far mass over reference traces.
 
-    Every token of every trace weighs the same. Compute it once on a seeded sample and freeze it:
-    a score must depend neither on the rest of the pool nor on the round.
+    Every token of every trace weighs the same. Compute it once on a seeded sample and freeze it,
+    because a score must not depend on the rest of the pool or on the round.
 
     Args:
-        signals: One array (T_i,) a trace, shares of attention mass; empty ones are skipped.
+        signals: One array (T_i,) per trace, shares of attention mass; empty arrays are skipped.
         percentile: Zeta in [0, 100]; 95 in the paper.
 
     Returns:
         Tau, rounded to `ROUND_DECIMALS`; linear interpolation between order statistics.
 
     Raises:
-        ConfigError: `percentile` outside [0, 100].
-        DataError: No token at all, or a value that is not finite.
-
-    Source: paper, appendix (zeta); the frozen reference sample is ours (docs/method.md).
+        ConfigError: `percentile` is outside [0, 100].
+        DataError: There is no token at all, or a value is not finite. Source: paper, appendix
+            (zeta); the frozen reference sample is ours (docs/method.md).
     """
     if not 0.0 <= percentile <= 100.0:
         raise ConfigError(f"percentile is {percentile}; give a number from 0 to 100 (paper: 95)")
@@ -61,7 +60,7 @@ def find_onsets(
     """Find pivots by reading 1: far mass crosses the threshold upwards and has risen enough.
 
     Token t is an onset when s[t-1] < threshold <= s[t] and s[t] - min(s[t-window .. t-1]) >=
-    amplitude. The window is clipped to the response, so token 0 is never one. Onsets at most
+    amplitude. The window is clipped to the response, so token 0 is never an onset. Onsets at most
     `window` tokens after the last kept one are the same pivot.
 
     Args:
@@ -92,11 +91,11 @@ def find_onsets(
 def find_peaks(signal: FloatArray, amplitude: float, window: int) -> npt.NDArray[np.int64]:
     """Find pivots by reading 2: far mass is the highest around and has risen enough.
 
-    Token t is a peak when s[t] is greater than every one of the `window` tokens before it, at
-    least as great as every one of the `window` tokens after it, and exceeds the lowest of those
-    before it by `amplitude` or more. So a plateau counts once, at its first token; the
-    neighbourhood is clipped to the response: the last token can be a peak, token 0 (which has
-    risen from nothing) cannot. In this reading the percentile selects heads, not a threshold.
+    Token t is a peak under three conditions. s[t] is greater than each of the `window` tokens
+    before it. It is at least as great as each of the `window` tokens after it. It exceeds the
+    lowest token before it by `amplitude` or more. So a plateau counts once, at its first token. The
+    neighbourhood is clipped to the response: the last token can be a peak, but token 0 cannot,
+    because nothing is before it. In this reading the percentile selects heads, not a threshold.
 
     Args:
         signal: (T,) far mass of each response token, in [0, 1].
@@ -117,30 +116,30 @@ def find_peaks(signal: FloatArray, amplitude: float, window: int) -> npt.NDArray
     highest_before = -_lowest_before(-units, window)
     highest_after = -_lowest_before(-units[::-1], window)[::-1]
     peak = (units > highest_before) & (rise >= _amplitude_units(amplitude))
-    # The last token has none after it: its own value stands in and the comparison holds.
+    # No token follows the last one, so its own value is compared and the comparison holds.
     peak &= units >= highest_after
     peak[:1] = False
     return np.flatnonzero(peak).astype(np.int64)
 
 
 def count(positions: IntArray) -> int:
-    """Return the number of pivots: 0 upwards, higher means less certain (DE-Venus)."""
+    """Return the number of pivots, at least 0; higher means less certain (DE-Venus)."""
     return int(positions.size)
 
 
 def density(num_pivots: int, num_tokens: int) -> float:
-    """Return pivots per response token: in [0, 1], higher means less certain.
+    """Return pivots per response token, in [0, 1]; higher means less certain.
 
-    An empty response gives NaN, not 0: it has no trace to read, and 0 would rank the question as
-    the most certain of the pool. NaN scores are left out of the ranking and deferred with their
-    reason.
+    An empty response gives NaN and not 0, because it has no trace to read, and 0 would rank the
+    question as the most certain of the pool. Questions with NaN scores are left out of the ranking
+    and deferred with their reason.
 
     Args:
         num_pivots: Pivots found in the response.
-        num_tokens: Length T of the response, end-of-sequence token left out.
+        num_tokens: Length T of the response without the end-of-sequence token.
 
     Raises:
-        DataError: A negative number, or more pivots than tokens.
+        DataError: A number is negative, or there are more pivots than tokens.
 
     Source: paper, abstract (density); the treatment of an empty response is ours.
     """
@@ -187,6 +186,7 @@ def _lowest_before(units: IntArray, window: int) -> IntArray:
     if units.size == 0:
         return units
     span = min(window, units.size)  # a window longer than the response costs nothing
+    # (T, span) views of the values before each one; the padding never is the minimum.
     padding = np.full(span, np.iinfo(np.int64).max)
     before = np.lib.stride_tricks.sliding_window_view(np.concatenate([padding, units]), span)
     lowest: IntArray = before[: units.size].min(axis=1)
@@ -195,7 +195,7 @@ def _lowest_before(units: IntArray, window: int) -> IntArray:
 
 
 def _merge(positions: IntArray, window: int) -> IntArray:
-    """Keep a position only when it is more than `window` after the last kept one."""
+    """Keep a position only if it is more than `window` after the last kept one."""
     kept: list[int] = []
     for position in positions.tolist():
         if not kept or position - kept[-1] > window:

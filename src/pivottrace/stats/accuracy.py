@@ -1,7 +1,7 @@
 """Accuracy on held-out questions: avg@k, pass@k, and intervals clustered by question.
 
 Samples of one question are alike, so a question is the unit that varies: k samples of Q questions
-are Q observations, not Q x k. Nothing here is the paper's but avg@k itself; it gives no interval.
+are Q observations, not Q x k. Only avg@k itself is from the paper, which gives no interval.
 """
 
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ LEVEL = 0.95
 
 @dataclass(frozen=True)
 class QuestionCounts:
-    """Right samples of each question.
+    """Number of right samples of each question.
 
     Attributes:
         question_ids: Q ids, by order of first appearance.
@@ -34,7 +34,7 @@ class QuestionCounts:
 
     @property
     def means(self) -> FloatArray:
-        """(Q,) each question's share of right samples, in [0, 1]."""
+        """Each question's share of right samples, (Q,) in [0, 1]."""
         return self.num_correct / self.num_samples
 
 
@@ -73,12 +73,12 @@ def count_by_question(question_ids: Sequence[str], correct: Sequence[bool]) -> Q
 def average_accuracy(counts: QuestionCounts, level: float = LEVEL) -> Interval:
     """Return avg@k, the mean of the questions' own shares, with an interval clustered by question.
 
-    The interval is Clopper-Pearson's for an effective number of trials: as many coin flips as would
-    vary like the questions' shares do, p(1 - p) / SE^2, with SE the standard error clustered by
-    question. It lies between Q (a question is all right or all wrong) and the number of samples
-    (they are independent). Where all samples are right, or all wrong, nothing is known of how alike
-    they are, so a question counts as one trial: 50 of 50 questions right give [0.93, 1], and
-    never [1, 1].
+    The interval is the Clopper-Pearson interval for an effective number of trials. That is the
+    number of coin flips that vary like the questions' shares, p(1 - p) / SE^2, with SE the standard
+    error clustered by question. It lies between Q (a question is all right or all wrong) and the
+    number of samples (they are independent). If all samples are right, or all wrong, the data do
+    not show how alike samples are. Then a question counts as one trial: 50 of 50 questions right
+    give [0.93, 1], and never [1, 1].
 
     Args:
         counts: Right samples of each question; questions weigh the same.
@@ -88,14 +88,14 @@ def average_accuracy(counts: QuestionCounts, level: float = LEVEL) -> Interval:
         The share of right samples, in [0, 1], higher is better, with its interval.
 
     Raises:
-        ConfigError: `level` outside (0, 1).
-
-    Source: Korn and Graubard (1998), without their correction of the degrees of freedom. Clustered
-    standard errors as in Miller (2024, arXiv 2411.00640) and inspect_ai.
+        ConfigError: `level` is outside (0, 1). Source: Korn and Graubard (1998), without their
+    correction of the degrees of freedom. Clustered standard errors as in Miller (2024, arXiv
+    2411.00640) and inspect_ai.
     """
     means = counts.means
     num_questions = means.size
     mean = float(means.mean())
+    # Effective number of trials from the clustered variance of the mean.
     spread = mean * (1.0 - mean)
     variance = float(means.var(ddof=1)) / num_questions if num_questions > 1 else spread
     if spread <= 0.0:
@@ -113,22 +113,23 @@ def paired_difference(
 ) -> Interval:
     """Return how much accuracy changed on the same questions, with a clustered interval.
 
-    Student's t over the questions' differences. Where every question changed by the same amount d,
-    their variance is 0 and says too much: then at most a share u of questions changes otherwise,
-    with u the exact upper bound of 0 in Q, and each such question by at most the whole range, which
-    gives [d - u(1 + d), d + u(1 - d)]. 50 unchanged questions are 0 within [-0.071, 0.071].
+    The interval is Student's t over the questions' differences. If every question changed by the
+    same amount d, their variance is 0, which would give an interval without width. Then we assume
+    that at most a share u of questions changes differently, with u the exact upper bound of 0 in Q.
+    Each such question changes by at most the whole range, which gives [d - u(1 + d), d + u(1 - d)].
+    50 unchanged questions give 0 within [-0.071, 0.071].
 
     Args:
         before: Counts before training.
-        after: Counts after training; questions are matched by id, whatever their order.
+        after: Counts after training; questions are matched by id, in any order.
         level: Chance that the interval holds the truth, in (0, 1).
 
     Returns:
-        Mean of after - before over questions, in [-1, 1], above 0 is better after, with its
-        interval within [-1, 1].
+        Mean of after - before over questions, in [-1, 1], with its interval within [-1, 1]. Above 0
+        means better after training.
 
     Raises:
-        ConfigError: `level` outside (0, 1).
+        ConfigError: `level` is outside (0, 1).
         DataError: The two have different questions.
     """
     if not 0.0 < level < 1.0:
@@ -150,7 +151,8 @@ def pass_at_k(counts: QuestionCounts, k: int) -> float:
 
     Args:
         counts: Right samples of each question.
-        k: Samples drawn without replacement, 1 to the fewest samples of a question. k = 1 is avg@k.
+        k: Number of samples drawn without replacement, 1 to the fewest samples of a question. k = 1
+            gives avg@k.
 
     Returns:
         Unbiased estimate 1 - C(n - c, k) / C(n, k), in [0, 1], higher is better.
@@ -158,20 +160,20 @@ def pass_at_k(counts: QuestionCounts, k: int) -> float:
     Raises:
         DataError: `k` is outside its range.
 
-    Source: Chen et al. (2021, arXiv 2107.03374), their numerically stable product.
+    Source: Chen et al. (2021, arXiv 2107.03374), with their numerically stable product.
     """
     fewest = int(counts.num_samples.min())
     if not 1 <= k <= fewest:
         raise DataError(f"pass@{k} needs 1 <= k <= {fewest}, the fewest samples of a question")
     wrong = counts.num_samples - counts.num_correct
-    # C(n - c, k) / C(n, k) is the product over i < k of (n - c - i) / (n - i); at k wrong left, 0.
+    # C(n - c, k) / C(n, k) is the product over i < k of (n - c - i) / (n - i); 0 if n - c < k.
     drawn = np.arange(k)[:, None]  # (k, 1)
     all_wrong = np.clip(wrong - drawn, 0.0, None) / (counts.num_samples - drawn)  # (k, Q)
     return float(1.0 - all_wrong.prod(axis=0).mean())
 
 
 def _paired(counts: QuestionCounts, like: QuestionCounts) -> FloatArray:
-    """The means of `counts` in the order of `like`'s questions."""
+    """Return the means of `counts` in the order of the questions of `like`."""
     place = {question_id: i for i, question_id in enumerate(counts.question_ids)}
     unmatched = set(place) ^ set(like.question_ids)
     if unmatched:

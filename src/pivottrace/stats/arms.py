@@ -1,12 +1,12 @@
-"""What an experiment of arms and seeds shows: means over seeds, paired differences, speed-ups.
+"""Results of an experiment of arms and seeds: means over seeds, paired differences, speed-ups.
 
-Nothing here is the paper's but the idea of its headline ("better with 29.3 % of the labels, 2.75x
-sooner"); it gives no intervals and does not say how it counts steps. All of it is ours.
+Only the idea of the headline is from the paper ("better with 29.3 % of the labels, 2.75x sooner").
+The paper gives no intervals and does not say how it counts steps. Everything else is ours.
 
-A question of a seed is the smallest thing that varies: its samples are alike. Seeds vary too (pool,
-held-out questions, order, sampling), and by more than their questions alone explain. So variance
-is clustered two ways, by seed and by question, and by whatever makes questions of several seeds
-alike; where seeds have nothing in common that comes to the spread of the seeds' means.
+A question of a seed is the smallest unit that varies, because its samples are alike. Seeds vary too
+(pool, held-out questions, order, sampling), and by more than their questions alone explain. So
+variance is clustered two ways: by seed, and by question or another name that questions of several
+seeds share. If seeds have nothing in common, this equals the spread of the seeds' means.
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,9 +21,9 @@ from pivottrace.stats.accuracy import LEVEL, Interval, QuestionCounts
 
 FloatArray = npt.NDArray[np.float64]
 
-NOT_WORSE_MARGIN = 0.01  # one point: the convention here of what "not worse" tolerates
-SMOOTHING = 3  # points of a learning curve that a smoothed one is the mean of
-ERRORS_BELOW = 1.0  # the target of a speed-up, in standard errors below the reference's final mean
+NOT_WORSE_MARGIN = 0.01  # one point: our convention for "not worse"
+SMOOTHING = 3  # points of a learning curve in one moving mean
+ERRORS_BELOW = 1.0  # target of a speed-up: standard errors below the reference's final mean
 ROUNDING = 1e-9  # of means of accuracies
 
 
@@ -32,8 +32,8 @@ class SeedValues:
     """One seed's questions and a number for each, such as a share of right samples.
 
     Attributes:
-        clusters: (Q,) names; questions of the same name are alike, in whichever seed they are. An
-            id makes a question alike to itself alone.
+        clusters: (Q,) names. Questions of the same name are alike, in any seed. If the name is the
+            id, a question is alike only to itself.
         values: (Q,).
     """
 
@@ -42,7 +42,7 @@ class SeedValues:
 
     @property
     def mean(self) -> float:
-        """The questions' mean; they weigh the same."""
+        """Mean over the questions, with equal weights."""
         return float(self.values.mean())
 
 
@@ -53,7 +53,7 @@ class Curve:
     Attributes:
         steps: (K,) optimizer steps, ascending, from 0.
         accuracy: (K,) in [0, 1].
-        tokens: (K,) tokens spent up to there, whatever they were spent on.
+        tokens: (K,) tokens spent up to that step, for any purpose.
     """
 
     steps: FloatArray
@@ -63,13 +63,13 @@ class Curve:
 
 @dataclass(frozen=True)
 class SpeedUp:
-    """How much sooner an arm gets where the reference ends; above 1 is sooner.
+    """The factor by which an arm reaches the reference's final accuracy sooner; above 1 is sooner.
 
     Attributes:
         target: Accuracy to reach.
-        steps: The arm's step at which its curve first does; NaN if it does not.
+        steps: The arm's step at which its curve first reaches it; NaN if it does not.
         tokens: The same in tokens.
-        reference_steps: The reference's own step; NaN if its smoothed curve does not.
+        reference_steps: The reference's own step; NaN if its smoothed curve does not reach it.
         reference_tokens: The same in tokens.
     """
 
@@ -81,19 +81,19 @@ class SpeedUp:
 
     @property
     def by_steps(self) -> float:
-        """Reference steps over the arm's; NaN where one of the two does not get there."""
+        """Reference steps over arm steps; NaN if one of the two does not reach the target."""
         return _ratio(self.reference_steps, self.steps)
 
     @property
     def by_tokens(self) -> float:
-        """Reference tokens over the arm's."""
+        """Reference tokens over arm tokens; NaN if one of the two does not reach the target."""
         return _ratio(self.reference_tokens, self.tokens)
 
 
 def paired_means(arm: QuestionCounts, reference: QuestionCounts) -> FloatArray:
-    """(Q,): each question's share of right samples under the arm less that under the reference.
+    """Return (Q,) differences of each question's share of right samples: arm minus reference.
 
-    In [-1, 1] and in the arm's order.
+    The values are in [-1, 1] and in the order of the arm's questions.
 
     Raises:
         DataError: The two were not evaluated on the same questions.
@@ -111,31 +111,32 @@ def mean_over_seeds(seeds: Sequence[SeedValues], level: float = LEVEL) -> Interv
     """Return the mean over seeds of their questions' means, with an interval for other seeds.
 
     With S seeds of Q_s questions every number weighs 1 / (S Q_s). The variance is clustered two
-    ways (Cameron, Gelbach and Miller 2011), by seed and by `SeedValues.clusters` of questions:
-    V = V_seed + V_cluster - V_seed-and-cluster, each the sum over its clusters of (weighted
-    residuals' sum)^2, times n / (n - 1) for n clusters. Where seeds share no cluster the last two
-    are equal and V is the spread of the S means. The interval is Student's t with S - 1 degrees of
-    freedom, and never narrower than the clusters alone give (t with one degree of freedom fewer
-    than clusters), because the means of few seeds may agree by chance. One seed has the clusters'
-    interval only. Where all numbers are equal, the interval is that of `paired_difference` for as
-    many unchanged clusters.
+    ways (Cameron, Gelbach and Miller 2011), by seed and by `SeedValues.clusters` of questions: V =
+    V_seed + V_cluster - V_seed-and-cluster, each the sum over its clusters of (sum of weighted
+    residuals)^2, times n / (n - 1) for n clusters. If seeds share no cluster, the last two are
+    equal and V is the spread of the S means. The interval is Student's t with S - 1 degrees of
+    freedom. It is never narrower than the interval from the clusters alone (t with one degree of
+    freedom fewer than clusters), because the means of few seeds may agree by chance. For one seed
+    the interval is the one from its clusters. If all numbers are equal, the interval is as in
+    `paired_difference` for as many unchanged clusters.
 
     Args:
-        seeds: One for each seed, numbers in [-1, 1].
+        seeds: Values of each seed, numbers in [-1, 1].
         level: Chance that the interval holds the mean over all seeds, in (0, 1).
 
     Returns:
-        The mean and its interval, which is not cut off at the ends of the range.
+        The mean and its interval. The interval is not cut off at the ends of the range.
 
     Raises:
-        ConfigError: `level` outside (0, 1).
-        DataError: There is no seed, or one without questions.
+        ConfigError: `level` is outside (0, 1).
+        DataError: There is no seed, or a seed has no questions.
     """
     if not 0.0 < level < 1.0:
         raise ConfigError(f"confidence {level} is not above 0 and below 1; 0.95 is the default")
     if not seeds or not all(seed.values.size for seed in seeds):
         raise DataError("there is no seed to take the mean of, or one without held-out questions")
     mean = float(np.mean([seed.mean for seed in seeds]))
+    # Residuals of all questions with their weights, (N,), and the clusters that they belong to.
     weighted = np.concatenate([(s.values - mean) / (len(seeds) * s.values.size) for s in seeds])
     of_seed = np.repeat(np.arange(len(seeds)), [s.values.size for s in seeds])
     names = [name for seed in seeds for name in seed.clusters]
@@ -150,7 +151,7 @@ def mean_over_seeds(seeds: Sequence[SeedValues], level: float = LEVEL) -> Interv
         by_seed = _clustered(weighted, of_seed)
         _, of_pair = np.unique(of_seed * num_questions + of_question, return_inverse=True)
         both = by_seed + by_question - _clustered(weighted, of_pair)
-        # Either way of clustering is a lower limit; their difference may fall below by chance.
+        # The seeds alone are a lower limit; the two-way variance may fall below it by chance.
         variance = max(both, by_seed)
         half = max(half, student_t.isf(tail, len(seeds) - 1) * variance**0.5)
     return Interval(mean, mean - float(half), mean + float(half))
@@ -159,8 +160,8 @@ def mean_over_seeds(seeds: Sequence[SeedValues], level: float = LEVEL) -> Interv
 def smooth(values: npt.ArrayLike, window: int = SMOOTHING) -> FloatArray:
     """Return the centred moving mean of a curve (K,).
 
-    Near its ends it is over fewer points, as many on either side, so that it never lags: the ends
-    stay as they are.
+    Near the ends it is over fewer points, the same number on either side, so that it does not lag.
+    The end points stay unchanged.
 
     Raises:
         ConfigError: `window` is not odd and positive.
@@ -177,11 +178,12 @@ def first_reach(places: npt.ArrayLike, values: npt.ArrayLike, target: float) -> 
 
     Args:
         places: (K,) steps or tokens, ascending.
-        values: (K,) the curve there.
-        target: To be reached from below.
+        values: (K,) values of the curve at these places.
+        target: Value to reach from below.
 
     Returns:
-        The place; the first one where the curve begins there; NaN where it never does.
+        The place: the first one if the curve begins at the target or above, NaN if it never reaches
+            it.
     """
     xs, ys = np.asarray(places, dtype=np.float64), np.asarray(values, dtype=np.float64)
     above = np.flatnonzero(ys >= target - ROUNDING)
@@ -195,10 +197,10 @@ def first_reach(places: npt.ArrayLike, values: npt.ArrayLike, target: float) -> 
 
 
 def mean_curve(curves: Sequence[Curve]) -> Curve:
-    """The mean of several seeds' curves at their common steps.
+    """Return the mean of several seeds' curves at their common steps.
 
     Raises:
-        DataError: They were not taken at the same steps.
+        DataError: The curves do not have the same steps.
     """
     steps = curves[0].steps
     if any(not np.array_equal(curve.steps, steps) for curve in curves):
@@ -211,9 +213,9 @@ def mean_curve(curves: Sequence[Curve]) -> Curve:
 
 
 def target_of(reference: Sequence[Curve], errors_below: float = ERRORS_BELOW) -> float:
-    """Return what an arm has to reach: the reference's final mean less some standard errors.
+    """Return the target of an arm: the reference's final mean minus some standard errors.
 
-    The standard error is that of the mean over seeds, sd / sqrt(S); 0 for one seed.
+    The standard error is the error of the mean over seeds, sd / sqrt(S); it is 0 for one seed.
     """
     finals = np.array([curve.accuracy[-1] for curve in reference])
     error = finals.std(ddof=1) / finals.size**0.5 if finals.size > 1 else 0.0
@@ -223,18 +225,18 @@ def target_of(reference: Sequence[Curve], errors_below: float = ERRORS_BELOW) ->
 def speed_up(
     arm: Mapping[int, Curve], reference: Mapping[int, Curve], errors_below: float = ERRORS_BELOW
 ) -> SpeedUp:
-    """Return when an arm first reaches where the reference ends, on the seeds that both have.
+    """Return when an arm first reaches the reference's final accuracy, on their common seeds.
 
-    Curves are averaged over seeds, then smoothed. A flat curve near the target makes the ratio hang
-    on it: compare other `errors_below`.
+    Curves are averaged over seeds, then smoothed. If the curve is flat near the target, the ratio
+    is very sensitive to the target, so compare other `errors_below`.
 
     Args:
         arm: Curves by seed.
-        reference: Likewise.
-        errors_below: The target, as `target_of` takes it.
+        reference: Curves of the reference by seed.
+        errors_below: The target, as in `target_of`.
 
     Raises:
-        DataError: They have no seed in common.
+        DataError: The two have no seed in common.
     """
     seeds = sorted(arm.keys() & reference.keys())
     if not seeds:
@@ -253,10 +255,10 @@ def speed_up(
 
 
 def without_one_seed(arm: Mapping[int, Curve], reference: Mapping[int, Curve]) -> list[SpeedUp]:
-    """The speed-up with each common seed left out in turn; empty for fewer than three.
+    """Return the speed-up without each common seed in turn; empty for fewer than three.
 
-    A ratio of two first crossings has no interval worth the name from a handful of seeds; how far
-    it moves when one is left out says how much it hangs on any of them.
+    A handful of seeds gives no useful interval for a ratio of two first crossings. The change
+    without one seed shows how much the ratio depends on that seed.
     """
     seeds = sorted(arm.keys() & reference.keys())
     if len(seeds) < 3:
@@ -268,7 +270,7 @@ def without_one_seed(arm: Mapping[int, Curve], reference: Mapping[int, Curve]) -
 
 
 def _clustered(weighted: FloatArray, cluster: npt.NDArray[np.intp]) -> float:
-    """Variance of a sum of weighted residuals that are alike within clusters; 0 for one cluster."""
+    """Return the variance of a sum of weighted residuals with clusters; 0 for one cluster."""
     sums = np.bincount(cluster, weights=weighted)
     return float(np.sum(sums**2) * sums.size / (sums.size - 1)) if sums.size > 1 else 0.0
 

@@ -1,6 +1,6 @@
 """Intervals for shares that stay honest when everything is right or everything is wrong.
 
-Nothing here is the paper's: its fragments give no interval at all.
+Nothing here is from the paper, because its fragments give no interval at all.
 """
 
 import numpy as np
@@ -17,22 +17,22 @@ def share_interval(
 ) -> tuple[FloatArray, FloatArray]:
     """Return the two-sided Clopper-Pearson interval of a share, element by element.
 
-    Exact for whole successes. Fractional ones are allowed: a sum of n independent values in
-    [0, 1] (each a question's own correctness) is at most as spread as n coin flips with its
-    mean, so counting a question as one coin flip, however many rollouts it has, gives an interval
-    for the mean that errs on the wide side and never calls 9 of 9 certain.
+    The interval is exact for whole successes. Fractional successes are allowed: a sum of n
+    independent values in [0, 1] (each a question's own correctness) is at most as spread as n coin
+    flips with its mean. So a question counts as one coin flip, with any number of rollouts. The
+    interval for the mean then errs on the wide side and never calls 9 of 9 certain.
 
     Args:
-        successes: Right ones, 0 to `trials`; any shape.
-        trials: How many, same shape; 0 gives [0, 1].
+        successes: Number of right trials, 0 to `trials`; any shape.
+        trials: Number of trials, same shape; 0 gives [0, 1].
         level: Chance that the interval holds the truth, in (0, 1).
 
     Returns:
         (low, high), each in [0, 1].
 
     Raises:
-        ConfigError: `level` outside (0, 1).
-        DataError: Successes below 0 or above trials.
+        ConfigError: `level` is outside (0, 1).
+        DataError: Successes are below 0 or above trials.
 
     Source: Clopper and Pearson (1934); the convex-order argument is Hoeffding's (1963).
     """
@@ -46,17 +46,18 @@ def share_lower_bound(
 ) -> FloatArray:
     """Return the exact one-sided lower bound of a share at confidence 1 - alpha.
 
-    Valid for independent trials of unequal chances too, as a bound on their mean chance
-    (Hoeffding 1956: the binomial's upper tail is the heaviest once it is a trial above the mean).
+    The bound is also valid for independent trials of unequal chances, as a bound on their mean
+    chance (Hoeffding 1956: the binomial's upper tail is the heaviest once it is a trial above the
+    mean).
 
     Args:
-        successes: Right ones, 0 to `trials`; any shape.
-        trials: How many, same shape; 0 gives 0.
+        successes: Number of right trials, 0 to `trials`; any shape.
+        trials: Number of trials, same shape; 0 gives 0.
         alpha: Chance that the bound is above the truth, in (0, 1).
 
     Raises:
-        ConfigError: `alpha` outside (0, 1).
-        DataError: Successes below 0 or above trials.
+        ConfigError: `alpha` is outside (0, 1).
+        DataError: Successes are below 0 or above trials.
 
     Source: Clopper and Pearson (1934).
     """
@@ -66,16 +67,16 @@ def share_lower_bound(
 
 
 def fewest_trials(floor: float, alpha: float) -> int:
-    """Return the fewest trials that, all right, put the lower bound at `floor` or above.
+    """Return the fewest trials for a lower bound of at least `floor` if all are right.
 
     Raises:
-        ConfigError: `floor` or `alpha` outside (0, 1).
+        ConfigError: `floor` or `alpha` is outside (0, 1).
     """
     if not 0.0 < floor < 1.0:
         raise ConfigError(f"floor is {floor}; give a share above 0 and below 1")
     _checked_level(1.0 - alpha)
     fewest = int(np.ceil(np.log(alpha) / np.log(floor)))
-    # The logarithms' last digit may be off by one step either way.
+    # Rounding of the logarithms may be off by one step either way.
     while fewest > 1 and floor ** (fewest - 1) <= alpha:
         fewest -= 1
     return fewest
@@ -92,7 +93,7 @@ def _checked_counts(
 ) -> tuple[FloatArray, FloatArray]:
     total = np.asarray(trials, dtype=np.float64)
     right = np.asarray(successes, dtype=np.float64)
-    # Sums of fractions may overshoot by rounding; anything more is a caller's mistake.
+    # Sums of fractions may overshoot by rounding; a larger excess is a caller's mistake.
     if not bool(np.all((right >= -1e-9) & (right <= total + 1e-9))):
         raise DataError("successes must lie between 0 and trials; check how they were counted")
     return np.clip(right, 0.0, total), total

@@ -14,17 +14,17 @@ def fit_logistic(
 ) -> FloatArray:
     """Return the coefficients of a ridge logistic regression, by damped Newton steps.
 
-    Minimises sum_i w_i CE(y_i, sigmoid(x_i b)) + sum_j penalty_j b_j^2 / 2, CE the cross-entropy;
-    targets may be fractions.
+    It minimises sum_i w_i CE(y_i, sigmoid(x_i b)) + sum_j penalty_j b_j^2 / 2, with CE the
+    cross-entropy. Targets may be fractions.
 
     Args:
-        design: (n, k) predictors, a column of ones among them if there is to be an intercept.
+        design: (n, k) predictors, with a column of ones for an intercept.
         targets: (n,) in [0, 1].
         weights: (n,) above 0.
         penalty: (k,) 0 or more.
 
     Returns:
-        (k,).
+        (k,) coefficients.
     """
     coefficients = np.zeros(design.shape[1])
 
@@ -35,6 +35,7 @@ def fit_logistic(
 
     current = loss(coefficients)
     for _ in range(NEWTON_STEPS):
+        # Newton's step: gradient (k,) and curvature (k, k) of the loss.
         chance = expit(design @ coefficients)
         gradient = design.T @ (weights * (chance - targets)) + penalty * coefficients
         curvature = (design * (weights * chance * (1.0 - chance))[:, None]).T @ design

@@ -1,8 +1,8 @@
-"""A score turned into a probability, and how good that probability is.
+"""Turn a score into a probability, and measure the quality of that probability.
 
-Isotonic regression is the mapping that assumes least beyond the order: it cannot be fooled by the
-scale of a score. It does not turn a ranking round: a score of the wrong sign becomes the base rate,
-which is well calibrated and useless, so a calibration error is read beside the Brier score.
+Isotonic regression assumes only the order of the scores, so the scale of a score cannot mislead it.
+It does not reverse a ranking. A score of the wrong sign becomes the base rate, which is well
+calibrated and useless. So read a calibration error together with the Brier score.
 """
 
 import numpy as np
@@ -20,9 +20,10 @@ def fit_isotonic(scores: FloatArray, targets: FloatArray, queries: FloatArray) -
     """Fit a probability that never falls as the score rises, and evaluate it.
 
     Args:
-        scores: (n,) of the questions to fit on; tied ones are one point.
+        scores: (n,) scores of the questions to fit on; tied scores are one point.
         targets: (n,) in [0, 1].
-        queries: (m,) scores to evaluate at: linear between points, constant beyond them.
+        queries: (m,) scores to evaluate at. The fit is linear between points and constant beyond
+            them.
 
     Returns:
         (m,) in [0, 1].
@@ -37,19 +38,19 @@ def fit_isotonic(scores: FloatArray, targets: FloatArray, queries: FloatArray) -
 def cross_fitted(
     scores: npt.ArrayLike, wrong: npt.ArrayLike, seed: int, num_folds: int = NUM_FOLDS
 ) -> FloatArray:
-    """Return each question's probability of being wrong, from a mapping that never saw it.
+    """Return each question's probability of being wrong, from a mapping fitted without it.
 
     Args:
         scores: (Q,) finite.
         wrong: (Q,) bool.
-        seed: Of the division into folds.
-        num_folds: At most Q.
+        seed: Seed of the division into folds.
+        num_folds: Number of folds, at most Q.
 
     Returns:
         (Q,) in [0, 1].
 
     Raises:
-        DataError: Fewer than two questions.
+        DataError: There are fewer than two questions.
     """
     values, target = np.asarray(scores, dtype=np.float64), np.asarray(wrong, dtype=np.float64)
     if values.size < 2:
@@ -71,14 +72,15 @@ def expected_calibration_error(
 ) -> FloatArray:
     """Return the mean absolute difference of probability and frequency over bins of equal size.
 
-    Bins are cut once, on the questions given, at quantiles of the probability; equal ones are never
-    parted. Chance alone makes the error larger than 0, the more so the fewer the questions.
+    Bins are cut once, on the given questions, at quantiles of the probability. Equal probabilities
+    stay in one bin. Chance alone makes the error larger than 0, and with fewer questions it is
+    larger.
 
     Args:
         probabilities: (Q,) in [0, 1].
         outcomes: (Q,) in [0, 1].
-        weights: (B, Q) how often each counts.
-        num_bins: At most so many.
+        weights: (B, Q) number of times that each question counts.
+        num_bins: Greatest number of bins.
 
     Returns:
         (B,) in [0, 1], lower is better.
@@ -86,6 +88,7 @@ def expected_calibration_error(
     chance = np.asarray(probabilities, dtype=np.float64)
     happened = np.asarray(outcomes, dtype=np.float64)
     counts = np.ones((1, chance.size)) if weights is None else weights
+    # Membership (bins, Q), then the summed gap of each bin in each resample, (B, bins).
     edges = np.unique(np.quantile(chance, np.linspace(0, 1, num_bins + 1)[1:-1]))
     bins = np.searchsorted(edges, chance, side="left")
     member = (bins == np.arange(edges.size + 1)[:, None]).astype(np.float64)  # (bins, Q)
@@ -97,10 +100,10 @@ def expected_calibration_error(
 def brier(
     probabilities: npt.ArrayLike, outcomes: npt.ArrayLike, weights: FloatArray | None = None
 ) -> FloatArray:
-    """Return the mean squared error of a probability (B,): in [0, 1], lower is better.
+    """Return the mean squared error of a probability (B,), in [0, 1]; lower is better.
 
-    An outcome that is itself a share, of samples that are right, stands for one sample drawn from
-    them: (p - 1)^2 with its chance, p^2 with the rest.
+    An outcome may be a share of right samples. It then counts as one sample drawn from them: (p -
+    1)^2 with its chance, p^2 with the rest.
     """
     chance = np.asarray(probabilities, dtype=np.float64)
     share = np.asarray(outcomes, dtype=np.float64)
@@ -111,13 +114,13 @@ def brier(
 
 
 def log_loss(probabilities: npt.ArrayLike, outcomes: npt.ArrayLike, floor: float) -> float:
-    """Return the mean log loss in nats, 0 or more, lower is better.
+    """Return the mean log loss in nats, 0 or more; lower is better.
 
     Args:
-        probabilities: (Q,); held between `floor` and 1 - `floor`, so that no certainty costs
-            infinitely much.
+        probabilities: (Q,) They are clipped to [`floor`, 1 - `floor`], so that the loss of a
+            certain error stays finite.
         outcomes: (Q,) in [0, 1], as in `brier`.
-        floor: Above 0.
+        floor: Lowest probability, above 0.
     """
     chance = np.clip(np.asarray(probabilities, dtype=np.float64), floor, 1.0 - floor)
     share = np.asarray(outcomes, dtype=np.float64)

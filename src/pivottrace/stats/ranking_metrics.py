@@ -1,10 +1,10 @@
-"""How well a score ranks questions: AUROC, AUPRC, Spearman, partial Spearman. All over resamples.
+"""Quality of a ranking of questions: AUROC, AUPRC, (partial) Spearman, all over resamples.
 
-Axes: Q questions, B resamples (`stats.resampling`), K groups of tied scores. A weight is how
-often a question counts, 0 upwards; weights of None are one resample in which each counts once. For
-every score, higher is more uncertain. Where a metric is not defined (a class is missing, a side is
-constant) its value is NaN, and `why_undefined` says why. Ours: the paper's fragments name no
-measure of an estimator.
+Axes: Q questions, B resamples (`stats.resampling`), K groups of tied scores. A weight is the number
+of times that a question counts, at least 0. Weights of None are one resample in which each question
+counts once. For every score, higher is more uncertain. If a metric is not defined (a class is
+missing, a side is constant), its value is NaN, and `why_undefined` says why. All of it is ours,
+because the paper's fragments do not name a measure of an estimator.
 """
 
 from collections.abc import Sequence
@@ -27,16 +27,16 @@ def auroc(
     wrong: npt.ArrayLike,
     weights: FloatArray | None = None,
 ) -> FloatArray:
-    """Return the chance that a wrong question scores above a right one, ties counting half.
+    """Return the chance that a wrong question scores above a right one; ties count half.
 
     Args:
         scores: (Q,) finite.
-        wrong: (Q,) bool, what is to be found: the greedy answer is wrong.
+        wrong: (Q,) bool, whether the greedy answer is wrong; the score should find these questions.
         weights: (B, Q).
 
     Returns:
-        (B,) in [0, 1], higher is better, 0.5 is chance (a constant score gives it); NaN where
-        nothing or everything is wrong.
+        (B,) in [0, 1]; higher is better. 0.5 is chance (a constant score gives it). NaN if nothing
+        or everything is wrong.
 
     Raises:
         DataError: Lengths differ, or a score is not finite.
@@ -67,7 +67,7 @@ def average_precision(
         weights: (B, Q).
 
     Returns:
-        (B,) in (0, 1], higher is better, the share of wrong ones is chance; NaN where nothing is
+        (B,) in (0, 1]; higher is better. The share of wrong questions is chance. NaN if nothing is
         wrong.
 
     Raises:
@@ -86,15 +86,15 @@ def spearman(
     truth: npt.ArrayLike,
     weights: FloatArray | None = None,
 ) -> FloatArray:
-    """Return Spearman's rank correlation, tied values sharing their mean rank.
+    """Return Spearman's rank correlation; tied values share their mean rank.
 
     Args:
         scores: (Q,) finite.
-        truth: (Q,) finite, the sampled correctness, say.
+        truth: (Q,) finite, for example the sampled correctness.
         weights: (B, Q).
 
     Returns:
-        (B,) in [-1, 1]; against correctness -1 is best. NaN where a side is constant.
+        (B,) in [-1, 1]; against correctness, -1 is best. NaN if a side is constant.
 
     Raises:
         DataError: Lengths differ, or a value is not finite.
@@ -108,29 +108,29 @@ def partial_spearman(
     controls: Sequence[npt.ArrayLike],
     weights: FloatArray | None = None,
 ) -> FloatArray:
-    """Return Spearman's correlation of what the controls leave unexplained of both sides.
+    """Return Spearman's correlation of the parts of both sides that the controls do not explain.
 
-    Scores, truth and controls are each replaced by their ranks; ranks of scores and truth are
-    regressed on those of all controls together, and the residuals are correlated.
+    Scores, truth and controls are each replaced by their ranks. The ranks of scores and truth are
+    regressed on the ranks of all controls together, and the residuals are correlated.
 
     Args:
         scores: (Q,) finite.
         truth: (Q,) finite.
-        controls: Any number of (Q,), finite; constant ones explain nothing.
+        controls: Any number of (Q,), finite; constant controls explain nothing.
         weights: (B, Q).
 
     Returns:
-        (B,) in [-1, 1]; NaN where a side is constant or the controls explain it wholly.
+        (B,) in [-1, 1]; NaN if a side is constant or the controls explain it fully.
 
     Raises:
         DataError: Lengths differ, or a value is not finite.
     """
     columns = [_finite(values) for values in (scores, truth, *controls)]
     if len({column.size for column in columns}) != 1:
-        raise DataError(f"lengths {[c.size for c in columns]} differ; give one number a question")
+        raise DataError(f"lengths {[c.size for c in columns]} differ; give one number per question")
     counts = _counts(weights, columns[0].size)
     ranks = np.stack([_centred(ranks_of(c, counts), counts) for c in columns], axis=1)
-    # (B, 2 + controls, Q) to covariances (B, 2 + controls, 2 + controls)
+    # Covariances of the ranks: (B, 2 + controls, Q) to (B, 2 + controls, 2 + controls).
     covariance = (ranks * counts[:, None]) @ ranks.transpose(0, 2, 1)
     own = covariance[:, :2, :2]
     left = own
@@ -146,17 +146,18 @@ def partial_spearman(
 
 
 def ranks_of(values: FloatArray, weights: FloatArray) -> FloatArray:
-    """Ranks (B, Q) of values (Q,) in each resample, from 1; ties share their mean rank."""
+    """Return ranks (B, Q) of values (Q,) in each resample, from 1; ties share their mean rank."""
     order, starts = tie_groups(values)
     sizes = _by_group(weights, order, starts)
     mean_rank = np.cumsum(sizes, axis=1) - (sizes - 1.0) / 2.0  # (B, K)
+    # The tie group of each question, (Q,), spreads the mean rank of the group to its members.
     group = np.empty(values.size, dtype=np.int64)
     group[order] = np.repeat(np.arange(starts.size), np.diff(np.append(starts, values.size)))
     return mean_rank[:, group]
 
 
 def tie_groups(values: FloatArray) -> tuple[IntArray, IntArray]:
-    """Return the ascending order (Q,) and where in it each group of equal values starts (K,)."""
+    """Return the ascending order (Q,) and the start (K,) of each group of equal values in it."""
     order = np.argsort(values, kind="stable")
     ranked = values[order]
     starts = np.flatnonzero(np.append(True, ranked[1:] != ranked[:-1])[: values.size])
@@ -164,7 +165,7 @@ def tie_groups(values: FloatArray) -> tuple[IntArray, IntArray]:
 
 
 def why_undefined(scores: npt.ArrayLike, wrong: npt.ArrayLike) -> str | None:
-    """Say why a ranking of these questions by this score cannot be judged; None where it can."""
+    """Say why a ranking of these questions by this score cannot be judged; None if it can."""
     values, target = np.asarray(scores, dtype=np.float64), np.asarray(wrong, dtype=np.bool_)
     values, target = values[np.isfinite(values)], target[np.isfinite(values)]
     if not values.size:
@@ -195,7 +196,7 @@ def _checked(
 ) -> tuple[FloatArray, BoolArray, FloatArray]:
     values, target = _finite(scores), np.asarray(wrong, dtype=np.bool_)
     if target.shape != values.shape:
-        raise DataError(f"{values.size} scores and {target.size} truths; give one each a question")
+        raise DataError(f"{values.size} scores and {target.size} truths; give one per question")
     return values, target, _counts(weights, values.size)
 
 
@@ -210,7 +211,7 @@ def _finite(values: npt.ArrayLike) -> FloatArray:
     array = np.asarray(values, dtype=np.float64)
     if array.ndim != 1 or not array.size or not np.isfinite(array).all():
         raise DataError(
-            f"an array of shape {array.shape} holds no number, or one that is not finite; "
+            f"an array of shape {array.shape} is not (Q,), is empty or is not finite; "
             "leave out questions without a score"
         )
     return array

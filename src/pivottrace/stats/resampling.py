@@ -1,8 +1,8 @@
-"""A paired bootstrap over questions: resamples as counts, so that one sort serves all of them.
+"""A paired bootstrap over questions, with resamples as counts: one sort serves all of them.
 
-A resample is how often each question was drawn. Every estimator and every metric sees the same
-counts, so that the difference of two has an interval of its own. Ours: the paper's fragments give
-no interval.
+A resample holds the number of times that each question was drawn. Every estimator and every metric
+sees the same counts, so that the difference of two has an interval too. This is ours, because the
+paper's fragments give no interval.
 """
 
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ FloatArray = npt.NDArray[np.float64]
 
 NUM_RESAMPLES = 2_000
 LEVEL = 0.95
-CHUNK = 250  # resamples held at once: 250 x 5,000 questions are 10 MB an array
+CHUNK = 250  # resamples held at once: 250 x 5,000 questions are 10 MB per array
 
 
 def resample_counts(
@@ -27,17 +27,18 @@ def resample_counts(
     Args:
         num_questions: Q of this stratum.
         num_resamples: B.
-        seed: Of the draws.
-        stratum: The pool's number; pools are drawn from independently of one another.
+        seed: Seed of the draws.
+        stratum: Number of the pool. The draws of different pools are independent.
 
     Yields:
-        (b, Q) how often each question was drawn; rows add up to Q. The first row of all is the
-        data itself, every count 1, so the rows of all chunks together are B + 1.
+        (b, Q) number of times that each question was drawn; rows add up to Q. The very first row is
+        the data itself, with every count 1, so all chunks together have B + 1 rows.
     """
     rng = np.random.default_rng((seed, stratum))
     yield np.ones((1, num_questions))
     for start in range(0, num_resamples, CHUNK):
         rows = min(CHUNK, num_resamples - start)
+        # Draws (b, Q), shifted so that one count over b x Q bins counts each row apart.
         draws = rng.integers(0, num_questions, (rows, num_questions))
         draws += num_questions * np.arange(rows)[:, None]
         counts = np.bincount(draws.ravel(), minlength=rows * num_questions)
@@ -45,12 +46,12 @@ def resample_counts(
 
 
 def percentile_interval(values: npt.ArrayLike, level: float = LEVEL) -> tuple[float, float]:
-    """Return the percentile interval of resampled values (B,); NaN where none is defined.
+    """Return the percentile interval of resampled values (B,); NaN if no value is defined.
 
     Resamples in which the metric is not defined (one class missing) are left out.
 
     Raises:
-        ConfigError: `level` outside (0, 1).
+        ConfigError: `level` is outside (0, 1).
     """
     if not 0.0 < level < 1.0:
         raise ConfigError(f"confidence {level} is not above 0 and below 1; 0.95 is the default")
@@ -67,9 +68,9 @@ def reflected_interval(
 ) -> tuple[float, float]:
     """Return the bootstrap interval reflected at the estimate, cut off at 0.
 
-    For a metric that is a sum of absolute differences, such as the calibration error: chance makes
-    it larger, and resampling makes it larger once more, so the percentile interval may lie wholly
-    above the estimate. Reflected, it points to where the truth is.
+    It is for a metric that is a sum of absolute differences, such as the calibration error. Chance
+    makes such a metric larger, and resampling makes it larger once more, so the percentile interval
+    may lie fully above the estimate. The reflected interval lies on the side of the truth.
     """
     low, high = percentile_interval(values, level)
     return max(0.0, 2.0 * estimate - high), max(0.0, 2.0 * estimate - low)

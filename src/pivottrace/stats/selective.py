@@ -1,6 +1,6 @@
-"""What a ranking is worth when it is used: the risk of what is kept, and the routes that it gives.
+"""Value of a ranking in use: the risk among kept questions, and the routes that it gives.
 
-Axes and weights as in `stats.ranking_metrics`. For every score, higher is more uncertain.
+Axes and weights are as in `stats.ranking_metrics`. For every score, higher is more uncertain.
 """
 
 from dataclasses import dataclass
@@ -19,9 +19,9 @@ def area_under_risk_coverage(
 ) -> FloatArray:
     """Return the area under the risk-coverage curve (AURC).
 
-    Questions are kept from the most certain on; the risk at a coverage is the share of wrong ones
-    among those kept, and the area is its mean over the coverages 1/Q, 2/Q … 1. Tied questions
-    come in any order: the value is the mean over those orders.
+    Questions are kept from the most certain on. The risk at a coverage is the share of wrong
+    questions among the kept ones, and the area is its mean over the coverages 1/Q, 2/Q … 1. Tied
+    questions may come in any order, and the value is the mean over these orders.
 
     Args:
         scores: (Q,) finite.
@@ -29,7 +29,7 @@ def area_under_risk_coverage(
         weights: (B, Q) whole numbers.
 
     Returns:
-        (B,) in [0, 1], lower is better; the share of wrong ones for a constant score.
+        (B,) in [0, 1]; lower is better. A constant score gives the share of wrong questions.
 
     Source: Geifman and El-Yaniv (2017); the mean over orders of ties is ours.
     """
@@ -40,8 +40,8 @@ def area_under_risk_coverage(
     sizes = np.add.reduceat(counts[:, order], starts, axis=1)  # (B, K)
     errors = np.add.reduceat((counts * target)[:, order], starts, axis=1)
     before, errors_before = np.cumsum(sizes, axis=1) - sizes, np.cumsum(errors, axis=1) - errors
-    # Within a tie of m questions with e errors, after n with f: sum over j = 1 … m of
-    # (f + e j / m) / (n + j) = e + (f - e n / m)(H(n + m) - H(n)), H the harmonic numbers.
+    # Take a tie of m questions with e errors, after n questions with f. The sum over j = 1 … m of
+    # (f + e j / m) / (n + j) is e + (f - e n / m)(H(n + m) - H(n)), with H the harmonic numbers.
     total = counts.sum(axis=1)
     longest = int(total.max(initial=0))
     harmonic = np.concatenate([[0.0], np.cumsum(1.0 / np.arange(1, longest + 1))])
@@ -53,7 +53,7 @@ def area_under_risk_coverage(
 
 
 def risk_coverage(scores: npt.ArrayLike, wrong: npt.ArrayLike) -> tuple[FloatArray, FloatArray]:
-    """Return coverage (K,) and risk (K,) at the end of each group of tied scores, to be drawn."""
+    """Return coverage (K,) and risk (K,) at the end of each group of tied scores, for a curve."""
     values, target = np.asarray(scores, dtype=np.float64), np.asarray(wrong, dtype=np.float64)
     order, starts = tie_groups(values)
     ends = np.append(starts[1:], values.size) - 1
@@ -63,13 +63,13 @@ def risk_coverage(scores: npt.ArrayLike, wrong: npt.ArrayLike) -> tuple[FloatArr
 
 @dataclass(frozen=True)
 class RouteOverlap:
-    """How far two divisions of the questions into three routes agree; each (B,).
+    """Agreement of two divisions of the questions into three routes; each value is (B,).
 
     Attributes:
         agreement: Share of questions on the same route, in [0, 1], higher is better.
         chance: The agreement that random routes of the same sizes would have.
-        jaccard: (B, 3) for each route, those on it by both over those on it by either, in [0, 1];
-            NaN where a route is empty in both.
+        jaccard: (B, 3) for each route, the questions on it in both divisions over the questions on
+            it in either, in [0, 1]; NaN if a route is empty in both.
     """
 
     agreement: FloatArray
@@ -80,11 +80,11 @@ class RouteOverlap:
 def oracle_routes(
     correctness: npt.ArrayLike, vote_right: npt.ArrayLike, mastered_floor: float
 ) -> npt.NDArray[np.int64]:
-    """Route questions by what only an oracle knows.
+    """Route questions by the truth, which only an oracle knows.
 
     Args:
         correctness: (Q,) true mean correctness.
-        vote_right: (Q,) bool, the majority of the sampled answers is the true one.
+        vote_right: (Q,) bool, whether the majority of the sampled answers is the true answer.
         mastered_floor: Correctness from which a question is mastered.
 
     Returns:
@@ -97,7 +97,7 @@ def oracle_routes(
 def overlap_at_oracle_counts(
     scores: npt.ArrayLike, routes: npt.ArrayLike, weights: FloatArray | None = None
 ) -> RouteOverlap:
-    """Cut a ranking into routes as large as the oracle's, and compare the two.
+    """Cut a ranking into routes as large as the oracle's routes, and compare the two.
 
     Args:
         scores: (Q,) finite.
@@ -123,7 +123,7 @@ def overlap_at_fractions(
 
     Args:
         scores: (Q,) finite.
-        correctness: (Q,) true mean correctness: the oracle's ranking.
+        correctness: (Q,) true mean correctness, which gives the oracle's ranking.
         fractions: Shares (annotate, discard), as `PAPER_FRACTIONS`.
         weights: (B, Q).
     """
@@ -136,7 +136,7 @@ def overlap_at_fractions(
 
 
 def _cut(values: FloatArray, counts: FloatArray, shares: FloatArray) -> FloatArray:
-    """Chance (B, 3, Q) that each question is on each route; a tie across a cut is shared out."""
+    """Return the chance (B, 3, Q) that each question is on each route; a cut splits a tie."""
     if values.size != counts.shape[1]:
         raise DataError(f"{values.size} scores for {counts.shape[1]} questions; give one each")
     order, starts = tie_groups(values)
@@ -144,6 +144,7 @@ def _cut(values: FloatArray, counts: FloatArray, shares: FloatArray) -> FloatArr
     end = np.cumsum(sizes, axis=1)
     cuts = np.cumsum(shares, axis=1) * end[:, -1:]
     lows = np.concatenate([np.zeros((len(cuts), 1)), cuts[:, :-1]], axis=1)
+    # Share of each tie group that lies between the two cuts of each route, (B, 3, K).
     part = np.minimum(end[:, None], cuts[..., None]) - np.maximum(
         (end - sizes)[:, None], lows[..., None]
     )  # (B, 3, K)

@@ -1,7 +1,7 @@
 """Smoothers of a curve along the ranking, to compare with the sliding window in a study.
 
-The paper's (DE-Venus) is the sliding window, which `run` uses; isotonic and logistic are ours, for
-comparison. Neither brings intervals: those are the window's alone (`routing.curves`).
+The sliding window is from the paper (DE-Venus), and `run` uses it. Isotonic and logistic are ours,
+for comparison. They give no intervals; only the window does (`routing.curves`).
 """
 
 from collections.abc import Callable
@@ -19,8 +19,8 @@ from pivottrace.stats.windows import default_window, window_sums, windows
 FloatArray = npt.NDArray[np.float64]
 Smoother = Literal["window", "isotonic", "logistic"]
 
-# Variance of the logistic's coefficients before anything is seen: a prior so wide that 64 probes
-# move it freely, and that keeps all-right or all-wrong probes finite.
+# Prior variance of the logistic coefficients. The prior is so wide that 64 probes move it freely,
+# and it keeps the coefficients finite for all-right or all-wrong probes.
 PRIOR_VARIANCE = 100.0
 
 
@@ -36,22 +36,22 @@ def smooth(
     - window: mean of the `default_window` probes around each, linear between probes.
     - isotonic: the closest curve that never rises with the rank (pool adjacent violators), linear
       between probes. It is flat where the probes contradict a fall.
-    - logistic: sigmoid(a + b u), the most likely one under a wide Gaussian prior.
+    - logistic: sigmoid(a + b u), the most likely curve under a wide Gaussian prior.
 
     Args:
-        ranks: (n,) the probes' places in the ranking, in [0, 1], low is certain; any order.
+        ranks: (n,) the probes' places in the ranking, in [0, 1], in any order; low is certain.
         values: (n,) shares in [0, 1], such as right rollouts of each probe.
-        sizes: (n,) what each share weighs, above 0; equal when None. A question's rollouts are no
-            independent evidence on the ranking, so equal weights are the rule.
-        method: Which smoother.
-        at: (Q,) places to evaluate at; the probes' own when None.
+        sizes: (n,) weight of each share, above 0; None for equal weights. A question's rollouts are
+            not independent evidence on the ranking, so equal weights are the rule.
+        method: Name of the smoother.
+        at: (Q,) places to evaluate at; None for the probes' own places.
 
     Returns:
         (Q,) or (n,), in [0, 1]; higher is more often right.
 
     Raises:
-        ConfigError: An unknown method.
-        DataError: No probe, lengths differ, or a value is outside its range.
+        ConfigError: The method is unknown.
+        DataError: There is no probe, lengths differ, or a value is outside its range.
 
     Source: DE-Venus (window); Barlow et al. 1972 (isotonic).
     """
@@ -83,7 +83,7 @@ def _window(ranks: FloatArray, values: FloatArray, sizes: FloatArray, at: FloatA
 def _isotonic(
     ranks: FloatArray, values: FloatArray, sizes: FloatArray, at: FloatArray
 ) -> FloatArray:
-    # Ties are one point: the score cannot tell them apart, so neither may the curve.
+    # Ties are one point: the score cannot tell them apart, so the curve may not either.
     knots, tie = np.unique(ranks, return_inverse=True)
     total = np.bincount(tie, sizes)
     means = np.bincount(tie, sizes * values) / total

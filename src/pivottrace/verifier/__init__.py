@@ -1,4 +1,4 @@
-"""Answers: read off a response, voted on, and compared in a process that can be killed."""
+"""Read answers off responses, vote on them, and compare them in a process that can be killed."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -9,7 +9,8 @@ __all__ = ["Verifier"]
 
 
 def __getattr__(name: str) -> Any:
-    # Looked up on first use: the process that compares answers imports this package too.
+    # It is looked up on first use, because the process that compares answers imports this package
+    # too.
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from pivottrace.verifier.comparison import Verifier

@@ -1,7 +1,7 @@
-r"""Answers: read one off a completion, normalise it, group equal ones, vote.
+r"""Read an answer off a completion, normalise it, group equal answers, vote.
 
-Everything here is pure text and counting. Deciding whether two mathematical answers are equal runs
-in a process of its own (`pivottrace.verifier.comparison`), because model-written text is hostile.
+Everything here is pure text and counting. Another process compares mathematical answers
+(`pivottrace.verifier.comparison`), because model-written text is hostile.
 """
 
 import re
@@ -14,10 +14,10 @@ from typing import Literal
 from pivottrace.errors import ConfigError, DataError
 
 MAX_ANSWER_CHARS = 1_000
-"""A longer "answer" is a derivation or garbage: no truth is that long, and comparing it costs."""
+"""A longer "answer" is a derivation or garbage. No truth is that long, and comparison costs."""
 
 SEARCH_TAIL_CHARS = 1_000_000
-"""Only this much of a completion's end is read (about 250,000 tokens): bounds hostile input."""
+"""Only this much of a completion's end is read (about 250,000 tokens), against hostile input."""
 
 # Tokens that matter for brace matching. An escaped brace or backslash is consumed as one token, so
 # `\{` does not count and `\\boxed{` (double escaping, common in model output) is still a box.
@@ -31,23 +31,23 @@ _BOLD = re.compile(r"(?<!\S)\*\*(?=\S)|(?<=\S)\*\*(?!\S)")
 def extract_answer(text: str, pattern: str | None = None) -> str | None:
     r"""Read the final answer off a completion.
 
-    Precedence: with `pattern`, only `pattern`. Otherwise the first of these forms that occurs with
-    something in it, each read at its *last* occurrence: `\boxed{...}` (or `\fbox`; braces
-    balanced, the innermost of nested boxes), `#### 18` (to the end of the line), "the answer is X"
-    (also "final" or "correct answer"; to the end of the sentence, whose punctuation is removed).
-    A box that is empty (an echoed instruction) or never closed (a trace cut at the token limit)
-    does not count. Runs in time linear in the text; only its last `SEARCH_TAIL_CHARS` are read.
+    With `pattern`, only `pattern` counts. Otherwise the first of these forms with content counts,
+    and each is read at its *last* occurrence: `\boxed{...}` (or `\fbox`; braces balanced, the
+    innermost of nested boxes), `#### 18` (to the end of the line), "the answer is X" (also "final"
+    or "correct answer"; to the end of the sentence, without its punctuation). A box that is empty
+    (an echoed instruction) or not closed (a trace cut at the token limit) does not count. The time
+    is linear in the text; only its last `SEARCH_TAIL_CHARS` are read.
 
     Args:
         text: One completion, without the question.
-        pattern: A Python regular expression searched with `re.finditer`. The answer is group 1 of
-            its last match where it has a group, else the whole last match. It is trusted: a
-            pattern with catastrophic backtracking is not interrupted.
+        pattern: A Python regular expression for `re.finditer`. The answer is group 1 of its last
+            match, or the whole match if it has no group. The pattern is trusted: catastrophic
+            backtracking is not interrupted.
 
     Returns:
-        The answer, stripped and not empty. None where no form occurs, where it is empty, or where
-        it is longer than `MAX_ANSWER_CHARS` (an over-long answer does not fall through to a weaker
-        form: the model did answer, unusably).
+        The answer, stripped and not empty. None if no form occurs, if it is empty, or if it is
+        longer than `MAX_ANSWER_CHARS`. A weaker form does not replace an over-long answer, because
+        the model did answer, although unusably.
 
     Raises:
         ConfigError: If `pattern` is not a valid regular expression.
@@ -63,7 +63,7 @@ def extract_answer(text: str, pattern: str | None = None) -> str | None:
 
 
 def _last_match(text: str, pattern: str) -> str | None:
-    """Group 1 (or all) of the last match of the user's own pattern."""
+    """Return group 1 (or all) of the last match of the user's own pattern."""
     try:
         compiled = re.compile(pattern)
     except re.error as error:
@@ -79,7 +79,7 @@ def _last_match(text: str, pattern: str) -> str | None:
 
 
 def _last_boxed(text: str) -> str | None:
-    """Content of the last non-empty, closed box: the one that opens last, so the innermost."""
+    """Return the content of the last closed box with content; the innermost opens last."""
     if "boxed" not in text and "fbox" not in text:
         return None
     open_braces: list[int | None] = []  # start of a box's content, or None for an ordinary brace
@@ -100,7 +100,7 @@ def _last_boxed(text: str) -> str | None:
 
 
 def _last_hashes(text: str) -> str | None:
-    """What follows the last non-empty `####`, as GSM8K ends its solutions."""
+    """Return the text after the last non-empty `####`, the end of solutions in GSM8K."""
     found = None
     for match in _HASHES.finditer(text):
         found = _without_markup(match.group(1)).removesuffix(".").rstrip() or found
@@ -108,7 +108,7 @@ def _last_hashes(text: str) -> str | None:
 
 
 def _last_stated(text: str) -> str | None:
-    """What follows the last "the answer is", up to the end of its sentence."""
+    """Return the text after the last "the answer is", up to the end of its sentence."""
     starts = [match.end() for match in _ANSWER_IS.finditer(text)]
     for start in reversed(starts):
         limit = start + MAX_ANSWER_CHARS + 2  # one beyond, so that over-long stays over-long
@@ -120,15 +120,15 @@ def _last_stated(text: str) -> str | None:
 
 
 def _without_markup(text: str) -> str:
-    """Drop Markdown's bold marks, but no `**` that is a power."""
+    """Drop Markdown's bold marks, but keep a `**` that is a power."""
     return _BOLD.sub("", text).strip()
 
 
 def normalise_exact(answer: str) -> str:
     """Bring an answer to the form in which exact text is compared.
 
-    Unicode NFC (not NFKC, which turns "x²" into "x2"), outer whitespace removed, every inner run
-    of whitespace one space. Case, punctuation and digits stay as they are.
+    The form is Unicode NFC (not NFKC, which turns "x²" into "x2"), without outer whitespace, and
+    with one space for each inner run of whitespace. Case, punctuation and digits stay unchanged.
     """
     return " ".join(unicodedata.normalize("NFC", answer).split())
 
@@ -145,9 +145,9 @@ def normalise_choice(answer: str) -> str:
     r"""Bring a multiple-choice answer to its letter.
 
     "(B)", "B.", "b", "\text{B}", "option B" and "B. Paris" all give "B". Text after the letter is
-    dropped only where a bracket, full stop or colon sets the letter off ("A cat" is not choice A).
-    An answer without a choice letter comes back as its case-folded exact text, so that it equals
-    itself and never a letter.
+    dropped only if a bracket, full stop or colon sets the letter off ("A cat" is not choice A). An
+    answer without a choice letter gives its case-folded exact text, so that it equals itself and
+    never a letter.
     """
     text = normalise_exact(_LATEX_WRAPPER.sub(r"\1", answer)).strip("*$ ")
     match = _CHOICE.fullmatch(text)
@@ -163,12 +163,12 @@ def normalise_choice(answer: str) -> str:
 def group_equivalent(answers: Sequence[str | None], equal: Callable[[str, str], bool]) -> list[int]:
     """Give every answer the id of its equivalence class.
 
-    An answer joins the first class whose *representative* (first member) equals it, so that a
-    relation that is not transitive (0.333333 = 1/3) still gives one partition; classes x answers
-    comparisons at most.
+    An answer joins the first class whose *representative* (first member) equals it. So a relation
+    that is not transitive (0.333333 = 1/3) still gives one partition. The number of comparisons is
+    at most classes x answers.
 
     Args:
-        answers: (N,) answers of one question; None or blank where a completion gave none.
+        answers: (N,) answers of one question; None or blank if a completion gave no answer.
         equal: Whether (representative, answer) are the same answer.
 
     Returns:
@@ -196,11 +196,11 @@ class Vote:
 
     Attributes:
         winner: Class id of the only class with most votes; None is an abstention.
-        count: Votes of the leading class, 0 … N. At a tie, of each of the tied ones.
-        share: Count / N in [0, 1], N with the empty answers; higher is more agreement.
+        count: Votes of the leading class, 0 … N; at a tie, of each tied class.
+        share: Count / N in [0, 1], where N includes the empty answers; higher is more agreement.
         margin: (count − votes of the runner-up) / N in [0, 1]; 0 at a tie.
-        reason: "ok", "tie" (several classes lead), "empty" (nobody answered) or "margin" (the
-            lead is smaller than was asked for).
+        reason: "ok", "tie" (several classes lead), "empty" (there is no answer) or "margin" (the
+            lead is smaller than `least_margin`).
     """
 
     winner: int | None
@@ -211,10 +211,10 @@ class Vote:
 
 
 def majority_vote(classes: Sequence[int], least_margin: float = 0.0) -> Vote:
-    """Take the class with most votes; abstain at a tie, and where it leads by too little.
+    """Take the class with most votes; abstain at a tie, and if it leads by too little.
 
-    An empty answer (-1) never wins, however many there are, but counts in the denominator of share
-    and margin: 1 answer among 15 empty ones wins with share 1/16.
+    Empty answers (-1) never win, but they count in the denominator of share and margin. So 1 answer
+    among 15 empty ones wins with share 1/16.
 
     Args:
         classes: (N,) class ids from `group_equivalent`; N may be 0.
@@ -226,8 +226,8 @@ def majority_vote(classes: Sequence[int], least_margin: float = 0.0) -> Vote:
     Raises:
         DataError: If an id is below -1.
 
-    Source: TTRL's majority vote (arXiv 2504.16084), which breaks ties by order; we abstain, since
-    a tie carries no evidence for either answer.
+    Source: TTRL's majority vote (arXiv 2504.16084), which breaks ties by order. We abstain, because
+    a tie is no evidence for either answer.
     """
     lowest = min(classes, default=-1)
     if lowest < -1:

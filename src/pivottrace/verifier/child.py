@@ -1,9 +1,10 @@
 r"""The process in which `verifier.comparison` compares answers, so that it can be killed.
 
-Protocol, on the pipes that were stdin and stdout: the parent writes one JSON line of settings (read
-by `verifier.process.BOOT`), then one line a batch, `[[a, b], …]`. This side reads a whole batch
-before it works, so the parent never blocks in a write, and answers one line a pair: `true`, `false`
-or `{"error": …}`. Loads math-verify (sympy, no numpy, no torch) or the user's module, nothing else.
+The protocol uses the pipes that were stdin and stdout. The parent writes one JSON line of settings
+(read by `verifier.process.BOOT`), then one line per batch, `[[a, b], …]`. This side reads a whole
+batch before it works, so the parent never blocks in a write. It answers one line per pair: `true`,
+`false` or `{"error": …}`. It loads only math-verify (sympy, no numpy, no torch) or the user's
+module.
 """
 
 import functools
@@ -25,15 +26,15 @@ MAX_ERROR_CHARS = 2_000
 
 
 class _SetupError(Exception):
-    """What to tell the parent when the comparison cannot be loaded."""
+    """The message for the parent when the comparison cannot be loaded."""
 
 
 def main(settings: dict[str, Any]) -> None:
     """Serve comparisons until the parent closes the pipe.
 
     Args:
-        settings: `kind` ("math" or "module:function"), `timeout_s` (seconds), `memory_bytes`
-            (None is no limit).
+        settings: `kind` ("math" or "module:function"), `timeout_s` (seconds), `memory_bytes` (None
+            is no limit).
     """
     replies = _claim_stdout()
     try:
@@ -56,7 +57,7 @@ def main(settings: dict[str, Any]) -> None:
 
 
 def _claim_stdout() -> BinaryIO:
-    """Keep the reply pipe private: what a user's function prints must not enter the protocol."""
+    """Keep the reply pipe private, because a user function's output must not enter the protocol."""
     replies = os.fdopen(os.dup(1), "wb")
     with open(os.devnull, "wb") as sink:
         os.dup2(sink.fileno(), 1)
@@ -69,7 +70,7 @@ def _send(replies: BinaryIO, message: bool | dict[str, str]) -> None:
 
 
 def _compare(equal: Equal, a: str, b: str) -> bool | dict[str, str]:
-    """One verdict; whatever a user's function raises is reported, never a broken pipe."""
+    """Return one verdict. Any exception of a user's function is reported and breaks no pipe."""
     try:
         verdict = equal(a, b)
         if verdict is None:
@@ -80,7 +81,7 @@ def _compare(equal: Equal, a: str, b: str) -> bool | dict[str, str]:
 
 
 def _limit_memory(limit_bytes: int | None) -> None:
-    """Let the address space grow by `limit_bytes` beyond what the loaded modules hold."""
+    """Let the address space grow by `limit_bytes` beyond the memory of the loaded modules."""
     if limit_bytes is None:
         return
     try:
@@ -94,7 +95,7 @@ def _limit_memory(limit_bytes: int | None) -> None:
         resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     except (ImportError, OSError, ValueError):
-        return  # no such limit on this system: the time-out still holds
+        return  # this system has no such limit; the time-out still holds
 
 
 def load_function(name: str) -> Equal:
@@ -130,10 +131,10 @@ def load_function(name: str) -> Equal:
 def math_equal_function() -> Equal:
     r"""Build the comparison of two `normalise_math` texts by math-verify.
 
-    math-verify's own time-outs are off: they use SIGALRM, which cannot interrupt a long operation
-    inside C, and this process is killed from outside anyway. `verify(gold, prediction)` follows
-    the form of its first argument ("x = 5" against "5", intervals against sets), so for such
-    forms equality here is equality in either order, which makes it symmetric.
+    math-verify's own time-outs are off. They use SIGALRM, which cannot interrupt a long operation
+    inside C, and the parent kills this process anyway. `verify(gold, prediction)` follows the form
+    of its first argument ("x = 5" against "5", intervals against sets). So for such forms equality
+    here is equality in either order, which makes it symmetric.
 
     Raises:
         _SetupError: If math-verify is not installed.
@@ -154,8 +155,8 @@ def math_equal_function() -> Equal:
 
     @functools.lru_cache(maxsize=4096)
     def parsed(text: str) -> list[Any]:
-        # The whole answer, as LaTeX, or nothing: with fallbacks on, math-verify takes the last
-        # number that it finds in a text that it cannot parse.
+        # Parse the whole answer as LaTeX, or nothing. With fallbacks on, math-verify takes the last
+        # number in a text that it cannot parse.
         return parse(
             f"\\boxed{{{text}}}",
             boxes_only,

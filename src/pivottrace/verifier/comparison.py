@@ -1,8 +1,8 @@
-"""Deciding whether two answers are equal, with hostile answers kept at a distance.
+"""Decide whether two answers are equal, with hostile answers in another process.
 
-Mathematical answers and users' own functions are compared in one child process that starts at the
-first need, is killed when a pair takes too long, and starts again for the next pair. What needs no
-parsing (plain numbers, words, exact text, multiple choice) is decided here.
+One child process compares mathematical answers and runs users' own functions. It starts at the
+first need, is killed when a pair takes too long, and starts again for the next pair. Answers that
+need no parsing (plain numbers, words, exact text, multiple choice) are decided here.
 """
 
 import functools
@@ -20,10 +20,10 @@ from pivottrace.verifier.math_text import normalise_math, quick_verdict
 from pivottrace.verifier.process import ChildProcess
 
 BATCH_PAIRS = 256
-"""Pairs a message: their replies (6 bytes each) always fit a pipe, so neither side can block."""
+"""Pairs per message. Their replies (6 bytes each) always fit a pipe, so no side can block."""
 
 CACHE_PAIRS = 500_000
-"""Verdicts kept, oldest dropped first: about 100 MB at worst."""
+"""Number of verdicts kept, about 100 MB at worst; the oldest are dropped first."""
 
 DEFAULT_MEMORY_BYTES = 2 * 1024**3
 
@@ -31,12 +31,13 @@ _FUNCTION = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*")
 
 
 class Verifier:
-    """Compares answers; a context manager. Threads may share it; a fork starts its own child.
+    """Compare answers; a context manager. Threads may share it; a fork starts its own child.
 
-    POSIX only: it relies on pipes that can be polled, on process groups and on interval timers.
+    It needs POSIX, because it relies on pipes that can be polled, on process groups and on interval
+    timers.
 
     Attributes:
-        kind: What decides equality, as given.
+        kind: The rule that decides equality, as given.
         timeouts: Pairs whose comparison was killed after `timeout_s`; each counts as not equal.
         crashes: Pairs of kind "math" at which the child died or ran out of memory; not equal.
     """
@@ -48,16 +49,16 @@ class Verifier:
         *,
         memory_bytes: int | None = DEFAULT_MEMORY_BYTES,
     ) -> None:
-        r"""Choose the comparison. Nothing starts before the first pair that needs it.
+        r"""Choose the comparison. The child does not start before the first pair that needs it.
 
         Args:
             kind: "math" (math-verify after `normalise_math`; numbers agree to 6 decimals, units are
                 not compared), "exact" (`normalise_exact`, case-sensitive), "choice"
-                (`normalise_choice`), or "package.module:function" with
-                `function(answer: str, truth: str) -> bool`, deterministic, importable from
-                `sys.path`; it is called in the child process.
+                (`normalise_choice`), or "package.module:function" with `function(answer: str,
+                truth: str) -> bool`, deterministic, importable from `sys.path`; it is called in the
+                child process.
             timeout_s: Seconds that one pair may take in the child, > 0.
-            memory_bytes: How much the child may allocate beyond its loaded modules, where the
+            memory_bytes: Memory that the child may allocate beyond its loaded modules, if the
                 system can limit it; None is no limit.
 
         Raises:
@@ -91,7 +92,7 @@ class Verifier:
         self.close()
 
     def load(self) -> None:
-        """Load the user's function now, where there is one, so that a wrong one is refused early.
+        """Load a user's function now, so that a wrong one is refused early.
 
         Raises:
             ConfigError: If the module or function cannot be loaded.
@@ -101,24 +102,24 @@ class Verifier:
                 self._running_child()
 
     def close(self) -> None:
-        """End the child process. The verifier stays usable: a later pair starts a new one."""
+        """End the child process. The verifier stays usable; a later pair starts a new child."""
         with self._lock:
             self._stop_child()
 
     def facts(self) -> dict[str, int]:
-        """What a stage records: pairs that timed out and pairs that crashed, since it was made."""
+        """Return the facts that a stage records: how many pairs timed out, and how many crashed."""
         return {"verifier_timeouts": self.timeouts, "verifier_crashes": self.crashes}
 
     def equal(self, a: str, b: str) -> bool:
-        """Whether two answers are the same; an empty one equals nothing. See `equal_many`."""
+        """Whether two answers are the same. An empty answer equals nothing. See `equal_many`."""
         verdict, _ = self._decide_here(a, b)
         return self.equal_many([(a, b)])[0] if verdict is None else verdict
 
     def equal_many(self, pairs: Sequence[tuple[str, str]]) -> list[bool]:
         """Compare pairs of answers.
 
-        Symmetric for every built-in kind, and reflexive on anything but an empty answer. A pair
-        is compared once: verdicts are kept in memory.
+        The comparison is symmetric for every built-in kind, and reflexive except on an empty
+        answer. A pair is compared once, because verdicts are kept in memory.
 
         Args:
             pairs: (N,) pairs (answer, truth).
@@ -129,8 +130,8 @@ class Verifier:
         Raises:
             ConfigError: If the user's module or function cannot be loaded, or math-verify is not
                 installed.
-            DataError: If the user's function raises, returns None or ends its process; names the
-                function and the index of the pair.
+            DataError: If the user's function raises, returns None or ends its process. The message
+                names the function and the index of the pair.
         """
         return self._compare(list(pairs), list(range(len(pairs))))
 
@@ -145,7 +146,7 @@ class Verifier:
             (N,) True is right.
 
         Raises:
-            DataError: If the lengths differ; and as `equal_many`.
+            DataError: If the lengths differ, and as in `equal_many`.
         """
         if len(answers) != len(truths):
             raise DataError(
@@ -159,7 +160,7 @@ class Verifier:
         return right
 
     def _compare(self, pairs: list[tuple[str, str]], indices: list[int]) -> list[bool]:
-        """Verdicts of `pairs`; `indices` are the caller's numbers for them, for messages."""
+        """Return verdicts of `pairs`; messages name the caller's numbers for them, `indices`."""
         verdicts: list[bool | None] = []
         keys: list[tuple[str, str]] = []
         for a, b in pairs:
@@ -183,7 +184,7 @@ class Verifier:
         return settled
 
     def _decide_here(self, a: str, b: str) -> tuple[bool | None, tuple[str, str]]:
-        """The verdict where no child is needed, and the key under which one would be kept."""
+        """Return the verdict if no child is needed, and the key under which a verdict is kept."""
         if self.kind == "math":
             left, right = _normalise_math(a), _normalise_math(b)
             return quick_verdict(left, right), (left, right) if left <= right else (right, left)
@@ -196,7 +197,7 @@ class Verifier:
         return (None if a.strip() and b.strip() else False), (a, b)
 
     def _ask(self, pairs: list[tuple[str, str]], indices: list[int]) -> dict[tuple[str, str], bool]:
-        """Verdicts from the child, restarted after every pair that it does not survive."""
+        """Get verdicts from the child, and restart it after every pair that it does not survive."""
         verdicts: dict[tuple[str, str], bool] = {}
         position, finished = 0, False
         try:
@@ -236,7 +237,7 @@ class Verifier:
 
     def _running_child(self) -> ChildProcess:
         if self._child is not None and self._child.owner_pid != os.getpid():
-            self._child = None  # after a fork the child is the other process's: leave it alone
+            self._child = None  # after a fork the child belongs to the other process
         if self._child is None:
             child = ChildProcess(self.kind, self._timeout_s, self._memory_bytes)
             child.await_ready()
@@ -251,10 +252,10 @@ class Verifier:
 
 @functools.lru_cache(maxsize=65_536)
 def _normalise_math(answer: str) -> str:
-    """`normalise_math`, remembered: sixteen samples of a question share few answers."""
+    """Return `normalise_math` from a cache, because samples of one question share few answers."""
     return normalise_math(answer)
 
 
 def _shortened(text: str, limit: int = 60) -> str:
-    """An answer for a message."""
+    """Shorten an answer for a message."""
     return repr(text if len(text) <= limit else text[:limit] + "…")

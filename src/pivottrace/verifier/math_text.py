@@ -1,10 +1,10 @@
-r"""Mathematical answers as text: what to settle before, or without, symbolic parsing.
+r"""Mathematical answers as text: the decisions before, or without, symbolic parsing.
 
 math-verify reads a LaTeX string as LaTeX would: "Evelyn" is a product of letters (so "listen"
-equals "silent"), "1 234" is 235, "2 1/2" is 3/2, and "18 dollars" is not 18. Model
-answers and ground truths are full of those, so they are normalised or decided here.
-Letting a wrong answer pass costs more than missing a right one: it would be trained on. So what is
-ambiguous (words, times of day) is compared as text.
+equals "silent"), "1 234" is 235, "2 1/2" is 3/2, and "18 dollars" is not 18. Model answers and
+ground truths are full of such texts, so they are normalised or decided here. A wrong answer that
+passes costs more than a right answer that is missed, because it would be trained on. So ambiguous
+answers (words, times of day) are compared as text.
 """
 
 import re
@@ -14,7 +14,7 @@ from functools import lru_cache
 from pivottrace.verifier.answers import MAX_ANSWER_CHARS, normalise_exact
 
 SURELY_DIFFERENT = Fraction(1, 100_000)
-"""Plain numbers further apart differ in math-verify too, which rounds to 6 decimals."""
+"""Plain numbers further apart than this differ in math-verify too, which rounds to 6 decimals."""
 
 _PLAIN_NUMBER = re.compile(r"[+-]?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?|[+-]?\.\d+")
 _PLAIN_FRACTION = re.compile(
@@ -40,42 +40,42 @@ _PLAIN_PI = re.compile(r"(?<![A-Za-z\\])pi(?![A-Za-z])|π")
 _LATEX_COMMAND = re.compile(r"\\(?:begin|end)\s*\{[^{}]*\}|\\[a-zA-Z]+")
 _WORD = re.compile(r"[^\W\d_]{3,}")
 
-# fmt: off
-# Both value and notation.
-_OPERATIONS = frozenset((
-    "sin", "cos", "tan", "arcsin", "arccos", "arctan", "sinh", "cosh", "tanh", "log", "exp", "sqrt",
-    "mod", "and", "percent", "pct",
-))
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+# These are both value and notation.
+_OPERATIONS = _words(
+    "sin cos tan arcsin arccos arctan sinh cosh tanh log exp sqrt mod and percent pct"
+)
 # Words that carry value: "5 million" is not 5, "3 pm" is not 3 am, "2 pi" is not 2.
-_VALUE_WORDS = _OPERATIONS | frozenset((
-    "hundred", "thousand", "million", "billion", "trillion", "dozen", "half", "halve", "quarter",
-    "percentage", "am", "pm", "pi", "ln", "factorial", "or", "to", "over", "plus", "minus", "below",
-    "per", "squared", "cubed",
-))
-# Likewise right behind the number, and not before another word: "4 third graders" are 4.
-_ORDINALS = frozenset((
-    "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "tenth", "eleventh",
-    "twelfth", "fifteenth", "sixteenth", "twentieth", "hundredth", "thousandth",
-))
-# Behind another word: "10 sec" and "5 times" are 10 and 5, "2 sec x" and "5 times x" are not.
-_VARIABLES = frozenset(("x", "y", "z", "n", "theta", "alpha", "beta", "phi"))
-# These don't where a unit comes first: "dollars per hour", "meters squared", but "5 per cent".
-_AFTER_A_UNIT = frozenset(("per", "squared", "cubed"))
-# Letter runs that are notation, not prose.
-_MATH_WORDS = _OPERATIONS | frozenset((
-    "cot", "sec", "csc", "lim", "max", "min", "gcd", "lcm", "det", "inf",
-))
-# fmt: on
+_VALUE_WORDS = _OPERATIONS | _words(
+    "hundred thousand million billion trillion dozen half halve quarter percentage am pm pi ln "
+    "factorial or to over plus minus below per squared cubed"
+)
+# These carry value right after the number, but not before another word: "4 third graders" are 4.
+_ORDINALS = _words(
+    "third fourth fifth sixth seventh eighth ninth tenth eleventh twelfth fifteenth sixteenth "
+    "twentieth hundredth thousandth"
+)
+# These carry value after another word: "10 sec" and "5 times" are 10 and 5, but "2 sec x" and
+# "5 times x" are not 2 and 5.
+_VARIABLES = _words("x y z n theta alpha beta phi")
+# These carry no value after a unit: "dollars per hour", "meters squared", but "5 per cent".
+_AFTER_A_UNIT = _words("per squared cubed")
+# Letter runs that are notation and not prose.
+_MATH_WORDS = _OPERATIONS | _words("cot sec csc lim max min gcd lcm det inf")
 
 
 def normalise_math(answer: str) -> str:
     r"""Bring a mathematical answer to the text that is compared and parsed.
 
-    Enclosing `$`, `\(`, `\text{}` and bold marks, a currency sign in front, a full stop behind and
-    the name of a unit are removed ("$18 dollars." -> "18": units are *not* compared, as in GSM8K's
-    and math-verify's own scoring); "1 234" -> "1234", "2 1/2" -> "(2+1/2)", "10**12" -> "10^{12}",
-    the Unicode minus -> "-". Words that change the value ("5 million", "3 pm") stay. Text over
-    `MAX_ANSWER_CHARS` is only normalised as exact text, which bounds the time.
+    Enclosing `$`, `\(`, `\text{}` and bold marks, a currency sign in front, a full stop at the end
+    and the name of a unit are removed ("$18 dollars." -> "18"). Units are *not* compared, as in the
+    scoring of GSM8K and math-verify. "1 234" -> "1234", "2 1/2" -> "(2+1/2)", "10**12" ->
+    "10^{12}", the Unicode minus -> "-". Words that change the value ("5 million", "3 pm") stay.
+    Text over `MAX_ANSWER_CHARS` is only normalised as exact text, which bounds the time.
     """
     exact = normalise_exact(answer)
     if len(exact) > MAX_ANSWER_CHARS or _PLAIN_NUMBER.fullmatch(exact):
@@ -96,13 +96,13 @@ def normalise_math(answer: str) -> str:
 
 
 def _nested_powers(tower: re.Match[str]) -> str:
-    """Powers of powers bind to the right, and LaTeX wants the braces: "^{9}^{8}" -> "^{9^{8}}"."""
+    """Nest powers of powers to the right, with braces for LaTeX: "^{9}^{8}" -> "^{9^{8}}"."""
     exponents = tower.group().removeprefix("^{").removesuffix("}").split("}^{")
     return "".join("^{" + exponent for exponent in exponents) + "}" * len(exponents)
 
 
 def _unwrap(text: str) -> str:
-    """Strip what encloses the whole answer, however often, and one sentence-ending full stop."""
+    """Strip all marks that enclose the whole answer, and one full stop at the end."""
     while True:
         before = text
         text = text.removesuffix(".").strip()
@@ -117,7 +117,7 @@ def _unwrap(text: str) -> str:
 
 
 def _without_unit(text: str) -> str:
-    """Remove the unit's name behind a number, unless a word in it changes the value."""
+    """Remove the unit's name after a number, unless a word in it changes the value."""
     if trailing := _TRAILING_TEXT.search(text):
         if not _changes_value(trailing.group(1).lower().split()):
             return text[: trailing.start()].strip()
@@ -130,7 +130,7 @@ def _without_unit(text: str) -> str:
 
 
 def _changes_value(words: list[str]) -> bool:
-    """Whether the words behind a number make it another ("5 million", "2 dozens", "2 sec x")."""
+    """Whether the words after a number change it ("5 million", "2 dozens", "2 sec x")."""
     if not words:
         return False
     first, *rest = words
@@ -155,7 +155,8 @@ def is_prose(text: str) -> bool:
 def plain_number(text: str) -> Fraction | None:
     r"""Exact value of an integer, decimal or simple fraction; None for anything else.
 
-    "007", "1,234.50", "+5", "-3/4", "\frac{3}{4}"; a zero denominator is left to the parser.
+    Examples are "007", "1,234.50", "+5", "-3/4" and "\frac{3}{4}". A zero denominator is left to
+    the parser.
     """
     if _PLAIN_NUMBER.fullmatch(text):
         return Fraction(text.replace(",", ""))
@@ -170,12 +171,13 @@ def plain_number(text: str) -> Fraction | None:
 
 
 def quick_verdict(a: str, b: str) -> bool | None:
-    """Decide the equality of two `normalise_math` texts where no symbolic parsing is needed.
+    """Decide the equality of two `normalise_math` texts if no symbolic parsing is needed.
 
     Returns:
-        True or False where certain: identical text; two plain numbers of one value, or further
-        apart than `SURELY_DIFFERENT`; prose on either side (equal only as case-folded text); empty
-        (equal to nothing); over `MAX_ANSWER_CHARS` (equal only if identical). Else None: parse.
+        True or False if certain: identical text; two plain numbers of one value, or further apart
+            than `SURELY_DIFFERENT`; prose on either side (equal only as case-folded text); empty
+            (equal to nothing); over `MAX_ANSWER_CHARS` (equal only if identical). Otherwise None,
+            and the caller has to parse.
     """
     if not a or not b:
         return False

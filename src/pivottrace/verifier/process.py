@@ -1,7 +1,7 @@
 """The parent's end of the process in which `pivottrace.verifier.comparison` compares answers.
 
-The other end is `pivottrace.verifier.child`, whose docstring has the protocol. A plain subprocess
-rather than `multiprocessing`: that imports the caller's main script again, and often torch with it.
+The other end is `pivottrace.verifier.child`, whose docstring has the protocol. We use a plain
+subprocess, because `multiprocessing` imports the caller's main script again, and often torch too.
 """
 
 import json
@@ -17,10 +17,10 @@ from typing import IO, Any, cast
 from pivottrace.errors import ConfigError
 
 STARTUP_TIMEOUT_S = 120.0
-"""Importing sympy takes a second; on a loaded machine, or with a user's heavy module, far more."""
+"""Importing sympy takes a second, and far more on a loaded machine or with a heavy module."""
 
-# -P and the explicit path: the child finds what the parent finds, and no file of its own folder in
-# place of the standard library's.
+# With -P and the explicit path the child finds the same modules as the parent, and no file of its
+# own folder replaces a module of the standard library.
 BOOT = (
     "import json, sys; settings = json.loads(sys.stdin.buffer.readline()); "
     "sys.path[:] = settings['path']; "
@@ -29,7 +29,7 @@ BOOT = (
 
 
 class ChildProcess:
-    """One child process with its two pipes; ended at `stop`, garbage collection or exit."""
+    """One child process with its two pipes. It ends at `stop`, garbage collection or exit."""
 
     def __init__(self, kind: str, timeout_s: float, memory_bytes: int | None) -> None:
         self.owner_pid = os.getpid()
@@ -57,7 +57,7 @@ class ChildProcess:
         """Wait until math-verify or the user's module is loaded.
 
         Raises:
-            ConfigError: If it cannot be.
+            ConfigError: If it cannot be loaded.
         """
         self.send(self._settings)
         reply = self.receive(STARTUP_TIMEOUT_S)
@@ -81,7 +81,7 @@ class ChildProcess:
             return
 
     def receive(self, timeout_s: float) -> Any:
-        """One reply; "timeout" if it takes longer, "died" at the end of the pipe."""
+        """Return one reply; "timeout" if it takes longer, "died" at the end of the pipe."""
         deadline = time.monotonic() + timeout_s
         while b"\n" not in self._buffer:
             with selectors.DefaultSelector() as selector:
@@ -97,9 +97,9 @@ class ChildProcess:
 
 
 def _end(process: subprocess.Popen[bytes], owner_pid: int) -> None:
-    """Kill the child and all that it started, reap it, close the pipes. Leaves no zombie."""
+    """Kill the child and all its processes, reap it so that no zombie stays, close the pipes."""
     if os.getpid() != owner_pid:
-        process.returncode = 0  # this is a fork of the owner: not ours to end, nor to warn about
+        process.returncode = 0  # this is a fork of the owner, which must not end the child or warn
         return
     if process.poll() is None:
         os.killpg(process.pid, signal.SIGKILL)

@@ -1,11 +1,11 @@
-"""The facts of the embedded world: a graph of small sums that demonstrations know more or less.
+"""The facts of the embedded world: a graph of small sums, more or less familiar.
 
 A fact is one step of arithmetic, `left op right = result`. Facts chain (the result of one is the
 left side of the next), so a word problem is a walk through the graph. *Solid* facts are
-demonstrated without a slip. *Unfamiliar* facts have a familiarity in [0, 1] that sets three things
-at once, as it does in a person: how often the fact is seen, how often a demonstration slips on it,
-and how often it goes back to the question to re-check. The less familiar a fact, the likelier it is
-*misled* (the slip is always the same wrong result, so a majority vote is confidently wrong) or
+demonstrated without a slip. *Unfamiliar* facts have a familiarity in [0, 1] that sets three
+frequencies at once, as in a person: how often the fact is seen, how often a demonstration slips on
+it, and how often it goes back to the question to re-check. A less familiar fact is more likely to
+be *misled* (the slip is always the same wrong result, so a majority vote is confidently wrong) or
 *lost* (never demonstrated right).
 
 This is our own construction (no source describes such a world). It was shaped to be a fair
@@ -60,13 +60,13 @@ class Fact:
         return self.tier == "solid"
 
     def draw(self, rng: random.Random) -> int:
-        """One demonstrated result."""
+        """Draw one demonstrated result."""
         values, weights = zip(*self.outcomes, strict=True)
         return rng.choices(values, weights)[0]
 
 
 def apply(left: int, operator: Operator, right: int) -> int | None:
-    """The true result, or None where it is not a whole number between SMALLEST and LARGEST."""
+    """Return the true result; None if it is not a whole number from SMALLEST to LARGEST."""
     if operator == "/":
         result, remainder = divmod(left, right)
         if remainder:
@@ -77,7 +77,7 @@ def apply(left: int, operator: Operator, right: int) -> int | None:
 
 
 def build_facts(seed: int = WORLD_SEED) -> dict[int, list[Fact]]:
-    """Every fact, by the number that it starts from; the same seed gives the same world."""
+    """Build all facts, by their starting number; the same seed gives the same world."""
     rng = random.Random(seed)
     seen: set[tuple[int, str, int]] = set()
     graph: dict[int, list[Fact]] = {}
@@ -101,7 +101,7 @@ def build_facts(seed: int = WORLD_SEED) -> dict[int, list[Fact]]:
 
 
 def _solid(rng: random.Random, left: int, operator: Operator, right: int, result: int) -> Fact:
-    # A few well-known facts are re-checked out of habit: false alarms exist.
+    # A few well-known facts are re-checked out of habit, so false alarms exist.
     recheck = 0.6 if rng.random() < 0.05 else 0.02
     return Fact(left, operator, right, result, "solid", 1.0, ((result, 1.0),), recheck, 0.0)
 

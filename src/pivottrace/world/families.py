@@ -1,21 +1,41 @@
-"""The words of the embedded world: five families of problems, each able to tell any chain of steps.
+"""The words of the embedded world: five families of problems.
 
-A step's template is `(sentence, mention)`: the sentence stands in the question, the mention is what
-a solution repeats when it goes back to the question to re-check that step.
+Each can tell any chain of steps. A step's template is `(sentence, mention)`. The sentence is part
+of the question. A solution repeats the mention when it goes back to the question to re-check that
+step.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-NAMES = tuple(
-    "Mia Tom Ana Leo Eva Max Ida Ben Zoe Sam Amy Jon Lena Omar Nina Paul Rosa Karl Vera Hugo".split()
+NAMES = (
+    "Mia",
+    "Tom",
+    "Ana",
+    "Leo",
+    "Eva",
+    "Max",
+    "Ida",
+    "Ben",
+    "Zoe",
+    "Sam",
+    "Amy",
+    "Jon",
+    "Lena",
+    "Omar",
+    "Nina",
+    "Paul",
+    "Rosa",
+    "Karl",
+    "Vera",
+    "Hugo",
 )
 
 
 @dataclass(frozen=True)
 class Family:
-    """One kind of word problem: how it opens, how it tells each operator, what it asks."""
+    """One kind of word problem: its opening, its sentences for each operator, its question."""
 
     name: str
     nouns: dict[str, tuple[str, ...]]
@@ -138,7 +158,7 @@ COUNTING = Family(
     ("How many {animal} are counted?", "How many {animal} is that?"),
 )
 
-# Held out: it is in pre-training but in no pool and no development set.
+# This family is held out: it is in pre-training but not in a pool or development set.
 JOURNEYS = Family(
     "journeys",
     {"way": ("the coast", "the valley", "the forest", "the canal", "the desert", "the ridge")},

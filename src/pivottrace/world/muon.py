@@ -1,7 +1,7 @@
-"""Muon in float32: momentum, orthogonalised. For the matrices of a small model on a CPU.
+"""Muon in float32: orthogonalised momentum, for the matrices of a small model on a CPU.
 
-Source: Keller Jordan's Muon (2024), coefficients included. `torch.optim.Muon` does the same in
-bfloat16, which on a CPU without bfloat16 instructions takes as long as the rest of the step.
+Source: Keller Jordan's Muon (2024), with its coefficients. `torch.optim.Muon` does the same in
+bfloat16, which takes as long as the rest of the step on a CPU without bfloat16 instructions.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ A, B, C = 3.4445, -4.7750, 2.0315
 
 
 class Muon(torch.optim.Optimizer):
-    """Steps of the size that `lr` says, whatever the gradient's size; for 2-D parameters only."""
+    """Take steps of size `lr` for a gradient of any size; for 2-D parameters only."""
 
     def __init__(self, matrices: Iterable[torch.nn.Parameter], lr: float):
         super().__init__(list(matrices), {"lr": lr})
@@ -37,10 +37,11 @@ class Muon(torch.optim.Optimizer):
 
 
 def orthogonalise(matrix: torch.Tensor) -> torch.Tensor:
-    """The nearest matrix with singular values near 1, by a quintic Newton-Schulz iteration."""
+    """Return the nearest matrix with singular values near 1 (quintic Newton-Schulz iteration)."""
     tall = matrix.shape[0] > matrix.shape[1]
     x = matrix.T if tall else matrix
     x = x / (x.norm() + 1e-7)
+    # Each iteration moves the singular values of x, (rows <= columns), towards 1.
     for _ in range(ITERATIONS):
         gram = x @ x.T
         x = A * x + (B * gram + C * gram @ gram) @ x

@@ -31,7 +31,7 @@ IGNORED = -100
 
 
 def build_model(tokenizer: PreTrainedTokenizerFast) -> Qwen3ForCausalLM:
-    """A Qwen3 of four layers and about 0.8 M parameters, with random weights."""
+    """Build a Qwen3 of four layers and about 0.8 M parameters, with random weights."""
     config = Qwen3Config(
         vocab_size=len(tokenizer),
         hidden_size=128,
@@ -53,7 +53,7 @@ def build_model(tokenizer: PreTrainedTokenizerFast) -> Qwen3ForCausalLM:
 def batches(
     tokenizer: PreTrainedTokenizerFast, seed: int
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """Endless (input_ids, labels), both (B, T), right-padded, question tokens ignored."""
+    """Yield (input_ids, labels) without end, both (B, T), right-padded, questions ignored."""
     stream, rng = demonstrations(seed), random.Random(seed)
     while True:
         rows = []
@@ -85,7 +85,7 @@ def _pad(pairs: list[tuple[list[int], list[int]]], pad: int) -> tuple[torch.Tens
 
 
 def build_optimizers(model: torch.nn.Module) -> list[tuple[torch.optim.Optimizer, float]]:
-    """Muon for the matrices of the layers, AdamW for the rest; each with its peak learning rate."""
+    """Use Muon for the layers' matrices, AdamW for the rest; each with its peak learning rate."""
     matrices = [p for name, p in model.named_parameters() if p.ndim == 2 and "layers" in name]
     chosen = {id(p) for p in matrices}
     rest = [p for p in model.parameters() if id(p) not in chosen]
@@ -96,7 +96,7 @@ def build_optimizers(model: torch.nn.Module) -> list[tuple[torch.optim.Optimizer
 
 
 def schedule(step: int, steps: int) -> float:
-    """Share of the peak learning rate: a linear warm-up, then a cosine down to a fiftieth."""
+    """Return the share of the peak learning rate: linear warm-up, then a cosine to a fiftieth."""
     if step < WARMUP_STEPS:
         return (step + 1) / WARMUP_STEPS
     progress = (step - WARMUP_STEPS) / max(1, steps - WARMUP_STEPS)

@@ -1,7 +1,7 @@
 """Word problems over the facts, with graded difficulty, answers, and demonstrated solutions.
 
-Splits are disjoint by construction: a problem belongs to the split that the hash of its expression
-names, whatever the seed, so no pool question can be met in pre-training, development or evaluation.
+Splits are disjoint by construction. The hash of a problem's expression names its split for every
+seed, so no pool question can appear in pre-training, development or evaluation.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ SPLITS: dict[Split, range] = {
     "evaluation": range(88, 100),
 }
 NUM_STEPS = {2: 0.45, 3: 0.35, 4: 0.20}
-# How many unfamiliar facts a question holds, with its probability.
+# Probability of each number of unfamiliar facts in a question.
 PRESETS: dict[str, dict[int, float]] = {
     "default": {0: 0.50, 1: 0.37, 2: 0.13},
     "hard": {0: 0.10, 1: 0.55, 2: 0.35},
@@ -37,7 +37,7 @@ PRETRAINING_MIX = {0: 0.30, 1: 0.40, 2: 0.30}
 
 @dataclass(frozen=True)
 class Problem:
-    """One word problem. `mentions[i]` is what a solution repeats to re-check step i."""
+    """One word problem. A solution repeats `mentions[i]` to re-check step i."""
 
     id: str
     family: str
@@ -49,7 +49,7 @@ class Problem:
 
     @property
     def num_unfamiliar(self) -> int:
-        """Steps whose fact is not solid."""
+        """Number of steps whose fact is not solid."""
         return sum(not fact.solid for fact in self.facts)
 
 
@@ -63,11 +63,11 @@ def generate(
     """Draw distinct problems of one split, at one preset's difficulty.
 
     Args:
-        split: Which disjoint part of the world to draw from.
-        num: How many problems, with distinct expressions.
+        split: Disjoint part of the world to draw from.
+        num: Number of problems, with distinct expressions.
         seed: Draws are the same for the same (split, seed, preset, families).
         preset: A key of `PRESETS`.
-        families: Families to tell them in; by default all but the held-out one.
+        families: Families to tell the problems in; by default all except the held-out family.
 
     Raises:
         KeyError: `preset` or `split` is unknown.
@@ -82,12 +82,12 @@ def generate(
 
 
 def held_out_family(num: int, seed: int, preset: str = "default") -> list[Problem]:
-    """Evaluation problems of the family that neither pool nor development contains."""
+    """Draw evaluation problems of the family that neither pool nor development contains."""
     return generate("evaluation", num, seed, preset, HELD_OUT_FAMILIES)
 
 
 def demonstrations(seed: int) -> Iterator[tuple[Problem, str]]:
-    """An endless stream of (problem, demonstrated solution) of the pre-training split."""
+    """Yield (problem, demonstrated solution) of the pre-training split without end."""
     rng = random.Random(f"demonstrations/{seed}")
     while True:
         problem = _draw(rng, "pretraining", PRETRAINING_MIX, ALL_FAMILIES, by_familiarity=True)
@@ -95,7 +95,7 @@ def demonstrations(seed: int) -> Iterator[tuple[Problem, str]]:
 
 
 def split_of(expression: str) -> Split:
-    """The split that an expression belongs to, whatever the seed."""
+    """Return the split that an expression belongs to; it is the same for every seed."""
     bucket = int(hashlib.sha256(expression.encode()).hexdigest(), 16) % 100
     return next(name for name, share in SPLITS.items() if bucket in share)
 
@@ -126,7 +126,7 @@ def _draw(
 def _walk(
     rng: random.Random, length: int, unfamiliar: int, by_familiarity: bool
 ) -> tuple[Fact, ...] | None:
-    """A chain of facts with exactly `unfamiliar` unfamiliar ones; None at a dead end."""
+    """Draw a chain of facts with exactly `unfamiliar` unfamiliar facts; None at a dead end."""
     hard_steps = set(rng.sample(range(length), unfamiliar))
     number = rng.choice(list(_graph()))
     facts: list[Fact] = []
@@ -177,12 +177,12 @@ def _tell(rng: random.Random, family: Family, facts: tuple[Fact, ...], expressio
 
 
 def write_expression(start: int, steps: Sequence[tuple[str, int]]) -> str:
-    """A left-to-right expression; `_walk` sees to it that none needs brackets."""
+    """Write a left-to-right expression; `_walk` makes sure that it needs no brackets."""
     return " ".join([str(start), *(f"{operator} {right}" for operator, right in steps)])
 
 
-# The wording of solutions. Fillers and local checks say nothing about familiarity: they keep a
-# trace's length, its entropy and the word "check" from giving a question's difficulty away.
+# The wording of solutions. Fillers and local checks are independent of familiarity. So the length
+# of a trace, its entropy and the word "check" do not reveal a question's difficulty.
 LEADS = ("We need", "So we take", "Let us compute", "In short,", "Step by step,", "This is")
 FILLERS = (
     "This looks fine.",
@@ -206,14 +206,14 @@ CLOSINGS = (". The answer is", ". So the answer is", ". Hence we get")
 
 
 def demonstrate(problem: Problem, rng: random.Random) -> str:
-    r"""One demonstrated solution, slips and re-checks included; it ends in `\boxed{...}`."""
+    r"""Write one demonstrated solution with slips and re-checks; it ends in `\boxed{...}`."""
     facts = problem.facts
     parts = [f"{rng.choice(FILLERS)} " for _ in range(rng.choice((0, 0, 1, 2)))]
     parts.append(f"{rng.choice(LEADS)} {problem.expression}")
     value = facts[0].left
     for index, fact in enumerate(facts):
-        # After a slip the chain goes on from the wrong number, by plain arithmetic where the
-        # graph has no such fact.
+        # After a slip the chain goes on from the wrong number, by plain arithmetic if the graph has
+        # no such fact.
         step = fact if value == fact.left else _fact_at(value, fact)
         rest = [(f.operator, f.right) for f in facts[index + 1 :]]
         attempt = step.draw(rng)
@@ -239,7 +239,7 @@ def demonstrate(problem: Problem, rng: random.Random) -> str:
 
 
 def _fact_at(value: int, fact: Fact) -> Fact:
-    """The step taken from a number that the graph may not have: rounded and kept in range."""
+    """Return the step from a number that the graph may not have, rounded and kept in range."""
     known = [
         f for f in _graph().get(value, []) if (f.operator, f.right) == (fact.operator, fact.right)
     ]

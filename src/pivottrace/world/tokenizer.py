@@ -24,7 +24,7 @@ CHAT_TEMPLATE = (
 
 
 def build_tokenizer(seed: int, num_texts: int = 20_000) -> PreTrainedTokenizerFast:
-    """Train the tokenizer on demonstrations; any text can be encoded, by bytes at worst."""
+    """Train the tokenizer on demonstrations; it can encode any text, by bytes at worst."""
     bpe = Tokenizer(models.BPE())
     bpe.pre_tokenizer = pre_tokenizers.Sequence(
         [
