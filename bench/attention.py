@@ -1,11 +1,12 @@
-"""What tracing costs beside plain SDPA: time and peak memory on a Qwen3-0.6B layer shape.
+"""Cost of tracing against plain SDPA: time and peak memory on a Qwen3-0.6B layer shape.
 
     python bench/attention.py [--lengths 1024 2048 …] [--layers 2] [--repeats 7] [--output FILE.csv]
 
 Variants run interleaved in one process; time is the median of the ratios to plain SDPA in the same
-round, with the lowest and the highest (of seven, a 98 % interval of the median). Peak memory is
-what a forward adds to the loaded model (largest resident size), in a process of its own for each
-variant; its growth is fitted as a power of T. Lengths that the output file has are not run again.
+round, with the lowest and the highest (of seven, a 98 % interval of the median). Peak memory is the
+memory that a forward adds to the loaded model (largest resident size), in its own process for each
+variant. Its growth is fitted as a power of T. Lengths that the output file already has are not run
+again.
 """
 
 from __future__ import annotations
@@ -27,21 +28,28 @@ import transformers
 from pivottrace.attention import AttentionDistance, FarMass, trace
 
 SHAPE = {
-    "hidden_size": 1024, "intermediate_size": 3072, "num_attention_heads": 16,
-    "num_key_value_heads": 8, "head_dim": 128, "vocab_size": 1024,
+    "hidden_size": 1024,
+    "intermediate_size": 3072,
+    "num_attention_heads": 16,
+    "num_key_value_heads": 8,
+    "head_dim": 128,
+    "vocab_size": 1024,
     "max_position_embeddings": 40960,
-}  # fmt: skip
+}
 STATS = (FarMass(), AttentionDistance())
-# glibc gives freed memory back at once, so that a peak is what was alive, not what was kept.
+# glibc gives freed memory back at once, so that a peak counts live memory only.
 GIVE_BACK = {
-    "MALLOC_ARENA_MAX": "1", "MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "0"
-}  # fmt: skip
+    "MALLOC_ARENA_MAX": "1",
+    "MALLOC_MMAP_THRESHOLD_": "65536",
+    "MALLOC_TRIM_THRESHOLD_": "0",
+}
 PLAIN = "plain SDPA"
-# Their matrices are 16 heads x T x T a layer; rows in chunks are left out where they take hours.
+# Their matrices are 16 heads x T x T per layer; rows in chunks are left out if they take hours.
 UP_TO = {
-    "eager, output_attentions": 4096, "matrix recomputed a layer": 4096,
+    "eager, output_attentions": 4096,
+    "matrix recomputed a layer": 4096,
     "exact rows in chunks": 8192,
-}  # fmt: skip
+}
 
 
 def build(layers: int) -> Any:
@@ -51,7 +59,7 @@ def build(layers: int) -> Any:
 
 
 def variants(model: Any, layers: int) -> dict[str, Callable[[torch.Tensor], None]]:
-    """What is compared; each takes (1, T) tokens and leaves no logits behind."""
+    """Make the compared variants; each takes (1, T) tokens and keeps no logits."""
     top = {layers // 2: [3, 7, 12]}  # about 5 % of the heads, none beyond the middle layer
 
     def plain(tokens: torch.Tensor) -> None:
@@ -63,7 +71,7 @@ def variants(model: Any, layers: int) -> dict[str, Callable[[torch.Tensor], None
         model.set_attn_implementation("sdpa")
 
     def recomputed(tokens: torch.Tensor) -> None:
-        """Plain attention, and each layer's whole matrix once more from its queries and keys."""
+        """Run plain attention, and compute each layer's whole matrix again."""
         sdpa = transformers.AttentionInterface()["sdpa"]
 
         def attend(module: Any, query: Any, key: Any, value: Any, mask: Any, **more: Any) -> Any:
@@ -101,17 +109,20 @@ def variants(model: Any, layers: int) -> dict[str, Callable[[torch.Tensor], None
 
 
 def peak_of(name: str, length: int, layers: int) -> float:
-    """MiB that a variant adds to the loaded model, in a process of its own."""
+    """Measure the MiB that a variant adds to the loaded model, in its own process."""
     command = [sys.executable, __file__, "--memory-of", name, "--lengths", str(length)]
     done = subprocess.run(
-        [*command, "--layers", str(layers)], capture_output=True, text=True, check=True,
+        [*command, "--layers", str(layers)],
+        capture_output=True,
+        text=True,
+        check=True,
         env=os.environ | GIVE_BACK,
-    )  # fmt: skip
+    )
     return float(done.stdout.split()[-1])
 
 
 def added_by(run: Callable[[], None]) -> float:
-    """Peak resident MiB while `run` works, less what was resident before (Linux)."""
+    """Measure the peak resident MiB during `run` minus the resident MiB before it (Linux)."""
 
     def field(name: str) -> float:
         lines = Path("/proc/self/status").read_text().splitlines()
@@ -124,7 +135,7 @@ def added_by(run: Callable[[], None]) -> float:
 
 
 def rounds(chosen: dict[str, Any], tokens: torch.Tensor, repeats: int) -> dict[str, np.ndarray]:
-    """Seconds of each variant in each round; a first round warms up."""
+    """Return the seconds of each variant in each round; a first round warms up."""
     seconds: dict[str, list[float]] = {name: [] for name in chosen}
     for repeat in range(repeats + 1):
         for name, run in chosen.items():
@@ -136,20 +147,24 @@ def rounds(chosen: dict[str, Any], tokens: torch.Tensor, repeats: int) -> dict[s
 
 
 def measure(runs: dict[str, Any], length: int, layers: int, repeats: int) -> list[dict[str, Any]]:
-    """A row a variant; its memory is still to be measured."""
+    """Make one row per variant; its memory is measured later."""
     tokens = torch.randint(0, SHAPE["vocab_size"], (1, length))
     chosen = {name: run for name, run in runs.items() if length <= UP_TO.get(name, length)}
     seconds = rounds(chosen, tokens, repeats)
     ratios = {name: values / seconds[PLAIN] for name, values in seconds.items()}
     return [
         {
-            "layers": layers, "T": length, "variant": name,
+            "layers": layers,
+            "T": length,
+            "variant": name,
             "seconds": float(np.median(seconds[name])),
-            "ratio": float(np.median(ratio)), "lowest": float(ratio.min()),
-            "highest": float(ratio.max()), "MiB": None,
+            "ratio": float(np.median(ratio)),
+            "lowest": float(ratio.min()),
+            "highest": float(ratio.max()),
+            "MiB": None,
         }
         for name, ratio in ratios.items()
-    ]  # fmt: skip
+    ]
 
 
 def print_table(rows: list[dict[str, Any]]) -> None:

@@ -1,11 +1,11 @@
-"""What tracing costs beside plain SDPA on a GPU: time, peak memory, and decoding speed.
+"""Cost of tracing against plain SDPA on a GPU: time, peak memory, and decoding speed.
 
     python bench/attention_cuda.py [--shapes 4b 8b] [--lengths 1024 ... 32768] [--layers 4]
 
 Layers of Qwen3-4B's and Qwen3-8B's shape with random weights, bfloat16, one sequence. Variants run
 interleaved; time is the median of the ratios to plain SDPA in the same round, with their quartiles.
-Memory is the peak that a forward allocates beyond the loaded model. What does not fit is printed as
-"out of memory", and is not tried at greater lengths.
+Memory is the peak that a forward allocates beyond the loaded model. A variant that does not fit is
+printed as "out of memory" and is not tried at greater lengths.
 """
 
 from __future__ import annotations
@@ -24,15 +24,18 @@ import transformers
 
 from pivottrace.attention import AttentionDistance, FarMass, trace, trace_attention
 
-# Their published configurations, but for the number of layers and the vocabulary.
+# These are the published configurations, except for the number of layers and the vocabulary.
 SHAPES = {
     "4b": {"hidden_size": 2560, "intermediate_size": 9728},
     "8b": {"hidden_size": 4096, "intermediate_size": 12288},
 }
 SHARED = {
-    "num_attention_heads": 32, "num_key_value_heads": 8, "head_dim": 128, "vocab_size": 1024,
+    "num_attention_heads": 32,
+    "num_key_value_heads": 8,
+    "head_dim": 128,
+    "vocab_size": 1024,
     "max_position_embeddings": 40960,
-}  # fmt: skip
+}
 STATS = (FarMass(), AttentionDistance())
 PLAIN = "plain SDPA"
 TOP_HEADS = 0.05
@@ -48,13 +51,13 @@ def build(shape: str, layers: int) -> Any:
 
 
 def variants(model: Any, layers: int) -> dict[str, Run]:
-    """What is compared; each takes (1, T) tokens and makes no logits."""
+    """Make the compared variants; each takes (1, T) tokens and makes no logits."""
     heads = SHARED["num_attention_heads"]
     count = max(1, round(TOP_HEADS * layers * heads))
     top = {layers // 2: list(range(0, heads, max(1, heads // count)))[:count]}
 
     def recompute(module: Any, query: Any, key: Any, value: Any, mask: Any, **more: Any) -> Any:
-        """Plain attention, and the layer's whole matrix once more."""
+        """Run plain attention, and compute the layer's whole matrix again."""
         copied = key.repeat_interleave(query.shape[1] // key.shape[1], dim=1)
         scores = query @ copied.transpose(-1, -2) * more["scaling"]
         ahead = torch.ones(scores.shape[-2:], dtype=torch.bool, device=scores.device).triu(1)
@@ -106,7 +109,7 @@ def seconds(run: Run, tokens: torch.Tensor) -> float:
 
 
 def added_bytes(run: Run, tokens: torch.Tensor) -> int | None:
-    """Peak of what a run allocates; None where it does not fit."""
+    """Return the peak of the allocated bytes of a run; None if it does not fit."""
     torch.cuda.empty_cache()
     torch.cuda.reset_peak_memory_stats()
     before = torch.cuda.memory_allocated()
@@ -127,7 +130,7 @@ def print_forwards(shape: str, model: Any, arguments: argparse.Namespace) -> Non
     runs = variants(model, arguments.layers)
     for length in sorted(arguments.lengths):
         tokens = torch.randint(0, SHARED["vocab_size"], (1, length), device="cuda")
-        runs[PLAIN](tokens)  # workspaces that libraries keep are nobody's
+        runs[PLAIN](tokens)  # workspaces that libraries keep do not count
         peaks = {name: added_bytes(run, tokens) for name, run in runs.items()}
         too_large = [name for name, peak in peaks.items() if peak is None]
         for name in too_large:
@@ -149,13 +152,17 @@ def print_forwards(shape: str, model: Any, arguments: argparse.Namespace) -> Non
 
 
 def print_decoding(shape: str, model: Any, arguments: argparse.Namespace) -> None:
-    """Tokens a second of greedy generation with a dynamic cache, with tracing and without."""
+    """Print tokens per second of greedy generation with a dynamic cache, traced and not."""
 
     def plain(tokens: torch.Tensor) -> None:
         model.generate(
-            tokens, attention_mask=torch.ones_like(tokens), max_new_tokens=NEW, do_sample=False,
-            eos_token_id=None, pad_token_id=0,
-        )  # fmt: skip
+            tokens,
+            attention_mask=torch.ones_like(tokens),
+            max_new_tokens=NEW,
+            do_sample=False,
+            eos_token_id=None,
+            pad_token_id=0,
+        )
 
     def traced(tokens: torch.Tensor) -> None:
         with trace_attention(model, STATS):
@@ -193,7 +200,7 @@ def main() -> None:
     models = {shape: build(shape, arguments.layers) for shape in arguments.shapes}
     for shape, model in models.items():
         print_forwards(shape, model, arguments)
-    print(f"\nGreedy decoding, a prompt of {PROMPT} tokens and {NEW} new ones, tokens a second:\n")
+    print(f"\nGreedy decoding, prompt {PROMPT} tokens, {NEW} new ones, tokens per second:\n")
     print("| shape | batch | plain | traced | traced / plain (median, quartiles) |")
     print("|---|---|---|---|---|")
     for shape, model in models.items():

@@ -1,4 +1,4 @@
-"""What tracing costs while a model generates: tokens a second beside `generate` by itself.
+"""Cost of tracing during generation: tokens per second against plain `generate`.
 
     python bench/decoding.py [--models embedded 0.6B] [--batches 1 16] [--tokens 128] [--repeats 7]
                              [--ways decoding afterwards auto]
@@ -24,10 +24,16 @@ from pivottrace.models.load import load_model
 STATS = (FarMass(), AttentionDistance())
 PROMPT = 64
 SHAPE = {
-    "hidden_size": 1024, "intermediate_size": 3072, "num_attention_heads": 16,
-    "num_key_value_heads": 8, "head_dim": 128, "num_hidden_layers": 28, "vocab_size": 151936,
-    "max_position_embeddings": 40960, "tie_word_embeddings": True,
-}  # fmt: skip
+    "hidden_size": 1024,
+    "intermediate_size": 3072,
+    "num_attention_heads": 16,
+    "num_key_value_heads": 8,
+    "head_dim": 128,
+    "num_hidden_layers": 28,
+    "vocab_size": 151936,
+    "max_position_embeddings": 40960,
+    "tie_word_embeddings": True,
+}
 PLAIN = "plain generate"
 WAYS = ("decoding", "afterwards", "auto")
 
@@ -42,13 +48,16 @@ def build(name: str) -> Any:
 def measure(
     model: Any, batch: int, tokens: int, repeats: int, ways: list[str]
 ) -> tuple[dict[str, Any], str]:
-    """Seconds of each variant in each round, and which way `auto` took."""
+    """Return the seconds of each variant in each round, and the way that `auto` took."""
     torch.manual_seed(1)
     prompts = torch.randint(5, min(model.config.vocab_size, 500), (batch, PROMPT))
     mask = torch.ones_like(prompts)
     settings = {
-        "max_new_tokens": tokens, "do_sample": False, "pad_token_id": 0, "eos_token_id": None
-    }  # fmt: skip
+        "max_new_tokens": tokens,
+        "do_sample": False,
+        "pad_token_id": 0,
+        "eos_token_id": None,
+    }
     seconds: dict[str, list[float]] = {}
     chosen = ""
     for repeat in range(repeats + 1):  # the first round warms up
@@ -73,7 +82,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS))
     arguments = parser.parse_args()
-    print("| model | sequences | traced | tokens a second / plain | lowest–highest | tokens/s |")
+    print("| model | sequences | traced | tokens per second / plain | lowest–highest | tokens/s |")
     print("|---|---|---|---|---|---|")
     for name in arguments.models:
         model = build(name)

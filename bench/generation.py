@@ -1,14 +1,13 @@
-"""What generation takes beside transformers' `generate`: rows leave as they end, keys have room.
+"""Time of our generation, where ended rows leave and keys have room, against `generate`.
 
     python bench/generation.py [--repeats 7] [--threads 1]
 
 Two cases. `questions`: the embedded model samples 8 answers to each of 64 of its world's questions,
 at most 128 tokens at temperature 1, where most rows end long before the last. `long prompts`: four
-rows of 4,096 tokens and 96 greedy ones more, none of which ends, through Qwen3's layers (hidden
-size 512, 4 layers, random weights), where all there is to save is the copy of the cache at every
-token. Variants run interleaved in one process; the figure is the median of the ratios to plain
-`generate` in the same round, with the lowest and the highest (of seven, a 98 % interval of the
-median).
+rows of 4,096 tokens and 96 more greedy tokens each, without an end, through Qwen3's layers (hidden
+size 512, 4 layers, random weights). Here only the copy of the cache at every token can be saved.
+Variants run interleaved in one process; the figure is the median of the ratios to plain `generate`
+in the same round, with the lowest and the highest (of seven, a 98 % interval of the median).
 """
 
 import argparse
@@ -27,14 +26,19 @@ from pivottrace.models.rendering import render_prompt
 from pivottrace.world.problems import generate
 
 LONG = {
-    "hidden_size": 512, "intermediate_size": 1024, "num_attention_heads": 8,
-    "num_key_value_heads": 4, "head_dim": 64, "num_hidden_layers": 4, "vocab_size": 1024,
+    "hidden_size": 512,
+    "intermediate_size": 1024,
+    "num_attention_heads": 8,
+    "num_key_value_heads": 4,
+    "head_dim": 64,
+    "num_hidden_layers": 4,
+    "vocab_size": 1024,
     "max_position_embeddings": 8192,
-}  # fmt: skip
+}
 
 
 def questions() -> tuple[Any, torch.Tensor, torch.Tensor, Any]:
-    """The embedded model, (512, S) prompts with their mask, and how to sample."""
+    """Return the embedded model, (512, S) prompts with their mask, and sampling settings."""
     model, tokenizer = load_model(ModelConfig(device="cpu"))
     asked = [[{"role": "user", "content": p.question}] for p in generate("pool", 64, 0)]
     prompts = [render_prompt(tokenizer, messages, PoolConfig()) for messages in asked]
@@ -42,14 +46,18 @@ def questions() -> tuple[Any, torch.Tensor, torch.Tensor, Any]:
         {"input_ids": [p for p in prompts for _ in range(8)]}, return_tensors="pt"
     )
     config = transformers.GenerationConfig(
-        max_new_tokens=128, do_sample=True, temperature=1.0, top_k=0,
-        eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id,
-    )  # fmt: skip
+        max_new_tokens=128,
+        do_sample=True,
+        temperature=1.0,
+        top_k=0,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
     return model, padded["input_ids"], padded["attention_mask"], config
 
 
 def long_prompts() -> tuple[Any, torch.Tensor, torch.Tensor, Any]:
-    """A random model, (4, 4096) prompts with their mask, and greedy decoding without an end."""
+    """Return a random model, (4, 4096) prompts with their mask, and endless greedy settings."""
     torch.manual_seed(0)
     model = transformers.Qwen3ForCausalLM(transformers.Qwen3Config(**LONG)).eval()
     ids = torch.randint(2, LONG["vocab_size"], (4, 4096))
@@ -63,7 +71,7 @@ def long_prompts() -> tuple[Any, torch.Tensor, torch.Tensor, Any]:
 def measure(
     model: Any, ids: torch.Tensor, mask: torch.Tensor, config: Any, repeats: int
 ) -> dict[str, np.ndarray]:
-    """Seconds of each variant in each round."""
+    """Return the seconds of each variant in each round."""
     seconds: dict[str, list[float]] = {}
     variants: dict[str, Callable[[], Any]] = {
         "transformers": lambda: model.generate(ids, attention_mask=mask, generation_config=config),

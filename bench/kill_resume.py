@@ -1,9 +1,9 @@
-"""Kill runs with SIGKILL at random moments, start them again, and compare what they end with.
+"""Kill runs with SIGKILL at random moments, start them again, and compare their results.
 
     python bench/kill_resume.py [--kills 25] [--questions 96] [--seed 0]
 
-Every run directory must end with the same bytes in every table as an undisturbed run, and no part
-that was finished when a kill came may be written again. Exits with 1 otherwise.
+Every run directory must end with the same bytes in every table as an undisturbed run, and a part
+that was finished before a kill may not be written again. Otherwise the script exits with 1.
 """
 
 from __future__ import annotations
@@ -21,11 +21,27 @@ from pathlib import Path
 
 def command(output: Path, questions: int) -> list[str]:
     return [
-        sys.executable, "-m", "pivottrace.cli", "run", "--until", "triage", "--output", str(output),
-        "--questions", f"world:default?num={questions}&seed=5", "--labels.source", "oracle",
-        "--budget", "0.5", "--rollouts.num-samples", "8", "--rollouts.max-new-tokens", "128",
-        "--rollouts.part-size", "8",
-    ]  # fmt: skip
+        sys.executable,
+        "-m",
+        "pivottrace.cli",
+        "run",
+        "--until",
+        "triage",
+        "--output",
+        str(output),
+        "--questions",
+        f"world:default?num={questions}&seed=5",
+        "--labels.source",
+        "oracle",
+        "--budget",
+        "0.5",
+        "--rollouts.num-samples",
+        "8",
+        "--rollouts.max-new-tokens",
+        "128",
+        "--rollouts.part-size",
+        "8",
+    ]
 
 
 def tables(output: Path) -> dict[str, Path]:
@@ -37,17 +53,24 @@ def digests(output: Path) -> dict[str, str]:
 
 
 def identities(output: Path) -> dict[str, tuple[int, int]]:
-    """A rewritten file has another inode or time."""
+    """Return inode and time of each file, which differ in a rewritten file."""
     return {k: (p.stat().st_ino, p.stat().st_mtime_ns) for k, p in tables(output).items()}
 
 
 def stage_at(output: Path) -> str:
-    """The first table that is not there yet, roughly: where the kill fell."""
+    """Return roughly the stage of the kill: the first table that does not exist yet."""
     there = {name.split("/")[2] if name.startswith("rounds") else name for name in tables(output)}
     order = (
-        "pool.parquet", "rollouts_greedy", "rollouts_sampled", "signals", "scores.parquet",
-        "probes.parquet", "evidence.parquet", "calibration.parquet", "triage.parquet",
-    )  # fmt: skip
+        "pool.parquet",
+        "rollouts_greedy",
+        "rollouts_sampled",
+        "signals",
+        "scores.parquet",
+        "probes.parquet",
+        "evidence.parquet",
+        "calibration.parquet",
+        "triage.parquet",
+    )
     reached = [name for name in order if name in there]
     return f"after {reached[-1].removesuffix('.parquet')} began" if reached else "before the pool"
 
@@ -77,8 +100,9 @@ def main() -> int:
             while True:
                 process = subprocess.Popen(
                     command(output, arguments.questions),
-                    stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
-                )  # fmt: skip
+                    stdout=subprocess.DEVNULL,
+                    stderr=subprocess.PIPE,
+                )
                 kill = kills.total() < arguments.kills
                 try:
                     _, errors = process.communicate(timeout=rng.uniform(0, whole) if kill else None)

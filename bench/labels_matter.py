@@ -2,10 +2,10 @@
 
     python bench/labels_matter.py --output runs/labels-matter [--seeds 0 1 2]
 
-Measured before any triage is looked at. Both arms have the same model, steps, optimiser and
-held-out questions; only the rows differ. Verdicts are kept in the output folder, so that a
-second call goes on where the first stopped, and prints the table from what is there; one with
-other settings is refused.
+This was measured before any triage. Both arms have the same model, steps, optimiser and held-out
+questions; only the rows differ. Verdicts are kept in the output folder, so that a second call goes
+on from the place where the first stopped, and prints the table from them. A call with other
+settings is refused.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ ARMS = {"full": 1.0, "random 29.3 %": SHARE}
 POOL, EVALUATION, PASSES = 480, 1000, 3
 QUESTIONS_PER_STEP = 16
 STEPS = POOL * PASSES // QUESTIONS_PER_STEP
-# As in the demo; set by trying a few on one seed, with full supervision only.
+# These are the demo's settings, chosen among a few on one seed, with full supervision only.
 LEARNING_RATE, SCHEDULE, BETA = 2e-3, "linear", 0.1
 MAX_NEW_TOKENS = 128
 
@@ -86,7 +86,7 @@ def _config(steps: int, learning_rate: float) -> Config:
 
 
 def _settings(config: Config) -> dict[str, Any]:
-    """What verdicts depend on, beside arm and seed."""
+    """Return the settings that verdicts depend on, apart from arm and seed."""
     sizes = {"share": SHARE, "pool": POOL, "evaluation": EVALUATION}
     sections = config.model_dump(mode="json", include={"rollouts", "evaluate"})
     return sizes | sections | config.train.model_dump(mode="json")
@@ -133,15 +133,20 @@ def _prompt(problem: Problem) -> list[dict[str, str]]:
 
 def _rows(problems: Sequence[Problem]) -> pa.Table:
     rows = [
-        {"question_id": p.id, "prompt": _prompt(p), "route": "annotate", "weight": 1.0,
-         "label": p.answer}
+        {
+            "question_id": p.id,
+            "prompt": _prompt(p),
+            "route": "annotate",
+            "weight": 1.0,
+            "label": p.answer,
+        }
         for p in problems
-    ]  # fmt: skip
+    ]
     return pa.Table.from_pylist(rows, schema=TRAINING_ROWS)
 
 
 def _print_table(output: Path, seeds: Sequence[int]) -> None:
-    """Each seed's accuracies and paired difference, then the mean difference over seeds."""
+    """Print each seed's accuracies and paired difference, then the mean difference over seeds."""
     print(f"\n| seed | before | full | random 29.3 % | full − random (95 %) |\n|{'---|' * 5}")
     differences = []
     for seed in seeds:

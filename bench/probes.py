@@ -1,17 +1,17 @@
-"""How many probes are enough, and how to draw them: simulated pools, one row a way and number.
+"""How many probes are enough, and how to draw them: simulated pools, one row per way and number.
 
     python bench/probes.py [--pools 200] [--questions 2000] [--seed 0]
 
-A pool has one of five curves of correctness along its ranking, questions that scatter about it
-(all-or-nothing, in between, alike), a ranking that is good or poor, and wrong answers that agree
-with each other more or less often. Per row, means over the pools with 95 % intervals:
+A pool has one of five curves of correctness along its ranking, and questions that scatter about it
+(all-or-nothing, in between, alike). Its ranking is good or poor, and its wrong answers agree with
+each other more or less often. Each row has means over the pools with 95 % intervals:
 
 - mu covered, vote covered: share of ranks at which the 90 % band holds the true curve.
 - width: mean width of mu's band.
-- weak held: of the pools that got a weak route, the share whose weak rows' votes are right at
-  least as often as the promised floor (exact interval); weak pools: share that got one.
-- regret: 1 - what the triage's routes teach, over what the same triage teaches when it is
-  calibrated on every question of the pool. Both have the same budget, 29.3 %, probes included.
+- weak held: among the pools with a weak route, the share whose weak rows' votes are right at least
+  as often as the promised floor (exact interval); weak pools: share of pools with a weak route.
+- regret: 1 - the learning from the triage's routes over the learning from the same triage
+  calibrated on every question of the pool. Both have the same budget, 29.3 %, with the probes.
 """
 
 from __future__ import annotations
@@ -40,13 +40,13 @@ SHAPES = ("linear", "logistic", "steep", "dip", "nearly all right")
 
 @dataclass(frozen=True)
 class Pool:
-    """Q questions in the order of their ranks, and what is true of them."""
+    """Q questions in the order of their ranks, with the truth about them."""
 
     ranks: np.ndarray
     mu: np.ndarray  # the true curve at each rank: mean correctness of questions there
     vote: np.ndarray  # the true curve of votes that are right
     chance: np.ndarray  # each question's own correctness
-    evidence: ProbeEvidence  # every question's, to draw from
+    evidence: ProbeEvidence  # evidence of every question, to draw from
 
 
 def curve(shape: str, u: np.ndarray) -> np.ndarray:
@@ -68,21 +68,26 @@ def simulate(seed: int, size: int) -> Pool:
     def draw(mean: np.ndarray) -> tuple[np.ndarray, ...]:
         chance = rng.beta(mean * spread, (1 - mean) * spread)
         correct = rng.binomial(G, chance)
-        # Wrong answers agree with each other on stubborn questions: confidently wrong votes.
+        # Wrong answers agree with each other on stubborn questions, which gives confidently wrong
+        # votes.
         together = rng.random(mean.size) < stubborn
         rival = np.where(together, G - correct, (G - correct) // 2)
         return chance, correct, rival
 
     chance, correct, rival = draw(mu)
-    # The vote's true curve has no formula: many further questions at a grid of ranks.
+    # The vote's true curve has no formula, so many further questions are drawn at a grid of ranks.
     grid = np.linspace(0, 1, 101)
     _, many, rivals = draw(np.repeat(curve(SHAPES[seed % len(SHAPES)], grid), 400))
     vote = np.interp(ranks, grid, (many > rivals).reshape(101, 400).mean(axis=1))
     tie = correct == rival
     evidence = ProbeEvidence(
-        ranks, correct, np.full(size, G), (correct > rival) & ~tie, tie,
+        ranks,
+        correct,
+        np.full(size, G),
+        (correct > rival) & ~tie,
+        tie,
         np.where(tie, np.nan, np.maximum(correct, rival) / G),
-    )  # fmt: skip
+    )
     return Pool(ranks, mu, vote, chance, evidence)
 
 
@@ -104,7 +109,7 @@ def draw(pool: Pool, how: str, number: int, seed: int) -> np.ndarray:
 
 
 def routes(pool: Pool, probes: np.ndarray, paid: np.ndarray) -> np.ndarray:
-    """Route every question, calibrated on `probes`; `paid` were bought out of the budget."""
+    """Route every question, calibrated on `probes`; the budget has paid for `paid`."""
     rows, everyone = chosen_of(pool.evidence, probes), pool.evidence
     fitted = calibrate(rows)
     labelled = np.zeros(pool.ranks.size, dtype=bool)
@@ -126,7 +131,7 @@ def routes(pool: Pool, probes: np.ndarray, paid: np.ndarray) -> np.ndarray:
 
 
 def taught(pool: Pool, route: np.ndarray) -> float:
-    """What the routes teach in truth: by each question's own correctness and vote."""
+    """Return the true learning from the routes, by each question's own correctness and vote."""
     right = np.sqrt(pool.chance * (1 - pool.chance))
     share = np.nan_to_num(pool.evidence.vote_share, nan=0.5)
     rest = 1 - share
@@ -178,7 +183,7 @@ def main() -> None:
         seed = arguments.seed + index
         pool = simulate(seed, arguments.questions)
         everything = np.arange(arguments.questions)
-        # The rival knows every curve, and has paid for no more than its own probes: 64.
+        # The rival knows every curve, and has paid only for its own 64 probes.
         best = taught(pool, routes(pool, everything, draw_probes(pool.ranks, 64, seed)))
         for number, how in found:
             found[number, how].append(measure(pool, how, number, seed, best))

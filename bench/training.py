@@ -1,15 +1,16 @@
-"""What our training costs beside plain TRL: time a step and peak memory, on the embedded model.
+"""Cost of our training against plain TRL: time per step and peak memory, on the embedded model.
 
     python bench/training.py [--steps 12] [--questions 8] [--generations 8] [--tokens 128]
                              [--rounds 7] [--annotate 0.5]
 
 Three variants with the same model, prompts, batch layout and steps: TRL's own `GRPOTrainer` with a
-verified reward only; ours with the same; ours as a run has it, a mix of routes of which the given
-share is verified and the rest votes, watched by the alarms. The learning rate is so small that all
-of them sample from the starting policy. They run interleaved in one process; a figure is the median
-of the ratios to plain TRL in the same round, with the lowest and the highest (of seven, a 98 %
+verified reward only; ours with the same reward; ours as in a run, with the alarms and a mix of
+routes (the given share is verified and the rest votes). The learning rate is so small that all of
+them sample from the starting policy. They run interleaved in one process; a figure is the median of
+the ratios to plain TRL in the same round, with the lowest and the highest (of seven, a 98 %
 interval of the median). A round's first step warms up and is not counted. Peak memory (the kernel's
-high-water mark) is that of a process each. The target is a ratio of 1.05; exits with 1 above it.
+high-water mark) is measured in one process per variant. The target is a ratio of 1.05; above it the
+script exits with 1.
 """
 
 from __future__ import annotations
@@ -58,13 +59,13 @@ class Ticking(TrainerCallback):
         self._tick = tick
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
-        """Tick, once a step."""
+        """Tick once per step."""
         if "loss" in logs:
             self._tick()
 
 
 def training_rows(questions: int, annotate: float) -> pa.Table:
-    """Problems of the embedded world: the given share verified, evenly spread, the rest weak."""
+    """Draw problems of the embedded world: a share verified, evenly spread, the rest weak."""
     rows = []
     for index, problem in enumerate(generate("pool", questions, SEED)):
         is_verified = int((index + 1) * annotate) > int(index * annotate)
@@ -81,9 +82,14 @@ def training_rows(questions: int, annotate: float) -> pa.Table:
 
 
 def train_plain(
-    model: Any, tokenizer: Any, rows: pa.Table, reward: MixedReward, config: TrainConfig,
-    folder: Path, tick: Clock,
-) -> None:  # fmt: skip
+    model: Any,
+    tokenizer: Any,
+    rows: pa.Table,
+    reward: MixedReward,
+    config: TrainConfig,
+    folder: Path,
+    tick: Clock,
+) -> None:
     with quiet_libraries():
         trainer = GRPOTrainer(
             model=model.float(),
@@ -98,10 +104,14 @@ def train_plain(
 
 
 def seconds_a_step(
-    variant: str, start: Any, tokenizer: Any, config: TrainConfig, annotate: float,
+    variant: str,
+    start: Any,
+    tokenizer: Any,
+    config: TrainConfig,
+    annotate: float,
     verifier: Verifier,
-) -> float:  # fmt: skip
-    """Train one variant from the start; seconds a step without the first."""
+) -> float:
+    """Train one variant from the start; return seconds per step without the first."""
     model = copy.deepcopy(start)
     questions = config.questions_per_step * config.steps
     rows = training_rows(questions, annotate if variant == MIX else 1.0)
@@ -125,14 +135,21 @@ def seconds_a_step(
             train_plain(model, tokenizer, rows, reward, config, Path(folder), tick)
         else:
             train_grpo(
-                model, tokenizer, rows, reward, config, Path(folder), seed=SEED, on_log=tick,
+                model,
+                tokenizer,
+                rows,
+                reward,
+                config,
+                Path(folder),
+                seed=SEED,
+                on_log=tick,
                 alarms=alarms,
-            )  # fmt: skip
+            )
     return (times[-1] - times[0]) / (len(times) - 1)
 
 
 def peak_mib(variant: str, arguments: argparse.Namespace) -> float:
-    """Peak resident memory of a process that only trains this variant."""
+    """Return the peak resident memory of a process that only trains this variant."""
     options = ("steps", "questions", "generations", "tokens", "annotate")
     given = [text for name in options for text in (f"--{name}", str(getattr(arguments, name)))]
     command = [sys.executable, __file__, "--memory-of", variant, *given]
@@ -187,7 +204,7 @@ def main() -> int:
 
 
 def report(seconds: dict[str, list[float]], peaks: dict[str, float]) -> int:
-    """Print the table; 1 where the mix is above the target."""
+    """Print the table; return 1 if the mix is above the target."""
     plain = np.array(seconds[PLAIN])
     print("| variant | s a step | steps/s | time / plain TRL | lowest–highest | peak MiB |")
     print("|---|---|---|---|---|---|")

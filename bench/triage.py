@@ -2,10 +2,11 @@
 
     python bench/triage.py [--rows 10000000] [--parts 10] [--folder FOLDER]
 
-Made-up scored rows are written first, which is not counted. Then a process of its own runs the
-pipeline's own code (`pivottrace.run.scored_pool`, which the triage stage calls) and reports
-seconds a step and its peak memory by the kernel's high-water mark. The limit is 30 seconds and 4 GB
-on two cores; exits with 1 beyond it. Route files with the questions' texts are not part of it.
+Made-up scored rows are written first, which is not counted. Then another process runs the
+pipeline's own code (`pivottrace.run.scored_pool`, which the triage stage calls) and reports seconds
+per step and its peak memory by the kernel's high-water mark. The limit is 30 seconds and 4 GB on
+two cores; beyond it the script exits with 1. Route files with the questions' texts are not
+measured.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ def part_files(folder: Path) -> list[Path]:
 
 
 def generate(folder: Path, rows: int, parts: int) -> None:
-    """Write scored rows and, for those that the draw will choose, what their labels say."""
+    """Write scored rows, and labels for the rows that the draw will choose."""
     rng = np.random.default_rng(SEED)
     scores, correct, shares = [], [], []
     bounds = np.linspace(0, rows, parts + 1).astype(int)
@@ -49,7 +50,7 @@ def generate(folder: Path, rows: int, parts: int) -> None:
         mu = 1 / (1 + np.exp(8 * (hard - 0.65)))
         right = rng.binomial(G, rng.beta(mu, 1 - mu)).astype(np.int32)
         rival = np.where(rng.random(size) < 0.2, G - right, (G - right) // 2)
-        # Densities are ratios of small numbers: many ties, as in earnest.
+        # Densities are ratios of small numbers, so there are many ties, as in real runs.
         tokens = rng.integers(40, 400, size)
         score = np.round((hard + 0.2 * rng.normal(size=size)).clip(0) * 0.05 * tokens) / tokens
         tie, share = right == rival, np.maximum(right, rival) / G
@@ -75,20 +76,24 @@ def generate(folder: Path, rows: int, parts: int) -> None:
     ranks = rank_fractions(score)
     evidence = [
         {
-            "question_id": f"q{i}", "rank": ranks[i], "score": score[i], "stage": 0,
-            "num_correct": int(right[i]), "num_samples": G,
+            "question_id": f"q{i}",
+            "rank": ranks[i],
+            "score": score[i],
+            "stage": 0,
+            "num_correct": int(right[i]),
+            "num_samples": G,
             "vote_right": bool(right[i] / G == share[i]),
             "vote_abstained": bool(np.isnan(share[i])),
             "vote_share": None if np.isnan(share[i]) else share[i],
             "greedy_right": bool(right[i] > G / 2),
         }
         for i in drawn
-    ]  # fmt: skip
+    ]
     pq.write_table(pa.Table.from_pylist(evidence, schema=EVIDENCE), folder / "evidence.parquet")
 
 
 def measure(folder: Path) -> tuple[float, float]:
-    """The counted part, in a process of its own; returns its seconds and peak gigabytes."""
+    """Run the counted part in its own process; return its seconds and peak gigabytes."""
     times = [("start", time.perf_counter())]
     rows = pq.read_table(folder / "evidence.parquet").to_pylist()
     correctness = {row["question_id"]: row["num_correct"] / G for row in rows}
@@ -124,7 +129,7 @@ def measure(folder: Path) -> tuple[float, float]:
 
 
 def peak_gb() -> float:
-    """The kernel's high-water mark; `getrusage` would pass on that of the parent's fork."""
+    """Return the kernel's high-water mark; `getrusage` would report the parent's fork."""
     status = Path("/proc/self/status").read_text()
     return int(status.split("VmHWM:")[1].split()[0]) * 1024 / 1e9
 

@@ -2,8 +2,9 @@
 
     python bench/weak_votes.py [bench/headline.toml]
 
-Reads the routes in the experiment's run directories, so it comes after `pivottrace lab run`. An
-arm sees no such truth. Prints right votes of weak rows, an arm a line and a seed a column.
+The script reads the routes in the experiment's run directories, so run it after `pivottrace lab
+run`. The arms do not see this truth. It prints right votes of weak rows, with one line per arm and
+one column per seed.
 """
 
 import argparse
@@ -41,7 +42,7 @@ def main() -> None:
 
 
 def _answers(source: str) -> dict[str, str]:
-    # The truth, whatever the pool's labels say.
+    # The truth, independent of the pool's labels.
     source = re.sub(r"(?<=[?&])noise=[^&]*", "noise=0", source)
     table = read_questions(source, column_map={}, split=None, limit=None)
     return dict(zip(table["id"].to_pylist(), table["answer"].to_pylist(), strict=True))

@@ -2,7 +2,7 @@
 
     python bench/world_presets.py [--model embedded] [--num 600] [--seeds 0 1 2]
 
-By 16 samples a question: mastered (all right), hopeless (none right), majority right, majority
+By 16 samples per question: mastered (all right), hopeless (none right), majority right, majority
 confidently wrong (a wrong answer holds at least half of the samples).
 """
 
@@ -26,9 +26,13 @@ from pivottrace.world.problems import PRESETS, Problem, generate, held_out_famil
 NUM_SAMPLES, MAX_NEW_TOKENS, BATCH = 16, 128, 512
 CONFIDENT = 0.5
 COLUMNS = (
-    "greedy right", "mean correctness", "mastered", "hopeless", "majority right",
+    "greedy right",
+    "mean correctness",
+    "mastered",
+    "hopeless",
+    "majority right",
     "confidently wrong",
-)  # fmt: skip
+)
 
 
 def measure(sampler: Sampler, problems: Sequence[Problem], seed: int) -> dict[str, float]:
@@ -73,7 +77,7 @@ def _answers(
 
 
 def _vote(answers: Sequence[str | None], truth: str) -> Vote:
-    """The majority vote, with the truth as class 0."""
+    """Take the majority vote, with the truth as class 0."""
     return majority_vote(group_equivalent([truth, *answers], operator.eq)[1:])
 
 

@@ -16,9 +16,17 @@ def command(tmp_path, capsys):
         path = tmp_path / "pool.jsonl"
         path.write_text(raw if raw is not None else "".join(json.dumps(r) + "\n" for r in rows))
         code = main(
-            ["run", "--questions", str(path), "--output", str(tmp_path / "run"),
-             "--until", until, *arguments]
-        )  # fmt: skip
+            [
+                "run",
+                "--questions",
+                str(path),
+                "--output",
+                str(tmp_path / "run"),
+                "--until",
+                until,
+                *arguments,
+            ]
+        )
         return code, capsys.readouterr().err
 
     return run

@@ -11,8 +11,18 @@ from pivottrace.commands.usage import EXPERIMENTS, MAIN, STAGES
 from pivottrace.config import load_config
 from pivottrace.run.directory import RunDir
 
-SMALL = ["--questions", "world:default?num=6&seed=3", "--labels.source", "oracle", "--budget", "3",
-         "--rollouts.num-samples", "2", "--rollouts.max-new-tokens", "24"]  # fmt: skip
+SMALL = [
+    "--questions",
+    "world:default?num=6&seed=3",
+    "--labels.source",
+    "oracle",
+    "--budget",
+    "3",
+    "--rollouts.num-samples",
+    "2",
+    "--rollouts.max-new-tokens",
+    "24",
+]
 
 
 @pytest.mark.parametrize("command", [*MAIN, *STAGES, *EXPERIMENTS])
@@ -26,15 +36,31 @@ def test_each_command_has_its_own_help(command, capsys):
 def test_the_help_of_run_has_shortcuts_until_and_every_setting(capsys):
     assert main(["run", "--help"]) == 0
     printed = capsys.readouterr().out
-    for words in ("--until STAGE", "--budget N", "--map prompt=COLUMN", "--train.learning-rate",
-                  "--pool.chat-template-args TABLE", "--train.enabled {true,false}"):  # fmt: skip
+    for words in (
+        "--until STAGE",
+        "--budget N",
+        "--map prompt=COLUMN",
+        "--train.learning-rate",
+        "--pool.chat-template-args TABLE",
+        "--train.enabled {true,false}",
+    ):
         assert words in printed
 
 
 def test_init_writes_every_setting_as_given(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    flags = ["--pool.chat-template-args", "{enable_thinking = false}", "--train.enabled", "false",
-             "--labels.partial", "True", "--map", "prompt=task", "--budget", "7"]  # fmt: skip
+    flags = [
+        "--pool.chat-template-args",
+        "{enable_thinking = false}",
+        "--train.enabled",
+        "false",
+        "--labels.partial",
+        "True",
+        "--map",
+        "prompt=task",
+        "--budget",
+        "7",
+    ]
     assert main(["init", "my.toml", *flags]) == 0
     assert "next: edit it, then pivottrace validate my.toml" in capsys.readouterr().out
     config = load_config(tmp_path / "my.toml")

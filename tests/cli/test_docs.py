@@ -61,7 +61,12 @@ def run_in_shell(command, folder, expected=0):
     # As many threads as the tests have: two processes that each take all cores wait for each other.
     threads = {k: v for k, v in os.environ.items() if k == "OMP_NUM_THREADS"}
     done = subprocess.run(
-        command, shell=True, cwd=folder, capture_output=True, text=True, timeout=500,
+        command,
+        shell=True,
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=500,
         env={"PATH": path, "HOME": str(folder), "HF_HUB_OFFLINE": "1", **threads},
-    )  # fmt: skip
+    )
     assert done.returncode == expected, done.stdout + done.stderr

@@ -10,17 +10,34 @@ from pivottrace.run.directory import RunDir
 
 pytestmark = pytest.mark.slow
 SMALL = [
-    "--rollouts.num-samples", "4", "--rollouts.max-new-tokens", "128", "--train.steps", "2",
-    "--train.max-new-tokens", "128", "--train.learning-rate", "1e-4",
-]  # fmt: skip
+    "--rollouts.num-samples",
+    "4",
+    "--rollouts.max-new-tokens",
+    "128",
+    "--train.steps",
+    "2",
+    "--train.max-new-tokens",
+    "128",
+    "--train.learning-rate",
+    "1e-4",
+]
 
 
 def test_the_whole_way_and_again(tmp_path, capsys):
     arguments = [
-        "run", "--output", str(tmp_path / "run"), "--questions", "world:default?num=24&seed=3",
-        "--evaluation", "world:default?split=evaluation&num=12", "--labels.source", "oracle",
-        "--budget", "0.5", *SMALL,
-    ]  # fmt: skip
+        "run",
+        "--output",
+        str(tmp_path / "run"),
+        "--questions",
+        "world:default?num=24&seed=3",
+        "--evaluation",
+        "world:default?split=evaluation&num=12",
+        "--labels.source",
+        "oracle",
+        "--budget",
+        "0.5",
+        *SMALL,
+    ]
     assert main(arguments) == 0
     printed = capsys.readouterr().out
     assert "questions        24" in printed
@@ -56,9 +73,17 @@ def test_people_label_and_the_run_goes_on(tmp_path, capsys):
             answers[f"q{i}"] = "15"
             file.write(json.dumps({"id": f"q{i}", "prompt": text + f"How many coins {i}?"}) + "\n")
     arguments = [
-        "run", "--output", str(tmp_path / "run"), "--questions", str(questions),
-        "--labels.source", "file", "--budget", "1.0", *SMALL,
-    ]  # fmt: skip
+        "run",
+        "--output",
+        str(tmp_path / "run"),
+        "--questions",
+        str(questions),
+        "--labels.source",
+        "file",
+        "--budget",
+        "1.0",
+        *SMALL,
+    ]
     assert main(arguments) == 3
     waiting = capsys.readouterr().err
     assert "6 probe questions wait for true answers" in waiting
@@ -91,18 +116,37 @@ def test_random_model_on_gsm8k_goes_through_and_says_so(tmp_path, gsm8k, capsys)
     torch.manual_seed(0)
     model = Qwen3ForCausalLM(
         Qwen3Config(
-            vocab_size=len(tokenizer), hidden_size=32, intermediate_size=64, num_hidden_layers=3,
-            num_attention_heads=4, num_key_value_heads=2, head_dim=8, max_position_embeddings=2048,
-            eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id,
+            vocab_size=len(tokenizer),
+            hidden_size=32,
+            intermediate_size=64,
+            num_hidden_layers=3,
+            num_attention_heads=4,
+            num_key_value_heads=2,
+            head_dim=8,
+            max_position_embeddings=2048,
+            eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=tokenizer.pad_token_id,
         )
-    )  # fmt: skip
+    )
     model.save_pretrained(tmp_path / "model")
     tokenizer.save_pretrained(tmp_path / "model")
     arguments = [
-        "run", "--output", str(tmp_path / "run"), "--questions", str(gsm8k), "--pool.limit", "20",
-        "--model", str(tmp_path / "model"), "--until", "triage", "--rollouts.max-new-tokens", "24",
-        "--rollouts.num-samples", "4",
-    ]  # fmt: skip
+        "run",
+        "--output",
+        str(tmp_path / "run"),
+        "--questions",
+        str(gsm8k),
+        "--pool.limit",
+        "20",
+        "--model",
+        str(tmp_path / "model"),
+        "--until",
+        "triage",
+        "--rollouts.max-new-tokens",
+        "24",
+        "--rollouts.num-samples",
+        "4",
+    ]
     assert main(arguments) == 0
     printed = capsys.readouterr().out
     assert "20 of 20 greedy traces gave no answer" in printed

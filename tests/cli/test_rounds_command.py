@@ -17,13 +17,38 @@ pytestmark = pytest.mark.slow
 
 def arguments(output):
     return [
-        "run", "--output", str(output), "--questions", "world:default?num=24&seed=3",
-        "--evaluation", "world:default?split=evaluation&num=6", "--labels.source", "oracle",
-        "--budget", "0.5", "--calibrate.num-probes", "6", "--rollouts.num-samples", "4",
-        "--rollouts.max-new-tokens", "128", "--rollouts.part-size", "12", "--train.steps", "3",
-        "--train.questions-per-step", "4", "--train.num-generations", "4",
-        "--train.max-new-tokens", "128", "--train.learning-rate", "1e-4", "--rounds.num", "2",
-    ]  # fmt: skip
+        "run",
+        "--output",
+        str(output),
+        "--questions",
+        "world:default?num=24&seed=3",
+        "--evaluation",
+        "world:default?split=evaluation&num=6",
+        "--labels.source",
+        "oracle",
+        "--budget",
+        "0.5",
+        "--calibrate.num-probes",
+        "6",
+        "--rollouts.num-samples",
+        "4",
+        "--rollouts.max-new-tokens",
+        "128",
+        "--rollouts.part-size",
+        "12",
+        "--train.steps",
+        "3",
+        "--train.questions-per-step",
+        "4",
+        "--train.num-generations",
+        "4",
+        "--train.max-new-tokens",
+        "128",
+        "--train.learning-rate",
+        "1e-4",
+        "--rounds.num",
+        "2",
+    ]
 
 
 def digests(folder):

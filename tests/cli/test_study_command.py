@@ -12,9 +12,15 @@ from pivottrace.study.far_mass import Tracer
 from pivottrace.study.pivot_scores import PivotSettings, pivot_scores
 
 SMALL = [
-    "--rollouts.num-samples", "4", "--rollouts.max-new-tokens", "128", "--study.truth-samples",
-    "4", "--study.resamples", "50",
-]  # fmt: skip
+    "--rollouts.num-samples",
+    "4",
+    "--rollouts.max-new-tokens",
+    "128",
+    "--study.truth-samples",
+    "4",
+    "--study.resamples",
+    "50",
+]
 
 
 def write_pool(folder, name, questions, source="oracle"):

@@ -95,9 +95,12 @@ def test_packed_rows_are_exact(family: str) -> None:
     sequences = [row[real] for row, real in zip(tokens, mask.bool(), strict=True)]
     positions = torch.cat([torch.arange(len(sequence)) for sequence in sequences])[None]
     traced = trace(
-        model, torch.cat(sequences)[None], position_ids=positions, stats=STATS,
+        model,
+        torch.cat(sequences)[None],
+        position_ids=positions,
+        stats=STATS,
         prompt_lengths=torch.full((1, 3), PROMPT),
-    )  # fmt: skip
+    )
     start = 0
     for sequence in sequences:
         for stat in STATS:
@@ -117,9 +120,14 @@ def assert_decodes_as_in_one_pass(model: Any, cache: str, lengths: tuple[int, ..
     tokens, mask = (x.cuda() for x in padded("left", lengths))
     with trace_attention(model, STATS) as traced:
         output = model.generate(
-            tokens, attention_mask=mask, max_new_tokens=90, do_sample=False, pad_token_id=0,
-            eos_token_id=None, cache_implementation=cache,
-        )  # fmt: skip
+            tokens,
+            attention_mask=mask,
+            max_new_tokens=90,
+            do_sample=False,
+            pad_token_id=0,
+            eos_token_id=None,
+            cache_implementation=cache,
+        )
     # 90 tokens: a full block of decoded queries, and a part of one.
     whole = torch.cat([mask, mask.new_ones(len(mask), 89)], dim=1)
     forced = trace(model, output[:, :-1], whole, stats=STATS, prompt_lengths=mask.sum(dim=1))
@@ -206,10 +214,15 @@ def test_the_fused_kernels_equal_a_dense_reference(
 
 def long_model(length: int, dtype: torch.dtype) -> Any:
     config = transformers.LlamaConfig(
-        vocab_size=VOCABULARY, hidden_size=512, intermediate_size=512, num_hidden_layers=1,
-        num_attention_heads=8, num_key_value_heads=2, max_position_embeddings=length,
+        vocab_size=VOCABULARY,
+        hidden_size=512,
+        intermediate_size=512,
+        num_hidden_layers=1,
+        num_attention_heads=8,
+        num_key_value_heads=2,
+        max_position_embeddings=length,
         initializer_range=0.1,
-    )  # fmt: skip
+    )
     torch.manual_seed(7)
     return transformers.LlamaForCausalLM(config).eval().to("cuda", dtype)
 

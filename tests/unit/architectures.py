@@ -29,11 +29,16 @@ ARCHITECTURES: dict[str, dict[str, Any]] = {
     "Mistral": {"sliding_window": 14},
     # Soft-capping, alternating windows.
     "Gemma2": {
-        "head_dim": 8, "sliding_window": 14, "attn_logit_softcapping": 3.0,
-        "final_logit_softcapping": 5.0, "query_pre_attn_scalar": 4,
+        "head_dim": 8,
+        "sliding_window": 14,
+        "attn_logit_softcapping": 3.0,
+        "final_logit_softcapping": 5.0,
+        "query_pre_attn_scalar": 4,
     },
     "Gemma3Text": {
-        "head_dim": 8, "sliding_window": 14, "query_pre_attn_scalar": 4,
+        "head_dim": 8,
+        "sliding_window": 14,
+        "query_pre_attn_scalar": 4,
         "layer_types": ["sliding_attention", "full_attention", "sliding_attention"],
     },
     "Phi3": {},
@@ -43,14 +48,25 @@ ARCHITECTURES: dict[str, dict[str, Any]] = {
     "GPT2": {},
     # Learned sinks.
     "GptOss": {
-        "head_dim": 8, "sliding_window": 14, "num_local_experts": 4, "num_experts_per_tok": 2,
+        "head_dim": 8,
+        "sliding_window": 14,
+        "num_local_experts": 4,
+        "num_experts_per_tok": 2,
         "layer_types": ["sliding_attention", "full_attention", "sliding_attention"],
     },
     # Latent attention: values narrower than keys.
     "DeepseekV3": {
-        "num_key_value_heads": 4, "q_lora_rank": 16, "kv_lora_rank": 8, "qk_nope_head_dim": 8,
-        "qk_rope_head_dim": 8, "v_head_dim": 8, "n_routed_experts": 4, "num_experts_per_tok": 2,
-        "n_group": 1, "topk_group": 1, "moe_intermediate_size": 16,
+        "num_key_value_heads": 4,
+        "q_lora_rank": 16,
+        "kv_lora_rank": 8,
+        "qk_nope_head_dim": 8,
+        "qk_rope_head_dim": 8,
+        "v_head_dim": 8,
+        "n_routed_experts": 4,
+        "num_experts_per_tok": 2,
+        "n_group": 1,
+        "topk_group": 1,
+        "moe_intermediate_size": 16,
     },
     "Granite": {"attention_multiplier": 0.3},
     "Cohere": {},
@@ -59,11 +75,14 @@ ARCHITECTURES: dict[str, dict[str, Any]] = {
     "Glm4": {"head_dim": 8},
     # Chunks with borders of their own, beside full attention.
     "Llama4Text": {
-        "head_dim": 8, "attention_chunk_size": 16, "num_local_experts": 2,
-        "num_experts_per_tok": 1, "intermediate_size_mlp": 48,
+        "head_dim": 8,
+        "attention_chunk_size": 16,
+        "num_local_experts": 2,
+        "num_experts_per_tok": 1,
+        "intermediate_size_mlp": 48,
         "layer_types": ["chunked_attention", "full_attention", "chunked_attention"],
     },
-}  # fmt: skip
+}
 
 
 def build_model(family: str, **overrides: Any) -> transformers.PreTrainedModel:

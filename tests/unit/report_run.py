@@ -12,9 +12,17 @@ from pivottrace.schemas import EVALUATION, QUESTIONS, ROLLOUTS, SIGNALS
 from pivottrace.stages import calibrate, label, score, triage
 
 STAGES = (
-    "pool", "rollout", "trace", "score", "calibrate", "triage", "label", "evaluate_before", "train",
+    "pool",
+    "rollout",
+    "trace",
+    "score",
+    "calibrate",
+    "triage",
+    "label",
+    "evaluate_before",
+    "train",
     "evaluate_after",
-)  # fmt: skip
+)
 # The truth of a question, which the model never finds and which nobody pays for before annotation.
 HIDDEN_QUESTION, HIDDEN_TRUTH = "q-0010", "90210"
 NAMES = ("Ada", "Boris", "Chen", "Dalia", "Emil", "Farah")
@@ -43,15 +51,29 @@ def make_run(path, until="evaluate_after", num_questions=160, hostile=None, **se
 def stages_of(path, num_questions=160, hostile=None, **sections):
     """Yield (stage, run) each time that a stage has been added."""
     values = {
-        "output": str(path), "seed": 7,
-        "labels": {"budget": 0.3}, "answers": {"verifier": "exact"},
-        "rollouts": {"num_samples": 8}, "calibrate": {"num_probes": 40},
-        "triage": {"vote_floor": 0.55}, "train": {"steps": 60},
-    } | sections  # fmt: skip
+        "output": str(path),
+        "seed": 7,
+        "labels": {"budget": 0.3},
+        "answers": {"verifier": "exact"},
+        "rollouts": {"num_samples": 8},
+        "calibrate": {"num_probes": 40},
+        "triage": {"vote_floor": 0.55},
+        "train": {"steps": 60},
+    } | sections
     run = RunDir.create(parse_config(values, where="test"))
     world = World(num_questions, hostile)
-    makers = (world.pool, world.rollouts, world.signals, score.run, calibrate.run, triage.run,
-              label.run, world.evaluate_before, world.train, world.evaluate_after)  # fmt: skip
+    makers = (
+        world.pool,
+        world.rollouts,
+        world.signals,
+        score.run,
+        calibrate.run,
+        triage.run,
+        label.run,
+        world.evaluate_before,
+        world.train,
+        world.evaluate_after,
+    )
     seconds = (0.4, 41.2, 6.3, 1.9, 0.8, 0.2, 0.1, 9.5, 88.0, 10.0)
     for stage, make, took in zip(STAGES, makers, seconds, strict=True):
         make(run)
@@ -86,8 +108,11 @@ class World:
                 mass.append(max(0.0, (far if k < 2 else 0.05) + self.rng.gauss(0, 0.012)))
 
         for step in range(4):
-            say(f"Step {step + 1}: we add {self.rng.randrange(9)} and {self.rng.randrange(90)}, "
-                f"which leaves {self.rng.randrange(200)} to share.", 0.07)  # fmt: skip
+            say(
+                f"Step {step + 1}: we add {self.rng.randrange(9)} and {self.rng.randrange(90)}, "
+                f"which leaves {self.rng.randrange(200)} to share.",
+                0.07,
+            )
             if self.rng.random() < 1.2 * (1 - self.skill[i]):
                 say("Wait, let me read the question again before going on with this.", 0.3)
         if self.hostile and i % 3 == 0:
@@ -104,13 +129,21 @@ class World:
             {
                 "id": question_id,
                 "prompt": [{"role": "user", "content": self._question(i)}],
-                "answer": self.truth[i], "source": "pool.jsonl", "extra": "{}",
+                "answer": self.truth[i],
+                "source": "pool.jsonl",
+                "extra": "{}",
             }
             for i, question_id in enumerate(self.ids)
-        ]  # fmt: skip
+        ]
         run.write_table("pool", pa.Table.from_pylist(rows, schema=QUESTIONS))
-        run.mark_done("pool", num_questions=len(rows), num_with_answer=len(rows), num_overlap=2,
-                      digest="ab" * 32, source_digests={"questions": "cd" * 32})  # fmt: skip
+        run.mark_done(
+            "pool",
+            num_questions=len(rows),
+            num_with_answer=len(rows),
+            num_overlap=2,
+            digest="ab" * 32,
+            source_digests={"questions": "cd" * 32},
+        )
 
     def _question(self, i):
         name, other = NAMES[i % 6], NAMES[(i + 2) % 6]
@@ -124,43 +157,69 @@ class World:
         for i, question_id in enumerate(self.ids):
             words, _ = self.traces[i]
             text, failure = "".join(words), "empty_response" if i == 11 else None
-            rows.append({
-                "question_id": question_id, "sample": 0, "prompt_tokens": [1, 2],
-                "tokens": [] if failure else encode(words), "text": "" if failure else text,
-                "answer": None if failure or i == 12 else text.split()[-1].rstrip("."),
-                "finish": "length" if i == 12 else "stop", "failure": failure,
-            })  # fmt: skip
+            rows.append(
+                {
+                    "question_id": question_id,
+                    "sample": 0,
+                    "prompt_tokens": [1, 2],
+                    "tokens": [] if failure else encode(words),
+                    "text": "" if failure else text,
+                    "answer": None if failure or i == 12 else text.split()[-1].rstrip("."),
+                    "finish": "length" if i == 12 else "stop",
+                    "failure": failure,
+                }
+            )
         run.write_part("rollouts_greedy", 0, pa.Table.from_pylist(rows[:100], schema=ROLLOUTS))
         run.write_part("rollouts_greedy", 1, pa.Table.from_pylist(rows[100:], schema=ROLLOUTS))
         sampled = [
             {
-                "question_id": question_id, "sample": k, "prompt_tokens": None, "tokens": [0],
-                "text": "", "answer": self._answer(i, self.rng.random() < self.skill[i]),
-                "finish": "stop", "failure": None,
+                "question_id": question_id,
+                "sample": k,
+                "prompt_tokens": None,
+                "tokens": [0],
+                "text": "",
+                "answer": self._answer(i, self.rng.random() < self.skill[i]),
+                "finish": "stop",
+                "failure": None,
             }
             for i, question_id in enumerate(self.ids)
             for k in range(8)
-        ]  # fmt: skip
+        ]
         run.write_part("rollouts_sampled", 0, pa.Table.from_pylist(sampled, schema=ROLLOUTS))
-        run.mark_done("rollout", num_questions=len(rows), model_digest="12" * 32,
-                      tokenizer_digest="34" * 32, dtype="float32")  # fmt: skip
+        run.mark_done(
+            "rollout",
+            num_questions=len(rows),
+            model_digest="12" * 32,
+            tokenizer_digest="34" * 32,
+            dtype="float32",
+        )
 
     def signals(self, run):
         rows = []
         for i, question_id in enumerate(self.ids):
             mass = np.array(self.traces[i][1], np.float32)
             if i == 11:
-                rows.append(dict.fromkeys(SIGNALS.names) | {
-                    "question_id": question_id, "failure": "empty_response"})  # fmt: skip
+                rows.append(
+                    dict.fromkeys(SIGNALS.names)
+                    | {"question_id": question_id, "failure": "empty_response"}
+                )
                 continue
             entropy = self.numpy.gamma(1 + 2 * (1 - self.skill[i]), 0.1, mass.size)
-            rows.append({
-                "question_id": question_id, "far_mass": mass, "far_mass_all": mass,
-                "waad": mass * 10, "question_mass": mass / 2, "layer_path": None,
-                "self_certainty": 5 - entropy.astype(np.float32),
-                "entropy": entropy.astype(np.float32), "log_prob": -entropy.astype(np.float32),
-                "top2_margin": 0.5, "failure": None,
-            })  # fmt: skip
+            rows.append(
+                {
+                    "question_id": question_id,
+                    "far_mass": mass,
+                    "far_mass_all": mass,
+                    "waad": mass * 10,
+                    "question_mass": mass / 2,
+                    "layer_path": None,
+                    "self_certainty": 5 - entropy.astype(np.float32),
+                    "entropy": entropy.astype(np.float32),
+                    "log_prob": -entropy.astype(np.float32),
+                    "top2_margin": 0.5,
+                    "failure": None,
+                }
+            )
         run.write_part("signals", 0, pa.Table.from_pylist(rows[:100], schema=SIGNALS))
         run.write_part("signals", 1, pa.Table.from_pylist(rows[100:], schema=SIGNALS))
         reference = {"question_ids": self.ids[:64], "heads": None}
@@ -173,13 +232,20 @@ class World:
         lines, curve = [], []
         for step in range(1, 61):
             gain = 1 - np.exp(-step / 25)
-            lines.append({
-                "step": step, "loss": 0.01, "learning_rate": 5e-4, "grad_norm": 0.4,
-                "reward": 0.5 + 0.3 * gain, "entropy": 0.5 - 0.2 * gain,
-                "reward/annotate": 0.42 + 0.3 * gain + self.rng.gauss(0, 0.05),
-                "reward/weak": 0.7 + 0.2 * gain + self.rng.gauss(0, 0.04),
-                "vote_share": 0.7 + 0.2 * gain, "completions/mean_length": 52 - 9 * gain,
-            })  # fmt: skip
+            lines.append(
+                {
+                    "step": step,
+                    "loss": 0.01,
+                    "learning_rate": 5e-4,
+                    "grad_norm": 0.4,
+                    "reward": 0.5 + 0.3 * gain,
+                    "entropy": 0.5 - 0.2 * gain,
+                    "reward/annotate": 0.42 + 0.3 * gain + self.rng.gauss(0, 0.05),
+                    "reward/weak": 0.7 + 0.2 * gain + self.rng.gauss(0, 0.04),
+                    "vote_share": 0.7 + 0.2 * gain,
+                    "completions/mean_length": 52 - 9 * gain,
+                }
+            )
             if step % 20 == 0:
                 mean = 0.62 + 0.12 * gain
                 curve.append(
@@ -189,8 +255,14 @@ class World:
         alarm = {"step": 40, "what": "votes", "value": 0.4, "threshold": 0.6, "action": "pause"}
         (folder / "alarms.jsonl").write_text(json.dumps(alarm) + "\n")
         (folder / "learning_curve.jsonl").write_text("".join(json.dumps(c) + "\n" for c in curve))
-        run.mark_done("train", trained=True, num_rows={"annotate": 40, "weak": 38}, steps=60,
-                      passes=6.15, left_out={})  # fmt: skip
+        run.mark_done(
+            "train",
+            trained=True,
+            num_rows={"annotate": 40, "weak": 38},
+            steps=60,
+            passes=6.15,
+            left_out={},
+        )
 
     def evaluate_before(self, run):
         self.evaluate(run, "before", 0.62)
@@ -208,8 +280,15 @@ class World:
 
     def evaluate(self, run, when, chance):
         rows = [
-            {"question_id": f"e{i}", "sample": k, "answer": "1", "num_tokens": 40,
-             "correct": self.rng.random() < chance, "finish": "stop"}
-            for i in range(50) for k in range(4)
-        ]  # fmt: skip
+            {
+                "question_id": f"e{i}",
+                "sample": k,
+                "answer": "1",
+                "num_tokens": 40,
+                "correct": self.rng.random() < chance,
+                "finish": "stop",
+            }
+            for i in range(50)
+            for k in range(4)
+        ]
         run.write_table(f"evaluation_{when}", pa.Table.from_pylist(rows, schema=EVALUATION))

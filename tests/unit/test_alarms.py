@@ -59,8 +59,12 @@ def test_votes_that_go_wrong_pause_the_weak_route_until_they_recover():
     assert alarms.weight("w", "weak") == 0.0 and alarms.weight("q", "annotate") == 1.0
     (event,) = alarms.take_events()
     assert event.row() == {
-        "step": 3, "what": "votes", "value": 0.125, "threshold": 0.5, "action": "pause"
-    }  # fmt: skip
+        "step": 3,
+        "what": "votes",
+        "value": 0.125,
+        "threshold": 0.5,
+        "action": "pause",
+    }
     assert alarms.take_events() == [] and alarms.stop_reason is None
     alarms.observe(3, [RIGHT] * 3)  # 3 of 8: 3 new ones, the old right one has left the window
     assert alarms.is_paused and alarms.take_events() == []
@@ -142,8 +146,13 @@ def test_length_runs_off_both_ways_and_entropy_down():
 @pytest.mark.parametrize("at", [1, 3, 5])
 def test_state_goes_on_in_the_middle(at):
     batches = [
-        [RIGHT] * 5 + [WEAK], [RIGHT] * 4, [WRONG] * 7, [WRONG, WEAK] * 4, [RIGHT] * 6, [RIGHT] * 8
-    ]  # fmt: skip
+        [RIGHT] * 5 + [WEAK],
+        [RIGHT] * 4,
+        [WRONG] * 7,
+        [WRONG, WEAK] * 4,
+        [RIGHT] * 6,
+        [RIGHT] * 8,
+    ]
 
     def follow(alarms, first, last):
         seen = []

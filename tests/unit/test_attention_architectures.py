@@ -26,9 +26,13 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 WINDOW, PROMPT = 10, 20
 STATS = (
-    FarMass(WINDOW), AttentionDistance(WINDOW), SinkMass(2), QuestionMass(), LocalEntropy(WINDOW),
+    FarMass(WINDOW),
+    AttentionDistance(WINDOW),
+    SinkMass(2),
+    QuestionMass(),
+    LocalEntropy(WINDOW),
     FutureInfluence(4),
-)  # fmt: skip
+)
 # transformers makes these architectures' masks without position_ids: packed rows would mix.
 CANNOT_PACK = {"GptOss"} | (set() if CHUNKS_PACK else {"Llama4Text"})
 
@@ -138,15 +142,25 @@ def test_decoding_gives_the_same_statistics(family: str, cache: str) -> None:
         tokens, mask = padded("left", (PROMPT, PROMPT - 5, 3))
     with trace_attention(model, STATS) as traced:
         output = model.generate(
-            tokens, attention_mask=mask, max_new_tokens=90, do_sample=False, pad_token_id=0,
-            eos_token_id=None, cache_implementation=cache,
-        )  # fmt: skip
+            tokens,
+            attention_mask=mask,
+            max_new_tokens=90,
+            do_sample=False,
+            pad_token_id=0,
+            eos_token_id=None,
+            cache_implementation=cache,
+        )
     # 90 tokens: a full block of decoded queries, and a part of one.
     assert traced[FarMass(WINDOW)].shape == (3, PROMPT + 90 - 1)
     plain = model.generate(
-        tokens, attention_mask=mask, max_new_tokens=90, do_sample=False, pad_token_id=0,
-        eos_token_id=None, cache_implementation=cache,
-    )  # fmt: skip
+        tokens,
+        attention_mask=mask,
+        max_new_tokens=90,
+        do_sample=False,
+        pad_token_id=0,
+        eos_token_id=None,
+        cache_implementation=cache,
+    )
     assert torch.equal(output, plain)
     whole = torch.cat([mask, torch.ones(3, 89, dtype=torch.long)], dim=1)
     forced = trace(
@@ -186,9 +200,11 @@ def test_chosen_heads_and_early_stop(family: str) -> None:
     for stat in STATS:
         for layer, chosen in ((0, [1]), (1, [0, 3])):
             torch.testing.assert_close(
-                part.per_head(stat)[layer], whole.per_head(stat)[layer][:, chosen],
-                rtol=0, atol=2e-5,
-            )  # fmt: skip
+                part.per_head(stat)[layer],
+                whole.per_head(stat)[layer][:, chosen],
+                rtol=0,
+                atol=2e-5,
+            )
 
 
 def test_rows_that_leave_the_batch_keep_their_statistics() -> None:

@@ -68,9 +68,13 @@ def test_generation_that_does_not_append_is_refused(settings: dict) -> None:
         trace_attention(model),
     ):
         model.generate(
-            repeated, max_new_tokens=60, do_sample=False, pad_token_id=0, eos_token_id=None,
+            repeated,
+            max_new_tokens=60,
+            do_sample=False,
+            pad_token_id=0,
+            eos_token_id=None,
             **settings,
-        )  # fmt: skip
+        )
 
 
 @pytest.mark.parametrize("family", ["Llama", "Gemma2", "GptOss"])

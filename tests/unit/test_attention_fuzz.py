@@ -189,9 +189,12 @@ def read_dense(
 def assert_alike(ours: Any, theirs: Any, tolerance: float) -> None:
     for name in LocalAttention._fields:
         torch.testing.assert_close(
-            getattr(ours, name).double(), getattr(theirs, name).double(), rtol=0, atol=tolerance,
+            getattr(ours, name).double(),
+            getattr(theirs, name).double(),
+            rtol=0,
+            atol=tolerance,
             msg=lambda text, name=name: f"{name}: {text}",
-        )  # fmt: skip
+        )
 
 
 def check_kernels(data: st.DataObject, case: Case, heads: int, key_heads: int) -> None:
@@ -202,9 +205,11 @@ def check_kernels(data: st.DataObject, case: Case, heads: int, key_heads: int) -
     query, key, value = (
         torch.randn(batch, number, tokens, width, generator=generator).to(dtype)
         for number, tokens, width in (
-            (heads, count, 8), (key_heads, keys, 8), (key_heads, keys, data.draw(st.integers(1, 8)))
+            (heads, count, 8),
+            (key_heads, keys, 8),
+            (key_heads, keys, data.draw(st.integers(1, 8))),
         )
-    )  # fmt: skip
+    )
     rule = ScoreRule(
         data.draw(st.sampled_from([0.1, 0.5, 1.0])),
         data.draw(st.none() | st.just(2.0)),
@@ -269,9 +274,13 @@ def test_kernels_equal_the_dense_reference_under_ready_made_masks(
 
 WINDOW = 5
 STATS = (
-    FarMass(WINDOW, sinks=2), AttentionDistance(WINDOW), SinkMass(2), QuestionMass(),
-    LocalEntropy(WINDOW), FutureInfluence(4),
-)  # fmt: skip
+    FarMass(WINDOW, sinks=2),
+    AttentionDistance(WINDOW),
+    SinkMass(2),
+    QuestionMass(),
+    LocalEntropy(WINDOW),
+    FutureInfluence(4),
+)
 # Windows of Mistral and of every other layer of Gemma 2 are 14 tokens.
 tiny_model = functools.cache(build_model)
 FAMILIES = ("Llama", "Gemma2", "Mistral")
@@ -279,9 +288,13 @@ FAMILIES = ("Llama", "Gemma2", "Mistral")
 
 @torch.no_grad()
 def assert_trace_equals_eager(
-    family: str, given_mask: torch.Tensor, eager_mask: torch.Tensor, real: torch.Tensor,
-    seed: int, pass_positions: bool,
-) -> None:  # fmt: skip
+    family: str,
+    given_mask: torch.Tensor,
+    eager_mask: torch.Tensor,
+    real: torch.Tensor,
+    seed: int,
+    pass_positions: bool,
+) -> None:
     """Trace under one form of a mask, and compare with eager matrices under another, real rows.
 
     Args:
@@ -301,16 +314,24 @@ def assert_trace_equals_eager(
         positions = torch.arange(real.shape[1])[None]
     prompts = torch.randint(1, 20, (len(real), 1), generator=generator)
     traced = trace(
-        model, tokens, given_mask, stats=STATS, prompt_lengths=prompts[:, 0], per_head=True,
+        model,
+        tokens,
+        given_mask,
+        stats=STATS,
+        prompt_lengths=prompts[:, 0],
+        per_head=True,
         position_ids=positions if pass_positions else None,
-    )  # fmt: skip
+    )
 
     before = model.config._attn_implementation
     model.set_attn_implementation("eager")
     layers = model.model(
-        tokens, attention_mask=eager_mask, position_ids=positions, use_cache=False,
+        tokens,
+        attention_mask=eager_mask,
+        position_ids=positions,
+        use_cache=False,
         output_attentions=True,
-    ).attentions  # fmt: skip
+    ).attentions
     model.set_attn_implementation(before)
     for layer, rows in enumerate(layers):
         rows = rows.double().masked_fill(~real[:, None, :, None], 0.0)
@@ -320,9 +341,12 @@ def assert_trace_equals_eager(
             ours = traced.per_head(stat)[layer]
             kept = real[:, None].expand_as(ours)
             torch.testing.assert_close(
-                ours[kept], theirs[kept], rtol=0, atol=2e-5 * max(1, stat.width),
+                ours[kept],
+                theirs[kept],
+                rtol=0,
+                atol=2e-5 * max(1, stat.width),
                 msg=lambda text, at=(family, layer, stat): f"{at}: {text}",
-            )  # fmt: skip
+            )
             assert float(ours[~kept].abs().max() if (~kept).any() else 0.0) == 0.0
 
 
@@ -331,15 +355,24 @@ def assert_trace_equals_eager(
 
 
 @given(
-    data=st.data(), family=st.sampled_from(FAMILIES),
-    batch=st.integers(1, 3), length=st.integers(1, 48), seed=st.integers(0, 2**16),
-    dtype=st.sampled_from([torch.long, torch.bool, torch.float32]), pass_positions=st.booleans(),
-)  # fmt: skip
+    data=st.data(),
+    family=st.sampled_from(FAMILIES),
+    batch=st.integers(1, 3),
+    length=st.integers(1, 48),
+    seed=st.integers(0, 2**16),
+    dtype=st.sampled_from([torch.long, torch.bool, torch.float32]),
+    pass_positions=st.booleans(),
+)
 @settings(max_examples=200, **STEADY)
 def test_traces_under_any_padding_equal_eager(
-    data: st.DataObject, family: str, batch: int, length: int, seed: int, dtype: torch.dtype,
+    data: st.DataObject,
+    family: str,
+    batch: int,
+    length: int,
+    seed: int,
+    dtype: torch.dtype,
     pass_positions: bool,
-) -> None:  # fmt: skip
+) -> None:
     pattern = data.draw(padding_patterns(batch, length))
     assert_trace_equals_eager(
         family, pattern.to(dtype), pattern, pattern.bool(), seed, pass_positions
@@ -347,16 +380,28 @@ def test_traces_under_any_padding_equal_eager(
 
 
 @given(
-    data=st.data(), family=st.sampled_from(FAMILIES),
-    batch=st.integers(1, 2), length=st.integers(1, 40), seed=st.integers(0, 2**16),
-    per_head=st.booleans(), kind=st.sampled_from(["boolean", "lowest", "infinite"]),
-    share=st.sampled_from([0.1, 0.5, 0.9]), pass_positions=st.booleans(),
-)  # fmt: skip
+    data=st.data(),
+    family=st.sampled_from(FAMILIES),
+    batch=st.integers(1, 2),
+    length=st.integers(1, 40),
+    seed=st.integers(0, 2**16),
+    per_head=st.booleans(),
+    kind=st.sampled_from(["boolean", "lowest", "infinite"]),
+    share=st.sampled_from([0.1, 0.5, 0.9]),
+    pass_positions=st.booleans(),
+)
 @settings(max_examples=140, **STEADY)
 def test_traces_under_ready_made_masks_equal_eager(
-    data: st.DataObject, family: str, batch: int, length: int, seed: int, per_head: bool,
-    kind: str, share: float, pass_positions: bool,
-) -> None:  # fmt: skip
+    data: st.DataObject,
+    family: str,
+    batch: int,
+    length: int,
+    seed: int,
+    per_head: bool,
+    kind: str,
+    share: float,
+    pass_positions: bool,
+) -> None:
     real = data.draw(padding_patterns(batch, length)).bool()
     heads = tiny_model(family).config.num_attention_heads if per_head else 1
     generator = torch.Generator().manual_seed(seed)
@@ -380,12 +425,17 @@ def test_traces_under_ready_made_masks_equal_eager(
 @pytest.mark.parametrize(
     "mask",
     [
-        torch.ones(10), torch.ones(2, 13), torch.ones(2, 7), torch.ones(1, 10),
-        torch.ones(2, 10, 10), torch.ones(2, 1, 10, 13, dtype=torch.bool),
-        torch.ones(2, 3, 10, 10, dtype=torch.bool), torch.ones(2, 1, 10, 10, dtype=torch.long),
+        torch.ones(10),
+        torch.ones(2, 13),
+        torch.ones(2, 7),
+        torch.ones(1, 10),
+        torch.ones(2, 10, 10),
+        torch.ones(2, 1, 10, 13, dtype=torch.bool),
+        torch.ones(2, 3, 10, 10, dtype=torch.bool),
+        torch.ones(2, 1, 10, 10, dtype=torch.long),
     ],
     ids=lambda mask: f"{tuple(mask.shape)}",
-)  # fmt: skip
+)
 def test_masks_of_the_wrong_shape_are_refused(mask: torch.Tensor) -> None:
     with pytest.raises(PivotTraceError):
         trace(tiny_model("Llama"), torch.full((2, 10), 5), mask)

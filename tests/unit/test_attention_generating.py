@@ -85,10 +85,18 @@ def test_sequences_that_end_earlier_and_copies(how: str) -> None:
     tokens, mask = prompts()
     torch.manual_seed(1)
     generation = generate_traced(
-        model, tokens, mask, stats=STATS, heads={0: [0, 2], 2: [1]}, how=how,
-        max_new_tokens=100, do_sample=True, num_return_sequences=2, eos_token_id=[7, 9],
+        model,
+        tokens,
+        mask,
+        stats=STATS,
+        heads={0: [0, 2], 2: [1]},
+        how=how,
+        max_new_tokens=100,
+        do_sample=True,
+        num_return_sequences=2,
+        eos_token_id=[7, 9],
         pad_token_id=0,
-    )  # fmt: skip
+    )
     lengths = []
     for row, sequence in enumerate(generation.output):
         prompt = tokens[row // 2][mask[row // 2].bool()]

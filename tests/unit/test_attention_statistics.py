@@ -98,10 +98,20 @@ def defined(stat: Statistic, case: Case, prompts: torch.Tensor) -> np.ndarray:
 
 
 EVERY_STATISTIC = [
-    FarMass(), FarMass(3, sinks=0), FarMass(24, sinks=4), AttentionDistance(), AttentionDistance(1),
-    SinkMass(), SinkMass(3), QuestionMass(), QuestionMass(sinks=1), LocalEntropy(),
-    LocalEntropy(5), FutureInfluence(), FutureInfluence(3),
-]  # fmt: skip
+    FarMass(),
+    FarMass(3, sinks=0),
+    FarMass(24, sinks=4),
+    AttentionDistance(),
+    AttentionDistance(1),
+    SinkMass(),
+    SinkMass(3),
+    QuestionMass(),
+    QuestionMass(sinks=1),
+    LocalEntropy(),
+    LocalEntropy(5),
+    FutureInfluence(),
+    FutureInfluence(3),
+]
 
 
 # 64 queries make a block: below, at, and across its edges.
@@ -145,9 +155,15 @@ def test_packed_sequences_know_nothing_of_one_another() -> None:
 )
 @settings(max_examples=60, deadline=None)
 def test_band_and_complete_rows_agree(
-    length: int, left: int, right: int, border: int, width: int, num_sinks: int,
-    groups: tuple[int, int], prompt: int,
-) -> None:  # fmt: skip
+    length: int,
+    left: int,
+    right: int,
+    border: int,
+    width: int,
+    num_sinks: int,
+    groups: tuple[int, int],
+    prompt: int,
+) -> None:
     left = min(left, length - 1)
     right = min(right, length - 1 - left)
     ids = padded(length, (left, right), (0, 0))
@@ -168,9 +184,15 @@ def test_a_later_block_with_chosen_heads_reads_the_same() -> None:
     landmarks, chosen, late = find_landmarks(ids, 1), [1, 4, 5], slice(77, 90)
     whole = read_band(query, key, lse, SCALING, landmarks, needs)
     part = read_band(
-        query[:, chosen, late], key, lse[:, chosen, late], SCALING, landmarks, needs,
-        heads=torch.tensor([0, 1, 1]), first_query=77,
-    )  # fmt: skip
+        query[:, chosen, late],
+        key,
+        lse[:, chosen, late],
+        SCALING,
+        landmarks,
+        needs,
+        heads=torch.tensor([0, 1, 1]),
+        first_query=77,
+    )
     np.testing.assert_allclose(part.window, whole.window[:, chosen, late], rtol=0, atol=1e-6)
     np.testing.assert_allclose(part.sinks, whole.sinks[:, chosen, late], rtol=0, atol=1e-6)
     assert torch.equal(part.sink_distances, whole.sink_distances[:, late])
@@ -179,8 +201,10 @@ def test_a_later_block_with_chosen_heads_reads_the_same() -> None:
 def test_sinks_are_the_first_real_tokens() -> None:
     ids = torch.tensor([[0, 0, 1, 1, 1], [1, 1, 2, 2, 0], [0, 1, 0, 1, 0]])
     assert find_landmarks(ids, 2).sinks.tolist() == [
-        [[2, 3], [5, 5]], [[0, 1], [2, 3]], [[1, 3], [5, 5]]
-    ]  # fmt: skip
+        [[2, 3], [5, 5]],
+        [[0, 1], [2, 3]],
+        [[1, 3], [5, 5]],
+    ]
     assert find_landmarks(ids[:1], 7).sinks.tolist() == [[[2, 3, 4, 5, 5, 5, 5]]]
     assert find_landmarks(ids, 0).sinks.shape == (3, 2, 0)
 

@@ -77,9 +77,15 @@ ARCHITECTURES = {
     ),
 }
 FIELDS = (
-    "far_mass", "far_mass_all", "waad", "entropy", "log_prob", "self_certainty", "question_mass",
+    "far_mass",
+    "far_mass_all",
+    "waad",
+    "entropy",
+    "log_prob",
+    "self_certainty",
+    "question_mass",
     "head_far_mass",
-)  # fmt: skip
+)
 # Prompts from one token up, shorter and longer than the window; responses of none, one and many.
 LENGTHS = ((1, 30), (3, 7), (25, 40), (12, 1), (8, 0), (1, 1), (40, 12))
 

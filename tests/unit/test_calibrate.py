@@ -40,11 +40,9 @@ def probes_of(
 def test_rank_fractions_are_the_middle_of_ties(scores: list[float]) -> None:
     known = sorted(s for s in scores if not math.isnan(s))
     expected = [
-        math.nan
-        if math.isnan(s)
-        else (known.index(s) + known.count(s) / 2) / len(known)
+        math.nan if math.isnan(s) else (known.index(s) + known.count(s) / 2) / len(known)
         for s in scores
-    ]  # fmt: skip
+    ]
     np.testing.assert_allclose(rank_fractions(scores), expected)
 
 

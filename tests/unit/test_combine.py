@@ -91,9 +91,12 @@ def test_features_are_ranks_and_missing_is_the_middle() -> None:
 def test_a_run_asks_for_it_and_gets_it_only_where_it_is_better(tmp_path) -> None:
     labels, probes = {"budget": 0.6}, {"num_probes": 80}
     run = report_run.make_run(
-        tmp_path / "run", "triage", labels=labels, calibrate=probes,
+        tmp_path / "run",
+        "triage",
+        labels=labels,
+        calibrate=probes,
         score={"estimator": "combination"},
-    )  # fmt: skip
+    )
     plain = report_run.make_run(tmp_path / "plain", "triage", labels=labels, calibrate=probes)
     facts = run.stage_facts("calibrate")["combination"]
     drawn = [r.read_table("probes", "calibrate").to_pylist() for r in (run, plain)]
@@ -111,9 +114,12 @@ def test_a_used_combination_ranks_the_pool(tmp_path, monkeypatch) -> None:
         combination, "combine", lambda *a, **k: replace(combine(*a, **k), offered=True)
     )
     run = report_run.make_run(
-        tmp_path / "run", "triage", labels={"budget": 0.6}, calibrate={"num_probes": 80},
+        tmp_path / "run",
+        "triage",
+        labels={"budget": 0.6},
+        calibrate={"num_probes": 80},
         score={"estimator": "combination"},
-    )  # fmt: skip
+    )
     ranking = run.read_table("ranking", "calibrate")["score"].to_numpy()
     triage = run.read_table("triage", "triage")
     np.testing.assert_array_equal(triage["score"].to_numpy(), ranking)

@@ -25,10 +25,19 @@ WIDTH = max(map(len, PROMPTS))
 IDS = torch.tensor([[0] * (WIDTH - len(p)) + p for p in PROMPTS])
 MASK = (IDS != 0).long()
 SIZES = {
-    "vocab_size": 19, "hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2,
-    "num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 8, "initializer_range": 1.0,
-    "max_position_embeddings": 64, "bos_token_id": 2, "eos_token_id": 1, "pad_token_id": 0,
-}  # fmt: skip
+    "vocab_size": 19,
+    "hidden_size": 16,
+    "intermediate_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "num_key_value_heads": 1,
+    "head_dim": 8,
+    "initializer_range": 1.0,
+    "max_position_embeddings": 64,
+    "bos_token_id": 2,
+    "eos_token_id": 1,
+    "pad_token_id": 0,
+}
 
 
 def settings(**more):
@@ -117,11 +126,17 @@ def test_rows_leave_a_sliding_window(spell):
 def test_a_cache_with_a_recurrent_state_is_decoded_whole():
     torch.manual_seed(0)
     hybrid = Qwen3NextConfig(
-        **SIZES, layer_types=["linear_attention", "full_attention"], num_experts=2,
-        num_experts_per_tok=1, moe_intermediate_size=16, shared_expert_intermediate_size=16,
-        linear_num_value_heads=2, linear_num_key_heads=2, linear_key_head_dim=8,
+        **SIZES,
+        layer_types=["linear_attention", "full_attention"],
+        num_experts=2,
+        num_experts_per_tok=1,
+        moe_intermediate_size=16,
+        shared_expert_intermediate_size=16,
+        linear_num_value_heads=2,
+        linear_num_key_heads=2,
+        linear_key_head_dim=8,
         linear_value_head_dim=8,
-    )  # fmt: skip
+    )
     model = Qwen3NextForCausalLM(hybrid).eval()
     expected = plain(model, settings())
     assert varied_lengths(expected)

@@ -25,23 +25,35 @@ NO_POSITIONS = np.empty(0, dtype=np.int64)
 
 def make_evidence(**changes) -> TraceEvidence:
     values = {
-        "question_id": "q0", "num_tokens": 8, "text": "1 + 1 = 3? Wait, I check again: 2.",
-        "onsets": np.array([2, 5]), "peaks": np.array([3]), "question_onsets": np.array([1, 4, 7]),
+        "question_id": "q0",
+        "num_tokens": 8,
+        "text": "1 + 1 = 3? Wait, I check again: 2.",
+        "onsets": np.array([2, 5]),
+        "peaks": np.array([3]),
+        "question_onsets": np.array([1, 4, 7]),
         "entropy": np.array([0.5, 0.0, 0.1, 2.0, 0.2, 1.0, 0.1, 0.1], np.float32),
         "log_prob": np.array([-0.5, 0.0, -0.25, -2.0, -0.25, -1.0, 0.0, 0.0], np.float32),
         "self_certainty": np.array([1.0, 3.0, 2.0, 0.0, 2.0, 1.0, 3.0, 4.0], np.float32),
-        "layer_path": PATH, "answer_classes": [0, 1, 0, -1], "seed": 0,
-    }  # fmt: skip
+        "layer_path": PATH,
+        "answer_classes": [0, 1, 0, -1],
+        "seed": 0,
+    }
     return TraceEvidence(**(values | changes))
 
 
 def empty_response() -> TraceEvidence:
     nothing = np.full(2, np.nan)
     return make_evidence(
-        num_tokens=0, text="", onsets=NO_POSITIONS, peaks=NO_POSITIONS,
-        question_onsets=NO_POSITIONS, entropy=NOTHING, log_prob=NOTHING, self_certainty=NOTHING,
+        num_tokens=0,
+        text="",
+        onsets=NO_POSITIONS,
+        peaks=NO_POSITIONS,
+        question_onsets=NO_POSITIONS,
+        entropy=NOTHING,
+        log_prob=NOTHING,
+        self_certainty=NOTHING,
         layer_path=LayerPath(nothing, nothing, nothing[:1], math.nan, math.nan),
-    )  # fmt: skip
+    )
 
 
 # CoE: both steps are 1/sqrt(2) of the span long and half of its angle wide.
@@ -86,17 +98,28 @@ def test_the_random_score_repeats_and_depends_on_seed_and_question():
 def test_an_empty_response_has_no_score_where_there_is_nothing_to_read():
     scores = {name: estimate(empty_response()) for name, estimate in ESTIMATORS.items()}
     known = {name for name, score in scores.items() if not math.isnan(score)}
-    assert known == {"onset_count", "peak_count", "question_onset_count", "length", "consistency",
-                     "random"}  # fmt: skip
+    assert known == {
+        "onset_count",
+        "peak_count",
+        "question_onset_count",
+        "length",
+        "consistency",
+        "random",
+    }
     assert math.isnan(ESTIMATORS["consistency"](make_evidence(answer_classes=[])))
 
 
 def test_one_token_is_enough():
     one = make_evidence(
-        num_tokens=1, text="2", onsets=NO_POSITIONS, peaks=NO_POSITIONS,
-        question_onsets=NO_POSITIONS, entropy=np.array([0.3]), log_prob=np.array([-0.2]),
+        num_tokens=1,
+        text="2",
+        onsets=NO_POSITIONS,
+        peaks=NO_POSITIONS,
+        question_onsets=NO_POSITIONS,
+        entropy=np.array([0.3]),
+        log_prob=np.array([-0.2]),
         self_certainty=np.array([5.0]),
-    )  # fmt: skip
+    )
     scores = {name: estimate(one) for name, estimate in ESTIMATORS.items()}
     assert all(math.isfinite(score) for score in scores.values())
     assert scores["entropy_top"] == scores["entropy_mean"] == pytest.approx(0.3)
@@ -107,14 +130,16 @@ def test_one_token_is_enough():
     [
         (None, {"coe_r", "coe_c", "cot_kinetics"}),
         # Ends where it began.
-        (LayerPath(np.ones(2), np.ones(2), np.ones(1), 0.0, 0.0),
-         {"coe_r", "coe_c", "cot_kinetics"}),
+        (
+            LayerPath(np.ones(2), np.ones(2), np.ones(1), 0.0, 0.0),
+            {"coe_r", "coe_c", "cot_kinetics"},
+        ),
         # Ends in the direction in which it began, only longer.
         (LayerPath(np.ones(2), np.ones(2), np.ones(1), 1.0, 0.0), {"coe_r", "coe_c"}),
         # One layer never turns.
         (LayerPath(np.ones(1), np.ones(1), np.empty(0), 1.0, 1.0), {"cot_kinetics"}),
     ],
-)  # fmt: skip
+)
 def test_degenerate_paths_have_no_score(path, unknown):
     evidence = make_evidence(layer_path=path)
     scores = {name: ESTIMATORS[name](evidence) for name in ("coe_r", "coe_c", "cot_kinetics")}

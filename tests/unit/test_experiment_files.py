@@ -153,8 +153,11 @@ def test_pools_of_the_world_are_those_that_results_were_measured_on():
     text = {name: repr([(p.question, p.answer) for p in pool]) for name, pool in pools.items()}
     found = {name: sha256(text[name].encode()).hexdigest()[:8] for name in text}
     assert found == {
-        "default": "4ebbe8cd", "hard": "42542556", "easy": "4578eb7f", "mastered": "c507cdbb",
-    }  # fmt: skip
+        "default": "4ebbe8cd",
+        "hard": "42542556",
+        "easy": "4578eb7f",
+        "mastered": "c507cdbb",
+    }
 
 
 @pytest.mark.parametrize(
@@ -188,20 +191,27 @@ def store(experiment, name, seed, ids=("p", "q"), **changes):
 
     facts = {
         "config": config.model_dump(mode="json", exclude={"output"}, exclude_none=True),
-        "question_ids": list(ids), "questions_digest": _digest(ids), "num_samples": 4,
+        "question_ids": list(ids),
+        "questions_digest": _digest(ids),
+        "num_samples": 4,
         "num_correct": [1, 4],
-    }  # fmt: skip
+    }
     if experiment.trained_in is not None:
         facts["model"] = _model_mark(experiment, name, seed)
     path.write_text(json.dumps(facts | changes))
 
 
 REPORTED = {
-    "versions": {"torch": "1"}, "pool": 8, "labels": 8,
+    "versions": {"torch": "1"},
+    "pool": 8,
+    "labels": 8,
     "routes": {"annotate": 2, "weak": 2, "discard": 2, "defer": 2},
-    "rows": {"annotate": 2, "weak": 2}, "all_training_tokens": 9, "steps": 1,
-    "rollout_tokens": {"greedy": 1, "sampled": 1}, "curve": {"questions": 2},
-}  # fmt: skip
+    "rows": {"annotate": 2, "weak": 2},
+    "all_training_tokens": 9,
+    "steps": 1,
+    "rollout_tokens": {"greedy": 1, "sampled": 1},
+    "curve": {"questions": 2},
+}
 
 
 def test_further_questions_belong_to_a_model_and_are_reported_as_far_as_they_are(tmp_path):
@@ -295,17 +305,22 @@ def test_the_oracle_labels_what_teaches_and_trusts_right_votes():
     curve = exact_curves(correctness, right, evidence)
     assert curve.learnability.tolist() == pytest.approx([0, 2 / 7, 15 / 56, 0])
     result = triage(
-        1 - correctness, budget=1, curve=curve, vote_holds=right, evidence=evidence,
+        1 - correctness,
+        budget=1,
+        curve=curve,
+        vote_holds=right,
+        evidence=evidence,
         options=TriageOptions(),
-    )  # fmt: skip
+    )
     assert result.routes() == ["discard", "weak", "annotate", "discard"]
     assert result.weight.tolist() == [0, 1, 1, 0]
 
 
 def test_wrong_labels_are_a_seeded_share_of_the_worlds_answers():
     def answers(options):
-        table = read_questions(f"world:default?num=400&seed=2{options}", column_map={}, split=None,
-                               limit=None)  # fmt: skip
+        table = read_questions(
+            f"world:default?num=400&seed=2{options}", column_map={}, split=None, limit=None
+        )
         return dict(zip(table["id"].to_pylist(), table["answer"].to_pylist(), strict=True))
 
     true, noisy = answers(""), answers("&noise=0.2")

@@ -209,11 +209,15 @@ def random_step(random):
 
     toward = np.eye(6)[0]
     return [
-        annotate("l", ["4"] * 4 + ["5"] * 4, hidden=directions(toward, 4) + directions(-toward, 4),
-                 label="4"),
+        annotate(
+            "l",
+            ["4"] * 4 + ["5"] * 4,
+            hidden=directions(toward, 4) + directions(-toward, 4),
+            label="4",
+        ),
         supported("a", *directions(toward, 8)),
         supported("b", *directions(-toward, 8)),
-    ]  # fmt: skip
+    ]
 
 
 def test_a_resumed_rule_decides_as_an_uninterrupted_one():

@@ -209,10 +209,14 @@ def test_no_question_of_the_world_is_in_two_splits():
     from pivottrace.world.problems import SPLITS, generate
 
     drawn = {
-        split: [p for seed in (0, 1) for preset in ("default", "hard")
-                for p in generate(split, 300, seed, preset)]
+        split: [
+            p
+            for seed in (0, 1)
+            for preset in ("default", "hard")
+            for p in generate(split, 300, seed, preset)
+        ]
         for split in SPLITS
-    }  # fmt: skip
+    }
     assert set(drawn) == {"pretraining", "pool", "development", "evaluation"}
     for one, other in combinations(drawn.values(), 2):
         for key in ("expression", "question", "id"):

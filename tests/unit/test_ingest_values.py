@@ -21,14 +21,28 @@ from pivottrace.ingest.values import number_text, to_answer
 @pytest.mark.parametrize(
     ("value", "expected"),
     [
-        (18, "18"), (18.0, "18"), (-0.5, "-0.5"), (True, "true"), (None, None), ("  ", None),
-        (float("nan"), None), (["7"], "7"), (Decimal("2.50"), "2.5"), (Decimal("1E+2"), "100"),
-        (10**30, "1" + "0" * 30), (1e300, "1e+300"), ("3/4", "3/4"), ("x = 2", "x = 2"),
-        ("so 9 * 2 = 18\n#### 1,200", "1200"), ("-1,234,567.5", "-1234567.5"), ("1,20", "1,20"),
-        ("100, 200", "100, 200"), (r"hence \boxed{\frac{1}{2}}.", r"\frac{1}{2}"),
+        (18, "18"),
+        (18.0, "18"),
+        (-0.5, "-0.5"),
+        (True, "true"),
+        (None, None),
+        ("  ", None),
+        (float("nan"), None),
+        (["7"], "7"),
+        (Decimal("2.50"), "2.5"),
+        (Decimal("1E+2"), "100"),
+        (10**30, "1" + "0" * 30),
+        (1e300, "1e+300"),
+        ("3/4", "3/4"),
+        ("x = 2", "x = 2"),
+        ("so 9 * 2 = 18\n#### 1,200", "1200"),
+        ("-1,234,567.5", "-1234567.5"),
+        ("1,20", "1,20"),
+        ("100, 200", "100, 200"),
+        (r"hence \boxed{\frac{1}{2}}.", r"\frac{1}{2}"),
         ("007", "007"),
     ],
-)  # fmt: skip
+)
 def test_answers_as_text(value, expected):
     assert to_answer(value) == expected
 

@@ -21,10 +21,14 @@ PROBES, BUDGET = 12, 20
 @pytest.fixture
 def run(tmp_path):
     return fabricate(
-        tmp_path / "run", "score", 60, labels={"budget": BUDGET, "source": "file"},
-        calibrate={"num_probes": PROBES}, triage={"hopeless": "annotate"},
+        tmp_path / "run",
+        "score",
+        60,
+        labels={"budget": BUDGET, "source": "file"},
+        calibrate={"num_probes": PROBES},
+        triage={"hopeless": "annotate"},
         train={"enabled": False},
-    )  # fmt: skip
+    )
 
 
 def ids_of(path):

@@ -55,11 +55,13 @@ def test_broken_links_are_found(tmp_path: Path) -> None:
     (tmp_path / "b.md").write_text("# On [x](y), `a_b` & on\n## Twice\n## Twice\n```\n# No\n```\n")
     page = tmp_path / "a.md"
     page.write_text(
-        "# Here\n[1](b.md) [2](b.md#on-x-a_b--on) [3](b.md#twice-1) [4](#here) ![5](b.md \"t\")\n"
-        "[web](https://example.org/x#y) <img src=\"c.svg\"> [6](b.md#no) [7](#there) [8](../d.md)\n"
+        '# Here\n[1](b.md) [2](b.md#on-x-a_b--on) [3](b.md#twice-1) [4](#here) ![5](b.md "t")\n'
+        '[web](https://example.org/x#y) <img src="c.svg"> [6](b.md#no) [7](#there) [8](../d.md)\n'
         "```\n[not](a-link.md)\n```\n"
-    )  # fmt: skip
+    )
     assert broken(page) == [
-        "c.svg (no such file)", "b.md#no (no such heading)", "#there (no such heading)",
+        "c.svg (no such file)",
+        "b.md#no (no such heading)",
+        "#there (no such heading)",
         "../d.md (outside the repository)",
-    ]  # fmt: skip
+    ]

@@ -26,9 +26,10 @@ def test_uniform_is_zero_and_never_below() -> None:
 
 
 def test_masked_entries_of_the_vocabulary_are_left_out() -> None:
-    whole, masked = self_certainty([1.0, 2.0, 0.0], [1.0, 2.0, 0.0]), self_certainty(
-        [1.0, 2.0, 0.0, -math.inf, -math.inf]
-    )  # fmt: skip
+    whole, masked = (
+        self_certainty([1.0, 2.0, 0.0], [1.0, 2.0, 0.0]),
+        self_certainty([1.0, 2.0, 0.0, -math.inf, -math.inf]),
+    )
     assert masked[0] == pytest.approx(whole[0], abs=1e-6)
 
 

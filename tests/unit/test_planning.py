@@ -70,8 +70,9 @@ def test_costs_come_from_the_runs_own_rates(calibrated) -> None:
     costs = cost_model(calibrated)
     assert costs.response_tokens == 1  # the fabricated samples have one token each
     assert costs.prompt_tokens == 2
-    tokens = sum(len(words) for i, (words, _) in enumerate(report_run.World(160, None).traces)
-                 if i != 11)  # fmt: skip
+    tokens = sum(
+        len(words) for i, (words, _) in enumerate(report_run.World(160, None).traces) if i != 11
+    )
     assert costs.generated_per_s == pytest.approx((tokens + 160 * 8) / 41.2)
     assert costs.traced_per_s == pytest.approx((tokens + 320) / 6.3)
     model = CostModel(100.0, 1000.0, 10.0, 40.0, 8)
@@ -138,8 +139,9 @@ def spoiled(path, monkeypatch, count: int, **sections) -> tuple[RunDir, set[str]
     sure = [r["question_id"] for r in scores if r["vote_share"] == 1.0]
     pool = run.read_table("pool", "run").to_pylist()
     truth = {row["id"]: row["answer"] for row in pool}
-    mastered = {i for i in sure if truth[i] == {r["question_id"]: r["vote_answer"]
-                                                for r in scores}[i]}  # fmt: skip
+    mastered = {
+        i for i in sure if truth[i] == {r["question_id"]: r["vote_answer"] for r in scores}[i]
+    }
     obtain = calibrate.buying.obtain
     planted: set[str] = set()
 
@@ -257,9 +259,11 @@ def test_a_budget_after_one_of_zero_has_no_probes_to_stand_on(tmp_path, capsys) 
 def test_what_ranks_the_pool_is_chosen_until_the_first_probe_is_labelled(tmp_path, capsys) -> None:
     run = report_run.make_run(tmp_path / "run", "score")
     other = report_run.make_run(
-        tmp_path / "other", "score", score={"estimator": "entropy_mean"},
+        tmp_path / "other",
+        "score",
+        score={"estimator": "entropy_mean"},
         pivots={"reading": "onset", "statistic": "density"},
-    )  # fmt: skip
+    )
     scores = [r.read_table("scores", "score") for r in (run, other)]
     # Every estimator, whichever ranks; as texts, in which a NaN equals another.
     assert str(scores[0].to_pylist()) == str(scores[1].to_pylist())
@@ -267,8 +271,9 @@ def test_what_ranks_the_pool_is_chosen_until_the_first_probe_is_labelled(tmp_pat
         assert main(["score", str(run.path), *settings]) == 0
     assert main(["calibrate", str(run.path)]) == 0
     drawn = RunDir.open(run.path).read_table("probes", "calibrate").to_pylist()
-    column = dict(zip(*scores[0].select(["question_id", "entropy_mean"]).to_pydict().values(),
-                      strict=True))  # fmt: skip
+    column = dict(
+        zip(*scores[0].select(["question_id", "entropy_mean"]).to_pydict().values(), strict=True)
+    )
     assert [row["score"] for row in drawn] == [column[row["question_id"]] for row in drawn]
     capsys.readouterr()
     assert main(["triage", str(run.path), "--score.estimator", "length"]) == 2

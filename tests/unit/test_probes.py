@@ -90,9 +90,11 @@ def test_a_step_draws_more_probes_than_a_plain() -> None:
 def test_an_adaptive_run_asks_people_twice(tmp_path, partial) -> None:
     labels = {"budget": 0.3, "source": "file", "partial": partial}
     run = report_run.make_run(
-        tmp_path / "run", "score", labels=labels,
+        tmp_path / "run",
+        "score",
+        labels=labels,
         calibrate={"num_probes": 21, "draw": "adaptive"},
-    )  # fmt: skip
+    )
     truth = dict(
         zip(*(run.read_table("pool", "run")[n].to_pylist() for n in ("id", "answer")), strict=True)
     )

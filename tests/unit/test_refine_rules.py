@@ -16,9 +16,13 @@ def refine(**settings):
 
 @pytest.mark.parametrize(
     ("name", "kind"),
-    [("none", type(None)), ("trapo", TraPO), ("geomin", GeoMin),
-     ("label_refinement", LabelRefinement)],
-)  # fmt: skip
+    [
+        ("none", type(None)),
+        ("trapo", TraPO),
+        ("geomin", GeoMin),
+        ("label_refinement", LabelRefinement),
+    ],
+)
 def test_the_settings_make_the_rule(name, kind):
     settings = refine(rule=name)
     assert isinstance(make_rule(settings, equal), kind)

@@ -133,8 +133,9 @@ def test_only_truths_that_were_paid_for_are_shown(tmp_path, monkeypatch):
     )
     found = {e.question_id: e for route in examples(run, decode).values() for e in route}
     assert {i: e.truth for i, e in found.items()} == {
-        HIDDEN_QUESTION: None, min(paid): paid[min(paid)]
-    }  # fmt: skip
+        HIDDEN_QUESTION: None,
+        min(paid): paid[min(paid)],
+    }
     assert HIDDEN_TRUTH in run.read_table("pool", made_by="run")["answer"].to_pylist()
     page = build_report(run, unfinished(run), decode).read_text()
     assert HIDDEN_QUESTION in page and HIDDEN_TRUTH not in page
@@ -148,9 +149,13 @@ def test_it_is_whole_at_every_stage_and_says_what_is_missing(history, until):
     text = sections(page)
     done = STAGES.index(until)
     made_by = {
-        "routes": "triage", "calibration": "calibrate", "ranking": "calibrate",
-        "training": "train", "examples": "triage", "failures": "rollout",
-    }  # fmt: skip
+        "routes": "triage",
+        "calibration": "calibrate",
+        "ranking": "calibrate",
+        "training": "train",
+        "examples": "triage",
+        "failures": "rollout",
+    }
     for section, stage in made_by.items():
         missing = f"pivottrace {stage} {run.path}" in text[section]
         assert missing == (STAGES.index(stage) > done), section
@@ -256,8 +261,11 @@ def test_a_tokenizer_whose_text_depends_on_more_is_refused():
 def test_marks_number_pivots_in_order_and_skip_empty_pieces():
     pieces, left_out = mark_pivots(["a", "", " b", "c", " d"], [1, 4])
     assert [(p.text, p.pivots) for p in pieces] == [
-        ("a ", ()), ("b", (1,)), ("c ", ()), ("d", (2,)),
-    ]  # fmt: skip
+        ("a ", ()),
+        ("b", (1,)),
+        ("c ", ()),
+        ("d", (2,)),
+    ]
     assert left_out == 0
 
 

@@ -109,20 +109,22 @@ def test_an_attempt_that_kept_nothing_binds_nobody(make_run, monkeypatch):
 
 def test_a_threshold_is_frozen_once_it_is_there():
     signals = [
-        {"question_id": "q0", "failure": None, "far_mass": [0.1, 0.2, 0.3],
-         "question_mass": [0.5, 0.6, 0.7]},
+        {
+            "question_id": "q0",
+            "failure": None,
+            "far_mass": [0.1, 0.2, 0.3],
+            "question_mass": [0.5, 0.6, 0.7],
+        },
         {"question_id": "q1", "failure": None, "far_mass": [0.9], "question_mass": [0.9]},
         {"question_id": "q2", "failure": "nan_logits", "far_mass": None, "question_mass": None},
-    ]  # fmt: skip
+    ]
     columns = pa.schema(
         SIGNALS.field(name) for name in ("question_id", "failure", "far_mass", "question_mass")
     )
     parts = [pa.Table.from_pylist(rows, columns) for rows in (signals[:1], signals[1:])]
     reference = {"question_ids": ["q0", "q2"], "heads": None}
     made = score._thresholds(reference, parts, 50.0)
-    assert made == {
-        "threshold": pytest.approx(0.2), "question_threshold": pytest.approx(0.6)
-    }  # fmt: skip
+    assert made == {"threshold": pytest.approx(0.2), "question_threshold": pytest.approx(0.6)}
     frozen = score._thresholds(reference | {"threshold": 0.7}, parts, 50.0)
     assert frozen == made | {"threshold": 0.7}
     assert score._thresholds(reference, parts[1:], 50.0) == dict.fromkeys(made)
@@ -140,8 +142,11 @@ def test_every_estimator_scores_every_question_that_has_a_response(make_run):
     for name in ESTIMATORS:
         assert np.isfinite([row[name] for row in usable]).all(), name
     assert json.loads((run.path / "reference.json").read_text()).keys() == {
-        "question_ids", "heads", "threshold", "question_threshold",
-    }  # fmt: skip
+        "question_ids",
+        "heads",
+        "threshold",
+        "question_threshold",
+    }
 
 
 def test_the_reference_sample_binds_the_settings_that_it_was_drawn_with(make_run, killed):

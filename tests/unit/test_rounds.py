@@ -47,9 +47,13 @@ def test_labels_beyond_the_probes_are_shared_evenly():
 
 @settings(max_examples=100, deadline=None)
 @given(
-    st.integers(0, 2**31), st.integers(1, 60), st.floats(0, 1), st.integers(1, 5), st.booleans(),
+    st.integers(0, 2**31),
+    st.integers(1, 60),
+    st.floats(0, 1),
+    st.integers(1, 5),
+    st.booleans(),
     st.sampled_from([None, None, PAPER_FRACTIONS]),
-)  # fmt: skip
+)
 def test_no_flow_of_routes_passes_the_budget(seed, size, share, num_rounds, evenly, fractions):
     rng = np.random.default_rng(seed)
     allowed = int(share * size)
@@ -72,9 +76,13 @@ def test_no_flow_of_routes_passes_the_budget(seed, size, share, num_rounds, even
         )
         cap = label_cap(allowed, probes.size, index, num_rounds) if evenly else allowed
         result = triage(
-            rank_fractions(rng.random(size)), budget=max(0, cap - int(bought.sum())),
-            curve=curve, vote_holds=rng.random(size) < 0.5, evidence=evidence, options=options,
-        )  # fmt: skip
+            rank_fractions(rng.random(size)),
+            budget=max(0, cap - int(bought.sum())),
+            curve=curve,
+            vote_holds=rng.random(size) < 0.5,
+            evidence=evidence,
+            options=options,
+        )
         now = list(zip(result.routes(), result.reasons(), strict=True))
         # What is labelled stays usable for free, or is dropped: it is never guessed at.
         known = np.flatnonzero(bought & (evidence.failure_code == 0))
@@ -380,7 +388,8 @@ def test_tables_of_labels_before_a_round_are_empty_in_the_first(tmp_path):
 
     run = fabricate(tmp_path / "run", "pool")
     assert earlier_labels(run) == []
-    table = pa.table({"question_id": ["a"], "purpose": ["annotation"], "num_correct": [1],
-                      "num_samples": [2]})  # fmt: skip
+    table = pa.table(
+        {"question_id": ["a"], "purpose": ["annotation"], "num_correct": [1], "num_samples": [2]}
+    )
     run.in_round(1).write_table("labelled", table)
     assert [row["question_id"] for row in earlier_labels(run.in_round(1))] == ["a"]

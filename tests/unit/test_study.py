@@ -104,8 +104,9 @@ def test_pivots_under_other_settings():
     assert scores["onset_density"].tolist() == [0, 1 / 12]
     assert scores["peak_count"].tolist() == [0, 1]
     assert pivot_scores(signals, ["a"], ["a"], settings, ("peak",)).keys() == {
-        "peak_density", "peak_count",
-    }  # fmt: skip
+        "peak_density",
+        "peak_count",
+    }
 
 
 def test_the_combination_is_what_sixty_four_probes_give():

@@ -20,9 +20,16 @@ ROUTES = ["annotate", "weak", "discard", "defer", "weak", "weak"]
 
 
 def make_run(
-    tmp_path, start, tokenizer, routes, answers=True, weak=None, refine=None, verifier="exact",
+    tmp_path,
+    start,
+    tokenizer,
+    routes,
+    answers=True,
+    weak=None,
+    refine=None,
+    verifier="exact",
     **sections,
-):  # fmt: skip
+):
     start.save_pretrained(tmp_path / "start")
     tokenizer.save_pretrained(tmp_path / "start")
     values = {
@@ -90,8 +97,10 @@ def test_an_interrupted_training_keeps_its_settings(start, tokenizer, tmp_path, 
     kept.parent.mkdir(parents=True)
     kept.write_text("{}")
     for section, key, value in (
-        ("weak", "reward", "self_certainty"), ("alarms", "action", "stop"), ("train", "steps", 9)
-    ):  # fmt: skip
+        ("weak", "reward", "self_certainty"),
+        ("alarms", "action", "stop"),
+        ("train", "steps", 9),
+    ):
         values = run.config.model_dump(mode="json")
         values[section][key] = value
         with (
@@ -241,9 +250,15 @@ def test_no_hidden_truth(start, tokenizer, tmp_path, parities, reward, rule):
     weights = []
     for deleted in (False, True):
         run = make_run(
-            tmp_path / str(deleted), start, tokenizer, ROUTES, weak={"reward": reward},
-            refine=rule, verifier=parities, steps=3,
-        )  # fmt: skip
+            tmp_path / str(deleted),
+            start,
+            tokenizer,
+            ROUTES,
+            weak={"reward": reward},
+            refine=rule,
+            verifier=parities,
+            steps=3,
+        )
         buying.store(run).add("q0", "b", "column", "annotation")
         if deleted:
             pool = run.read_table("pool", made_by="pool")
@@ -290,9 +305,17 @@ def test_rules_alarms_and_teacher_resume_exactly(
     runs = {}
     for name in ("whole", "resumed", "forgotten"):
         run = make_run(
-            tmp_path / name, start, tokenizer, routes, weak={"reward": "co_rewarding_teacher"},
-            refine=RULES[rule], verifier=parities, steps=6, save_steps=2, num_generations=6,
-        )  # fmt: skip
+            tmp_path / name,
+            start,
+            tokenizer,
+            routes,
+            weak={"reward": "co_rewarding_teacher"},
+            refine=RULES[rule],
+            verifier=parities,
+            steps=6,
+            save_steps=2,
+            num_generations=6,
+        )
         buying.store(run).add("q0", "b", "column", "annotation")
         buying.store(run).add("q2", "c", "column", "annotation")
         if name != "whole":

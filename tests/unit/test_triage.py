@@ -65,9 +65,13 @@ def make_pool(seed: int, size: int, budget: int, options: tri.TriageOptions) -> 
     curve, holds = None, rng.random(size) < rng.choice([0.0, 0.5, 1.0])
     if drawn.size:
         rows = cal.ProbeEvidence(
-            ranks[drawn], correct[drawn], np.full(drawn.size, G), right[drawn],
-            abstained[drawn], share[drawn],
-        )  # fmt: skip
+            ranks[drawn],
+            correct[drawn],
+            np.full(drawn.size, G),
+            right[drawn],
+            abstained[drawn],
+            share[drawn],
+        )
         fitted = cal.calibrate(rows)
         curve = with_own_votes(fitted.at(ranks), rows, ranks, share)
         end = weak_route(rows, fitted, options).end
@@ -243,8 +247,16 @@ def test_input_order_matters_only_for_ties(
 
 
 def flat_curve(size: int, **values: float) -> cal.CurveValues:
-    base = {"mu": 0.6, "mu_low": 0.4, "mu_high": 0.8, "vote": 0.9, "vote_low": 0.75,
-            "vote_high": 0.97, "learnability": 0.16, "vote_share": 0.7}  # fmt: skip
+    base = {
+        "mu": 0.6,
+        "mu_low": 0.4,
+        "mu_high": 0.8,
+        "vote": 0.9,
+        "vote_low": 0.75,
+        "vote_high": 0.97,
+        "learnability": 0.16,
+        "vote_share": 0.7,
+    }
     return cal.CurveValues(**{k: np.full(size, v) for k, v in (base | values).items()})
 
 
@@ -260,9 +272,7 @@ def test_expected_gains_in_numbers() -> None:
     # sqrt(.16) = .4; sqrt(.75 * .25) = .433; unanimous: nothing.
     np.testing.assert_allclose(result.label_gain, [0.4, 0.4297114, 0.0, 0.4297114], atol=1e-6)
     # 0.9 * 0.4 - 0.1 * min(.6, .7, .3) * sqrt(.7 / .3); 0.9 * .433 - 0.1 * .25 * sqrt(3); …
-    np.testing.assert_allclose(
-        result.pseudo_gain, [0.314174, 0.346410, 0.0, 0.375278], atol=1e-6
-    )  # fmt: skip
+    np.testing.assert_allclose(result.pseudo_gain, [0.314174, 0.346410, 0.0, 0.375278], atol=1e-6)
     assert result.reasons()[2] == "nothing_to_learn"
     assert result.weight.tolist() == [0.75, 0.75, 0.0, 0.75]
 
@@ -330,15 +340,23 @@ def test_labelled_probes_are_not_paid_twice() -> None:
     )
     result = tri.triage(np.full(5, 0.5), budget=1, curve=flat_curve(5), evidence=evidence)
     assert result.reasons() == [
-        "probe_mastered", "probe_hopeless", "annotate_probe", "annotate_probe", "annotate_gain",
-    ]  # fmt: skip
+        "probe_mastered",
+        "probe_hopeless",
+        "annotate_probe",
+        "annotate_probe",
+        "annotate_gain",
+    ]
 
 
 def simulated_weak_route(seed: int) -> float:
     """Vote accuracy of the rows that end up weak in one pool of 1,500; NaN when there are none."""
     rng = np.random.default_rng(seed)
-    slope, middle, stubborn, noise = ((8, 0.65, 0.1, 0.2), (6, 0.7, 0.3, 0.3), (15, 0.7, 0.1, 0.1),
-                                      (4, 0.6, 0.4, 0.4))[seed % 4]  # fmt: skip
+    slope, middle, stubborn, noise = (
+        (8, 0.65, 0.1, 0.2),
+        (6, 0.7, 0.3, 0.3),
+        (15, 0.7, 0.1, 0.1),
+        (4, 0.6, 0.4, 0.4),
+    )[seed % 4]
     size, num_probes = 1500, (64, 128)[seed % 2]
     difficulty = rng.random(size)
     mu = 1 / (1 + np.exp(slope * (difficulty - middle)))
@@ -349,9 +367,13 @@ def simulated_weak_route(seed: int) -> float:
     ranks = rank_fractions(difficulty + noise * rng.normal(size=size))
     drawn = draw_probes(ranks, num_probes, seed)
     rows = cal.ProbeEvidence(
-        ranks[drawn], correct[drawn], np.full(num_probes, G), right[drawn],
-        np.zeros(num_probes, dtype=bool), share[drawn],
-    )  # fmt: skip
+        ranks[drawn],
+        correct[drawn],
+        np.full(num_probes, G),
+        right[drawn],
+        np.zeros(num_probes, dtype=bool),
+        share[drawn],
+    )
     fitted = cal.calibrate(rows)
     labelled = np.zeros(size, dtype=bool)
     labelled[drawn] = True

@@ -45,11 +45,15 @@ def test_any_curve_and_budget(seed: int, size: int, budget: int, options: Triage
     )
     one, two = (
         triage(
-            ranks, budget=budget, curve=curve, vote_holds=share < 0.5, evidence=evidence,
+            ranks,
+            budget=budget,
+            curve=curve,
+            vote_holds=share < 0.5,
+            evidence=evidence,
             options=options,
         )
         for _ in range(2)
-    )  # fmt: skip
+    )
     assert one.route.tolist() == two.route.tolist()
     assert one.reason.tolist() == two.reason.tolist()
     routes = np.array(one.routes())
@@ -59,10 +63,14 @@ def test_any_curve_and_budget(seed: int, size: int, budget: int, options: Triage
     # A bigger budget never takes a label away, but for the paper's fixed share.
     more = np.array(
         triage(
-            ranks, budget=budget + 3, curve=curve, vote_holds=share < 0.5, evidence=evidence,
+            ranks,
+            budget=budget + 3,
+            curve=curve,
+            vote_holds=share < 0.5,
+            evidence=evidence,
             options=options,
         ).routes()
-    )  # fmt: skip
+    )
     assert (more[routes == "annotate"] == "annotate").all()
     hopeless = curve.mu <= options.hopeless_ceiling
     if options.hopeless == "drop" and options.fractions is None:
@@ -99,27 +107,42 @@ def scored_rows(seed: int, size: int, kind: str) -> tuple[pa.Table, np.ndarray, 
 
 @settings(max_examples=60, deadline=None)
 @given(
-    st.integers(0, 2**31), st.integers(1, 150), st.sampled_from(KINDS), st.integers(0, 100),
-    st.integers(0, 60), option_sets, st.integers(1, 4),
-)  # fmt: skip
+    st.integers(0, 2**31),
+    st.integers(1, 150),
+    st.sampled_from(KINDS),
+    st.integers(0, 100),
+    st.integers(0, 60),
+    option_sets,
+    st.integers(1, 4),
+)
 def test_from_parts_of_scores_to_rows_of_triage(
-    tmp_path_factory, seed: int, size: int, kind: str, probes: int, budget: int,
-    options: TriageOptions, parts: int,
-) -> None:  # fmt: skip
+    tmp_path_factory,
+    seed: int,
+    size: int,
+    kind: str,
+    probes: int,
+    budget: int,
+    options: TriageOptions,
+    parts: int,
+) -> None:
     folder = tmp_path_factory.mktemp("parts")
     table, right, vote_right = scored_rows(seed, size, kind)
     scores = table["score"].to_numpy()
     ranks = rank_fractions(scores)
     rows = [
         {
-            "question_id": f"q{i}", "rank": ranks[i], "num_correct": int(right[i]),
-            "num_samples": G, "vote_right": bool(vote_right[i]),
+            "question_id": f"q{i}",
+            "rank": ranks[i],
+            "num_correct": int(right[i]),
+            "num_samples": G,
+            "vote_right": bool(vote_right[i]),
             "vote_abstained": table["vote_reason"][i].as_py() != "ok",
             "vote_share": table["vote_share"][i].as_py()
-            if table["vote_reason"][i].as_py() == "ok" else None,
+            if table["vote_reason"][i].as_py() == "ok"
+            else None,
         }
         for i in draw_probes(scores, probes, seed)  # often more than there are questions
-    ]  # fmt: skip
+    ]
     evidence = probe_evidence(rows) if rows else None
 
     def routed(cuts: np.ndarray) -> list[dict]:
@@ -131,9 +154,12 @@ def test_from_parts_of_scores_to_rows_of_triage(
             paths, "score", {row["question_id"]: row["num_correct"] / G for row in rows}
         )
         found = route_pool(
-            scored, budget=budget, probes=evidence,
-            curve=calibrate(evidence) if evidence else None, options=options,
-        )  # fmt: skip
+            scored,
+            budget=budget,
+            probes=evidence,
+            curve=calibrate(evidence) if evidence else None,
+            options=options,
+        )
         return [r for b in triage_batches(paths, scored, found) for r in b.to_pylist()]
 
     whole = routed(np.array([0, size]))

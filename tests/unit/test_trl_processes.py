@@ -17,9 +17,15 @@ def test_two_processes_train_as_one(start, tokenizer, tmp_path):
     both, alone = tmp_path / "both", tmp_path / "alone"
     # `accelerate launch --cpu` starts a single process, whatever --num_processes says.
     command = [
-        sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2",
-        two_processes.__file__, str(both),
-    ]  # fmt: skip
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc-per-node",
+        "2",
+        two_processes.__file__,
+        str(both),
+    ]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     expected = two_processes.run(alone, start, tokenizer)

@@ -50,9 +50,13 @@ def test_a_killed_run_goes_on_and_ends_with_the_same_weights(start, tokenizer, t
         tear(killed / "metrics.jsonl")
     resumed, taken = [], {}
     taken = train(
-        start, tokenizer, killed, cfg=cfg, evaluate=points,
+        start,
+        tokenizer,
+        killed,
+        cfg=cfg,
+        evaluate=points,
         on_log=lambda step, logs: resumed.append(step),
-    )  # fmt: skip
+    )
     assert resumed == ([3, 4, 5, 6, 7] if torn else [5, 6, 7])
     assert same(taken, whole)
     assert metrics(killed) == metrics(tmp_path / "whole")

@@ -35,9 +35,12 @@ def build_tokenizer(template=TEMPLATE):
         single="<s> $A", special_tokens=[("<s>", 2)]
     )
     tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=words, pad_token="<pad>", eos_token="</s>", bos_token="<s>",
+        tokenizer_object=words,
+        pad_token="<pad>",
+        eos_token="</s>",
+        bos_token="<s>",
         padding_side="left",
-    )  # fmt: skip
+    )
     tokenizer.chat_template = template
     return tokenizer
 
@@ -45,10 +48,19 @@ def build_tokenizer(template=TEMPLATE):
 def build_model():
     torch.manual_seed(0)
     config = Qwen3Config(
-        vocab_size=len(WORDS), hidden_size=16, intermediate_size=32, num_hidden_layers=2,
-        num_attention_heads=2, num_key_value_heads=1, head_dim=8, tie_word_embeddings=True,
-        max_position_embeddings=64, bos_token_id=2, eos_token_id=1, pad_token_id=0,
-    )  # fmt: skip
+        vocab_size=len(WORDS),
+        hidden_size=16,
+        intermediate_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        head_dim=8,
+        tie_word_embeddings=True,
+        max_position_embeddings=64,
+        bos_token_id=2,
+        eos_token_id=1,
+        pad_token_id=0,
+    )
     return Qwen3ForCausalLM(config)
 
 
@@ -80,9 +92,15 @@ REWARD = mixed_reward(
     num_generations=GROUP,
 )
 CONFIG = TrainConfig(
-    steps=2, questions_per_step=3, num_generations=GROUP, learning_rate=1e-2, max_new_tokens=5,
-    warmup_steps=0, save_steps=100, max_grad_norm=1e9,
-)  # fmt: skip
+    steps=2,
+    questions_per_step=3,
+    num_generations=GROUP,
+    learning_rate=1e-2,
+    max_new_tokens=5,
+    warmup_steps=0,
+    save_steps=100,
+    max_grad_norm=1e9,
+)
 
 
 def config(**changes):

@@ -39,9 +39,16 @@ def run(folder, start, tokenizer):
     WeightedGRPOTrainer._generate_single_turn = made_up
     try:
         weights = train(
-            start, tokenizer, folder, training_rows(), watched(rule), CONFIG, rule=rule,
-            stateful=[teacher], evaluate=lambda model: {"accuracy": 0.5},
-        )  # fmt: skip
+            start,
+            tokenizer,
+            folder,
+            training_rows(),
+            watched(rule),
+            CONFIG,
+            rule=rule,
+            stateful=[teacher],
+            evaluate=lambda model: {"accuracy": 0.5},
+        )
     finally:
         WeightedGRPOTrainer._generate_single_turn = own
     state = json.dumps([rule.state_dict(), teacher.mean])

@@ -2,9 +2,10 @@
 
 From the paper (arXiv 2606.04503): a pivot is a pivotal change of long-range attention along one
 generated trace; the percentile, amplitude and window (95, 5 %, 10 tokens); uncertainty is pivot
-density (abstract) or the number of pivots (DE-Venus). Reconstructed by us (docs/method.md): both
-readings of "pivotal change", the amplitude as absolute attention mass, a threshold frozen on
-reference traces, the rules at ends and plateaus.
+density (abstract) or the number of pivots (DE-Venus).
+
+Reconstructed by us (docs/method.md): both readings of "pivotal change", the amplitude as absolute
+attention mass, a threshold frozen on reference traces, the rules at ends and plateaus.
 
 All comparisons are made between integers. A signal is rounded to `ROUND_DECIMALS` first, so that
 noise in the last digits (batch size, kernel, device) does not move a pivot.
@@ -39,8 +40,9 @@ def reference_threshold(signals: Sequence[FloatArray], percentile: float) -> flo
 
     Raises:
         ConfigError: `percentile` is outside [0, 100].
-        DataError: There is no token at all, or a value is not finite. Source: paper, appendix
-            (zeta); the frozen reference sample is ours (docs/method.md).
+        DataError: There is no token at all, or a value is not finite.
+
+    Source: paper, appendix (zeta); the frozen reference sample is ours (docs/method.md).
     """
     if not 0.0 <= percentile <= 100.0:
         raise ConfigError(f"percentile is {percentile}; give a number from 0 to 100 (paper: 95)")

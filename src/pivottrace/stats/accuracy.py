@@ -88,9 +88,10 @@ def average_accuracy(counts: QuestionCounts, level: float = LEVEL) -> Interval:
         The share of right samples, in [0, 1], higher is better, with its interval.
 
     Raises:
-        ConfigError: `level` is outside (0, 1). Source: Korn and Graubard (1998), without their
-    correction of the degrees of freedom. Clustered standard errors as in Miller (2024, arXiv
-    2411.00640) and inspect_ai.
+        ConfigError: `level` is outside (0, 1).
+
+    Source: Korn and Graubard (1998), without their correction of the degrees of freedom. Clustered
+    standard errors as in Miller (2024, arXiv 2411.00640) and inspect_ai.
     """
     means = counts.means
     num_questions = means.size
