@@ -182,7 +182,7 @@ def picture(imported: Mapping[str, Set[str]]) -> str:
     """Draw which part imports which, as SVG; every dot right of the diagonal is an import down.
 
     Args:
-        imported: What each part imports, as `parts` gives it.
+        imported: The imports of each part, as `parts` gives them.
     """
     order = [part for layer in reversed(LAYERS) for part in layer]
     side = CELL * len(order)
