@@ -8,16 +8,40 @@ from __future__ import annotations
 
 import difflib
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 import tomli_w
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from pivottrace.errors import ConfigError
+from pivottrace.estimators import ESTIMATORS
+from pivottrace.rewards import REWARDS
 
 EMBEDDED_MODEL = "embedded"
+# Values of `score.estimator` that name no single estimator.
+RANKINGS = ("pivots", "combination")
+_ESTIMATOR = f"""The ranking of the pool. `pivots` is the reading and statistic of `[pivots]`.
+`combination` is fitted on the probes, and used only if it is better beyond chance. Or one
+estimator:
+{", ".join(ESTIMATORS)}. Or your own, as `package.module:name`."""
+_REWARD = (
+    f"""The reward of weak rows: {", ".join(REWARDS)}. Or your own, as `package.module:name`."""
+)
+
+
+def one_of(*names: str) -> Callable[[str], str]:
+    """A check that a text is one of some names, or names a part as `package.module:name`."""
+
+    def check(value: str) -> str:
+        if value in names or ":" in value:
+            return value
+        near = difflib.get_close_matches(value, names, n=1)
+        hint = f" Did you mean {near[0]}?" if near else ""
+        raise ValueError(f"it is not one of {', '.join(names)}.{hint}")
+
+    return check
 
 
 class Section(BaseModel):
@@ -137,9 +161,9 @@ class PivotsConfig(Section):
 class ScoreConfig(Section):
     """The estimator that ranks the pool."""
 
-    estimator: str = "pivots"
-    """`pivots` (the reading and statistic of `[pivots]`), the name of an estimator, or
-    `combination`: we fit it on the probes, and use it only if it is better beyond chance."""
+    estimator: str = Field("pivots", description=_ESTIMATOR)
+
+    _known = field_validator("estimator")(one_of(*RANKINGS, *ESTIMATORS))
 
 
 class LabelsConfig(Section):
@@ -306,16 +330,7 @@ class AlarmsConfig(Section):
 class WeakConfig(Section):
     """The reward of weak rows; docs/training.md says which reward serves which purpose."""
 
-    reward: Literal[
-        "majority",
-        "frozen_majority",
-        "token_entropy",
-        "sequence_entropy",
-        "self_certainty",
-        "sequence_confidence",
-        "co_rewarding_rewrite",
-        "co_rewarding_teacher",
-    ] = "majority"
+    reward: str = Field("majority", description=_REWARD)
     vote_size: int | None = Field(None, ge=1)
     """Number of answers that vote. The default is `train.num_generations`. `majority` samples the
     answers beyond that number in addition, and does not train on them. `co_rewarding_…` samples all
@@ -336,6 +351,8 @@ class WeakConfig(Section):
     """The part of its weights that the slow teacher keeps in the first step."""
     teacher_decay_end: float = Field(0.99999, ge=0, le=1)
     """The part that it keeps in the last step, with a half cosine in between."""
+
+    _known = field_validator("reward")(one_of(*REWARDS))
 
 
 class RoundsConfig(Section):
@@ -476,7 +493,8 @@ def explain(where: str, error: ValidationError) -> str:
 def _explain(where: str, error: Any) -> str:
     key = ".".join(str(part) for part in error["loc"])
     if error["type"] != "extra_forbidden":
-        return f"{where}: {key} = {error['input']!r}: {error['msg']}"
+        reason = error["msg"].removeprefix("Value error, ")
+        return f"{where}: {key} = {error['input']!r}: {reason}"
     near = difflib.get_close_matches(key, valid_keys(), n=1, cutoff=0.0)
     return f"{where}: {key} is not a setting. The nearest one is {near[0]}."
 

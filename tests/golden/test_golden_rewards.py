@@ -7,15 +7,15 @@ import numpy as np
 import pytest
 
 from pivottrace.errors import DataError, ModelError
-from pivottrace.rewards.co_rewarding import co_rewarding_rewards
+from pivottrace.rewards.co_rewarding import co_rewarding, co_rewarding_rewards
 from pivottrace.rewards.entropy import sequence_entropy_rewards, token_entropy_rewards
-from pivottrace.rewards.frozen_majority import frozen_majority_rewards
-from pivottrace.rewards.majority import majority_rewards
+from pivottrace.rewards.frozen_majority import frozen_majority, frozen_majority_rewards
+from pivottrace.rewards.majority import majority, majority_rewards
 from pivottrace.rewards.self_certainty import self_certainty_rewards
 from pivottrace.rewards.sequence_confidence import sequence_confidence_rewards
 from pivottrace.rewards.token_statistics import TokenStatistics
 from pivottrace.rewards.verified import verified_rewards
-from pivottrace.rewards.weak import Sampled, WeakGroup, frozen_majority, live_majority, others_vote
+from pivottrace.rewards.weak import Sampled, WeakGroup
 
 
 def equal(a, b):
@@ -221,12 +221,12 @@ def test_the_model_is_asked_once_for_all_groups_of_a_batch():
         WeakGroup("a", ["4", "5"], prompt="A?", rewrite="a?"),
         WeakGroup("b", ["6", "7"], prompt="B?", rewrite="b?"),
     ]
-    first, second = live_majority(equal, ask_more=ask)(3, groups)
+    first, second = majority(equal, ask_more=ask)(3, groups)
     assert (first.rewards, second.rewards) == ([0, 1], [1, 0])
     assert (first.extra_rollouts, first.extra_tokens, first.vote.share) == (2, 11, 3 / 4)
-    teacher = others_vote(equal, ask)(4, groups)
+    teacher = co_rewarding(equal, ask)(4, groups)
     assert [result.rewards for result in teacher] == [[0, 1], [1, 0]]
-    others_vote(equal, ask, rewritten=True)(5, groups)
+    co_rewarding(equal, ask, rewritten=True)(5, groups)
     own, rewritten = [("a", "A?"), ("b", "B?")], [("a", "a?"), ("b", "b?")]
     assert asked == [(3, own), (4, own), (5, rewritten)]
 
@@ -235,4 +235,4 @@ def test_rows_without_what_their_reward_needs_are_named():
     with pytest.raises(DataError, match=r"'q'.*no pseudo_label"):
         frozen_majority(equal)(0, [WeakGroup("q", ["4"])])
     with pytest.raises(DataError, match=r"'q'.*no rewrite"):
-        others_vote(equal, lambda step, questions: [], rewritten=True)(0, [WeakGroup("q", ["4"])])
+        co_rewarding(equal, lambda step, questions: [], rewritten=True)(0, [WeakGroup("q", ["4"])])

@@ -13,7 +13,7 @@ from pivottrace.cli import main
 from pivottrace.exports.routed import UNLABELLED
 from pivottrace.run.storage import digest_file
 
-PAGE = Path(__file__).parents[2] / "docs" / "extending-export.md"
+PAGE = Path(__file__).parents[2] / "docs" / "extending.md"
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ from scipy.stats import spearmanr
 
 from pivottrace.config import parse_config
 from pivottrace.errors import LabelsNeeded, RunDirError
+from pivottrace.estimators import ESTIMATORS
 from pivottrace.labels import buying
 from pivottrace.pipeline import unfinished
 from pivottrace.report import build_report, summary
@@ -20,6 +21,7 @@ from pivottrace.report.figures import smoothed
 from pivottrace.report.render import ranking_verdict
 from pivottrace.report.sparkline import sparkline
 from pivottrace.report.texts import MAX_RESPONSE_CHARS, clean, cut, mark_pivots, token_texts
+from pivottrace.report.wording import marked_titles
 from pivottrace.run.directory import RunDir
 
 HOSTILE = (
@@ -45,6 +47,9 @@ def run(history):
 @pytest.fixture(scope="module")
 def page(history):
     return history[1]["evaluate_after"]
+
+
+TITLES = marked_titles(ESTIMATORS)
 
 
 def sections(page):
@@ -329,10 +334,12 @@ def test_a_worse_rival_is_not_said_to_do_better():
         return RankCorrelation(name, rho, rho - 0.1, rho + 0.1, best_share, 48)
 
     rivals = [found("entropy_sum", -0.6, 0.9), found("length", -0.6, 0.1)]
-    text = ranking_verdict([found("consistency", -0.8, float("nan")), *rivals], "consistency")
+    text = ranking_verdict(
+        [found("consistency", -0.8, float("nan")), *rivals], "consistency", TITLES
+    )
     assert "(ρ = −0.80); no other estimator does better" in text
-    assert "no other estimator does better" in ranking_verdict(rivals, "length"), "a tie"
-    text = ranking_verdict([*rivals, found("peak_count", -0.5, 0.0)], "peak_count")
+    assert "no other estimator does better" in ranking_verdict(rivals, "length", TITLES), "a tie"
+    text = ranking_verdict([*rivals, found("peak_count", -0.5, 0.0)], "peak_count", TITLES)
     assert "summed entropy does better, but not surely" in text
 
 

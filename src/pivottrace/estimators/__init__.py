@@ -1,45 +1,59 @@
 """Uncertainty estimators, one file each. For every one, higher is more uncertain.
 
-An estimator takes `TraceEvidence` and returns one number for the question, NaN where it cannot.
-`ESTIMATORS` is the dictionary that the score stage goes through.
+A file holds its records, `Estimator`, beside their functions. No list names them: the columns of
+`scores`, the report, the combination and the costs of a study come from the records.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
-from pivottrace.estimators import (
-    chance,
-    coe,
-    consistency,
-    cot_kinetics,
-    entropy,
-    length,
-    pivots,
-    recheck_words,
-    self_certainty,
-    sequence_probability,
-)
+from pivottrace.errors import ConfigError
+from pivottrace.estimators.record import Estimator
 from pivottrace.estimators.trace_evidence import TraceEvidence
+from pivottrace.plugins import load_part, records_in
 
-ESTIMATORS: dict[str, Callable[[TraceEvidence], float]] = {
-    "onset_density": pivots.onset_density,
-    "onset_count": pivots.onset_count,
-    "peak_density": pivots.peak_density,
-    "peak_count": pivots.peak_count,
-    "question_onset_density": pivots.question_onset_density,
-    "question_onset_count": pivots.question_onset_count,
-    "entropy_mean": entropy.entropy_mean,
-    "entropy_sum": entropy.entropy_sum,
-    "entropy_top": entropy.entropy_top,
-    "self_certainty": self_certainty.self_certainty,
-    "consistency": consistency.consistency,
-    "coe_r": coe.coe_r,
-    "coe_c": coe.coe_c,
-    "cot_kinetics": cot_kinetics.cot_kinetics,
-    "neg_log_prob_mean": sequence_probability.neg_log_prob_mean,
-    "neg_log_prob_sum": sequence_probability.neg_log_prob_sum,
-    "length": length.length,
-    "recheck_words": recheck_words.recheck_words,
-    "random": chance.random_score,
-}
+__all__ = ["ESTIMATORS", "Estimator", "TraceEvidence", "load_estimator"]
+
+
+def _in_order(found: dict[str, Estimator]) -> dict[str, Estimator]:
+    return dict(sorted(found.items(), key=lambda item: item[1].order))
+
+
+ESTIMATORS: dict[str, Estimator] = _in_order(records_in(__name__, Estimator))
+
+
+def load_estimator(reference: str, setting: str) -> Estimator:
+    """A user's estimator, given as `package.module:name`.
+
+    Args:
+        reference: It names an `Estimator`, or a function of one question's `TraceEvidence`. A
+            function is taken to need the trace, and its own name is the estimator's name.
+        setting: The setting's dotted key, for messages.
+
+    Raises:
+        ConfigError: The reference names neither, or the name belongs to an estimator of the
+            package.
+    """
+    part: Any = load_part(reference, setting)
+    if not isinstance(part, Estimator):
+        part = _of_function(part, reference, setting)
+    if part.name in ESTIMATORS:
+        raise ConfigError(
+            f"{setting} = {reference!r}: the package has an estimator {part.name!r} already. Give "
+            f"yours another name."
+        )
+    return part
+
+
+def _of_function(
+    function: Callable[[TraceEvidence], float], reference: str, setting: str
+) -> Estimator:
+    name = getattr(function, "__name__", "")
+    if not callable(function) or not name.isidentifier():
+        raise ConfigError(
+            f"{setting} = {reference!r} is neither a pivottrace.estimators.Estimator nor a "
+            f"function. Name one of these."
+        )
+    return Estimator(name, name.replace("_", " "), "trace", function)

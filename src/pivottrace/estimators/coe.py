@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from pivottrace.estimators.record import Estimator
 from pivottrace.estimators.trace_evidence import TraceEvidence
 from pivottrace.signals.layer_path import LayerPath
 
@@ -46,3 +47,7 @@ def _normalised(path: LayerPath) -> tuple[np.ndarray, np.ndarray]:
     """(L,) magnitudes and angles of the steps, in parts of the whole span's; NaN for no span."""
     length, angle = (span if span > 0 else np.nan for span in (path.span_length, path.span_angle))
     return path.step_lengths / length, path.step_angles / angle
+
+
+COE_R = Estimator("coe_r", "CoE-R", needs="trace", function=coe_r, order=11)
+COE_C = Estimator("coe_c", "CoE-C", needs="trace", function=coe_c, order=12)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 
+from pivottrace.estimators.record import Estimator
 from pivottrace.estimators.trace_evidence import TraceEvidence
 
 
@@ -19,3 +20,8 @@ def consistency(evidence: TraceEvidence) -> float:
     answered = Counter(c for c in evidence.answer_classes if c >= 0)
     largest = max(answered.values(), default=0)
     return 1.0 - largest / len(evidence.answer_classes)
+
+
+CONSISTENCY = Estimator(
+    "consistency", "consistency of samples", needs="samples", function=consistency, order=10
+)

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from pivottrace.estimators.record import Estimator
 from pivottrace.estimators.trace_evidence import TraceEvidence
 
 GAMMA = 0.8
@@ -36,3 +37,8 @@ def cot_kinetics(evidence: TraceEvidence) -> float:
     kinetic = 0.5 * np.mean((path.step_lengths / path.span_length) ** 2)
     curvature = np.mean(1.0 - np.cos(path.turn_angles))
     return float(GAMMA * curvature - kinetic)
+
+
+COT_KINETICS = Estimator(
+    "cot_kinetics", "CoT-kinetics", needs="trace", function=cot_kinetics, order=13
+)

@@ -14,6 +14,7 @@ import math
 
 import numpy as np
 
+from pivottrace.estimators.record import Estimator
 from pivottrace.estimators.trace_evidence import TraceEvidence
 
 TOP_SHARE = 0.2
@@ -35,3 +36,14 @@ def entropy_top(evidence: TraceEvidence) -> float:
         return float("nan")
     count = math.ceil(TOP_SHARE * evidence.entropy.size)
     return float(np.sort(evidence.entropy)[-count:].mean())
+
+
+ENTROPY_MEAN = Estimator(
+    "entropy_mean", "mean entropy", needs="trace", function=entropy_mean, order=6
+)
+ENTROPY_SUM = Estimator(
+    "entropy_sum", "summed entropy", needs="trace", function=entropy_sum, order=7
+)
+ENTROPY_TOP = Estimator(
+    "entropy_top", "entropy, highest 20 %", needs="trace", function=entropy_top, order=8
+)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from pivottrace.estimators.record import Estimator
 from pivottrace.estimators.trace_evidence import TraceEvidence
 from pivottrace.signals.pivot_detection import count, density
 
@@ -46,3 +47,31 @@ def question_onset_count(evidence: TraceEvidence) -> float:
 
 def _density(positions: np.ndarray, num_tokens: int) -> float:
     return density(count(positions), num_tokens)
+
+
+ONSET_DENSITY = Estimator(
+    "onset_density", "pivot density (onset)", needs="trace", function=onset_density, order=0
+)
+ONSET_COUNT = Estimator(
+    "onset_count", "pivot count (onset)", needs="trace", function=onset_count, order=1
+)
+PEAK_DENSITY = Estimator(
+    "peak_density", "pivot density (peak)", needs="trace", function=peak_density, order=2
+)
+PEAK_COUNT = Estimator(
+    "peak_count", "pivot count (peak)", needs="trace", function=peak_count, order=3
+)
+QUESTION_ONSET_DENSITY = Estimator(
+    "question_onset_density",
+    "pivot density (question)",
+    needs="trace",
+    function=question_onset_density,
+    order=4,
+)
+QUESTION_ONSET_COUNT = Estimator(
+    "question_onset_count",
+    "pivot count (question)",
+    needs="trace",
+    function=question_onset_count,
+    order=5,
+)

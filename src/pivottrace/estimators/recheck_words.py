@@ -9,19 +9,41 @@ from __future__ import annotations
 
 import re
 
+from pivottrace.estimators.record import Estimator
 from pivottrace.estimators.trace_evidence import TraceEvidence
 
-RECHECK_WORDS = (
-    "wait", "hmm", "hold on", "actually", "alternatively", "on second thought", "mistake",
-    "again", "once more", "go back", "going back", "check", "checking", "verify", "verifying",
-)  # fmt: skip
+_WORDS = (
+    "wait",
+    "hmm",
+    "hold on",
+    "actually",
+    "alternatively",
+    "on second thought",
+    "mistake",
+    "again",
+    "once more",
+    "go back",
+    "going back",
+    "check",
+    "checking",
+    "verify",
+    "verifying",
+)
 # With "re" before them, hyphenated or not: re-read, recheck, reconsidering.
 RECHECK_VERBS = (
-    "calculat", "check", "comput", "consider", "evaluat", "examin", "read", "think", "verif",
-)  # fmt: skip
+    "calculat",
+    "check",
+    "comput",
+    "consider",
+    "evaluat",
+    "examin",
+    "read",
+    "think",
+    "verif",
+)
 
 _PATTERN = re.compile(
-    rf"\b(?:(?:{'|'.join(RECHECK_WORDS)})\b|re-?(?:{'|'.join(RECHECK_VERBS)}))", re.IGNORECASE
+    rf"\b(?:(?:{'|'.join(_WORDS)})\b|re-?(?:{'|'.join(RECHECK_VERBS)}))", re.IGNORECASE
 )
 
 
@@ -33,3 +55,8 @@ def recheck_words(evidence: TraceEvidence) -> float:
     if not evidence.num_tokens:
         return float("nan")
     return float(len(_PATTERN.findall(evidence.text)))
+
+
+RECHECK_WORDS = Estimator(
+    "recheck_words", "re-check words", needs="greedy", function=recheck_words, order=17
+)

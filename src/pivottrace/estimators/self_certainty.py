@@ -11,6 +11,7 @@ each distribution one token late.
 
 from __future__ import annotations
 
+from pivottrace.estimators.record import Estimator
 from pivottrace.estimators.trace_evidence import TraceEvidence
 
 
@@ -21,3 +22,8 @@ def self_certainty(evidence: TraceEvidence) -> float:
     """
     values = evidence.self_certainty
     return -float(values.mean()) if values.size else float("nan")
+
+
+SELF_CERTAINTY = Estimator(
+    "self_certainty", "self-certainty", needs="trace", function=self_certainty, order=9
+)

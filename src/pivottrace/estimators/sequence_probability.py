@@ -7,6 +7,7 @@ are the usual baselines.
 
 from __future__ import annotations
 
+from pivottrace.estimators.record import Estimator
 from pivottrace.estimators.trace_evidence import TraceEvidence
 
 
@@ -18,3 +19,19 @@ def neg_log_prob_mean(evidence: TraceEvidence) -> float:
 def neg_log_prob_sum(evidence: TraceEvidence) -> float:
     """Negative log-probability of the whole response, nats, 0 or more; NaN for an empty one."""
     return -float(evidence.log_prob.sum()) if evidence.log_prob.size else float("nan")
+
+
+NEG_LOG_PROB_MEAN = Estimator(
+    "neg_log_prob_mean",
+    "mean negative log-prob.",
+    needs="trace",
+    function=neg_log_prob_mean,
+    order=14,
+)
+NEG_LOG_PROB_SUM = Estimator(
+    "neg_log_prob_sum",
+    "summed negative log-prob.",
+    needs="trace",
+    function=neg_log_prob_sum,
+    order=15,
+)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,6 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from pivottrace.report.correlations import RankCorrelation, route_mix
 from pivottrace.report.svg import COLOURS, drawing, new_figure, to_svg
-from pivottrace.report.wording import ESTIMATOR_NAMES, SHARES_ROLLOUTS
 from pivottrace.routing.routes import ROUTES
 
 FloatArray = npt.NDArray[np.float64]
@@ -91,7 +90,12 @@ def calibration_figure(
 
 
 def ranking_figure(
-    scores: FloatArray, correct: FloatArray, driving: str, correlations: Sequence[RankCorrelation]
+    scores: FloatArray,
+    correct: FloatArray,
+    driving: str,
+    correlations: Sequence[RankCorrelation],
+    titles: Mapping[str, str],
+    shared: Collection[str],
 ) -> str:
     """Probes' correctness against the driving score, and every estimator's rank correlation.
 
@@ -100,6 +104,8 @@ def ranking_figure(
         correct: (n,) share of right rollouts.
         driving: Name of that estimator.
         correlations: Best first.
+        titles: Titles of the estimators, by name.
+        shared: Estimators that share their rollouts with correctness, drawn apart.
     """
     with drawing():
         figure = new_figure(WIDTH, max(3.5, 1.0 + 0.22 * len(correlations)))
@@ -108,7 +114,7 @@ def ranking_figure(
         _binned_means(left, scores, correct)
         left.set(
             title="The score against correctness",
-            xlabel=ESTIMATOR_NAMES.get(driving, driving),
+            xlabel=titles.get(driving, driving),
             ylabel="share of right rollouts",
             ylim=(-0.05, 1.05),
         )
@@ -116,11 +122,11 @@ def ranking_figure(
         places = np.arange(len(correlations))[::-1]
         for place, found in zip(places, correlations, strict=True):
             colour = COLOURS["annotate"] if found.name == driving else COLOURS["ink"]
-            colour = COLOURS["discard"] if found.name in SHARES_ROLLOUTS else colour
+            colour = COLOURS["discard"] if found.name in shared else colour
             right.plot([found.low, found.high], [place, place], color=colour, lw=2)
             right.plot([found.rho], [place], "o", color=colour, ms=6)
         right.axvline(0, color=COLOURS["soft"], lw=0.9)
-        right.set_yticks(places, [ESTIMATOR_NAMES.get(c.name, c.name) for c in correlations])
+        right.set_yticks(places, [titles.get(c.name, c.name) for c in correlations])
         right.set(
             title="Every estimator on the probes",
             xlabel="Spearman correlation with correctness     ←  better",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from pivottrace.config import EMBEDDED_MODEL, dump_config
-from pivottrace.estimators import ESTIMATORS
+from pivottrace.estimators import Estimator
 from pivottrace.labels import buying
 from pivottrace.report import collect, wording
 from pivottrace.report.correlations import RankCorrelation, rank_correlations
@@ -30,7 +30,7 @@ from pivottrace.report.texts import MAX_CONFIG_CHARS, Decode, clean, cut, field
 from pivottrace.routing.flows import Move, count_moves, route_matrix
 from pivottrace.routing.routes import ROUTES
 from pivottrace.run import readings
-from pivottrace.run.choices import driving_estimator
+from pivottrace.run.choices import driving_estimator, estimators_of
 from pivottrace.run.directory import RunDir
 from pivottrace.run.progress import in_words
 from pivottrace.run.rounds import current, latest
@@ -46,12 +46,13 @@ def render_report(run: RunDir, unfinished: Sequence[str], decode: Decode | None 
     """Write the report; see `pivottrace.report.build_report`."""
     run.refuse_torn_tables()  # also those that no section shows yet
     path = collect.report_path(run)
-    template = _environment().get_template("report.html")
+    template = _environment(estimators_of(run.config)).get_template("report.html")
     write_text(path, template.render(_context(run, unfinished, decode)))
     return path
 
 
-def _environment() -> Environment:
+def _environment(estimators: Mapping[str, Estimator]) -> Environment:
+    titles = wording.marked_titles(estimators)
     environment = Environment(
         loader=PackageLoader("pivottrace.report"),
         autoescape=True,  # for every name, not only .html: there is no text that needs none
@@ -69,7 +70,7 @@ def _environment() -> Environment:
         "reason_note": wording.reason_meaning,
         "move_note": wording.MOVE_MEANING.__getitem__,
         "failure_note": lambda code: wording.FAILURE_MEANING.get(code, ""),
-        "estimator": lambda name: wording.ESTIMATOR_NAMES.get(name, name),
+        "estimator": lambda name: titles.get(name, name),
     }
     return environment
 
@@ -223,32 +224,39 @@ def _ranking(run: RunDir) -> dict[str, Any] | None:
     place = {question_id: i for i, question_id in enumerate(scores["question_id"].to_pylist())}
     places = [place[i] for i in evidence["question_id"].to_pylist()]
     rows = scores.take(pa.array(places, pa.int64()))  # typed, since there may be none
-    columns = {name: _floats(rows, name) for name in ESTIMATORS if name in rows.column_names}
-    competing = [n for n in columns if n not in (*wording.SHARES_ROLLOUTS, "random")]
+    estimators = estimators_of(run.config)
+    columns = {name: _floats(rows, name) for name in estimators if name in rows.column_names}
+    competing = [name for name in columns if estimators[name].competes]
+    shared = [name for name in columns if estimators[name].shares_rollouts]
+    titles = wording.marked_titles(estimators)
     correlations = rank_correlations(columns, correct, competing)
     driving = driving_estimator(run.config)
     if not correlations:
         return {"figure": None, "num_probes": len(evidence)}
     return {
-        "figure": Markup(ranking_figure(columns[driving], correct, driving, correlations)),
+        "figure": Markup(
+            ranking_figure(columns[driving], correct, driving, correlations, titles, shared)
+        ),
         "num_probes": len(evidence),
         "few": len(evidence) < FEW_PROBES,
         "correlations": correlations,
         "driving": driving,
         "combined": readings.is_combined(run),
-        "verdict": ranking_verdict(correlations, driving),
+        "verdict": ranking_verdict(correlations, driving, titles),
         "combination": run.stage_facts("calibrate").get("combination"),
     }
 
 
-def ranking_verdict(correlations: list[RankCorrelation], driving: str) -> str:
-    """What the probes say about the choice of estimator, in a sentence that does not overstate."""
+def ranking_verdict(
+    correlations: list[RankCorrelation], driving: str, titles: Mapping[str, str]
+) -> str:
+    """The probes' verdict on the choice of estimator, in a sentence that does not overstate."""
     by_name = {c.name: c for c in correlations}
     rivals = [c for c in correlations if not np.isnan(c.best_share)]
     own = by_name.get(driving)
     if own is None:
         return "The driving score is the same for all probes, so it ranks nothing."
-    name = wording.ESTIMATOR_NAMES[driving]
+    name = titles[driving]
     if own.low <= 0 <= own.high:
         start = f"These probes do not show that {name} ranks by correctness at all"
     else:
@@ -258,7 +266,7 @@ def ranking_verdict(correlations: list[RankCorrelation], driving: str) -> str:
     best = rivals[0]
     sure = "clearly" if best.best_share >= CLEARLY else "but not surely"
     return (
-        f"{start}; {wording.ESTIMATOR_NAMES[best.name]} does better, {sure} the best "
+        f"{start}; {titles[best.name]} does better, {sure} the best "
         f"(ρ = {_signed(best.rho)}, lowest in {best.best_share:.0%} of resamples)."
     )
 

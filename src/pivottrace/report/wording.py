@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
+from pivottrace.estimators import ESTIMATORS, Estimator
+
 ROUTE_MEANING = {
     "annotate": "Buy the true answer and train on a verified reward.",
     "weak": "Train without a label, rewarded by the majority of the model's own answers.",
@@ -47,30 +51,6 @@ MOVE_MEANING = {
     "stayed": "on the same route as before",
 }
 
-ESTIMATOR_NAMES = {
-    "onset_density": "pivot density (onset)",
-    "onset_count": "pivot count (onset)",
-    "peak_density": "pivot density (peak)",
-    "peak_count": "pivot count (peak)",
-    "question_onset_density": "pivot density (question)",
-    "question_onset_count": "pivot count (question)",
-    "entropy_mean": "mean entropy",
-    "entropy_sum": "summed entropy",
-    "entropy_top": "entropy, highest 20 %",
-    "self_certainty": "self-certainty",
-    "consistency": "consistency of samples *",
-    "coe_r": "CoE-R",
-    "coe_c": "CoE-C",
-    "cot_kinetics": "CoT-kinetics",
-    "neg_log_prob_mean": "mean negative log-prob.",
-    "neg_log_prob_sum": "summed negative log-prob.",
-    "length": "length",
-    "recheck_words": "re-check words",
-    "random": "random",
-}
-# Judged by the same rollouts that it is made of.
-SHARES_ROLLOUTS = ("consistency",)
-
 FAILURE_MEANING = {
     "empty_prompt": "the prompt has no tokens, so there was nothing to answer",
     "prompt_too_long_for_the_model": "prompt and response do not fit the model's context",
@@ -106,3 +86,16 @@ def reason_meaning(reason: str) -> str:
     """What a reason code says, in a phrase; a failure's own code is explained as a failure."""
     failure = reason.removeprefix("failed_")
     return REASON_MEANING.get(reason) or FAILURE_MEANING.get(failure, failure.replace("_", " "))
+
+
+def estimator_title(name: str, estimators: Mapping[str, Estimator] = ESTIMATORS) -> str:
+    """The title of an estimator; the combination and unknown ones have their name in words."""
+    return estimators[name].title if name in estimators else name.replace("_", " ")
+
+
+def marked_titles(estimators: Mapping[str, Estimator]) -> dict[str, str]:
+    """Titles by name. A star marks the estimators that share their rollouts with correctness."""
+    return {
+        name: f"{estimator.title} *" if estimator.shares_rollouts else estimator.title
+        for name, estimator in estimators.items()
+    }

@@ -8,6 +8,7 @@ reward.
 
 from collections.abc import Sequence
 
+from pivottrace.rewards.token_rewards import token_reward
 from pivottrace.rewards.token_statistics import TokenStatistics, values_of
 
 
@@ -35,3 +36,11 @@ def sequence_entropy_rewards(group: Sequence[TokenStatistics]) -> list[float]:
         ModelError: The model's logits are not finite.
     """
     return values_of(group, lambda statistics: float(statistics.log_prob.sum()))
+
+
+TOKEN_ENTROPY = token_reward(
+    "token_entropy", "minus the entropy of the tokens", token_entropy_rewards
+)
+SEQUENCE_ENTROPY = token_reward(
+    "sequence_entropy", "the log-probability of the completion", sequence_entropy_rewards
+)

@@ -2,6 +2,9 @@
 
 from collections.abc import Callable, Sequence
 
+from pivottrace.errors import DataError
+from pivottrace.rewards.weak import Equal, Reward, WeakGroup, WeakResult, WeakReward
+
 
 def frozen_majority_rewards(
     answers: Sequence[str | None], pseudo_label: str, equal: Callable[[str, str], bool]
@@ -23,3 +26,30 @@ def frozen_majority_rewards(
     each step. They cannot collapse with the policy, and cannot get better with it either.
     """
     return [float(bool(a and a.strip()) and equal(pseudo_label, a or "")) for a in answers]
+
+
+def frozen_majority(equal: Equal) -> WeakReward:
+    """Compare with the stored vote. Raises DataError if a row carries none."""
+
+    def reward(step: int, groups: Sequence[WeakGroup]) -> list[WeakResult]:
+        results = []
+        for group in groups:
+            if group.pseudo_label is None:
+                raise DataError(
+                    f"training row {group.question_id!r}: weak.reward is frozen_majority but the "
+                    f"row has no pseudo_label; put the stored vote there, or choose majority"
+                )
+            rewards = frozen_majority_rewards(group.answers, group.pseudo_label, equal)
+            results.append(WeakResult(rewards))
+        return results
+
+    return reward
+
+
+FROZEN_MAJORITY = Reward(
+    "frozen_majority",
+    "the vote of the stored rollouts",
+    needs="pseudo_label",
+    votes="none",
+    make=lambda tools: frozen_majority(tools.equal),
+)

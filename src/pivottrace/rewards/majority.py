@@ -2,6 +2,16 @@
 
 from collections.abc import Callable, Sequence
 
+from pivottrace.rewards.weak import (
+    Ask,
+    Equal,
+    Reward,
+    Sampled,
+    Tools,
+    WeakGroup,
+    WeakResult,
+    WeakReward,
+)
 from pivottrace.verifier.answers import Vote, group_equivalent, majority_vote
 
 
@@ -36,3 +46,33 @@ def majority_rewards(
     if vote.winner is None:
         return [0.0] * len(answers), vote
     return [float(class_id == vote.winner) for class_id in classes[: len(answers)]], vote
+
+
+def majority(equal: Equal, *, least_margin: float = 0.0, ask_more: Ask | None = None) -> WeakReward:
+    """Vote anew in each step. With `ask_more`, further answers vote too. See `majority_rewards`."""
+
+    def reward(step: int, groups: Sequence[WeakGroup]) -> list[WeakResult]:
+        more = [Sampled([])] * len(groups)
+        if ask_more is not None:
+            more = ask_more(step, [(group.question_id, group.prompt) for group in groups])
+        results = []
+        for group, extra in zip(groups, more, strict=True):
+            rewards, vote = majority_rewards(
+                group.answers, equal, extra=extra.answers, least_margin=least_margin
+            )
+            results.append(WeakResult(rewards, vote, len(extra.answers), extra.num_tokens))
+        return results
+
+    return reward
+
+
+def _make(tools: Tools) -> WeakReward:
+    more = tools.num_votes - tools.num_generations
+    return majority(
+        tools.equal,
+        least_margin=tools.least_margin,
+        ask_more=(lambda step, questions: tools.ask(step, questions, more)) if more > 0 else None,
+    )
+
+
+MAJORITY = Reward("majority", "the group's own vote", needs="answers", votes="group", make=_make)

@@ -15,8 +15,9 @@ import numpy.typing as npt
 from pivottrace.errors import ConfigError, DataError
 from pivottrace.rewards.batch_metrics import batch_metrics
 from pivottrace.rewards.groups import Group, Rule
+from pivottrace.rewards.majority import majority
 from pivottrace.rewards.verified import Check, verified_rewards
-from pivottrace.rewards.weak import Equal, Prompt, WeakGroup, WeakResult, WeakReward, live_majority
+from pivottrace.rewards.weak import Equal, Prompt, WeakGroup, WeakResult, WeakReward
 from pivottrace.verifier.answers import group_equivalent
 
 Completion = str | list[dict[str, str]]
@@ -74,7 +75,7 @@ def mixed_reward(
         whole (the ids in it differ), where a route is neither of the two, where an `annotate` row
         has no label, and where a `weak` row has one.
     """
-    weak = weak or live_majority(equal)
+    weak = weak or majority(equal)
 
     def mix(
         *,

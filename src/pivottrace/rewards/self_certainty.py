@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from pivottrace.rewards.token_rewards import token_reward
 from pivottrace.rewards.token_statistics import TokenStatistics, values_of
 
 
@@ -20,3 +21,8 @@ def self_certainty_rewards(group: Sequence[TokenStatistics]) -> list[float]:
     completion gets its group's lowest reward.
     """
     return values_of(group, lambda statistics: float(statistics.self_certainty.mean()))
+
+
+SELF_CERTAINTY = token_reward(
+    "self_certainty", "the distance of the distributions from uniform", self_certainty_rewards
+)

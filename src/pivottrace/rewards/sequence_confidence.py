@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 
+from pivottrace.rewards.token_rewards import token_reward
 from pivottrace.rewards.token_statistics import TokenStatistics, values_of
 
 
@@ -27,3 +28,8 @@ def sequence_confidence_rewards(group: Sequence[TokenStatistics]) -> list[float]
     if greatest == -math.inf:
         return [0.0] * len(log_probs)
     return [math.exp(log_prob - greatest) for log_prob in log_probs]
+
+
+SEQUENCE_CONFIDENCE = token_reward(
+    "sequence_confidence", "the probability of the completion", sequence_confidence_rewards
+)

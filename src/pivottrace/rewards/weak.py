@@ -1,16 +1,14 @@
-"""Rewards of a batch's weak groups: what each needs beyond its own answers is asked for at once.
+"""Weak rewards: their record, the groups that they judge, and the live model as they may ask it.
 
-A reward itself is a pure function of one group, in the file of its name. Here it meets the live
-model, as callables that take a whole batch: further answers, or statistics of the tokens.
+A reward is a pure function of one group, in the file of its name. Beside it, the file has the
+function that meets the live model, and the record. The live model answers for a whole batch at
+once: with further answers, or with statistics of the tokens.
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
-from pivottrace.errors import DataError
-from pivottrace.rewards.co_rewarding import co_rewarding_rewards
-from pivottrace.rewards.frozen_majority import frozen_majority_rewards
-from pivottrace.rewards.majority import majority_rewards
 from pivottrace.rewards.token_statistics import TokenStatistics
 from pivottrace.verifier.answers import Vote
 
@@ -70,98 +68,50 @@ Ask = Callable[[int, Sequence[tuple[str, Prompt]]], list[Sampled]]
 """(step, (question_id, prompt) of Q questions) to Q samples; the same again for the same step."""
 ReadTokens = Callable[[Sequence[tuple[Prompt, Sequence[int]]]], list[TokenStatistics]]
 """N (prompt, completion) pairs to N statistics, by the model as it is."""
+AskMany = Callable[[int, Sequence[tuple[str, Prompt]], int], list[Sampled]]
+"""As `Ask`, with the number of answers per question."""
 
 
-def live_majority(
-    equal: Equal, *, least_margin: float = 0.0, ask_more: Ask | None = None
-) -> WeakReward:
-    """Vote anew in each step; with `ask_more`, further answers vote too. See `majority_rewards`."""
+@dataclass(frozen=True)
+class Tools:
+    """The parts of a training that a weak reward may use.
 
-    def reward(step: int, groups: Sequence[WeakGroup]) -> list[WeakResult]:
-        more = [Sampled([])] * len(groups)
-        if ask_more is not None:
-            more = ask_more(step, [(group.question_id, group.prompt) for group in groups])
-        results = []
-        for group, extra in zip(groups, more, strict=True):
-            rewards, vote = majority_rewards(
-                group.answers, equal, extra=extra.answers, least_margin=least_margin
-            )
-            results.append(WeakResult(rewards, vote, len(extra.answers), extra.num_tokens))
-        return results
-
-    return reward
-
-
-def frozen_majority(equal: Equal) -> WeakReward:
-    """Compare with the stored vote. Raises DataError where a row carries none."""
-
-    def reward(step: int, groups: Sequence[WeakGroup]) -> list[WeakResult]:
-        results = []
-        for group in groups:
-            if group.pseudo_label is None:
-                raise DataError(
-                    f"training row {group.question_id!r}: weak.reward is frozen_majority but the "
-                    f"row has no pseudo_label; put the stored vote there, or choose majority"
-                )
-            rewards = frozen_majority_rewards(group.answers, group.pseudo_label, equal)
-            results.append(WeakResult(rewards))
-        return results
-
-    return reward
-
-
-def confidence(
-    rewards_of: Callable[[Sequence[TokenStatistics]], list[float]], read_tokens: ReadTokens
-) -> WeakReward:
-    """Reward by what the model's distributions say: entropy, self-certainty, probability.
-
-    Args:
-        rewards_of: One group's statistics to its rewards, such as `self_certainty_rewards`.
-        read_tokens: Reads them for a whole batch at once.
-    """
-
-    def reward(step: int, groups: Sequence[WeakGroup]) -> list[WeakResult]:
-        pairs = [(group.prompt, ids) for group in groups for ids in group.completion_ids]
-        read = iter(read_tokens(pairs))
-        return [WeakResult(rewards_of([next(read) for _ in g.completion_ids])) for g in groups]
-
-    return reward
-
-
-def others_vote(
-    equal: Equal,
-    ask: Ask,
-    *,
-    least_margin: float = 0.0,
-    rewritten: bool = False,
-) -> WeakReward:
-    """Co-rewarding: answers to the rewritten question vote, or a teacher's to the question itself.
-
-    Args:
+    Attributes:
         equal: Whether two answers are the same.
-        ask: Asks the policy (where `rewritten`) or the teacher.
-        least_margin: See `co_rewarding_rewards`.
-        rewritten: Ask the rows' `rewrite`; DataError where a row has none.
+        ask: Asks the policy as it is now.
+        ask_teacher: Asks the slow teacher. Only a reward that needs it may call it.
+        read_tokens: Reads statistics of tokens, by the policy as it is now.
+        num_generations: G, the completions per question that are trained on.
+        num_votes: Answers that vote: `weak.vote_size`, or G.
+        least_margin: Lead that a winner needs, as a share of the votes, in [0, 1].
     """
 
-    def question(group: WeakGroup) -> tuple[str, Prompt]:
-        if not rewritten:
-            return group.question_id, group.prompt
-        if group.rewrite is None:
-            raise DataError(
-                f"training row {group.question_id!r}: weak.reward is co_rewarding_rewrite but the "
-                f"row has no rewrite; put the question in other words there"
-            )
-        return group.question_id, group.rewrite
+    equal: Equal
+    ask: AskMany
+    ask_teacher: AskMany
+    read_tokens: ReadTokens
+    num_generations: int
+    num_votes: int
+    least_margin: float
 
-    def reward(step: int, groups: Sequence[WeakGroup]) -> list[WeakResult]:
-        sampled = ask(step, [question(group) for group in groups])
-        results = []
-        for group, voters in zip(groups, sampled, strict=True):
-            rewards, vote = co_rewarding_rewards(
-                group.answers, voters.answers, equal, least_margin=least_margin
-            )
-            results.append(WeakResult(rewards, vote, len(voters.answers), voters.num_tokens))
-        return results
 
-    return reward
+@dataclass(frozen=True)
+class Reward:
+    """A reward of weak rows.
+
+    Attributes:
+        name: The name in settings.
+        title: A few words on the reward, for people.
+        needs: The input beyond a group's own answers: nothing (`answers`), the stored vote
+            (`pseudo_label`), the question in other words (`rewrite`), a slow teacher (`teacher`),
+            or the model's distributions (`tokens`).
+        votes: The answers that vote during training: nobody's (`none`), the group's own among them
+            (`group`), or only other answers (`others`).
+        make: Builds the reward for one training.
+    """
+
+    name: str
+    title: str
+    needs: Literal["answers", "pseudo_label", "rewrite", "teacher", "tokens"]
+    votes: Literal["none", "group", "others"]
+    make: Callable[[Tools], WeakReward]

@@ -1,24 +1,37 @@
-"""What a configuration chooses, in the terms of what it is chosen from."""
+"""The choices of a configuration, in the terms of the parts that they name."""
 
 from __future__ import annotations
 
-from pivottrace.config import Config
-from pivottrace.errors import ConfigError
-from pivottrace.estimators import ESTIMATORS
+from pivottrace.config import RANKINGS, Config
+from pivottrace.estimators import ESTIMATORS, Estimator, load_estimator
 from pivottrace.routing.routes import TriageOptions
 
 
+def estimators_of(config: Config) -> dict[str, Estimator]:
+    """The estimators of a run by name: the package's, and the user's own one, if any.
+
+    Raises:
+        ConfigError: The user's estimator cannot be loaded.
+    """
+    own = _own_estimator(config)
+    return ESTIMATORS if own is None else ESTIMATORS | {own.name: own}
+
+
 def driving_estimator(config: Config) -> str:
-    """The estimator that ranks the pool. Raises ConfigError where there is no such one."""
-    name = config.score.estimator
-    if name in ("pivots", "combination"):  # a combination needs probes, drawn along the pivots
+    """The name of the estimator that ranks the pool.
+
+    Raises:
+        ConfigError: The user's estimator cannot be loaded.
+    """
+    if config.score.estimator in RANKINGS:  # the probes of a combination lie along the pivots
         return f"{config.pivots.reading}_{config.pivots.statistic}"
-    if name not in ESTIMATORS:
-        raise ConfigError(
-            f"score.estimator = {name!r} is not one of: pivots, combination, "
-            f"{', '.join(ESTIMATORS)}"
-        )
-    return name
+    own = _own_estimator(config)
+    return config.score.estimator if own is None else own.name
+
+
+def _own_estimator(config: Config) -> Estimator | None:
+    reference = config.score.estimator
+    return load_estimator(reference, "score.estimator") if ":" in reference else None
 
 
 def triage_options(config: Config) -> TriageOptions:

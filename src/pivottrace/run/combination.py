@@ -1,8 +1,8 @@
 """The combination of estimators in a run: fitted on its probes, and its ranking where it is used.
 
-Probes are drawn along the default ranking, before a label is there to fit on. Where the combination
-is asked for and offered, it ranks the pool anew afterwards. A probe's place is then the one that a
-fit without it gives, so that calibration is not flattered by labels that the ranking has seen.
+Probes are drawn along the default ranking, because no label exists yet to fit on. If the settings
+ask for the combination and it is offered, it then ranks the pool anew. A probe takes its place from
+a fit without its label, so that labels that the ranking has seen do not flatter the calibration.
 """
 
 from __future__ import annotations
@@ -12,25 +12,22 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from pivottrace.estimators import ESTIMATORS
 from pivottrace.routing.weighting import Combination, combine, cross_fitted_places, rank_features
+from pivottrace.run.choices import estimators_of
 from pivottrace.run.directory import RunDir
 from pivottrace.schemas import RANKING
 
-# The one is made of the rollouts that correctness is counted on, the other knows nothing.
-LEFT_OUT = ("consistency", "random")
-
 
 def fit_combination(run: RunDir, evidence: list[dict[str, Any]]) -> Combination | None:
-    """Fit on the labelled probes; None where there is too little to fit or to compare."""
+    """Fit on the labelled probes; None if they are too few to fit or to compare."""
     ids, features = _features(run)
     correctness = np.array([row["num_correct"] / row["num_samples"] for row in evidence])
     chosen = _places(ids, evidence)
-    return combine(features[chosen], correctness, _names(), seed=run.config.seed)
+    return combine(features[chosen], correctness, _names(run), seed=run.config.seed)
 
 
 def combination_facts(combination: Combination | None, used: bool) -> dict[str, Any] | None:
-    """What the manifest and the report say of it."""
+    """The facts of a combination for the manifest and the report."""
     if combination is None:
         return None
     weights = dict(zip(combination.names, combination.weights.round(4).tolist(), strict=True))
@@ -66,17 +63,18 @@ def rerank(
     return table, moved
 
 
-def _names() -> list[str]:
-    return [name for name in ESTIMATORS if name not in LEFT_OUT]
+def _names(run: RunDir) -> list[str]:
+    """The estimators to combine, without scores from the rollouts themselves or from nothing."""
+    return [name for name, each in estimators_of(run.config).items() if each.competes]
 
 
 def _features(run: RunDir) -> tuple[list[str], np.ndarray]:
-    """Ids and features (Q, k); NaN throughout for a question that failed."""
-    table = run.read_table("scores", "score", ["question_id", "failure", *_names()])
+    """Ids and features (Q, k). A failed question has only NaN."""
+    names = _names(run)
+    table = run.read_table("scores", "score", ["question_id", "failure", *names])
     failed = np.array([f is not None for f in table["failure"].to_pylist()], dtype=bool)
     columns = {
-        name: np.where(failed, np.nan, table[name].to_numpy(zero_copy_only=False))
-        for name in _names()
+        name: np.where(failed, np.nan, table[name].to_numpy(zero_copy_only=False)) for name in names
     }
     features = rank_features(columns)
     features[failed] = np.nan

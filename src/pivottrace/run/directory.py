@@ -138,6 +138,12 @@ class RunDir:
         """
         return read_parquet(self.existing_table(name, made_by), columns, made_by=made_by)
 
+    def table_schema(self, name: str) -> pa.Schema:
+        """The schema of a table that exists. Raises RunDirError if it is torn."""
+        path = self.table_path(name)
+        with torn(path):
+            return pq.read_schema(path)
+
     def existing_table(self, name: str, made_by: str) -> Path:
         """Where a table lies, for whoever reads it in parts. Raises RunDirError if missing."""
         path = self.table_path(name)

@@ -15,10 +15,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pivottrace.config import PivotsConfig
-from pivottrace.estimators import ESTIMATORS
+from pivottrace.estimators import Estimator
 from pivottrace.estimators.trace_evidence import TraceEvidence
 from pivottrace.rollouts.sampled_answers import SampledAnswers, compare_answers
 from pivottrace.run import readings
+from pivottrace.run.choices import estimators_of
 from pivottrace.run.directory import RunDir
 from pivottrace.run.progress import progress
 from pivottrace.run.storage import read_json, write_text
@@ -27,7 +28,6 @@ from pivottrace.signals.layer_path import LayerPath
 from pivottrace.signals.pivot_detection import find_onsets, find_peaks, reference_threshold
 from pivottrace.verifier import Verifier
 
-SCORES = scores_schema(ESTIMATORS)
 TRACED = ("far_mass", "question_mass", "entropy", "log_prob", "self_certainty")
 SIGNALS_READ = ("question_id", "failure", "top2_margin", "layer_path", *TRACED)
 GREEDY_READ = ("question_id", "text", "answer", "finish")
@@ -36,8 +36,14 @@ THRESHOLDS = {"threshold": "far_mass", "question_threshold": "question_mass"}
 
 
 def run(run: RunDir) -> None:
-    """Write `scores`: every estimator, the pivots and the vote of each question."""
-    if run.is_done("score"):
+    """Write `scores`: every estimator, the pivots and the vote of each question.
+
+    A user's estimator that came later than the scores makes the table anew. The setting may change
+    until calibration begins, and the other columns come out the same.
+    """
+    estimators = estimators_of(run.config)
+    schema = scores_schema(estimators)
+    if run.is_done("score") and estimators.keys() <= set(run.table_schema("scores").names):
         return
     answers = readings.sampled_answers(run)
     path = run.path / "reference.json"
@@ -62,9 +68,9 @@ def run(run: RunDir) -> None:
             for signal, trace in zip(signals.to_pylist(), traces.to_pylist(), strict=True):
                 update(len(margins))
                 samples = compare_answers(answers[signal["question_id"]], verifier.equal)
-                rows.append(_score(run, signal, trace, samples, thresholds))
+                rows.append(_score(run, signal, trace, samples, thresholds, estimators))
                 margins.append(signal["top2_margin"])
-            scores.append(pa.Table.from_pylist(rows, schema=SCORES))
+            scores.append(pa.Table.from_pylist(rows, schema=schema))
         update(len(margins))
     # Only now: an attempt that fails, at a wrong verifier say, binds nobody.
     run.begin("score")
@@ -112,21 +118,23 @@ def _score(
     trace: dict[str, Any],
     samples: SampledAnswers,
     thresholds: dict[str, float | None],
+    estimators: dict[str, Estimator],
 ) -> dict[str, Any]:
-    """One row of `scores`: the columns of the samples beside those of the trace."""
-    row: dict[str, Any] = dict.fromkeys(SCORES.names) | {
+    """One row of `scores`: the columns of the samples and of the trace. A missing key is null."""
+    row: dict[str, Any] = {
         "question_id": signal["question_id"],
         "failure": signal["failure"] or _unanswered(trace, samples),
         **samples.columns(),
     }
     if signal["failure"] is not None or None in thresholds.values():
         return row
-    return row | _trace_columns(_evidence(run, signal, trace["text"], samples.classes, thresholds))
+    evidence = _evidence(run, signal, trace["text"], samples.classes, thresholds)
+    return row | _trace_columns(evidence, estimators)
 
 
-def _trace_columns(evidence: TraceEvidence) -> dict[str, Any]:
-    """The pivots and every estimator; one that needs samples is NaN where there are none."""
-    scores = {name: estimate(evidence) for name, estimate in ESTIMATORS.items()}
+def _trace_columns(evidence: TraceEvidence, estimators: dict[str, Estimator]) -> dict[str, Any]:
+    """The pivots and every estimator. An estimator that lacks its samples is NaN."""
+    scores = {name: estimate(evidence) for name, estimate in estimators.items()}
     return {**scores, "onsets": evidence.onsets, "peaks": evidence.peaks}
 
 

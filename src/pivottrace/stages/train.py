@@ -14,6 +14,7 @@ from pivottrace.ingest import format_prompt
 from pivottrace.labels import buying
 from pivottrace.refine import make_alarms, make_rule, needs_hidden, refuse_idle_rule
 from pivottrace.refine.alarms import AlarmEvent
+from pivottrace.rewards import reward_named
 from pivottrace.rollouts.held_out import counts_of, held_out_questions, sample_and_check
 from pivottrace.rollouts.rewriting import (
     mirrored,
@@ -129,7 +130,7 @@ def read_training_rows(run: RunDir) -> tuple[pa.Table, dict[str, int]]:
     prompts = read_parquet(run.table_path("pool"), ["id", "prompt"]).to_pylist()
     waiting = _waiting_probes(run) & routed.keys() - {*unlabelled, *zero_weight}
     pool, dropped = run.config.pool, {*unlabelled, *zero_weight, *waiting}
-    frozen = run.config.weak.reward == "frozen_majority"
+    frozen = reward_named(run.config.weak.reward).needs == "pseudo_label"
     rows = [
         {
             **routed[question["id"]],
@@ -172,7 +173,7 @@ def with_rewrites(run: RunDir, rows: pa.Table, model: Any, tokenizer: Any) -> pa
     """
     weak = run.config.weak
     weak_ids = {r["question_id"] for r in rows.to_pylist() if r["route"] == "weak"}
-    if weak.reward != "co_rewarding_rewrite" or not weak_ids:
+    if reward_named(weak.reward).needs != "rewrite" or not weak_ids:
         return rows
     columns = ["id", "prompt", *(["extra"] if weak.rewrite_column else [])]
     pool = read_parquet(run.table_path("pool"), columns).to_pylist()

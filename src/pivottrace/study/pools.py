@@ -13,27 +13,17 @@ import numpy as np
 
 from pivottrace.config import Config
 from pivottrace.errors import DataError
-from pivottrace.estimators import ESTIMATORS
 from pivottrace.labels import buying
 from pivottrace.pipeline import run_step
 from pivottrace.routing.probes import draw_probes, rank_fractions
 from pivottrace.routing.weighting import combine, cross_fitted_places, rank_features
-from pivottrace.run.choices import driving_estimator
-from pivottrace.run.combination import LEFT_OUT
+from pivottrace.run.choices import driving_estimator, estimators_of
 from pivottrace.run.directory import RunDir
 from pivottrace.run.readings import sampled_answers
 from pivottrace.stages import truth
 from pivottrace.stats.ranking_metrics import BoolArray, FloatArray
 from pivottrace.verifier import Verifier
 
-# What an estimator has to be given; the trace of the greedy response where it is not named here.
-NEEDS = {
-    "random": "nothing",
-    "length": "greedy",
-    "recheck_words": "greedy",
-    "consistency": "samples",
-    "combination": "trace",
-}
 # Labelled questions that a calibration or a combination is fitted on.
 NUM_PROBES = 64
 
@@ -102,9 +92,11 @@ def read_evidence(run: RunDir) -> PoolEvidence:
             f"needs two at least: look at the failures with pivottrace report {run.path}"
         )
     kept_ids = [i for i, keep in zip(ids, kept, strict=True) if keep]
-    scores = {name: column(table, name)[kept] for name in ESTIMATORS if name in table.column_names}
+    estimators = estimators_of(run.config)
+    scores = {name: column(table, name)[kept] for name in estimators if name in table.column_names}
     sampled = _sampled_correctness(run, kept_ids)
-    combined = combined_score(scores, sampled, default_pivots(run.config), run.config.seed)
+    competing = {name: scores[name] for name in scores if estimators[name].competes}
+    combined = combined_score(competing, sampled, default_pivots(run.config), run.config.seed)
     return PoolEvidence(
         run=run,
         name=run.path.name,
@@ -127,7 +119,7 @@ def default_pivots(config: Config) -> str:
 
 def inferences(name: str, config: Config) -> int:
     """Generated responses a question that an estimator needs."""
-    return {"nothing": 0, "samples": config.rollouts.num_samples}.get(_needs(name), 1)
+    return {"nothing": 0, "samples": config.rollouts.num_samples}.get(_needs(name, config), 1)
 
 
 def seconds_a_question(name: str, run: RunDir) -> float | None:
@@ -135,7 +127,7 @@ def seconds_a_question(name: str, run: RunDir) -> float | None:
 
     Loading the model is left out of generation, and is part of the seconds of tracing.
     """
-    needs, questions = _needs(name), run.stage_facts("pool")["num_questions"]
+    needs, questions = _needs(name, run.config), run.stage_facts("pool")["num_questions"]
     if needs == "nothing":
         return 0.0
     parts, stages = run.part_seconds("rollout"), run.seconds()
@@ -154,12 +146,11 @@ def combined_score(
     A probe's place is the one that a fit without it gives, as in `run`. None where there are too
     few questions, or nothing to fit.
     """
-    names = [name for name in ESTIMATORS if name in scores and name not in LEFT_OUT]
     if sampled.size <= 2 * NUM_PROBES or not np.isfinite(scores[ranking]).all():
         return None
     probes = draw_probes(scores[ranking], NUM_PROBES, seed=seed)
-    features = rank_features({name: scores[name] for name in names})  # (Q, k)
-    fitted = combine(features[probes], sampled[probes], names, seed)
+    features = rank_features(scores)  # (Q, k)
+    fitted = combine(features[probes], sampled[probes], list(scores), seed)
     if fitted is None:
         return None
     places: FloatArray = rank_fractions(features @ fitted.weights)
@@ -171,11 +162,15 @@ def _sampled_correctness(run: RunDir, question_ids: Sequence[str]) -> FloatArray
     answers, truths = sampled_answers(run), buying.every_answer(run)
     config = run.config.answers
     with Verifier(config.verifier, config.timeout_s) as verifier:
-        return np.array([
-            np.mean(verifier.check_many(answers[i], [truths[i]] * len(answers[i])))
-            for i in question_ids
-        ])  # fmt: skip
+        return np.array(
+            [
+                np.mean(verifier.check_many(answers[i], [truths[i]] * len(answers[i])))
+                for i in question_ids
+            ]
+        )
 
 
-def _needs(name: str) -> str:
-    return NEEDS.get(name, "trace")
+def _needs(name: str, config: Config) -> str:
+    """The costliest input of an estimator; the combination reads the trace."""
+    estimators = estimators_of(config)
+    return estimators[name].needs if name in estimators else "trace"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from pivottrace.report.wording import EMBEDDED_NOTE, ESTIMATOR_NAMES
+from pivottrace.report.wording import EMBEDDED_NOTE, estimator_title
 from pivottrace.study.estimator_metrics import ORACLE
 from pivottrace.study.sensitivity import NAMES
 
@@ -46,7 +46,7 @@ def name_of(estimator: str) -> str:
     """What tables and pictures call an estimator."""
     if estimator == ORACLE:
         return "true correctness (the best possible)"
-    return ESTIMATOR_NAMES.get(estimator, estimator.replace("_", " ")).removesuffix(" *")
+    return estimator_title(estimator)
 
 
 def _head(results: Figure) -> Iterator[str]:

@@ -1,42 +1,22 @@
-"""The reward that a configuration asks for, over a model, a verifier and the run's rules."""
+"""The reward of a configuration, over a model, a verifier and the run's rules."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from pivottrace.config import Config
 from pivottrace.errors import ConfigError
-from pivottrace.rewards.entropy import sequence_entropy_rewards, token_entropy_rewards
+from pivottrace.rewards import reward_named
 from pivottrace.rewards.groups import Rule
 from pivottrace.rewards.mix import MixedReward, Observe, mixed_reward
-from pivottrace.rewards.self_certainty import self_certainty_rewards
-from pivottrace.rewards.sequence_confidence import sequence_confidence_rewards
-from pivottrace.rewards.token_statistics import TokenStatistics
-from pivottrace.rewards.weak import (
-    Ask,
-    Equal,
-    Prompt,
-    Sampled,
-    WeakReward,
-    confidence,
-    frozen_majority,
-    live_majority,
-    others_vote,
-)
+from pivottrace.rewards.weak import Equal, Tools, WeakReward
 from pivottrace.verifier import Verifier
 from pivottrace.verifier.answers import extract_answer
 
 if TYPE_CHECKING:
     from pivottrace.models.policy import Policy
-
-CONFIDENCE: dict[str, Callable[[Sequence[TokenStatistics]], list[float]]] = {
-    "token_entropy": token_entropy_rewards,
-    "sequence_entropy": sequence_entropy_rewards,
-    "self_certainty": self_certainty_rewards,
-    "sequence_confidence": sequence_confidence_rewards,
-}
 
 
 def training_policy(
@@ -44,20 +24,20 @@ def training_policy(
 ) -> Policy:
     """The live model, as rewards ask it; with a slow teacher where the reward has one.
 
-    `policy.teacher`, if there is one, is among the `stateful` parts of the training.
+    A slow teacher, `policy.teacher`, is one of the `stateful` parts of the training.
 
     Args:
         config: The run's.
         model: The model that is trained.
         tokenizer: Its tokenizer.
-        num_steps: Of this training, which may be one round's.
-        seed: The round's.
+        num_steps: Steps of this training, which may be one round.
+        seed: Seed of the round.
     """
     from pivottrace.models.policy import Policy  # heavy, as is the next
     from pivottrace.models.teacher import SlowTeacher
 
     teacher = None
-    if config.weak.reward == "co_rewarding_teacher":
+    if reward_named(config.weak.reward).needs == "teacher":
         teacher = SlowTeacher(
             model,
             decay=config.weak.teacher_decay,
@@ -90,9 +70,9 @@ def training_reward(
     """The reward function of a training run.
 
     Args:
-        config: `[weak]` says what weak rows are rewarded by.
-        verifier: Decides what is right, and what is the same.
-        policy: What `training_policy` gives.
+        config: Its section `[weak]` has the reward of weak rows.
+        verifier: Decides whether answers are right, and whether two are the same.
+        policy: The result of `training_policy`.
         rules: See `mixed_reward`.
         observe: See `mixed_reward`.
         with_directions: Fill `Group.hidden`, for a rule that looks at it.
@@ -116,7 +96,8 @@ def training_reward(
 def check_training(config: Config) -> None:
     """Refuse settings that make no sense together, before anything is spent. Raises ConfigError."""
     weak, group, rule = config.weak, config.train.num_generations, config.refine.rule
-    if rule in ("trapo", "geomin") and weak.reward in CONFIDENCE:
+    reward = reward_named(weak.reward)
+    if rule in ("trapo", "geomin") and reward.needs == "tokens":
         raise ConfigError(
             f"refine.rule = {rule} weighs weak rows by how their answers vote, and weak.reward = "
             f"{weak.reward} takes no vote. Choose a majority or Co-rewarding, or refine.rule = none"
@@ -126,13 +107,13 @@ def check_training(config: Config) -> None:
             f"refine.rule = {rule} learns over the passes of one training, and rounds.num = "
             f"{config.rounds.num} begins a training anew each round: set one of the two back"
         )
-    if weak.reward == "majority" and weak.vote_size is not None and weak.vote_size < group:
+    if reward.votes == "group" and weak.vote_size is not None and weak.vote_size < group:
         raise ConfigError(
             f"weak.vote_size = {weak.vote_size} is less than train.num_generations = {group}: all "
             f"answers that are trained on vote, so give at least {group}, or leave it out"
         )
     for name, given in (("vote_size", weak.vote_size), ("vote_margin", weak.vote_margin)):
-        if given and (weak.reward == "frozen_majority" or weak.reward in CONFIDENCE):
+        if given and reward.votes == "none":
             raise ConfigError(
                 f"weak.{name} = {given} is of votes that are taken while it trains, and "
                 f"weak.reward = {weak.reward} takes none: leave it out, or choose majority"
@@ -144,24 +125,16 @@ def check_training(config: Config) -> None:
 
 
 def weak_reward(config: Config, equal: Equal, policy: Policy) -> WeakReward:
-    """What weak rows are rewarded by."""
-    weak, group = config.weak, config.train.num_generations
-    votes = weak.vote_size or group
-    match weak.reward:
-        case "majority":
-            more = _ask(policy.ask, votes - group) if votes > group else None
-            return live_majority(equal, least_margin=weak.vote_margin, ask_more=more)
-        case "frozen_majority":
-            return frozen_majority(equal)
-        case "co_rewarding_rewrite":
-            ask = _ask(policy.ask, votes)
-            return others_vote(equal, ask, least_margin=weak.vote_margin, rewritten=True)
-        case "co_rewarding_teacher":
-            ask = _ask(policy.ask_teacher, votes)
-            return others_vote(equal, ask, least_margin=weak.vote_margin)
-        case _:
-            return confidence(CONFIDENCE[weak.reward], policy.token_statistics)
-
-
-def _ask(ask: Callable[[int, Sequence[tuple[str, Prompt]], int], list[Sampled]], count: int) -> Ask:
-    return lambda step, questions: ask(step, questions, count)
+    """The reward of weak rows, over the live model. Raises as `reward_named`."""
+    group = config.train.num_generations
+    return reward_named(config.weak.reward).make(
+        Tools(
+            equal=equal,
+            ask=policy.ask,
+            ask_teacher=policy.ask_teacher,
+            read_tokens=policy.token_statistics,
+            num_generations=group,
+            num_votes=config.weak.vote_size or group,
+            least_margin=config.weak.vote_margin,
+        )
+    )
