@@ -169,7 +169,7 @@ def test_the_help_lists_the_formats(capsys):
 @pytest.fixture
 def documented(tmp_path):
     """The module that the page shows whole, in a folder of its own."""
-    block = re.search(r"<!-- file: (\S+) -->\n```python\n(.*?)```", PAGE.read_text(), re.S)
+    block = re.search(r"<!-- file: (route_ids\S+) -->\n```python\n(.*?)```", PAGE.read_text(), re.S)
     folder = tmp_path / "own"
     folder.mkdir()
     (folder / block[1]).write_text(block[2])

@@ -14,7 +14,7 @@ from pivottrace.rewards import REWARDS, reward_named
 from pivottrace.rewards.weak import Tools, WeakGroup
 from pivottrace.run.choices import driving_estimator, estimators_of
 from pivottrace.run.directory import RunDir
-from pivottrace.stages import pool, rollout, score, trace
+from pivottrace.stages import pool, rollout, score, trace_signals
 from pivottrace.training.reward import check_training
 
 PAGE = Path(__file__).parents[2] / "docs" / "extending.md"
@@ -31,13 +31,14 @@ def examples(tmp_path, monkeypatch):
     ):
         (folder / name).write_text(body)
     monkeypatch.syspath_prepend(folder)
-    monkeypatch.setattr(sys, "modules", dict(sys.modules))
-    return folder
+    yield folder
+    for path in folder.glob("*.py"):
+        sys.modules.pop(path.stem, None)
 
 
 def test_scores_get_a_column_when_the_estimator_comes_later(make_run):
     run = make_run()
-    for stage in (pool, rollout, trace, score):
+    for stage in (pool, rollout, trace_signals, score):
         stage.run(run)
     before = run.read_table("scores", "score")
     own = RunDir(run.path, make_run("other", **OWN).config)
@@ -67,7 +68,7 @@ def test_an_estimator_may_not_take_a_name_of_the_package(examples):
 
 @pytest.mark.parametrize("loads", [load_estimator, lambda name, _: reward_named(name)])
 def test_a_part_that_is_neither_record_nor_function_is_refused(loads):
-    with pytest.raises(ConfigError, match="is neither a .* nor a function"):
+    with pytest.raises(ConfigError, match=r"is neither a .* nor a function"):
         loads("math:pi", "a.setting")
 
 
@@ -96,7 +97,7 @@ def test_settings_of_votes_are_refused_where_the_own_reward_takes_none():
     config = parse_config({"weak": {"reward": "soft_majority:SOFT_MAJORITY"}}, "test")
     check_training(config)
     weak = config.weak.model_copy(update={"vote_size": 16})
-    with pytest.raises(ConfigError, match="weak.vote_size = 16 is of votes"):
+    with pytest.raises(ConfigError, match=r"weak\.vote_size = 16 is of votes"):
         check_training(config.model_copy(update={"weak": weak}))
 
 
@@ -111,7 +112,7 @@ def test_a_slip_in_a_name_is_refused_with_the_nearest(section, name, near):
 
 
 def test_every_reward_has_the_name_of_its_record():
-    assert {name for name in REWARDS} == {
+    assert set(REWARDS) == {
         "majority",
         "frozen_majority",
         "token_entropy",

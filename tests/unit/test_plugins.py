@@ -20,13 +20,14 @@ def folder(tmp_path, monkeypatch):
     (tmp_path / "parts").mkdir()
     (tmp_path / "parts" / "__init__.py").touch()
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setattr(sys, "modules", dict(sys.modules))
 
     def add(module: str, *names: str) -> None:
         lines = [f"from {__name__} import Kind", *(f"{n.upper()} = Kind({n!r})" for n in names)]
         (tmp_path / "parts" / f"{module}.py").write_text("\n".join(lines))
 
-    return add
+    yield add
+    for name in [name for name in sys.modules if name.partition(".")[0] == "parts"]:
+        del sys.modules[name]
 
 
 def test_records_come_in_the_order_of_modules_then_of_definition(folder):
