@@ -27,7 +27,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("errors",),
     ("plugins", "schemas", "signals", "stats", "world"),
     ("attention", "routing", "verifier"),
-    ("estimators", "rewards"),
+    ("estimators", "label_sources", "rewards"),
     ("config",),
     ("refine", "run"),
     ("ingest",),

@@ -164,7 +164,7 @@ def _label(arguments: list[str]) -> None:
     if not arguments or arguments[0] not in actions:
         return _stage("label")(arguments)
     from pivottrace.commands.status import quoted
-    from pivottrace.labels import buying
+    from pivottrace.labels import requests
     from pivottrace.run.rounds import current
 
     action, rest = arguments[0], arguments[1:]
@@ -175,13 +175,13 @@ def _label(arguments: list[str]) -> None:
     run = current(_open_run(f"label {action}", rest[:1]))
     with run.locked():
         if action == "export":
-            path = buying.export(run, Path(rest[1]) if len(rest) > 1 else None)
+            path = requests.export(run, Path(rest[1]) if len(rest) > 1 else None)
             print(
                 f"wrote {path}; next: fill in `answer`, then: pivottrace label import "
                 f"{quoted(run.path)} {quoted(path)}"
             )
             return None
-        added, blank = buying.import_file(run, Path(rest[1]))
+        added, blank = requests.import_file(run, Path(rest[1]))
     left = f", {blank} rows are still blank" if blank else ""
     print(f"{added} new labels taken in{left}; next: pivottrace run {quoted(run.path)}")
     return None

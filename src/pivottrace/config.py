@@ -7,6 +7,7 @@ The texts below the fields are the settings' help.
 from __future__ import annotations
 
 import difflib
+import textwrap
 import tomllib
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -17,18 +18,22 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from pivottrace.errors import ConfigError
 from pivottrace.estimators import ESTIMATORS
+from pivottrace.label_sources import label_sources
 from pivottrace.rewards import REWARDS
 
 EMBEDDED_MODEL = "embedded"
 # Values of `score.estimator` that name no single estimator.
 RANKINGS = ("pivots", "combination")
-_ESTIMATOR = f"""The ranking of the pool. `pivots` is the reading and statistic of `[pivots]`.
-`combination` is fitted on the probes, and used only if it is better beyond chance. Or one
-estimator:
-{", ".join(ESTIMATORS)}. Or your own, as `package.module:name`."""
-_REWARD = (
-    f"""The reward of weak rows: {", ".join(REWARDS)}. Or your own, as `package.module:name`."""
+_OWN = "or your own, as `package.module:name`"
+HELP_WIDTH = 96
+"""Characters per line of a setting's help that we make from records."""
+_ESTIMATOR = (
+    f"The ranking of the pool. `pivots` is the reading and statistic of `[pivots]`. `combination` "
+    f"is fitted on the probes, and used only if it is better beyond chance. Or one estimator: "
+    f"{', '.join(ESTIMATORS)}; {_OWN}."
 )
+_REWARD = f"The reward of weak rows: {', '.join(REWARDS)}; {_OWN}."
+_SOURCE = "; ".join(f"`{s.name}`: {s.title}" for s in label_sources().values()) + f"; {_OWN}."
 
 
 def one_of(*names: str) -> Callable[[str], str]:
@@ -161,7 +166,7 @@ class PivotsConfig(Section):
 class ScoreConfig(Section):
     """The estimator that ranks the pool."""
 
-    estimator: str = Field("pivots", description=_ESTIMATOR)
+    estimator: str = Field("pivots", description=textwrap.fill(_ESTIMATOR, HELP_WIDTH))
 
     _known = field_validator("estimator")(one_of(*RANKINGS, *ESTIMATORS))
 
@@ -172,11 +177,11 @@ class LabelsConfig(Section):
     budget: float = Field(0.293, ge=0)
     """A value up to 1 is a share of the pool; a larger one is a number of labels. The budget
     includes the probes."""
-    source: Literal["column", "oracle", "file"] = "column"
-    """`column`: the pool's own answers, read only for questions chosen; `oracle`: the embedded
-    world; `file`: stop and wait for `pivottrace label import`."""
+    source: str = Field("column", description=textwrap.fill(_SOURCE, HELP_WIDTH))
     partial: bool = False
     """Continue with the labels given so far, and leave out questions without one."""
+
+    _known = field_validator("source")(one_of(*label_sources()))
 
 
 class CalibrateConfig(Section):
@@ -330,7 +335,7 @@ class AlarmsConfig(Section):
 class WeakConfig(Section):
     """The reward of weak rows; docs/training.md says which reward serves which purpose."""
 
-    reward: str = Field("majority", description=_REWARD)
+    reward: str = Field("majority", description=textwrap.fill(_REWARD, HELP_WIDTH))
     vote_size: int | None = Field(None, ge=1)
     """Number of answers that vote. The default is `train.num_generations`. `majority` samples the
     answers beyond that number in addition, and does not train on them. `co_rewarding_…` samples all

@@ -9,7 +9,7 @@ import time
 import pytest
 
 from pivottrace.cli import main
-from pivottrace.labels import buying
+from pivottrace.labels import budget
 from pivottrace.run.directory import RunDir
 
 pytestmark = pytest.mark.slow
@@ -72,7 +72,7 @@ def test_two_rounds_and_the_same_after_a_kill_between_them(tmp_path, capsys):
     # 12 labels, 6 of them probes, and half of the others in each round.
     assert facts[0]["labels_planned"] <= 9
     assert facts[0]["labels_planned"] <= facts[1]["labels_planned"] <= 12
-    assert len(buying.bought(run)) == facts[1]["labels_planned"]
+    assert len(budget.bought(run)) == facts[1]["labels_planned"]
     assert sum(facts[1]["moves"].values()) == 24
     trained = [view.stage_facts("train") for view in (first, second)]
     assert [view.get("steps") for view in trained if view["trained"]] == [2, 1]

@@ -2,7 +2,7 @@
 
 import pyarrow as pa
 
-from pivottrace.labels import buying
+from pivottrace.labels import intake
 from pivottrace.schemas import QUESTIONS, TRIAGE
 
 # Markup, quotes, line ends of every kind, a control character, a formula, a change of direction.
@@ -52,4 +52,4 @@ def triaged(run, rows=ROWS, prompt=HOSTILE):
 
 def give_labels(run, labels=LABELS):
     rows = [(i, answer, "file", "annotation") for i, answer in labels.items()]
-    buying.store(run).add_many(rows)
+    intake.open_store(run).add_many(rows)

@@ -9,7 +9,7 @@ from report_run import make_run as fabricate
 from pivottrace.cli import main
 from pivottrace.commands.status import describe
 from pivottrace.ingest.prompts import last_user_message
-from pivottrace.labels import buying
+from pivottrace.labels import budget
 from pivottrace.labels.store import LabelStore
 from pivottrace.pipeline import unfinished
 from pivottrace.report import build_report
@@ -94,7 +94,7 @@ def test_wrong_rows_are_refused_by_file_and_row_and_nothing_is_taken_in(run, cap
         assert main(["label", "import", str(run.path), str(file)]) == 2
         message = capsys.readouterr().err
         assert str(file) in message and words in message
-        assert buying.bought(run).keys() == set(asked[:2])
+        assert budget.bought(run).keys() == set(asked[:2])
     assert "is answered '-1' here and has the answer" in message
 
 
@@ -135,7 +135,7 @@ def test_labels_of_probes_that_another_setting_drew_are_refused(run, capsys, set
     assert main(["label", "import", str(run.path), str(answers)]) == 2
     message = capsys.readouterr().err
     assert changed in message and f"draw them anew: pivottrace calibrate {run.path}" in message
-    assert not buying.bought(run)
+    assert not budget.bought(run)
     assert main(["calibrate", str(run.path)]) == 3
     answers = fill(run, run.path / "probes_to_label.csv")
     assert main(["label", "import", str(run.path), str(answers)]) == 0
@@ -178,14 +178,14 @@ def test_without_training_a_run_ends_with_its_route_files(run, capsys):
     printed = capsys.readouterr()
     assert not {"· label", "· evaluate before", "· train"} & set(printed.err.splitlines())
     assert printed.out.splitlines()[-1] == f"next: open {run.path / 'report.html'}"
-    assert len(buying.bought(run)) == PROBES
+    assert len(budget.bought(run)) == PROBES
     lines = list(describe(RunDir.open(run.path)))
     assert {
         f"  off   {name}" for name in ("label", "evaluate before", "train", "evaluate after")
     } <= set(lines)
     assert lines[-1] == f"next: pivottrace report {run.path}"
     assert main(["label", str(run.path)]) == 0  # whoever wants the labels asks for them
-    assert len(buying.bought(run)) == BUDGET
+    assert len(budget.bought(run)) == BUDGET
 
 
 def test_status_and_report_only_read_the_labels(run, monkeypatch):

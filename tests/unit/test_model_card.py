@@ -2,7 +2,7 @@
 
 import pyarrow as pa
 
-from pivottrace.labels import buying
+from pivottrace.labels import intake
 from pivottrace.schemas import QUESTIONS
 from pivottrace.training.model_card import write_model_card
 
@@ -22,8 +22,8 @@ def make(make_run):
     run.mark_done("pool", num_questions=24, num_with_answer=24)
     run.mark_done("rollout", model_digest="abc123", tokenizer_digest="def456")
     run.mark_done("triage", counts={"annotate": 10, "weak": 6, "discard": 8})
-    buying.store(run).add("q1", "private answer", "oracle", "probe")
-    buying.store(run).add("q2", "private answer", "oracle", "annotation")
+    intake.open_store(run).add("q1", "private answer", "oracle", "probe")
+    intake.open_store(run).add("q2", "private answer", "oracle", "annotation")
     folder = run.round_path / "train"
     (folder / "model").mkdir(parents=True)
     (folder / "alarms.jsonl").write_text('{"step": 5, "what": "votes", "action": "stop"}\n')

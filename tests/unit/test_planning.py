@@ -13,6 +13,7 @@ from pivottrace.cli import main
 from pivottrace.commands.audit import audit
 from pivottrace.commands.plan import cost_model, make_plan
 from pivottrace.errors import ConfigError
+from pivottrace.labels import budget, intake
 from pivottrace.routing.budgets import CostModel
 from pivottrace.routing.curves import calibrate as fit_curve
 from pivottrace.routing.label_errors import wrong_label_chance
@@ -106,7 +107,7 @@ def test_more_probes_than_questions_are_refused(tmp_path, capsys) -> None:
 
 
 def calibrate_labels(run: RunDir) -> int:
-    return len(report_run.calibrate.buying.bought(run))
+    return len(budget.bought(run))
 
 
 def test_the_plan_is_printed(calibrated, capsys) -> None:
@@ -148,7 +149,7 @@ def spoiled(path, monkeypatch, count: int, **sections) -> tuple[RunDir, set[str]
     def lie(run, ids, purpose):
         chosen = [i for i in ids if i in mastered][:count]
         planted.update(chosen)
-        calibrate.buying._store_labels(run, [(i, "999", "column", purpose) for i in chosen])
+        intake.take_in(run, [(i, "999", "column", purpose) for i in chosen])
         return obtain(run, ids, purpose)
 
     monkeypatch.setattr(calibrate.buying, "obtain", lie)

@@ -11,7 +11,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from pivottrace.errors import DataError, LabelsNeeded
-from pivottrace.labels import buying
+from pivottrace.labels import budget, requests
 from pivottrace.routing.adaptive_draw import draw_more, num_first_probes, probe_need
 from pivottrace.routing.curves import ProbeEvidence, calibrate
 from pivottrace.routing.probes import draw_probes, rank_fractions
@@ -103,19 +103,19 @@ def test_an_adaptive_run_asks_people_twice(tmp_path, partial) -> None:
         with pytest.raises(LabelsNeeded, match="probe questions"):
             stage.run(RunDir.open(run.path))
         file = run.path / name
-        assert buying.waiting_file(RunDir.open(run.path)) == file
+        assert requests.waiting_file(RunDir.open(run.path)) == file
         with file.open(encoding="utf-8-sig") as opened:
             ids = [row["id"] for row in csv.DictReader(opened)]
         asked.append(ids)
         given_ = ids[1:] if partial else ids
         file.write_text("id,answer\n" + "".join(f"{i},{truth[i]}\n" for i in given_))
-        buying.import_file(run, file)
+        requests.import_file(run, file)
     stage.run(RunDir.open(run.path))
     assert [len(ids) for ids in asked] == [11, 10]
     assert not set(asked[0]) & set(asked[1])
     facts = run.stage_facts("calibrate")
     assert facts["num_probes"] == (19 if partial else 21)
-    assert buying.store(run).used == facts["num_probes"]
+    assert len(budget.bought(run)) == facts["num_probes"]
     probes = run.read_table("probes", "calibrate")
     assert probes["question_id"].to_pylist() == asked[0] + asked[1]
 
@@ -125,7 +125,7 @@ def test_an_adaptive_run_repeats_and_keeps_the_budget(tmp_path) -> None:
         run = report_run.make_run(
             tmp_path / name, "calibrate", calibrate={"num_probes": 40, "draw": "adaptive"}
         )
-        assert buying.store(run).used == 40
+        assert len(budget.bought(run)) == 40
         return run.read_table("probes", "calibrate").to_pylist()
 
     one = probes("one")

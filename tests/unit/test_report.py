@@ -12,7 +12,7 @@ from scipy.stats import spearmanr
 from pivottrace.config import parse_config
 from pivottrace.errors import LabelsNeeded, RunDirError
 from pivottrace.estimators import ESTIMATORS
-from pivottrace.labels import buying
+from pivottrace.labels import budget
 from pivottrace.pipeline import unfinished
 from pivottrace.report import build_report, summary
 from pivottrace.report.correlations import RankCorrelation, rank_correlations, route_mix
@@ -130,7 +130,7 @@ def test_hostile_text_is_shown_and_does_nothing(tmp_path):
 
 def test_only_truths_that_were_paid_for_are_shown(tmp_path, monkeypatch):
     run = make_run(tmp_path / "run", until="triage")
-    paid = {i: label.answer for i, label in buying.store(run).labels().items()}
+    paid = {i: label.answer for i, label in budget.bought(run).items()}
     shown = [HIDDEN_QUESTION, min(paid)]
     monkeypatch.setattr(
         "pivottrace.report.examples._chosen",

@@ -12,7 +12,7 @@ from report_run import STAGES, World, decode, stages_of
 from pivottrace.commands.status import describe, next_line
 from pivottrace.config import EMBEDDED_MODEL
 from pivottrace.errors import BudgetError, ConfigError, LabelsNeeded
-from pivottrace.labels import buying
+from pivottrace.labels import budget, requests, waiting
 from pivottrace.pipeline import steps, unfinished
 from pivottrace.report import build_report
 from pivottrace.routing.auction import triage
@@ -133,7 +133,7 @@ def trace_again(run):
 @pytest.fixture(scope="module")
 def two_rounds(tmp_path_factory):
     run = fabricate(tmp_path_factory.mktemp("rounds") / "run")
-    bought = set(buying.bought(run))
+    bought = set(budget.bought(run))
     again = trace_again(run)
     for stage in (calibrate, routing, label):
         stage.run(again)
@@ -172,9 +172,9 @@ def evidence(run):
 def test_labels_are_bought_once_and_within_the_budget(two_rounds):
     run, again, bought = two_rounds
     facts = again.stage_facts("triage")
-    labels = buying.bought(run)
+    labels = budget.bought(run)
     assert bought < set(labels) and len(labels) == facts["labels_planned"] <= 80
-    assert set(buying.to_annotate(again)) == set(labels) - bought
+    assert set(waiting.to_annotate(again)) == set(labels) - bought
     rows = {row["question_id"]: row for row in again.read_table("triage", "triage").to_pylist()}
     for question_id in bought:
         assert rows[question_id]["route"] in ("annotate", "discard")
@@ -211,7 +211,7 @@ def test_votes_that_fall_apart_are_promoted_while_the_budget_lasts(two_rounds, t
     weak = {row["question_id"] for row in routed(run, "weak")}
     promoted = weak & {row["question_id"] for row in routed(again, "annotate")}
     assert len(promoted) == again.stage_facts("triage")["moves"]["promoted"]
-    assert promoted <= set(buying.bought(again)) - bought
+    assert promoted <= set(budget.bought(again)) - bought
 
     # All labels bought at once: none is left for them.
     spent = fabricate(
@@ -222,7 +222,7 @@ def test_votes_that_fall_apart_are_promoted_while_the_budget_lasts(two_rounds, t
     routing.run(broke)
     moves = broke.stage_facts("triage")["moves"]
     assert moves["vote_lost"] > 0 and "promoted" not in moves
-    assert buying.bought(broke) == buying.bought(spent)
+    assert budget.bought(broke) == budget.bought(spent)
 
 
 def test_an_alarm_that_ended_training_ends_the_rounds(tmp_path):
@@ -280,12 +280,12 @@ def test_people_are_asked_in_the_second_round_for_what_is_new(tmp_path):
         """Fill in what a stage asks for, and let it go on."""
         with pytest.raises(LabelsNeeded):
             stage.run(view)
-        file = buying.waiting_file(rounds.current(view))
-        asked = buying._requested(view)
-        missing = [i for i in asked if i not in buying.bought(view)]
+        file = requests.waiting_file(rounds.current(view))
+        asked = waiting.requested(view)
+        missing = [i for i in asked if i not in budget.bought(view)]
         filled = tmp_path / "filled.csv"
         filled.write_text("id,answer\n" + "".join(f"{i},{truth[i]}\n" for i in missing))
-        assert buying.import_file(view, filled) == (len(missing), 0)
+        assert requests.import_file(view, filled) == (len(missing), 0)
         stage.run(view)
         return file.name, missing
 
@@ -295,14 +295,14 @@ def test_people_are_asked_in_the_second_round_for_what_is_new(tmp_path):
     assert name == "annotate_to_label.csv"
     run.mark_done("train", trained=False)
     again = trace_again(run)
-    assert buying.waiting_file(again) is None
+    assert requests.waiting_file(again) is None
     calibrate.run(again)
     routing.run(again)
-    assert buying.waiting_file(again) is None  # no file yet
+    assert requests.waiting_file(again) is None  # no file yet
     name, second = answer(again, label)
     assert name == "annotate_to_label_01.csv"
     assert second and not set(first) & set(second)
-    assert len(buying.bought(run)) <= 80
+    assert len(budget.bought(run)) <= 80
     assert next_line(run, "").startswith("next: pivottrace run")
 
 

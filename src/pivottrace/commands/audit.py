@@ -16,8 +16,9 @@ import numpy as np
 import pyarrow.compute as pc
 
 from pivottrace.errors import RunDirError
-from pivottrace.labels import buying
+from pivottrace.labels.budget import bought
 from pivottrace.labels.exchange import escaped
+from pivottrace.labels.waiting import questions_of
 from pivottrace.routing.curves import ProbeEvidence, calibrate
 from pivottrace.routing.label_errors import LABEL_ERROR, wrong_label_chance
 from pivottrace.routing.probes import rank_fractions
@@ -78,7 +79,7 @@ def audit(
         )
     contradicted = _contradicted(run, min_share)
     reliable = _reliability(run, evidence, contradicted)
-    questions = buying.questions_of(run, [row["question_id"] for row in contradicted])
+    questions = questions_of(run, [row["question_id"] for row in contradicted])
     chances = wrong_label_chance(reliable, label_error)
     suspects = [
         Suspect(
@@ -97,7 +98,7 @@ def audit(
 
 def _contradicted(run: RunDir, min_share: float) -> list[dict[str, Any]]:
     """Labels that differ from both the vote and the greedy answer, which agree with each other."""
-    labels = buying.bought(run)
+    labels = bought(run)
     scores = run.read_table("scores", made_by="score")
     votes = scores.select(["question_id", "vote_answer", "vote_share"]).filter(
         (pc.field("vote_share") >= min_share) & pc.field("vote_answer").is_valid()

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from pivottrace.labels import buying
+from pivottrace.labels.budget import allowed_labels, bought
+from pivottrace.labels.requests import waiting_file
 from pivottrace.pipeline import STAGES, command_of, outputs, stages_of, unfinished
 from pivottrace.routing.weighting import MIN_PROBES
 from pivottrace.run.choices import driving_estimator
@@ -40,7 +41,7 @@ def describe(run: RunDir) -> Iterator[str]:
         yield f"  {state:<6}{in_words(name):<16}{took}  {detail}".rstrip()
     yield from _route_lines(run)
     if run.is_done("pool"):
-        used, allowed = len(buying.bought(run)), buying.allowed_labels(run)
+        used, allowed = len(bought(run)), allowed_labels(run)
         yield f"labels: {used} of {allowed} allowed"
     yield from (f"note: {note}" for note in notes(run))
     yield next_line(run, f"pivottrace report {quoted(run.path)}")
@@ -65,7 +66,7 @@ def _counted(counts: dict[str, int]) -> str:
 
 def next_line(run: RunDir, at_the_end: str) -> str:
     """The next command of the whole run, or `at_the_end` if nothing is left to do."""
-    waiting = buying.waiting_file(current(run))
+    waiting = waiting_file(current(run))
     if waiting is not None:
         place, file = quoted(run.path), quoted(waiting)
         return f"next: fill in `answer` in {file}, then: pivottrace label import {place} {file}"

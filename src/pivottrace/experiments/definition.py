@@ -23,6 +23,7 @@ from pydantic import Field, ValidationError
 
 from pivottrace.config import Config, Section, explain, parse_config
 from pivottrace.errors import ConfigError
+from pivottrace.label_sources import label_source, label_sources
 
 BASE = "before"  # the base run's name, and the result that holds the accuracy before training
 OWN_FOLDERS = {"arms", "logs", "runs", "results"}
@@ -295,10 +296,13 @@ def _check(experiment: Experiment) -> None:
                 f"{path}, arm {arm.name!r}: alarms.action = stop would end its seeds at different "
                 f"steps, whose curves have no mean: take report, or pause"
             )
-        if not config.train.enabled or config.labels.source == "file" or not config.pool.evaluation:
+        waits = label_source(config.labels.source).ask is not None
+        if waits or not config.train.enabled or not config.pool.evaluation:
+            asks_nobody = [name for name, source in label_sources().items() if source.ask is None]
             raise ConfigError(
                 f"{path}, arm {arm.name!r}: an arm trains, is evaluated and waits for nobody: it "
-                f"needs train.enabled, pool.evaluation and labels from a column or the oracle"
+                f"needs train.enabled, pool.evaluation and a label source that asks no people "
+                f"({', '.join(asks_nobody)})"
             )
 
 

@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 from pivottrace.config import Config, parse_config
 from pivottrace.errors import ConfigError, RunDirError
 from pivottrace.experiments.definition import BASE, Experiment
-from pivottrace.labels import buying
+from pivottrace.labels.budget import bought
 from pivottrace.rollouts.held_out import counts_of, held_out_questions
 from pivottrace.run.bindings import FREE_SETTINGS
 from pivottrace.run.directory import RunDir
@@ -97,7 +97,7 @@ def write_result(experiment: Experiment, name: str, seed: int) -> None:
         },
         "all_training_tokens": spent[max(spent)],
         "steps": trained["steps"],
-        "labels": buying.store(run).used,
+        "labels": len(bought(run)),
         "routes": run.stage_facts("triage")["counts"],
         "rows": trained["num_rows"],
         "alarms": read_json_lines(folder / ALARMS),

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from pivottrace.labels import buying
+from pivottrace.labels.budget import allowed_labels
+from pivottrace.labels.buying import every_answer
 from pivottrace.routing import auction
 from pivottrace.routing.curves import CurveValues
 from pivottrace.routing.probes import rank_fractions
@@ -41,7 +42,7 @@ def triage_by_truth(run: RunDir) -> None:
         values = exact_curves(correctness, vote_right, scored.evidence)
         result = auction.triage(
             ranks,
-            budget=buying.allowed_labels(run),
+            budget=allowed_labels(run),
             curve=values,
             vote_holds=vote_right,
             evidence=scored.evidence,
@@ -70,7 +71,7 @@ def exact_curves(
 
 def _truth(run: RunDir) -> tuple[FloatArray, FloatArray]:
     """(Q,) share of right samples and (Q,) whether the vote is right, in the scores' order."""
-    truths, answers = buying.every_answer(run), readings.sampled_answers(run)
+    truths, answers = every_answer(run), readings.sampled_answers(run)
     scores = run.read_table("scores", made_by="score").select(["question_id", "vote_answer"])
     correctness, votes = [], []
     with Verifier(run.config.answers.verifier, run.config.answers.timeout_s) as verifier:

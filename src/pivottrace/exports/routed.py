@@ -7,7 +7,8 @@ from collections.abc import Iterator, Sequence
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pivottrace.labels import buying
+from pivottrace.labels.budget import bought
+from pivottrace.labels.waiting import by_value
 from pivottrace.routing.routes import ROUTES, Route
 from pivottrace.run.directory import RunDir
 from pivottrace.schemas import QUESTIONS, TRIAGE
@@ -39,7 +40,7 @@ def route_rows(run: RunDir, routes: Sequence[str] = ROUTES) -> Iterator[tuple[st
     triage = run.read_table("triage", made_by="triage")
     pool = run.read_table("pool", made_by="run", columns=_OF_THE_POOL)
     for route in routes:
-        rows = buying.by_value(triage.filter(pc.field("route") == route))
+        rows = by_value(triage.filter(pc.field("route") == route))
         asked = pool.take(pc.index_in(rows["question_id"], value_set=pool["id"]))
         columns = asked.columns + [rows[name] for name in _OF_TRIAGE]
         yield route, pa.table(columns, schema=ROUTE_ROWS)
@@ -59,7 +60,7 @@ def trainable_rows(run: RunDir) -> tuple[pa.Table, dict[str, int]]:
         RunDirError: The pool or the triage is missing or torn, or the labels cannot be read.
         DataError: The file of the labels is no label store.
     """
-    labels = {question_id: label.answer for question_id, label in buying.bought(run).items()}
+    labels = {question_id: label.answer for question_id, label in bought(run).items()}
     tables, left_out = [], {}
     for route, rows in route_rows(run, (Route.ANNOTATE, Route.WEAK)):
         answers, reason = rows["pseudo_label"], NO_VOTE

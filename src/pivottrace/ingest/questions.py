@@ -12,6 +12,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from pivottrace.config import Config
 from pivottrace.errors import DataError
 from pivottrace.ingest.columns import Columns, Path, choose_columns, look_up, without
 from pivottrace.ingest.rows import Row, Source
@@ -75,6 +76,17 @@ def read_questions(
         _refuse_a_slip(opened, columns.answer or (), limit, table)
     _refuse_duplicates(opened, columns, numbers, table)
     return table.drop_columns(["prompt_digest"])
+
+
+def read_pool(config: Config) -> pa.Table:
+    """Read the pool's questions, with the answers that their source has. As `read_questions`."""
+    return read_questions(
+        config.pool.questions,
+        column_map=config.pool.map,
+        split=config.pool.split,
+        limit=config.pool.limit,
+        answer_pattern=config.answers.pattern,
+    )
 
 
 @dataclass

@@ -20,8 +20,8 @@ from urllib.parse import parse_qsl
 from pivottrace.errors import ConfigError, DataError
 from pivottrace.ingest.rows import Source
 from pivottrace.run.storage import digest_file
+from pivottrace.world import WORLD_PREFIX
 
-WORLD_PREFIX = "world:"
 FILE_SUFFIXES = (".jsonl", ".json", ".csv", ".parquet")
 COLUMN_OPTIONS = ("prompt", "answer", "id")
 _HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?(:[\w.-]+)?")

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from pivottrace.errors import DataError
-from pivottrace.labels.store import Purpose
+from pivottrace.label_sources import Purpose
 from pivottrace.run.storage import write_text
 from pivottrace.verifier.answers import MAX_ANSWER_CHARS
 

@@ -7,33 +7,42 @@ and opened by several processes at once (the web page and a run, say), with noth
 import errno
 import os
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Literal, get_args
+from typing import get_args
 
 from pivottrace.errors import BudgetError, DataError, OutOfDiskError, RunDirError
+from pivottrace.label_sources import Purpose, label_sources
 
-Source = Literal["column", "file", "oracle", "page"]
-Purpose = Literal["probe", "annotation"]
-Row = tuple[str, str, Source, Purpose]
+Row = tuple[str, str, str, Purpose]
 """What is given to be stored: question id, answer, source, purpose; see `Label`."""
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+"""Version 1 listed the sources in a CHECK, so it knew no source but its own."""
+READABLE_VERSIONS = (1, SCHEMA_VERSION)
 LOCK_WAIT_S = 30.0
 """A writer holds the lock for milliseconds; half a minute means that its process is stopped."""
 
 _SCHEMA = """
-CREATE TABLE IF NOT EXISTS labels (
+CREATE TABLE labels (
     question_id TEXT PRIMARY KEY CHECK (question_id <> ''),
     answer      TEXT NOT NULL CHECK (answer <> ''),
-    source      TEXT NOT NULL CHECK (source IN ('column', 'file', 'oracle', 'page')),
+    source      TEXT NOT NULL CHECK (source <> ''),
     purpose     TEXT NOT NULL CHECK (purpose IN ('probe', 'annotation')),
     created_at  TEXT NOT NULL
 )
 """
+# SQLite cannot take a CHECK off a table: the labels move into a new one.
+_FROM_VERSION_1 = (
+    "ALTER TABLE labels RENAME TO labels_of_version_1",
+    _SCHEMA,
+    "INSERT INTO labels SELECT question_id, answer, source, purpose, created_at "
+    "FROM labels_of_version_1",
+    "DROP TABLE labels_of_version_1",
+)
 
 
 @dataclass(frozen=True)
@@ -43,21 +52,21 @@ class Label:
     Attributes:
         question_id: The question that it answers.
         answer: The answer, stripped, not empty.
-        source: Where it came from: a pool "column", an imported "file", the embedded world's
-            "oracle", or the annotation "page".
+        source: Where it came from: a label source of the package by its name, or the
+            `package.module:name` of another one.
         purpose: What it was bought for: a calibration "probe", or "annotation" for training.
         created_at: When it was first stored, UTC, ISO 8601 in seconds. Not part of any result.
     """
 
     question_id: str
     answer: str
-    source: Source
+    source: str
     purpose: Purpose
     created_at: str
 
 
 class LabelStore:
-    """True answers by question id, at most `allowed` of them, whoever writes.
+    """Writes true answers, at most `allowed` of them, whoever writes; `read_labels` reads them.
 
     Attributes:
         path: The SQLite file; made when missing.
@@ -65,11 +74,11 @@ class LabelStore:
     """
 
     def __init__(self, path: Path, allowed: int) -> None:
-        """Open or make the store.
+        """Open or make the store. One of version 1 becomes one of version 2, with all its labels.
 
         Raises:
             BudgetError: If `allowed` is negative, or the file already holds more labels than that.
-            DataError: If the file is not a label store, or one of another version.
+            DataError: If the file is not a label store, or one of a newer version.
             OutOfDiskError: If the disk is full.
             RunDirError: If the file cannot be read or written.
         """
@@ -80,7 +89,7 @@ class LabelStore:
         with self._connection() as connection:
             connection.execute("PRAGMA journal_mode = WAL")
             connection.execute("BEGIN IMMEDIATE")
-            self._make_or_check_schema(connection)
+            _make_or_migrate(path, connection)
             used = _count(connection)
             connection.execute("COMMIT")
         if used > allowed:
@@ -89,7 +98,7 @@ class LabelStore:
                 f"raise the budget to {used} or more, or begin a new run directory"
             )
 
-    def add(self, question_id: str, answer: str, source: Source, purpose: Purpose) -> bool:
+    def add(self, question_id: str, answer: str, source: str, purpose: Purpose) -> bool:
         """Store one label; see `add_many`. True if it is new."""
         return self.add_many([(question_id, answer, source, purpose)]) == 1
 
@@ -113,7 +122,8 @@ class LabelStore:
             OutOfDiskError: If the disk is full.
             RunDirError: If the file cannot be written.
         """
-        cleaned = [_cleaned(row, index) for index, row in enumerate(rows)]
+        sources = label_sources()
+        cleaned = [_cleaned(row, index, sources) for index, row in enumerate(rows)]
         now = datetime.now(UTC).isoformat(timespec="seconds")
         added = 0
         with self._connection() as connection:
@@ -145,22 +155,6 @@ class LabelStore:
             connection.execute("COMMIT")
         return added
 
-    def labels(self) -> dict[str, Label]:
-        """All labels by question id, in the order of the ids."""
-        with self._connection() as connection:
-            return _labels(connection)
-
-    @property
-    def used(self) -> int:
-        """Labels stored: 0 … `allowed`."""
-        with self._connection() as connection:
-            return _count(connection)
-
-    @property
-    def remaining(self) -> int:
-        """Labels that may still be stored; never negative."""
-        return max(0, self.allowed - self.used)
-
     @contextmanager
     def _connection(self) -> Iterator[sqlite3.Connection]:
         """A connection in manual transaction mode; leaving without COMMIT rolls back."""
@@ -172,24 +166,14 @@ class LabelStore:
         except sqlite3.Error as error:
             raise _explained(self.path, error) from error
 
-    def _make_or_check_schema(self, connection: sqlite3.Connection) -> None:
-        version = connection.execute("PRAGMA user_version").fetchone()[0]
-        is_new = not connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
-        if is_new:
-            connection.execute(_SCHEMA)
-            connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
-        elif version != SCHEMA_VERSION:
-            raise DataError(
-                f"{self.path} is a SQLite file of version {version}, not a label store of version "
-                f"{SCHEMA_VERSION}; move it away, or use the PivotTrace version that made it"
-            )
-
 
 def read_labels(path: Path) -> dict[str, Label]:
     """All labels of a store by question id, without writing or needing to: none if it is missing.
 
+    Labels come in the order of the ids. A store of version 1 is read as it is.
+
     Raises:
-        DataError: If the file is not a label store.
+        DataError: If the file is not a label store, or one of a newer version.
         RunDirError: If it cannot be read.
     """
     if not path.is_file():
@@ -199,24 +183,65 @@ def read_labels(path: Path) -> dict[str, Label]:
     uri = f"{path.resolve().as_uri()}?{'mode=ro' if in_use else 'immutable=1'}"
     try:
         with closing(sqlite3.connect(uri, uri=True)) as connection:
-            return _labels(connection)
+            if _version(path, connection) is None:
+                return {}
+            rows = connection.execute(
+                "SELECT question_id, answer, source, purpose, created_at FROM labels "
+                "ORDER BY question_id"
+            ).fetchall()
     except sqlite3.Error as error:
         raise _explained(path, error) from error
-
-
-def _labels(connection: sqlite3.Connection) -> dict[str, Label]:
-    rows = connection.execute(
-        "SELECT question_id, answer, source, purpose, created_at FROM labels ORDER BY question_id"
-    ).fetchall()
     return {row[0]: Label(*row) for row in rows}
+
+
+def _make_or_migrate(path: Path, connection: sqlite3.Connection) -> None:
+    """Give the file the present schema, within the caller's transaction. Raises as `_version`.
+
+    A process that dies before the caller's COMMIT leaves the file as it was, and of several that
+    open an old file at once, the first to get the lock does the work.
+    """
+    version = _version(path, connection)
+    if version == SCHEMA_VERSION:
+        return
+    for statement in (_SCHEMA,) if version is None else _FROM_VERSION_1:
+        connection.execute(statement)
+    connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+
+
+def _version(path: Path, connection: sqlite3.Connection) -> int | None:
+    """The version of a label store; None for a file in which nothing was made yet.
+
+    Raises:
+        DataError: If it is not a label store, or one of a version that cannot be read.
+    """
+    tables = {row[0] for row in connection.execute("SELECT name FROM sqlite_master")}
+    version = int(connection.execute("PRAGMA user_version").fetchone()[0])
+    if not tables:
+        return None
+    if "labels" in tables and version > SCHEMA_VERSION:
+        raise DataError(
+            f"{path} is a label store of version {version}: a newer PivotTrace made it, and this "
+            f"one reads versions up to {SCHEMA_VERSION}. Install the newer one"
+        )
+    if "labels" not in tables or version not in READABLE_VERSIONS:
+        raise DataError(
+            f"{path} is a SQLite file of version {version}, not a label store of version "
+            f"{SCHEMA_VERSION}; move it away, or use the PivotTrace version that made it"
+        )
+    return version
 
 
 def _count(connection: sqlite3.Connection) -> int:
     return int(connection.execute("SELECT count(*) FROM labels").fetchone()[0])
 
 
-def _cleaned(row: Row, index: int) -> Row:
+def _cleaned(row: Row, index: int, sources: Collection[str]) -> Row:
     """The row with its answer stripped.
+
+    Args:
+        row: As it was given.
+        index: Its place among the rows, for messages.
+        sources: Names of the package's label sources. One outside it has a colon in its name.
 
     Raises:
         DataError: If a field is empty, not text, or unknown.
@@ -229,10 +254,11 @@ def _cleaned(row: Row, index: int) -> Row:
                 "give text that is not empty, or leave the label out"
             )
     for name, value, known in (
-        ("source", source, get_args(Source)),
+        ("source", source, sources),
         ("purpose", purpose, get_args(Purpose)),
     ):
-        if value not in known:
+        outside = name == "source" and ":" in value
+        if value not in known and not outside:
             raise DataError(
                 f"label {index} (question {question_id!r}): {name} {value!r} is unknown; "
                 f"use one of {', '.join(known)}"

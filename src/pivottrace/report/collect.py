@@ -14,8 +14,7 @@ from typing import Any
 import pyarrow as pa
 
 from pivottrace.config import Config
-from pivottrace.labels import buying
-from pivottrace.labels.store import Label
+from pivottrace.labels.budget import allowed_labels, bought
 from pivottrace.refine.alarms import AlarmEvent
 from pivottrace.routing.flows import Flow
 from pivottrace.run.directory import RunDir, installed_versions
@@ -135,20 +134,15 @@ def num_probes(run: RunDir) -> int | None:
     return None if drawn is None else len(drawn)
 
 
-def labels(run: RunDir) -> dict[str, Label]:
-    """The labels that were paid for, by question id."""
-    return buying.bought(run)
-
-
 def spending(run: RunDir) -> Spending | None:
     """Labels bought and planned; None before the pool is there."""
     if not run.is_done("pool"):
         return None
-    allowed = buying.allowed_labels(run)
-    bought = Counter(label.purpose for label in labels(run).values())
+    allowed = allowed_labels(run)
+    purposes = Counter(label.purpose for label in bought(run).values())
     planned = run.stage_facts("triage").get("labels_planned", num_probes(run) or 0)
-    used = sum(bought.values())
-    return Spending(allowed, bought["probe"], used - bought["probe"], max(0, planned - used))
+    used, probes = sum(purposes.values()), purposes["probe"]
+    return Spending(allowed, probes, used - probes, max(0, planned - used))
 
 
 def changed_settings(config: Config) -> list[Setting]:

@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 
 from pivottrace.errors import ModelError
 from pivottrace.ingest.prompts import last_user_message
+from pivottrace.labels.budget import bought
 from pivottrace.report import collect
 from pivottrace.report.sparkline import sparkline
 from pivottrace.report.texts import (
@@ -113,7 +114,7 @@ def _sources(run: RunDir, ids: list[str]) -> dict[str, dict[str, Any]]:
         "evidence": keyed(_rows(run, "evidence", ids)),
         "greedy": keyed(greedy),
         "signals": keyed(collect.part_rows(run, "signals", ["question_id", "far_mass"], ids)),
-        "labels": {i: label for i, label in collect.labels(run).items() if i in set(ids)},
+        "labels": {i: label for i, label in bought(run).items() if i in set(ids)},
     }
 
 

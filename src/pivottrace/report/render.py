@@ -15,7 +15,7 @@ from markupsafe import Markup
 
 from pivottrace.config import EMBEDDED_MODEL, dump_config
 from pivottrace.estimators import Estimator
-from pivottrace.labels import buying
+from pivottrace.labels.requests import waiting_file
 from pivottrace.report import collect, wording
 from pivottrace.report.correlations import RankCorrelation, rank_correlations
 from pivottrace.report.examples import examples
@@ -77,7 +77,7 @@ def _environment(estimators: Mapping[str, Estimator]) -> Environment:
 
 def _context(run: RunDir, unfinished: Sequence[str], decode: Decode | None) -> dict[str, Any]:
     """Everything that the template names; a section without its tables is None."""
-    head, waiting = collect.headline(run), buying.waiting_file(current(run))
+    head, waiting = collect.headline(run), waiting_file(current(run))
     return {
         "name": run.path.name,
         "path": _argument(run.path),

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from pivottrace.config import Config
+from pivottrace.label_sources import label_source
 
 _MODEL = ("model.path", "model.revision", "model.dtype")
 _PROMPT = ("pool.system_prompt", "pool.prompt_suffix", "pool.chat_template_args")
@@ -130,12 +131,16 @@ def _at(values: Any, key: str) -> Any:
 def _differences(key: str, was: Any, now: Any) -> Iterator[tuple[str, Any, Any]]:
     if key in FREE_SETTINGS or was == now:
         return
-    if key == "labels.source" and "oracle" not in (was, now):
+    if key == "labels.source" and _makes_the_same_pool(was, now):
         # People may take over from a column, and it from them: a label keeps where it came from.
-        # With the oracle the pool itself is another, one without answers.
         return
     if isinstance(was, dict) and isinstance(now, dict):
         for name in sorted(was.keys() | now.keys()):
             yield from _differences(f"{key}.{name}", was.get(name), now.get(name))
     else:
         yield key, was, now
+
+
+def _makes_the_same_pool(was: str, now: str) -> bool:
+    """Whether two label sources both leave the pool its answers, or both withhold them."""
+    return label_source(was).withholds_answers == label_source(now).withholds_answers

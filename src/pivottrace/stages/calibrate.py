@@ -9,7 +9,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pivottrace.labels import buying
+from pivottrace.labels.budget import allowed_labels, bought, probes_wanted
+from pivottrace.labels.buying import num_asked, obtain
+from pivottrace.labels.intake import DRAWN_BY, drawn_by
 from pivottrace.routing.adaptive_draw import draw_more, num_first_probes, probe_need
 from pivottrace.routing.curves import CurveValues, ProbeEvidence, calibrate
 from pivottrace.routing.probes import draw_probes, rank_fractions
@@ -34,7 +36,7 @@ def run(run: RunDir) -> None:
     if run.is_done("calibrate"):
         return
     ids, scores = readings.driving_scores(run)
-    num_probes = 0 if run.round_index else buying.probes_wanted(run)
+    num_probes = 0 if run.round_index else probes_wanted(run)
     if not run.begun_facts("calibrate"):
         # No label was bought for probes yet, so they may still follow the settings.
         _write_probes(run, ids, scores, num_probes)
@@ -72,9 +74,9 @@ def finish(run: RunDir, rows: list[dict[str, Any]], **facts: Any) -> None:
     run.mark_done(
         "calibrate",
         num_probes=len(rows),
-        labels_asked=buying.num_asked(run, drawn, "probe"),
-        labels_used=len(buying.bought(run)),
-        labels_allowed=buying.allowed_labels(run),
+        labels_asked=num_asked(run, drawn, "probe"),
+        labels_used=len(bought(run)),
+        labels_allowed=allowed_labels(run),
         mean_correctness=_mean(rows, lambda r: r["num_correct"] / r["num_samples"]),
         greedy_accuracy=_mean(rows, lambda r: r["greedy_right"]),
         vote_accuracy=_mean(rows, lambda r: r["vote_right"]),
@@ -97,9 +99,9 @@ def _write_probes(run: RunDir, ids: list[str], scores: np.ndarray, num_probes: i
     chosen = draw_probes(
         scores, num_first, run.config.seed, "strata" if how == "strata" else "systematic"
     )
-    drawn_by = {buying.DRAWN_BY: json.dumps(buying.drawn_by(run))}
+    how_drawn = {DRAWN_BY: json.dumps(drawn_by(run))}
     table = _probe_table(ids, scores, chosen, 0)
-    run.write_table("probes", table.replace_schema_metadata(drawn_by))
+    run.write_table("probes", table.replace_schema_metadata(how_drawn))
 
 
 def _first_probes(run: RunDir, ids: list[str], scores: np.ndarray) -> np.ndarray:
@@ -120,7 +122,7 @@ def _other_labels(run: RunDir, verifier: Verifier) -> pa.Table:
     From here on they are what the round knows: what is bought later belongs to its own triage.
     """
     drawn = set(run.read_table("probes", made_by="calibrate")["question_id"].to_pylist())
-    labels = {i: label for i, label in buying.bought(run).items() if i not in drawn}
+    labels = {i: label for i, label in bought(run).items() if i not in drawn}
     rows = []
     for question_id, answers in readings.sampled_answers(run).items():
         if question_id in labels:
@@ -187,7 +189,7 @@ def _probe_table(ids: list[str], scores: np.ndarray, chosen: np.ndarray, stage: 
 def _label(run: RunDir, stage: int, verifier: Verifier) -> list[dict[str, Any]]:
     """Get the labels of the probes of one stage; rows of `evidence` for those that have one."""
     probes = run.read_table("probes", made_by="calibrate").filter(pc.field("stage") == stage)
-    truths = buying.obtain(run, probes["question_id"].to_pylist(), "probe")
+    truths = obtain(run, probes["question_id"].to_pylist(), "probe")
     labelled = [row for row in probes.to_pylist() if row["question_id"] in truths]
     return _evidence(run, labelled, truths, verifier)
 

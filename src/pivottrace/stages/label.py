@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from pivottrace.labels import buying
+from pivottrace.labels.budget import bought
+from pivottrace.labels.buying import num_asked, obtain
+from pivottrace.labels.waiting import to_annotate
 from pivottrace.run.directory import RunDir
 
 
@@ -14,11 +16,11 @@ def run(run: RunDir) -> None:
     """
     if run.is_done("label"):
         return
-    chosen = buying.to_annotate(run)
-    labels = buying.obtain(run, chosen, "annotation")
+    chosen = to_annotate(run)
+    labels = obtain(run, chosen, "annotation")
     run.mark_done(
         "label",
-        labels_asked=buying.num_asked(run, chosen, "annotation"),
-        labels_used=buying.store(run).used,
+        labels_asked=num_asked(run, chosen, "annotation"),
+        labels_used=len(bought(run)),
         num_labelled=len(labels),
     )

@@ -6,12 +6,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pivottrace.config import Config, PoolConfig
-from pivottrace.errors import ConfigError, DataError
+from pivottrace.errors import DataError
 from pivottrace.ingest import find_overlap, read_questions, source_digest
-from pivottrace.ingest.sources import WORLD_PREFIX
+from pivottrace.ingest.questions import read_pool
+from pivottrace.label_sources import label_source
 from pivottrace.run.directory import RunDir
 from pivottrace.run.storage import digest_file, write_parquet
 from pivottrace.stages.preconditions import refuse_the_impossible
+from pivottrace.world import WORLD_PREFIX
 
 OVERLAP = pa.schema([("question_id", pa.string()), ("evaluation_id", pa.string())])
 SHOWN_PAIRS = 3  # in a message
@@ -72,32 +74,22 @@ def read_sources(config: Config) -> tuple[pa.Table, pa.Table | None]:
     """Read the pool and, where they are given, the held-out questions.
 
     `pool.split` is the pool's alone: the held-out source names its own (`...?split=test`), and the
-    embedded world gives its evaluation split. `pool.map` is for both. With labels from the oracle
-    the pool's answers are withheld: they can only be asked for, one by one.
+    embedded world gives its evaluation split. `pool.map` is for both. A label source may withhold
+    the pool's answers, as the oracle does: the pool is then made without them.
 
     Returns:
         (pool, held-out questions or None), both with the schema `QUESTIONS`.
 
     Raises:
         DataError: a source is wrong, or a held-out question has no answer.
-        ConfigError: a source string, split or column map is wrong, or the oracle is to answer
-            questions that are not of its world.
+        ConfigError: a source string, split or column map is wrong, or the label source cannot
+            answer such questions.
     """
-    settings = config.pool
-    by_oracle = config.labels.source == "oracle"
-    if by_oracle and not settings.questions.startswith(WORLD_PREFIX):
-        raise ConfigError(
-            f"labels.source = 'oracle' knows the embedded world only, and pool.questions is "
-            f"{settings.questions!r}. Set labels.source to 'column' or 'file'"
-        )
-    pool = read_questions(
-        settings.questions,
-        column_map=settings.map,
-        split=settings.split,
-        limit=settings.limit,
-        answer_pattern=config.answers.pattern,
-    )
-    if by_oracle:
+    source = label_source(config.labels.source)
+    if source.check_pool is not None:
+        source.check_pool(config.pool.questions)
+    pool = read_pool(config)
+    if source.withholds_answers:
         column = pool.schema.get_field_index("answer")
         pool = pool.set_column(column, "answer", pa.nulls(pool.num_rows, pa.string()))
     return pool, _read_held_out(config)

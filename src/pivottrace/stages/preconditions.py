@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pivottrace.config import Config
-from pivottrace.labels import buying
+from pivottrace.labels.budget import budget_labels, refuse_missing_answers
 from pivottrace.routing.shares import round_steps
 from pivottrace.run.choices import driving_estimator
 from pivottrace.training.reward import check_training
@@ -24,11 +24,11 @@ def refuse_the_impossible(config: Config, num_questions: int, num_answered: int)
     Raises:
         PivotTraceError: The first thing that is wrong, with its cure.
     """
-    allowed = buying.budget_labels(config.labels.budget, num_questions)
+    allowed = budget_labels(config.labels.budget, num_questions)
     if config.train.enabled:
         round_steps(config.train.steps, config.rounds.num)
         check_training(config)
-    buying.refuse_missing_answers(config, num_answered, allowed)
+    refuse_missing_answers(config, num_answered, allowed)
     driving_estimator(config)
     with Verifier(config.answers.verifier, config.answers.timeout_s) as verifier:
         verifier.load()

@@ -11,7 +11,7 @@ import pyarrow as pa
 from pivottrace.config import Config
 from pivottrace.errors import RunDirError
 from pivottrace.ingest import format_prompt
-from pivottrace.labels import buying
+from pivottrace.labels.budget import bought
 from pivottrace.refine import make_alarms, make_rule, needs_hidden, refuse_idle_rule
 from pivottrace.refine.alarms import AlarmEvent
 from pivottrace.rewards import reward_named
@@ -118,7 +118,7 @@ def read_training_rows(run: RunDir) -> tuple[pa.Table, dict[str, int]]:
     """
     stored = ["question_id", "route", "weight", "pseudo_label"]
     triage = run.read_table("triage", made_by="triage").select(stored)
-    labels = {i: label.answer for i, label in buying.store(run).labels().items()}
+    labels = {i: label.answer for i, label in bought(run).items()}
     routed = {r["question_id"]: r for r in triage.to_pylist() if r["route"] in ("annotate", "weak")}
     unlabelled = [i for i, r in routed.items() if r["route"] == "annotate" and i not in labels]
     if unlabelled and not run.config.labels.partial:

@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 from pivottrace.errors import RunDirError
 from pivottrace.exports.jsonl import JSONL
 from pivottrace.exports.parquet import PARQUET
-from pivottrace.labels import buying
+from pivottrace.labels.budget import allowed_labels, refuse_unusable_budget
 from pivottrace.routing.flows import count_moves, route_flows
 from pivottrace.run import readings, scored_pool
 from pivottrace.run.choices import triage_options
@@ -33,11 +33,11 @@ def run(run: RunDir) -> None:
     """
     if run.is_done("triage"):
         return
-    buying.refuse_unusable_budget(run)
+    refuse_unusable_budget(run)
     rows = run.read_table("evidence", made_by="calibrate").to_pylist()
     scored = readings.scored_pool(run, rows)
     settings = run.config.calibrate
-    by_then = labels_by_then(run, buying.allowed_labels(run), _num_probes(run))
+    by_then = labels_by_then(run, allowed_labels(run), _num_probes(run))
     routed = scored_pool.route_pool(
         scored,
         budget=max(0, by_then - _num_labels(run)),
@@ -73,7 +73,7 @@ def finish(run: RunDir, scored: scored_pool.Scored, routed: scored_pool.Routed) 
     run.mark_done(
         "triage",
         counts=routed.result.counts(),
-        labels_allowed=buying.allowed_labels(run),
+        labels_allowed=allowed_labels(run),
         labels_planned=_num_labels(run) + table.filter(to_buy).num_rows,
         **flows,
         weak_floor=None if floor is None else {k: _finite(v) for k, v in vars(floor).items()},

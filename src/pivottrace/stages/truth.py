@@ -11,7 +11,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from pivottrace.labels import buying
+from pivottrace.labels.buying import every_answer
 from pivottrace.rollouts.parts import PoolRollouts
 from pivottrace.run.directory import RunDir
 from pivottrace.run.progress import progress
@@ -29,7 +29,7 @@ def run(run: RunDir) -> None:
     """
     if run.is_done("truth"):
         return
-    truths = buying.every_answer(run)
+    truths = every_answer(run)
     scores = run.read_table("scores", made_by="score").to_pylist()
     pool = PoolRollouts(run)
     pool.write_truth(lambda: run.begin("truth"))

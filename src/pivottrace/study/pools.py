@@ -13,7 +13,7 @@ import numpy as np
 
 from pivottrace.config import Config
 from pivottrace.errors import DataError
-from pivottrace.labels import buying
+from pivottrace.labels.buying import every_answer
 from pivottrace.pipeline import run_step
 from pivottrace.routing.probes import draw_probes, rank_fractions
 from pivottrace.routing.weighting import combine, cross_fitted_places, rank_features
@@ -65,7 +65,7 @@ def prepare(config: Config) -> RunDir:
     run = RunDir.create(config)
     with run.locked():
         run_step(run, "pool")
-        buying.every_answer(run)
+        every_answer(run)
         for stage in ("rollout", "trace", "score"):
             run_step(run, stage)
         with run.timed("truth"):
@@ -159,7 +159,7 @@ def combined_score(
 
 
 def _sampled_correctness(run: RunDir, question_ids: Sequence[str]) -> FloatArray:
-    answers, truths = sampled_answers(run), buying.every_answer(run)
+    answers, truths = sampled_answers(run), every_answer(run)
     config = run.config.answers
     with Verifier(config.verifier, config.timeout_s) as verifier:
         return np.array(

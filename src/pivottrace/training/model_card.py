@@ -13,7 +13,7 @@ from typing import Any
 
 import pivottrace
 from pivottrace.config import EMBEDDED_MODEL
-from pivottrace.labels import buying
+from pivottrace.labels.budget import allowed_labels, bought
 from pivottrace.run.bindings import settings_of
 from pivottrace.run.directory import RunDir, installed_versions, is_first_process
 from pivottrace.run.readings import evaluation_facts
@@ -91,13 +91,13 @@ def _base(run: RunDir) -> Iterator[tuple[str, Any]]:
 
 
 def _labels(run: RunDir, training: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    bought = Counter(label.purpose for label in buying.store(run).labels().values())
+    purposes = Counter(label.purpose for label in bought(run).values())
     size = run.stage_facts("pool").get("num_questions")
-    used = sum(bought.values())
+    used = sum(purposes.values())
     share = f" ({used / size:.1%} of the pool)" if size else ""
     yield "pool", f"{size} questions"
-    yield "label budget", f"{buying.allowed_labels(run)} labels" if size else "unknown"
-    yield "labels used", f"{used}{share}, {bought['probe']} of them probes"
+    yield "label budget", f"{allowed_labels(run)} labels" if size else "unknown"
+    yield "labels used", f"{used}{share}, {purposes['probe']} of them probes"
     routes = run.stage_facts("triage").get("counts") or {}
     if routes:
         yield "routes", ", ".join(f"{count} {route}" for route, count in routes.items())

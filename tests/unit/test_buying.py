@@ -1,14 +1,17 @@
 """What is bought or asked of people, in which order, and what `labels.partial` does without."""
 
 import json
+from dataclasses import replace
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from report_run import make_run as fabricate
 
+import pivottrace.label_sources.oracle
 from pivottrace.errors import BudgetError, DataError, LabelsNeeded, RunDirError
-from pivottrace.labels import buying
+from pivottrace.label_sources import label_sources
+from pivottrace.labels import budget, buying, intake, requests
 from pivottrace.schemas import TRIAGE
 from pivottrace.stages import calibrate, label, train, triage
 from pivottrace.verifier import Verifier
@@ -37,12 +40,12 @@ def answer(run, ids):
     truths = {row["id"]: row["answer"] for row in pool}
     path = run.path / "answers.jsonl"
     path.write_text("".join(json.dumps({"id": i, "answer": truths[i]}) + "\n" for i in ids))
-    return buying.import_file(run, path)
+    return requests.import_file(run, path)
 
 
 def asked(run, purpose):
     """Ids in the file that was written for people, in its order."""
-    text = (run.path / buying.FILES[purpose]).read_text(encoding="utf-8-sig")
+    text = (run.path / requests.FILES[purpose]).read_text(encoding="utf-8-sig")
     return [line.split(",")[0] for line in text.splitlines()[1:]]
 
 
@@ -75,7 +78,7 @@ def test_without_partial_each_request_is_answered_in_full(scored):
         label.run(run)
     answer(run, rows)
     label.run(run)
-    assert buying.store(run).used == BUDGET
+    assert len(budget.bought(run)) == BUDGET
 
 
 def test_partial_still_asks_for_both_purposes(scored):
@@ -109,7 +112,7 @@ def test_a_probe_that_nobody_labelled_may_be_asked_for_again(scored):
     assert again
     answer(run, again)
     label.run(run)  # answers to this request, though they were probes once
-    labels = buying.store(run).labels()
+    labels = budget.bought(run)
     assert {labels[i].purpose for i in again} == {"annotation"}
 
 
@@ -121,9 +124,9 @@ def test_late_probes_are_refused_and_the_budget_stays_whole(scored):
     assert late
     with pytest.raises(DataError, match=f"{late[0]}.*does not wait for a label"):
         answer(run, [*rows, *late])
-    assert buying.store(run).used == 3
+    assert len(budget.bought(run)) == 3
     assert answer(run, [*probes[:3], *rows]) == (BUDGET - 3, 0)  # what is there already may return
-    assert buying.store(run).remaining == 0
+    assert len(budget.bought(run)) == BUDGET
     label.run(run)
 
 
@@ -133,10 +136,10 @@ def test_an_import_beyond_the_budget_takes_nothing_in(scored):
     other = next(
         i for i in (f"q-{k:04d}" for k in range(60)) if i not in {*rows, *asked(run, "probe")}
     )
-    buying.store(run).add(other, "1", "page", "annotation")
+    intake.open_store(run).add(other, "1", "oracle", "annotation")
     with pytest.raises(BudgetError, match="8 new labels on top of 13 pass the budget of 20"):
         answer(run, rows)
-    assert buying.store(run).used == PROBES + 1
+    assert len(budget.bought(run)) == PROBES + 1
     with pytest.raises(BudgetError, match="8 labels are needed and 7 are left"):
         label.run(run)
 
@@ -144,9 +147,9 @@ def test_an_import_beyond_the_budget_takes_nothing_in(scored):
 def test_export_asks_for_what_waits_now(scored):
     run = scored(partial=True)
     with pytest.raises(RunDirError, match="no question waits for a label"):
-        buying.export(run)
+        requests.export(run)
     rows = to_the_labels(run, answered=3)
-    path = buying.export(run, run.path / "again.csv")
+    path = requests.export(run, run.path / "again.csv")
     lines = path.read_text(encoding="utf-8-sig").splitlines()[1:]
     assert [line.split(",")[0] for line in lines] == rows
     assert {line.split(",")[-1] for line in lines} == {"annotation"}
@@ -168,7 +171,7 @@ def test_a_column_with_gaps_is_an_error_or_partial(scored):
     without_answers(run, {f"q-{i:04d}" for i in range(30)})
     with pytest.raises(DataError, match=r"q-00\d\d.*no answer in its answer column \(\d+ of 12"):
         calibrate.run(run)
-    assert buying.store(run).used == 0
+    assert len(budget.bought(run)) == 0
     run.config.labels.partial = True
     for stage in (calibrate, triage, label):
         stage.run(run)
@@ -198,10 +201,12 @@ def oracle(monkeypatch):
     """An oracle that keeps a list of what it was asked."""
     heard = []
 
-    def fake(run):
-        return lambda question_id: heard.append(question_id) or "7"
+    def answers(asked):
+        heard.extend(asked.question_ids)
+        return dict.fromkeys(asked.question_ids, "7")
 
-    monkeypatch.setattr(buying, "_oracle", fake)
+    fake = replace(label_sources()["oracle"], answers=answers)
+    monkeypatch.setattr(pivottrace.label_sources.oracle, "ORACLE", fake)
     return heard
 
 
@@ -210,7 +215,7 @@ def test_the_oracle_is_asked_for_the_labels_that_are_bought(scored, oracle, part
     run = scored("oracle", partial)
     for stage in (calibrate, triage, label):
         stage.run(run)
-    labels = buying.store(run).labels()
+    labels = budget.bought(run)
     assert sorted(oracle) == list(labels)
     counts = [run.stage_facts(stage)["labels_asked"] for stage in ("calibrate", "label")]
     assert counts[0] == PROBES and sum(counts) == len(labels) == len(oracle) == BUDGET

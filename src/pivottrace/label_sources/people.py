@@ -1,0 +1,28 @@
+"""People who fill in a file: the run stops, and goes on once the file is imported."""
+
+from __future__ import annotations
+
+import shlex
+
+from pivottrace.label_sources import Asked, LabelSource
+
+
+def ask(asked: Asked) -> str:
+    """Write the file that people fill in; returns the three steps that come next.
+
+    Raises:
+        DataError: The file has answers to other questions and is left as it is.
+    """
+    place, file = shlex.quote(str(asked.folder)), shlex.quote(str(asked.write_file()))
+    what = "probe questions" if asked.purpose == "probe" else "questions"
+    return (
+        f"{len(asked.question_ids)} {what} wait for true answers. Next:\n"
+        f"  1. fill in the column `answer` of {file}\n"
+        f"  2. pivottrace label import {place} {file}\n"
+        f"  3. pivottrace run {place}"
+    )
+
+
+FILE = LabelSource(
+    "file", "a file for people; the run waits for `pivottrace label import`", ask=ask
+)

@@ -1,0 +1,129 @@
+"""The budget: how many labels a run may buy, how many it has bought, and how many are probes.
+
+This is arithmetic, with the refusals of numbers that cannot be. It knows nothing of where answers
+come from.
+"""
+
+from __future__ import annotations
+
+from pivottrace.config import Config
+from pivottrace.errors import BudgetError, DataError
+from pivottrace.label_sources import label_source
+from pivottrace.labels.store import Label, read_labels
+from pivottrace.routing.probes import default_num_probes
+from pivottrace.run.directory import RunDir
+
+STORE = "labels.sqlite"
+"""The label store's file in a run directory."""
+
+
+def allowed_labels(run: RunDir) -> int:
+    """The run's budget as a number of labels. Raises as `budget_labels`."""
+    return budget_labels(run.config.labels.budget, run.stage_facts("pool")["num_questions"])
+
+
+def budget_labels(budget: float, questions: int) -> int:
+    """A budget as a number of labels: a share up to 1 (rounded down), or a number above it.
+
+    Raises:
+        BudgetError: More labels than questions, or a number that is not whole.
+    """
+    if budget <= 1:
+        # The small addend keeps 0.3 of 10 questions at 3.
+        return int(budget * questions + 1e-9)
+    if budget != int(budget):
+        raise BudgetError(
+            f"labels.budget = {budget}: give a share of the pool up to 1, or a whole number"
+        )
+    if budget > questions:
+        raise BudgetError(
+            f"labels.budget = {budget:.0f} is more than the pool's {questions} questions. "
+            f"Give at most {questions}, or a share up to 1."
+        )
+    return int(budget)
+
+
+def bought(run: RunDir) -> dict[str, Label]:
+    """The labels that were paid for, by question id. Everybody reads them here; nothing is written.
+
+    Raises:
+        DataError: The file of the labels is no label store.
+        RunDirError: It cannot be read.
+    """
+    return read_labels(run.path / STORE)
+
+
+def probes_wanted(run: RunDir) -> int:
+    """How many probes to draw: what was settled when the first was labelled, else by the settings.
+
+    Raises:
+        BudgetError: They are more than the budget.
+    """
+    settled = run.begun_facts("calibrate").get("probes_wanted")
+    allowed, wanted = allowed_labels(run), run.config.calibrate.num_probes
+    if settled is not None:
+        if settled > allowed and not run.config.labels.partial:
+            raise BudgetError(
+                f"labels.budget allows {allowed} labels, and {settled} probes were drawn, some of "
+                f"them labelled. Give at least {settled}, go on with the labels that are there "
+                f"(labels.partial = true), or begin a new run directory (--output)."
+            )
+        return int(settled)
+    if wanted is None:
+        return default_num_probes(run.stage_facts("pool")["num_questions"], allowed)
+    if wanted > allowed:
+        raise BudgetError(
+            f"calibrate.num_probes = {wanted} is more than the {allowed} labels of labels.budget. "
+            f"Lower it to {allowed} at most, or raise the budget."
+        )
+    return wanted
+
+
+def refuse_unusable_budget(run: RunDir) -> None:
+    """Refuse a budget that was changed, since calibration, to one that cannot be kept or used.
+
+    Raises:
+        BudgetError: It is less than the labels bought, or there is one now and was none for probes.
+    """
+    allowed, used = allowed_labels(run), len(bought(run))
+    if used > allowed:
+        raise BudgetError(
+            f"labels.budget = {run.config.labels.budget:g} allows {allowed} labels, and {used} are "
+            f"bought already, probes among them. Give at least {used}, or begin a new run "
+            f"directory (--output)."
+        )
+    if allowed and run.stage_facts("calibrate").get("labels_allowed") == 0:
+        raise BudgetError(
+            f"{run.path} was calibrated with a budget of 0, so without a probe, and nothing says "
+            f"what a label would teach. Begin a new run directory (--output) with --budget "
+            f"{run.config.labels.budget:g}."
+        )
+
+
+def refuse_to_exceed(allowed: int, num_bought: int, num_needed: int) -> None:
+    """Refuse to ask for more labels than are left. Raises BudgetError."""
+    left = max(0, allowed - num_bought)
+    if num_needed > left:
+        raise BudgetError(f"{num_needed} labels are needed and {left} are left of the budget")
+
+
+def refuse_missing_answers(config: Config, num_answered: int, allowed: int) -> None:
+    """Refuse a column of answers that has fewer than the labels that may be drawn from it.
+
+    Args:
+        config: The run's.
+        num_answered: Questions of the pool that have an answer in its answer column.
+        allowed: Labels that the budget allows.
+
+    Raises:
+        DataError: It has fewer. With `labels.partial`, one answer is enough.
+    """
+    source = label_source(config.labels.source)
+    needed = min(1, allowed) if config.labels.partial else allowed
+    if source.needs_column and num_answered < needed:
+        raise DataError(
+            f"{config.pool.questions}: {num_answered or 'no'} questions have an answer, and "
+            f"{allowed} may be chosen for a label (labels.budget, with labels.source = "
+            f"{config.labels.source!r}). Set labels.source = 'file' to have people answer, name "
+            f"the answers' column with --map answer=COLUMN, or lower labels.budget."
+        )

@@ -1,0 +1,70 @@
+"""The questions that wait for a label, and the order in which to ask for them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pivottrace.ingest.prompts import last_user_message
+from pivottrace.label_sources import Purpose
+from pivottrace.labels.budget import bought
+from pivottrace.run.directory import RunDir
+
+
+def by_value(triage: pa.Table) -> pa.Table:
+    """Rows of `triage` in the order to annotate in: the label that teaches most comes first.
+
+    Equal priorities go to the more uncertain; what has no number comes last.
+    """
+    return triage.sort_by(
+        [("priority", "descending"), ("rank", "descending"), ("question_id", "ascending")]
+    )
+
+
+def to_annotate(run: RunDir) -> list[str]:
+    """Questions of the annotate route, labelled probes among them, in order of value.
+
+    After the first round without what had a label before: nobody is asked for that again.
+    """
+    triage = run.read_table("triage", made_by="triage")
+    rows = triage.filter(pc.field("route") == "annotate")
+    if run.round_index:
+        earlier = run.read_table("labelled", made_by="calibrate")["question_id"]
+        rows = rows.filter(~pc.field("is_probe") & ~pc.field("question_id").isin(earlier))
+    chosen: list[str] = by_value(rows)["question_id"].to_pylist()
+    return chosen
+
+
+def requested(run: RunDir) -> dict[str, Purpose]:
+    """Questions that may be given a label by now, and what for; in the order to ask for them.
+
+    Once the probes have been evaluated, those that nobody labelled are no probes any more: triage
+    has given their share of the budget to annotation.
+    """
+    probes: list[str] = []
+    if run.table_path("probes").is_file():
+        probes = run.read_table("probes", made_by="calibrate")["question_id"].to_pylist()
+    if run.is_done("calibrate"):
+        known = bought(run)
+        probes = [i for i in probes if i in known]
+    chosen = to_annotate(run) if run.table_path("triage").is_file() else []
+    asked_as: dict[str, Purpose] = dict.fromkeys(chosen, "annotation")
+    return asked_as | dict.fromkeys(probes, "probe")
+
+
+def second_probes(run: RunDir) -> list[str]:
+    """Probes that an adaptive draw has added after the first were labelled."""
+    if not run.table_path("probes").is_file():
+        return []
+    probes = run.read_table("probes", made_by="calibrate")
+    chosen: list[str] = probes.filter(pc.field("stage") == 1)["question_id"].to_pylist()
+    return chosen
+
+
+def questions_of(run: RunDir, question_ids: Sequence[str]) -> dict[str, str]:
+    """What some questions of the pool ask, by id."""
+    pool = run.read_table("pool", made_by="run").select(["id", "prompt"])
+    rows = pool.filter(pc.is_in(pool["id"], value_set=pa.array(question_ids, pa.string())))
+    return {row["id"]: last_user_message(row["prompt"]) for row in rows.to_pylist()}
