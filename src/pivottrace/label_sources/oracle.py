@@ -23,7 +23,7 @@ def check_pool(questions: str) -> None:
 
 ORACLE = LabelSource(
     "oracle",
-    "the embedded world's own answers, which the pool then lacks",
+    "the embedded world's own answers",
     answers=answers,
     simulates=True,
     withholds_answers=True,

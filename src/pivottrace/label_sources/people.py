@@ -23,6 +23,4 @@ def ask(asked: Asked) -> str:
     )
 
 
-FILE = LabelSource(
-    "file", "a file for people; the run waits for `pivottrace label import`", ask=ask
-)
+FILE = LabelSource("file", "a file that people fill in, while the run waits", ask=ask)

@@ -1,0 +1,177 @@
+"""Label stores of other versions: an old one is read as it is, and moves whole when it is opened.
+
+`OLD_SCHEMA` is what version 1 made, with its list of sources.
+"""
+
+import sqlite3
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+
+import pytest
+
+from pivottrace.errors import BudgetError, DataError, RunDirError
+from pivottrace.labels import store
+from pivottrace.labels.store import Label, LabelStore, read_labels
+
+OLD_SCHEMA = """
+CREATE TABLE IF NOT EXISTS labels (
+    question_id TEXT PRIMARY KEY CHECK (question_id <> ''),
+    answer      TEXT NOT NULL CHECK (answer <> ''),
+    source      TEXT NOT NULL CHECK (source IN ('column', 'file', 'oracle', 'page')),
+    purpose     TEXT NOT NULL CHECK (purpose IN ('probe', 'annotation')),
+    created_at  TEXT NOT NULL
+)
+"""
+ROWS = [
+    ("q1", "18", "column", "probe", "2026-01-02T03:04:05+00:00"),
+    ("q2", "=1+1 é\u2028'x'", "file", "annotation", "2026-01-02T03:04:06+00:00"),
+    ("q3", "7", "oracle", "probe", "2026-01-02T03:04:07+00:00"),
+    ("q4", "x", "page", "annotation", "2026-01-02T03:04:08+00:00"),
+]
+LABELS = {row[0]: Label(*row) for row in ROWS}
+
+
+@pytest.fixture
+def old(tmp_path):
+    """A store of version 1 with a label of each source that it knew."""
+    path = tmp_path / "labels.sqlite"
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute(OLD_SCHEMA)
+        connection.execute("PRAGMA user_version = 1")
+        connection.executemany("INSERT INTO labels VALUES (?, ?, ?, ?, ?)", ROWS)
+    return path
+
+
+def contents(path):
+    """Version, tables and rows of a file, read without our code."""
+    with closing(sqlite3.connect(path)) as connection:
+        version = connection.execute("PRAGMA user_version").fetchone()[0]
+        tables = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
+        rows = connection.execute("SELECT * FROM labels ORDER BY 1").fetchall()
+        return version, [row[0] for row in tables], rows
+
+
+def test_reading_an_old_store_writes_nothing(old):
+    before = {path.name: path.read_bytes() for path in old.parent.iterdir()}
+    assert read_labels(old) == LABELS
+    old.chmod(0o400)
+    assert read_labels(old) == LABELS
+    assert {path.name: path.read_bytes() for path in old.parent.iterdir()} == before
+
+
+def test_opening_an_old_store_keeps_every_label_and_takes_new_sources(old):
+    opened = LabelStore(old, allowed=6)
+    assert contents(old) == (2, ["labels"], ROWS)
+    assert read_labels(old) == LABELS
+    assert opened.add("q5", "9", "my.module:SOURCE", "probe")
+    assert not opened.add("q2", ROWS[1][1], "oracle", "probe")  # known, with its first source
+    with pytest.raises(DataError, match="'q1' already has the answer '18'"):
+        opened.add("q1", "19", "file", "probe")
+    assert read_labels(old) == LABELS | {"q5": read_labels(old)["q5"]}
+    again = LabelStore(old, allowed=6)
+    assert contents(old)[2] == [*ROWS, tuple(vars(read_labels(old)["q5"]).values())]
+    with pytest.raises(BudgetError, match="2 new labels on top of 5 pass the budget of 6"):
+        again.add_many([("q6", "1", "file", "probe"), ("q7", "1", "file", "probe")])
+
+
+def test_a_budget_that_an_old_store_exceeds_is_refused_and_no_label_is_lost(old):
+    with pytest.raises(BudgetError, match="already holds 4 labels, more than the budget of 3"):
+        LabelStore(old, allowed=3)
+    assert read_labels(old) == LABELS
+
+
+@pytest.mark.parametrize("statements_before", range(5))
+def test_a_process_killed_while_it_moves_labels_leaves_the_old_store(old, statements_before):
+    script = (
+        "import os, pathlib, sys\n"
+        "from pivottrace.labels import store\n"
+        "class Killed(tuple):\n"
+        "    def __iter__(self):\n"
+        "        for number, statement in enumerate(tuple.__iter__(self)):\n"
+        "            if number == int(sys.argv[2]):\n"
+        "                os.kill(os.getpid(), 9)\n"
+        "            yield statement\n"
+        "        os.kill(os.getpid(), 9)\n"
+        "store._FROM_VERSION_1 = Killed(store._FROM_VERSION_1)\n"
+        "store.LabelStore(pathlib.Path(sys.argv[1]), 9)\n"
+    )
+    command = [sys.executable, "-c", script, str(old), str(statements_before)]
+    assert subprocess.run(command, timeout=60).returncode == -9
+    assert read_labels(old) == LABELS
+    assert contents(old) == (1, ["labels"], ROWS)
+    LabelStore(old, allowed=4)
+    assert contents(old) == (2, ["labels"], ROWS)
+
+
+def test_a_statement_that_fails_leaves_the_old_store(old, monkeypatch):
+    monkeypatch.setattr(store, "_FROM_VERSION_1", (*store._FROM_VERSION_1, "INSERT INTO nowhere"))
+    with pytest.raises(RunDirError, match="cannot be read or written"):
+        LabelStore(old, allowed=9)
+    assert contents(old) == (1, ["labels"], ROWS)
+
+
+def test_several_threads_open_an_old_store_at_once(old):
+    with ThreadPoolExecutor(8) as pool:
+        opened = list(pool.map(lambda _: LabelStore(old, allowed=9), range(16)))
+    assert contents(old) == (2, ["labels"], ROWS)
+    assert [each.add(f"n{i}", "1", "file", "probe") for i, each in enumerate(opened[:5])] == 5 * [
+        True
+    ]
+
+
+def test_several_processes_open_an_old_store_at_once(old):
+    script = (
+        "import pathlib, sys\n"
+        "from pivottrace.labels.store import LabelStore, read_labels\n"
+        "path = pathlib.Path(sys.argv[1])\n"
+        "sys.stdin.readline()\n"  # all begin at once
+        "LabelStore(path, 9)\n"
+        "print(len(read_labels(path)))\n"
+    )
+    command = [sys.executable, "-c", script, str(old)]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    workers = [subprocess.Popen(command, **pipes) for _ in range(3)]
+    for worker in workers:
+        worker.stdin.write("go\n")
+        worker.stdin.flush()
+    assert [worker.communicate()[0] for worker in workers] == 3 * ["4\n"]
+    assert contents(old) == (2, ["labels"], ROWS)
+
+
+@pytest.mark.parametrize("opener", [read_labels, lambda path: LabelStore(path, 9)])
+def test_a_store_of_a_newer_version_is_refused_with_its_cure(old, opener):
+    with closing(sqlite3.connect(old)) as connection:
+        connection.execute("PRAGMA user_version = 3")
+    message = "label store of version 3: a newer PivotTrace made it.*Install the newer one"
+    with pytest.raises(DataError, match=message):
+        opener(old)
+    assert contents(old) == (3, ["labels"], ROWS)
+
+
+@pytest.mark.parametrize("version", [0, 7])
+@pytest.mark.parametrize("opener", [read_labels, lambda path: LabelStore(path, 9)])
+def test_another_database_is_refused(tmp_path, opener, version):
+    path = tmp_path / "other.sqlite"
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("CREATE TABLE things (x)")
+        connection.execute(f"PRAGMA user_version = {version}")
+    with pytest.raises(DataError, match=f"version {version}, not a label store of version 2"):
+        opener(path)
+
+
+def test_a_store_in_which_nothing_was_made_has_no_labels(tmp_path):
+    path = tmp_path / "labels.sqlite"
+    path.touch()  # what a kill leaves before the table is there
+    assert read_labels(path) == {}
+    assert LabelStore(path, allowed=1).add("q", "1", "file", "probe")
+    assert read_labels(path).keys() == {"q"}
+
+
+def test_the_schema_names_no_source(tmp_path):
+    LabelStore(tmp_path / "labels.sqlite", allowed=1)
+    with closing(sqlite3.connect(tmp_path / "labels.sqlite")) as connection:
+        made = connection.execute("SELECT sql FROM sqlite_master WHERE name = 'labels'").fetchone()
+    assert not {"column", "oracle", "file", "page"} & set(made[0].replace("'", " ").split())
