@@ -19,6 +19,7 @@ from pivottrace.run.directory import RunDir
 PAGE = Path(__file__).parents[2] / "docs" / "extending-labels.md"
 NUM_QUESTIONS, BUDGET, PROBES = 60, 20, 12
 IDS = [f"q-{i:04d}" for i in range(NUM_QUESTIONS)]
+KNOWN = ", ".join(label_sources())
 
 
 @pytest.fixture
@@ -71,7 +72,7 @@ def test_a_record_that_can_do_nothing_is_refused():
             "colum",
             "'colum': there is no such source. The nearest one is column. Give one of column",
         ),
-        ("people", "Give one of column, oracle, file, or your own as package.module:name"),
+        ("people", f"Give one of {KNOWN}, or your own as package.module:name"),
         (
             "json:dumps",
             "it is a function, not a pivottrace.label_sources.LabelSource",

@@ -1,1 +1,1 @@
-"""True answers: the store that holds the budget, their sources, and the files for people."""
+"""True answers: their budget, the store that holds it, and the files that people fill in."""
