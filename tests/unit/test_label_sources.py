@@ -16,7 +16,7 @@ from pivottrace.label_sources import LabelSource, label_source, label_sources
 from pivottrace.labels import budget, buying, requests
 from pivottrace.run.directory import RunDir
 
-PAGE = Path(__file__).parents[2] / "docs" / "extending-labels.md"
+PAGE = Path(__file__).parents[2] / "docs" / "extending.md"
 NUM_QUESTIONS, BUDGET, PROBES = 60, 20, 12
 IDS = [f"q-{i:04d}" for i in range(NUM_QUESTIONS)]
 KNOWN = ", ".join(label_sources())
