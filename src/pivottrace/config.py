@@ -15,11 +15,13 @@ from typing import Any, Literal
 
 import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic_core import PydanticCustomError
 
 from pivottrace.errors import ConfigError
-from pivottrace.estimators import ESTIMATORS
-from pivottrace.label_sources import label_sources
-from pivottrace.rewards import REWARDS
+from pivottrace.estimators import ESTIMATORS, load_estimator
+from pivottrace.label_sources import label_source, label_sources
+from pivottrace.plugins import refuse_unknown
+from pivottrace.rewards import REWARDS, reward_named
 
 EMBEDDED_MODEL = "embedded"
 # Values of `score.estimator` that name no single estimator.
@@ -36,17 +38,35 @@ _REWARD = f"The reward of weak rows: {', '.join(REWARDS)}; {_OWN}."
 _SOURCE = "; ".join(f"`{s.name}`: {s.title}" for s in label_sources().values()) + f"; {_OWN}."
 
 
-def one_of(*names: str) -> Callable[[str], str]:
-    """A check that a text is one of some names, or names a part as `package.module:name`."""
+def loads(load: Callable[[str], object]) -> Callable[[str], str]:
+    """A validator that loads the part that a setting names, so that a slip stops early.
+
+    Args:
+        load: It takes the value, and raises a ConfigError that begins with key and value.
+    """
 
     def check(value: str) -> str:
-        if value in names or ":" in value:
-            return value
-        near = difflib.get_close_matches(value, names, n=1)
-        hint = f" Did you mean {near[0]}?" if near else ""
-        raise ValueError(f"it is not one of {', '.join(names)}.{hint}")
+        try:
+            load(value)
+        except ConfigError as error:
+            # `explain` puts the key and its value before the reason.
+            reason = str(error).partition(f"{value!r}: ")[2]
+            raise PydanticCustomError("part", "{reason}", {"reason": reason}) from None
+        return value
 
     return check
+
+
+def ranking_of(value: str) -> object:
+    """The ranking of `score.estimator`: a word of `RANKINGS`, or the estimator.
+
+    Raises:
+        ConfigError: There is no such estimator, or the user's one cannot be loaded.
+    """
+    if value in RANKINGS or value in ESTIMATORS:
+        return ESTIMATORS.get(value, value)
+    refuse_unknown(value, [*RANKINGS, *ESTIMATORS], "estimator", "score.estimator")
+    return load_estimator(value, "score.estimator")
 
 
 class Section(BaseModel):
@@ -168,7 +188,7 @@ class ScoreConfig(Section):
 
     estimator: str = Field("pivots", description=textwrap.fill(_ESTIMATOR, HELP_WIDTH))
 
-    _known = field_validator("estimator")(one_of(*RANKINGS, *ESTIMATORS))
+    _known = field_validator("estimator")(loads(ranking_of))
 
 
 class LabelsConfig(Section):
@@ -181,7 +201,7 @@ class LabelsConfig(Section):
     partial: bool = False
     """Continue with the labels given so far, and leave out questions without one."""
 
-    _known = field_validator("source")(one_of(*label_sources()))
+    _known = field_validator("source")(loads(label_source))
 
 
 class CalibrateConfig(Section):
@@ -357,7 +377,7 @@ class WeakConfig(Section):
     teacher_decay_end: float = Field(0.99999, ge=0, le=1)
     """The part that it keeps in the last step, with a half cosine in between."""
 
-    _known = field_validator("reward")(one_of(*REWARDS))
+    _known = field_validator("reward")(loads(reward_named))
 
 
 class RoundsConfig(Section):
@@ -498,8 +518,7 @@ def explain(where: str, error: ValidationError) -> str:
 def _explain(where: str, error: Any) -> str:
     key = ".".join(str(part) for part in error["loc"])
     if error["type"] != "extra_forbidden":
-        reason = error["msg"].removeprefix("Value error, ")
-        return f"{where}: {key} = {error['input']!r}: {reason}"
+        return f"{where}: {key} = {error['input']!r}: {error['msg']}"
     near = difflib.get_close_matches(key, valid_keys(), n=1, cutoff=0.0)
     return f"{where}: {key} is not a setting. The nearest one is {near[0]}."
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+from collections.abc import Iterable
+from difflib import get_close_matches
 from typing import Any, Protocol, TypeVar
 
 from pivottrace.errors import ConfigError
@@ -72,3 +74,24 @@ def load_part(reference: str, setting: str) -> Any:
     if not hasattr(module, name):
         raise ConfigError(f"{setting} = {reference!r}: {module_name} has no {name}")
     return getattr(module, name)
+
+
+def refuse_unknown(name: str, choices: Iterable[str], what: str, setting: str) -> None:
+    """Refuse a value that is no reference, after it was found among no choices.
+
+    Args:
+        name: The value of the setting.
+        choices: The names that it may have.
+        what: The kind of part, for the message.
+        setting: The setting's dotted key.
+
+    Raises:
+        ConfigError: The value has no colon; the message has the nearest choice.
+    """
+    if ":" not in name:
+        known = list(choices)
+        near = get_close_matches(name, known, n=1, cutoff=0.0)[0]
+        raise ConfigError(
+            f"{setting} = {name!r}: there is no such {what}. The nearest one is {near}. Give one "
+            f"of {', '.join(known)}, or your own as package.module:name"
+        )

@@ -215,7 +215,9 @@ def test_a_server_may_be_asked_and_looked_at_again(tmp_path, own, capsys):
 
 
 def test_the_documented_source_works_outside_the_package(tmp_path, own, monkeypatch, capsys):
-    block = re.search(r"<!-- file: (\S+)\.py -->\n```python\n(.*?)```", PAGE.read_text(), re.S)
+    block = re.search(
+        r"<!-- file: (sqlite_\S+)\.py -->\n```python\n(.*?)```", PAGE.read_text(), re.S
+    )
     source = own(block[2], block[1], "SQLITE")
     run = scored(tmp_path, source)
     table = tmp_path / "table.sqlite"

@@ -107,7 +107,9 @@ def test_settings_of_votes_are_refused_where_the_own_reward_takes_none():
 )
 def test_a_slip_in_a_name_is_refused_with_the_nearest(section, name, near):
     key = "reward" if section == "weak" else "estimator"
-    with pytest.raises(ConfigError, match=rf"{section}\.{key} = '{name}': .* Did you mean {near}"):
+    with pytest.raises(
+        ConfigError, match=rf"{section}\.{key} = '{name}': .* nearest one is {near}\."
+    ):
         parse_config({section: {key: name}}, "test")
 
 

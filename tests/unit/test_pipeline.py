@@ -42,12 +42,6 @@ def test_a_finished_stage_is_not_announced(make_run, capsys):
         assert capsys.readouterr().err == expected
 
 
-def test_an_own_estimator_that_is_not_there_is_refused_after_the_pool(make_run):
-    run = make_run(score={"estimator": "no_such_module:f"})
-    with pytest.raises(ConfigError, match=r"score.estimator = 'no_such_module:f': no_such_module"):
-        run_step(run, "pool")
-
-
 def test_one_command_stands_for_both_evaluations():
     assert stages_of("evaluate") == ("evaluate_before", "evaluate_after")
     assert stages_of("train") == ("train",)

@@ -96,7 +96,7 @@ def test_without_labels_only_counts(tmp_path, capsys) -> None:
     # 50 %, 40 labels beside the probes, of which half lie in the top half already.
     assert rows["annotate"].to_list()[5] == 80
     assert rows["defer"].to_list()[5] == pytest.approx(20, abs=2)
-    assert "The probes come out of\neach budget first" in printed
+    assert "are paid from each budget first" in printed
     assert not (run.path / "labels.sqlite").exists() or not calibrate_labels(run)
 
 
@@ -143,7 +143,7 @@ def spoiled(path, monkeypatch, count: int, **sections) -> tuple[RunDir, set[str]
     mastered = {
         i for i in sure if truth[i] == {r["question_id"]: r["vote_answer"] for r in scores}[i]
     }
-    obtain = calibrate.buying.obtain
+    obtain = calibrate.obtain
     planted: set[str] = set()
 
     def lie(run, ids, purpose):
@@ -152,7 +152,7 @@ def spoiled(path, monkeypatch, count: int, **sections) -> tuple[RunDir, set[str]
         intake.take_in(run, [(i, "999", "column", purpose) for i in chosen])
         return obtain(run, ids, purpose)
 
-    monkeypatch.setattr(calibrate.buying, "obtain", lie)
+    monkeypatch.setattr(calibrate, "obtain", lie)
     calibrate.run(run)
     return run, planted
 

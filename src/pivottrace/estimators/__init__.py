@@ -53,7 +53,7 @@ def _of_function(
     name = getattr(function, "__name__", "")
     if not callable(function) or not name.isidentifier():
         raise ConfigError(
-            f"{setting} = {reference!r} is neither a pivottrace.estimators.Estimator nor a "
+            f"{setting} = {reference!r}: it is neither a pivottrace.estimators.Estimator nor a "
             f"function. Name one of these."
         )
     return Estimator(name, name.replace("_", " "), "trace", function)

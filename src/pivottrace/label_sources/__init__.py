@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Literal
 
 from pivottrace.errors import ConfigError
-from pivottrace.plugins import load_part, records_in
+from pivottrace.plugins import load_part, records_in, refuse_unknown
 
 Purpose = Literal["probe", "annotation"]
 """What a label is bought for: to calibrate, or to train on."""
@@ -102,6 +102,7 @@ def label_source(name: str) -> LabelSource:
     known = label_sources()
     if name in known:
         return known[name]
+    refuse_unknown(name, known, "source", "labels.source")
     part = load_part(name, "labels.source")
     if not isinstance(part, LabelSource):
         raise ConfigError(

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from pivottrace.errors import ConfigError
-from pivottrace.plugins import load_part, records_in
+from pivottrace.plugins import load_part, records_in, refuse_unknown
 from pivottrace.rewards.weak import Reward, Tools, WeakGroup, WeakResult, WeakReward
 
 __all__ = ["REWARDS", "Reward", "Tools", "WeakGroup", "WeakResult", "reward_named"]
@@ -32,13 +32,14 @@ def reward_named(name: str, setting: str = "weak.reward") -> Reward:
     """
     if name in REWARDS:
         return REWARDS[name]
+    refuse_unknown(name, REWARDS, "reward", setting)
     part: Any = load_part(name, setting)
     if isinstance(part, Reward):
         return part
     if not callable(part):
         raise ConfigError(
-            f"{setting} = {name!r} is neither a pivottrace.rewards.Reward nor a function. Name one "
-            f"of these."
+            f"{setting} = {name!r}: it is neither a pivottrace.rewards.Reward nor a function. Name "
+            f"one of these."
         )
     return _of_function(name, part)
 
