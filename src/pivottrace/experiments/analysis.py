@@ -35,7 +35,7 @@ def analyse(experiment: Experiment) -> dict[str, Any]:
         A tree of plain values, as it goes into a JSON file; NaN is None.
 
     Raises:
-        RunDirError: the reference has no result yet.
+        RunDirError: The reference has no result yet.
     """
     found = {arm.name: _results(experiment, arm.name, arm.seeds) for arm in experiment.arms}
     reference = found[experiment.reference]

@@ -82,18 +82,18 @@ class Experiment:
     """A read experiment file.
 
     Attributes:
-        path: the file.
-        name: its name.
-        output: folder of the runs.
-        results: folder of results and report.
-        seeds: every seed, in the order in which they are run.
-        reference: name of the arm that others are compared with.
-        compare: further pairs of arms.
-        cluster_by: column of the held-out questions by which they are alike.
-        also_evaluate: sources of further held-out questions, by name.
-        base: nested settings that all arms share.
-        arms: in the file's order.
-        trained_in: of what `elsewhere` gives, the experiment whose models are evaluated.
+        path: The file.
+        name: Its name.
+        output: Folder of the runs.
+        results: Folder of results and report.
+        seeds: Every seed, in the order in which they are run.
+        reference: Name of the arm that others are compared with.
+        compare: Further pairs of arms.
+        cluster_by: Column of the held-out questions by which they are alike.
+        also_evaluate: Sources of further held-out questions, by name.
+        base: Nested settings that all arms share.
+        arms: In the file's order.
+        trained_in: Of what `elsewhere` gives, the experiment whose models are evaluated.
     """
 
     path: Path
@@ -167,7 +167,7 @@ def load_experiment(path: Path) -> Experiment:
     """Read an experiment file and check every arm's configuration.
 
     Raises:
-        ConfigError: the file is missing, is no TOML, or something in it is wrong; the message names
+        ConfigError: The file is missing, is no TOML, or something in it is wrong; the message names
             the file, the arm and the key.
     """
     try:

@@ -26,7 +26,7 @@ def missing_jobs(
     """What is to be done, in order; the base of a seed comes before the arms of the seed before.
 
     Raises:
-        ConfigError: an unknown arm or seed, or a result was made with other settings.
+        ConfigError: An unknown arm or seed, or a result was made with other settings.
     """
     chosen = [experiment.arm(name) for name in arms] if arms else list(experiment.arms)
     unknown = set(seeds or ()) - set(experiment.seeds)

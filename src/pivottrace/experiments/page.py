@@ -22,11 +22,11 @@ def write_experiment_report(experiment: Experiment, output: Path | None = None) 
     For further held-out questions there is `NAME-SET-labels.svg`.
 
     Args:
-        experiment: read; only stored results are looked at.
-        output: the folder; by default the experiment's results.
+        experiment: Read; only stored results are looked at.
+        output: The folder; by default the experiment's results.
 
     Raises:
-        RunDirError: the reference arm has no result yet.
+        RunDirError: The reference arm has no result yet.
     """
     figures = analyse(experiment)
     folder, name = output or experiment.results, experiment.name

@@ -34,15 +34,15 @@ class Result:
     """One arm and seed, finished.
 
     Attributes:
-        name: the arm, or `BASE`.
-        seed: its seed.
-        counts: held-out questions after training (of the base: before).
+        name: The arm, or `BASE`.
+        seed: Its seed.
+        counts: Held-out questions after training (of the base: before).
         clusters: (Q,) what makes them alike over seeds: their ids, or `experiment.cluster_by`.
         curve_steps: (K,) steps of the learning curve; empty without one.
         curve_accuracy: (K,) accuracy there, on the first `curve_questions` held-out questions.
         training_tokens: (K,) prompt and response tokens of training rollouts up to there, and
             response tokens of samples that only voted.
-        facts: everything else that was stored.
+        facts: Everything else that was stored.
     """
 
     name: str
@@ -128,7 +128,7 @@ def stored_facts(experiment: Experiment, name: str, seed: int) -> dict[str, Any]
     """What a result's file holds; None where there is none, or it is of a model that is no more.
 
     Raises:
-        RunDirError: it is torn.
+        RunDirError: It is torn.
     """
     path = experiment.result_path(name, seed)
     if not path.is_file():

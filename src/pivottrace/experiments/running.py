@@ -67,14 +67,14 @@ def run_experiment(
     """Run the arms and seeds that have no result yet; finished ones are kept.
 
     Args:
-        experiment: what `load_experiment` read.
+        experiment: What `load_experiment` read.
         processes: 1 or 2 at once.
-        arms: only these; all when None.
-        seeds: only these; all when None.
+        arms: Only these; all when None.
+        seeds: Only these; all when None.
 
     Raises:
-        ConfigError: an unknown arm or seed, or a result was made with other settings.
-        RunDirError: another call is at work, or arms failed; the message names their logs.
+        ConfigError: An unknown arm or seed, or a result was made with other settings.
+        RunDirError: Another call is at work, or arms failed; the message names their logs.
     """
     if not 1 <= processes <= MOST_PROCESSES:
         raise ConfigError(f"--processes {processes}: give 1 or {MOST_PROCESSES}")
@@ -201,7 +201,7 @@ def _child(
     The log is the given experiment's; by default the state's.
 
     Raises:
-        RunDirError: it failed; the last line of its log and the log's path are in the message.
+        RunDirError: It failed; the last line of its log and the log's path are in the message.
     """
     log = (experiment or state.experiment).log_path(job.name, job.seed)
     file = log.with_suffix(".toml")
@@ -248,7 +248,7 @@ def _only_call(output: Path) -> Iterator[int]:
     """Hold the experiment for this call and, since they inherit the lock, for its children.
 
     Raises:
-        RunDirError: another one is at work.
+        RunDirError: Another one is at work.
     """
     output.mkdir(parents=True, exist_ok=True)
     with (output / ".lock").open("w") as file:

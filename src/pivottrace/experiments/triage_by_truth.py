@@ -29,7 +29,7 @@ def triage_by_truth(run: RunDir) -> None:
     """Write what calibration and triage leave, without a probe, unless triage is done.
 
     Raises:
-        DataError: a question of the pool has no answer.
+        DataError: A question of the pool has no answer.
     """
     with run.locked():
         if run.is_done("triage"):
@@ -59,7 +59,7 @@ def exact_curves(
     Args:
         correctness: (Q,) share of right samples, in [0, 1].
         vote_right: (Q,) bool.
-        evidence: of the same questions; their number of samples and vote shares.
+        evidence: Of the same questions; their number of samples and vote shares.
     """
     samples = np.maximum(evidence.num_samples, 2)
     learnability = correctness * (1.0 - correctness) * samples / (samples - 1)

@@ -27,10 +27,10 @@ class Columns:
     """Where a row's fields are.
 
     Attributes:
-        prompt: the question.
-        answer: its true answer; None where the source has none.
-        id: parts joined by "-"; empty where ids are made from the prompt.
-        id_optional: the last part of the id may be missing, if it is missing everywhere.
+        prompt: The question.
+        answer: Its true answer; None where the source has none.
+        id: Parts joined by "-"; empty where ids are made from the prompt.
+        id_optional: The last part of the id may be missing, if it is missing everywhere.
     """
 
     prompt: Path
@@ -57,8 +57,8 @@ def choose_columns(
     ids made from the prompt).
 
     Raises:
-        ConfigError: the map has a key other than prompt, answer and id, or an empty prompt.
-        DataError: a mapped column is not there, or no column is a prompt; the message lists the
+        ConfigError: The map has a key other than prompt, answer and id, or an empty prompt.
+        DataError: A mapped column is not there, or no column is a prompt; the message lists the
             columns and names the nearest.
     """
     for key in column_map:

@@ -15,8 +15,8 @@ def open_folder(name: str, path: Path, split: str | None, column_map: dict[str, 
     """Open a folder written by `Dataset.save_to_disk` or `DatasetDict.save_to_disk`.
 
     Raises:
-        ConfigError: the split is not there, or there are several and none is named.
-        DataError: the folder is something else, or is broken.
+        ConfigError: The split is not there, or there are several and none is named.
+        DataError: The folder is something else, or is broken.
     """
     if not any((path / f).is_file() for f in ("dataset_dict.json", "state.json")):
         raise DataError(
@@ -40,8 +40,8 @@ def open_hub(name: str, base: str, split: str | None, column_map: dict[str, str]
     """Open `user/dataset` or `user/dataset:configuration` through the `datasets` cache or the Hub.
 
     Raises:
-        ConfigError: the split is not there, or there are several and none is named.
-        DataError: the dataset is neither a path here nor to be had from the Hub.
+        ConfigError: The split is not there, or there are several and none is named.
+        DataError: The dataset is neither a path here nor to be had from the Hub.
     """
     import datasets
     from datasets.exceptions import DatasetsError

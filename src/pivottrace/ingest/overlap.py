@@ -34,8 +34,8 @@ def find_overlap(pool: pa.Table, evaluation: pa.Table) -> list[tuple[str, str]]:
     has no near-duplicates. Time is linear in the tokens of both tables.
 
     Args:
-        pool: table with the schema `QUESTIONS`.
-        evaluation: the same.
+        pool: Table with the schema `QUESTIONS`.
+        evaluation: The same.
 
     Returns:
         (pool id, evaluation id) pairs in the pool's order, then the evaluation's; each once.

@@ -20,9 +20,9 @@ def format_prompt(
     they are). Each does nothing when None or empty.
 
     Args:
-        messages: chat messages, each with `role` and `content`.
-        system_prompt: text of a system message.
-        prompt_suffix: text for the end of the last user message.
+        messages: Chat messages, each with `role` and `content`.
+        system_prompt: Text of a system message.
+        prompt_suffix: Text for the end of the last user message.
 
     Returns:
         New messages, each with `role` and `content` only.

@@ -44,9 +44,9 @@ def read_questions(
         source: `.jsonl`, `.json`, `.csv`, `.parquet` (verl's is recognised), a `datasets` folder, a
             Hub id or `world:PRESET`, with options after "?"; see `ingest.sources`.
         column_map: `prompt`, `answer`, `id` → column; see `ingest.columns.choose_columns`.
-        split: split of a `datasets` folder, a Hub id or the embedded world.
-        limit: only the first so many rows are read, and checked.
-        answer_pattern: regular expression tried first on the source's answers; a solution that ends
+        split: Split of a `datasets` folder, a Hub id or the embedded world.
+        limit: Only the first so many rows are read, and checked.
+        answer_pattern: Regular expression tried first on the source's answers; a solution that ends
             in `#### 18` or `\boxed{18}` gives "18" without one, anything else stays as it is.
 
     Returns:
@@ -54,8 +54,8 @@ def read_questions(
         prompts are distinct.
 
     Raises:
-        DataError: something is wrong; the message has source, row (or line), column and cure.
-        ConfigError: the source string, split, column map or pattern is wrong.
+        DataError: Something is wrong; the message has source, row (or line), column and cure.
+        ConfigError: The source string, split, column map or pattern is wrong.
     """
     opened = open_source(source, split, limit)
     asked = {} if opened.fixed_columns else {**(column_map or {}), **opened.column_map}

@@ -33,8 +33,8 @@ def open_source(text: str, split: str | None = None, limit: int | None = None) -
     """Open a source string, without reading more rows than `limit`.
 
     Raises:
-        ConfigError: an unknown option, preset or suffix, or a split where there are none.
-        DataError: the file is missing, empty or broken, or the dataset cannot be had.
+        ConfigError: An unknown option, preset or suffix, or a split where there are none.
+        DataError: The file is missing, empty or broken, or the dataset cannot be had.
     """
     base, options = split_options(text)
     split = options.pop("split", split)
@@ -69,7 +69,7 @@ def split_options(text: str) -> tuple[str, dict[str, str]]:
     """Part a source string into what it names and its options; an existing path is taken whole.
 
     Raises:
-        ConfigError: the options are not `key=value&key=value`.
+        ConfigError: The options are not `key=value&key=value`.
     """
     base, mark, query = text.partition("?")
     if not mark or Path(text).exists():

@@ -131,7 +131,7 @@ def arrow_rows(name: str, batches: Any) -> Iterator[Row]:
     """Rows of Arrow record batches or tables, numbered from 1.
 
     Raises:
-        DataError: two columns have one name, or a text is not UTF-8 (Arrow does not check).
+        DataError: Two columns have one name, or a text is not UTF-8 (Arrow does not check).
     """
     number = 0
     for batch in batches:

@@ -24,15 +24,15 @@ def open_world(name: str, preset: str, options: dict[str, str], split: str | Non
     """Open one split of the embedded world; `family`, `expression` and `num_unfamiliar` are extra.
 
     Args:
-        name: the source string.
-        preset: difficulty, a key of `world.problems.PRESETS`.
+        name: The source string.
+        preset: Difficulty, a key of `world.problems.PRESETS`.
         options: `num` (600 for the pool, 400 for evaluation, development and held_out by default),
             `seed` (0) and `noise` (0), the share of answers that are wrong, for experiments on
             wrong labels.
-        split: a key of `WORLD_SPLITS`; the pool by default.
+        split: A key of `WORLD_SPLITS`; the pool by default.
 
     Raises:
-        ConfigError: an unknown preset, split or option, or a number out of range.
+        ConfigError: An unknown preset, split or option, or a number out of range.
     """
     from pivottrace.world.problems import PRESETS, generate, held_out_family
 

@@ -32,11 +32,11 @@ class AlarmEvent:
     """An alarm that went off, or ended.
 
     Attributes:
-        step: optimizer steps done with the one that showed it, as in `metrics.jsonl`.
-        what: votes | diversity | length | entropy.
-        value: what was found over the window.
-        threshold: the limit that it passed, or came back to.
-        action: report | pause | stop, or resume | end where the alarm ended.
+        step: Optimizer steps done with the one that showed it, as in `metrics.jsonl`.
+        what: Votes | diversity | length | entropy.
+        value: What was found over the window.
+        threshold: The limit that it passed, or came back to.
+        action: Report | pause | stop, or resume | end where the alarm ended.
     """
 
     step: int

@@ -38,10 +38,10 @@ def draw_more(
 
     Args:
         scores: (Q,) uncertainty; NaN (no score) is never drawn.
-        drawn: indices that are probes already.
+        drawn: Indices that are probes already.
         need: (Q,) 0 or more (`probe_need`); where all is 0, the draw is even.
-        num_probes: how many more; all that are left where there are fewer.
-        seed: of the start, the only randomness.
+        num_probes: How many more; all that are left where there are fewer.
+        seed: Of the start, the only randomness.
 
     Returns:
         Indices into `scores`, distinct, none of `drawn`, in ranking order.
@@ -89,9 +89,9 @@ def probe_need(
     that leaves open on which side of a threshold it lies.
 
     Args:
-        curve: calibration on the first stage's probes.
+        curve: Calibration on the first stage's probes.
         ranks: (Q,) in [0, 1]; NaN gives 0.
-        thresholds: correctness at which decisions change, such as mastered and hopeless.
+        thresholds: Correctness at which decisions change, such as mastered and hopeless.
 
     Returns:
         (Q,) 0 or more, at most 2; higher is needed more.

@@ -70,22 +70,22 @@ def triage(
 
     Args:
         ranks: (Q,) place in the ranking, low is certain; NaN where there is no score.
-        budget: labels that may still be bought; labelled probes don't count again.
-        curve: the calibration at `ranks`, the vote's part of it at the questions' own vote shares
+        budget: Labels that may still be bought; labelled probes don't count again.
+        curve: The calibration at `ranks`, the vote's part of it at the questions' own vote shares
             where those are stored (`with_own_votes`); None (or NaN) when nothing was calibrated.
         vote_holds: (Q,) bool, the vote's floor holds for this question (`weak_route`); nowhere
             when None. Not asked for with `options.fractions`.
-        evidence: what is known of single questions; nothing when None. The score's curve alone
+        evidence: What is known of single questions; nothing when None. The score's curve alone
             is enough.
-        options: thresholds; the defaults when None.
+        options: Thresholds; the defaults when None.
 
     Returns:
         A `TriageResult`; the same input gives the same result, and permuted input the permuted
         result up to ties (equal priority and rank), which go to the lower index.
 
     Raises:
-        BudgetError: a negative budget.
-        DataError: arrays differ in length.
+        BudgetError: A negative budget.
+        DataError: Arrays differ in length.
 
     Source: DE-Venus (routes, fractions); docs/method.md (the rest).
     """

@@ -33,8 +33,8 @@ class Expectation:
     """What one budget is expected to give.
 
     Attributes:
-        wrong_votes: share of weak rows whose pseudo-label is wrong, in [0, 1]; NaN without any.
-        learning: sum over trained rows of what their signal teaches (`routing.gains`), in units of
+        wrong_votes: Share of weak rows whose pseudo-label is wrong, in [0, 1]; NaN without any.
+        learning: Sum over trained rows of what their signal teaches (`routing.gains`), in units of
             sqrt(p(1-p)): 0.5 is the most that one question can teach.
     """
 
@@ -47,11 +47,11 @@ class CostModel:
     """Seconds of training, from rates that were measured.
 
     Attributes:
-        generated_per_s: response tokens a second while sampling.
-        traced_per_s: tokens a second of a forward pass, prompt and response (tracing).
-        prompt_tokens: mean length of a question.
-        response_tokens: mean length of a sampled response.
-        num_generations: rollouts of a question in training.
+        generated_per_s: Response tokens a second while sampling.
+        traced_per_s: Tokens a second of a forward pass, prompt and response (tracing).
+        prompt_tokens: Mean length of a question.
+        response_tokens: Mean length of a sampled response.
+        num_generations: Rollouts of a question in training.
     """
 
     generated_per_s: float
@@ -79,7 +79,7 @@ def expectation(result: TriageResult, vote: FloatArray) -> Expectation:
     """Return what a triage is expected to give.
 
     Args:
-        result: the routes of Q questions.
+        result: The routes of Q questions.
         vote: (Q,) chance that each question's vote is right.
     """
     weak = result.route == ROUTE_CODE[Route.WEAK]
@@ -103,13 +103,13 @@ def learning_bands(
     probes give. So a band says how well the curves are known, not how routes would have fallen.
 
     Args:
-        results: triages of the same Q questions.
-        probes: the labelled probes.
+        results: Triages of the same Q questions.
+        probes: The labelled probes.
         ranks: (Q,) places in the ranking.
-        evidence: of the Q questions.
-        window: probes in a sliding window.
-        level: confidence of each interval.
-        seed: of the resamples.
+        evidence: Of the Q questions.
+        window: Probes in a sliding window.
+        level: Confidence of each interval.
+        seed: Of the resamples.
 
     Returns:
         (low, high), each (len(results),), in the units of `Expectation.learning`.

@@ -44,15 +44,15 @@ class ProbeEvidence:
     """What the labels of n probes say; all arrays (n,), in any order.
 
     Attributes:
-        ranks: place in the ranking, u in (0, 1), low is certain (`probes.rank_fractions`).
-        num_correct: sampled rollouts whose answer is the true one.
-        num_samples: sampled rollouts, at least 2 (one says nothing about spread).
-        vote_right: the majority answer is the true one; False where the vote abstained.
-        vote_abstained: no answer won (tie, or all empty).
-        vote_share: share of the rollouts behind the winning answer; NaN where none won.
+        ranks: Place in the ranking, u in (0, 1), low is certain (`probes.rank_fractions`).
+        num_correct: Sampled rollouts whose answer is the true one.
+        num_samples: Sampled rollouts, at least 2 (one says nothing about spread).
+        vote_right: The majority answer is the true one; False where the vote abstained.
+        vote_abstained: No answer won (tie, or all empty).
+        vote_share: Share of the rollouts behind the winning answer; NaN where none won.
 
     Raises:
-        DataError: lengths differ, or a value is impossible; the message names the probe.
+        DataError: Lengths differ, or a value is impossible; the message names the probe.
     """
 
     ranks: FloatArray
@@ -86,16 +86,16 @@ class CurveValues:
     """The curves at some ranks, each (Q,) float64; NaN where the rank is NaN.
 
     Attributes:
-        mu: the policy's correctness, window mean, in [0, 1].
-        mu_low: lower end of its interval.
-        mu_high: upper end of its interval.
-        vote: chance that the majority vote is right (an abstention is not right), in (0, 1): the
+        mu: The policy's correctness, window mean, in [0, 1].
+        mu_low: Lower end of its interval.
+        mu_high: Upper end of its interval.
+        vote: Chance that the majority vote is right (an abstention is not right), in (0, 1): the
             posterior mean (right + 1/2) / (n + 1), because it enters expectations, where the raw
             share of an all-right window would claim certainty.
-        vote_low: lower end of its interval.
-        vote_high: upper end of its interval.
-        learnability: window mean of p(1-p) of each question, in [0, 0.5].
-        vote_share: window mean of the winner's share; NaN where no probe of the pool had a winner.
+        vote_low: Lower end of its interval.
+        vote_high: Upper end of its interval.
+        learnability: Window mean of p(1-p) of each question, in [0, 0.5].
+        vote_share: Window mean of the winner's share; NaN where no probe of the pool had a winner.
     """
 
     mu: FloatArray
@@ -115,9 +115,9 @@ class CalibrationCurve:
     Attributes:
         ranks: (K,) distinct probe ranks, ascending.
         window_sizes: (K,) probes behind each point.
-        values: the curves at `ranks`.
-        level: confidence of each interval, pointwise.
-        num_probes: n.
+        values: The curves at `ranks`.
+        level: Confidence of each interval, pointwise.
+        num_probes: N.
     """
 
     ranks: FloatArray
@@ -137,12 +137,12 @@ class RouteFloor:
     """How far up the ranking the votes' reliability holds a floor.
 
     Attributes:
-        end: highest rank of the route, in [0, 1]; NaN when the floor holds nowhere.
-        num_probes: probes of the accepted route (of the first one tested when none is).
-        num_right: right votes among them.
-        lower_bound: exact lower bound of the mean reliability over that route; NaN if untested.
-        floor: the floor asked for.
-        alpha: chance at most of accepting a route below the floor.
+        end: Highest rank of the route, in [0, 1]; NaN when the floor holds nowhere.
+        num_probes: Probes of the accepted route (of the first one tested when none is).
+        num_right: Right votes among them.
+        lower_bound: Exact lower bound of the mean reliability over that route; NaN if untested.
+        floor: The floor asked for.
+        alpha: Chance at most of accepting a route below the floor.
     """
 
     end: float
@@ -168,13 +168,13 @@ def calibrate(
     formula at the window's mean: half at 0 and half at 1 teach nothing.
 
     Args:
-        probes: at least one labelled probe.
-        window: width in probes; `default_window` of their number when None.
-        level: confidence of each pointwise interval.
+        probes: At least one labelled probe.
+        window: Width in probes; `default_window` of their number when None.
+        level: Confidence of each pointwise interval.
 
     Raises:
-        ConfigError: a window below 1 or a level outside (0, 1).
-        DataError: no probe.
+        ConfigError: A window below 1 or a level outside (0, 1).
+        DataError: No probe.
 
     Source: DE-Venus (sliding window of correctness); Prop. 1 of the paper (mu(1-mu)); the
         intervals, the vote's curve and the per-question mean are ours.
@@ -229,12 +229,12 @@ def route_reliability(
     Args:
         ranks: (n,) the probes' ranks, in any order: only those of the stretch that is to be weak.
         vote_right: (n,) bool; an abstention counts as not right.
-        floor: reliability to hold, in (0, 1).
-        alpha: chance of a wrong acceptance, in (0, 1).
+        floor: Reliability to hold, in (0, 1).
+        alpha: Chance of a wrong acceptance, in (0, 1).
 
     Raises:
-        ConfigError: floor or alpha outside (0, 1).
-        DataError: lengths differ, or a rank is NaN.
+        ConfigError: Floor or alpha outside (0, 1).
+        DataError: Lengths differ, or a rank is NaN.
 
     Source: docs/method.md (ours); fixed-sequence testing is standard (Maurer
         et al. 1995; Angelopoulos et al. 2021, "Learn then Test").

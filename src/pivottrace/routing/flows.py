@@ -36,12 +36,12 @@ class Flow:
     """Questions that went from one route and reason to another between two rounds.
 
     Attributes:
-        from_route: where they were.
-        from_reason: why.
-        to_route: where they are now.
-        to_reason: why.
-        move: what that means.
-        count: how many, at least 1.
+        from_route: Where they were.
+        from_reason: Why.
+        to_route: Where they are now.
+        to_reason: Why.
+        move: What that means.
+        count: How many, at least 1.
     """
 
     from_route: str
@@ -56,10 +56,10 @@ def meaning(from_route: str, from_reason: str, to_route: str, to_reason: str) ->
     """What a move means.
 
     Args:
-        from_route: one of `ROUTES`.
-        from_reason: its reason then.
-        to_route: one of `ROUTES`.
-        to_reason: its reason now.
+        from_route: One of `ROUTES`.
+        from_reason: Its reason then.
+        to_route: One of `ROUTES`.
+        to_reason: Its reason now.
     """
     if from_route == to_route:
         return Move.STAYED
@@ -80,13 +80,13 @@ def route_flows(counts: Mapping[tuple[str, str, str, str], int]) -> list[Flow]:
     """Name the moves between two rounds.
 
     Args:
-        counts: questions by (route then, reason then, route now, reason now).
+        counts: Questions by (route then, reason then, route now, reason now).
 
     Returns:
         One `Flow` for each that has any, in the order of `Move`, then of `ROUTES`, then most first.
 
     Raises:
-        DataError: a route is unknown.
+        DataError: A route is unknown.
     """
     unknown = {route for key in counts for route in (key[0], key[2])} - set(ROUTES)
     if unknown:

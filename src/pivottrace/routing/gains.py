@@ -44,8 +44,8 @@ def expected_gains(curve: CurveValues, evidence: QuestionEvidence) -> tuple[Floa
     m is the curve's `vote`: at the question's own risk where v is stored, else at its rank.
 
     Args:
-        curve: values (Q,); NaN where nothing was calibrated.
-        evidence: filled to Q questions.
+        curve: Values (Q,); NaN where nothing was calibrated.
+        evidence: Filled to Q questions.
 
     Returns:
         (label, vote), each (Q,), rounded to `GAIN_DECIMALS`; label >= 0, label >= vote; NaN where

@@ -25,7 +25,7 @@ def wrong_label_chance(vote_right: npt.ArrayLike, label_error: float = LABEL_ERR
 
     Args:
         vote_right: (n,) calibrated chance m that such a vote is right, in [0, 1].
-        label_error: e, in (0, 1).
+        label_error: E, in (0, 1).
 
     Returns:
         (n,) in [e, 1], higher is more suspect.

@@ -68,8 +68,8 @@ def default_num_probes(pool_size: int, budget: int) -> int:
     """Return how many probes to draw: 5 % of the pool, 64 to 256, within budget and pool.
 
     Raises:
-        BudgetError: a negative budget.
-        DataError: a negative pool size.
+        BudgetError: A negative budget.
+        DataError: A negative pool size.
 
     Source: docs/method.md (ours; the paper says only "small").
     """
@@ -96,15 +96,15 @@ def draw_probes(
 
     Args:
         scores: (Q,) uncertainty; NaN (no score) is never drawn.
-        num_probes: how many; all scored questions where there are fewer.
-        seed: the only randomness.
-        method: how a place in a stretch is chosen.
+        num_probes: How many; all scored questions where there are fewer.
+        seed: The only randomness.
+        method: How a place in a stretch is chosen.
 
     Returns:
         Indices into `scores`, distinct, in ranking order.
 
     Raises:
-        ConfigError: a negative `num_probes`.
+        ConfigError: A negative `num_probes`.
         DataError: `scores` is not one-dimensional.
 
     Source: DE-Venus ("across the ranking"); the sampling schemes are ours.

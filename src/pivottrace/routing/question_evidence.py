@@ -26,7 +26,7 @@ class QuestionEvidence:
         correctness: (Q,) share of the question's own samples that are right, where labelled;
             NaN if unknown.
         failure_code: (Q,) int, 0 for a sound question, else 1 + position in `failure_names`.
-        failure_names: why a question failed, for instance "truncated".
+        failure_names: Why a question failed, for instance "truncated".
     """
 
     vote_share: npt.NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
@@ -42,7 +42,7 @@ class QuestionEvidence:
         """Return the same evidence with every missing array filled in as "not known".
 
         Raises:
-            DataError: an array is not (Q,), a share is outside [0, 1] or a failure has no name.
+            DataError: An array is not (Q,), a share is outside [0, 1] or a failure has no name.
         """
         unknown = {"vote_share": np.nan, "correctness": np.nan, "num_samples": 0,
                    "vote_abstained": False, "labelled": False, "earlier": False,

@@ -64,17 +64,17 @@ class TriageOptions:
     """Thresholds of the triage.
 
     Attributes:
-        mastered_floor: window-mean correctness from which a question is mastered.
-        hopeless_ceiling: window-mean correctness up to which a question is hopeless.
-        vote_floor: mean vote reliability that the weak route must hold, by a lower bound. A
+        mastered_floor: Window-mean correctness from which a question is mastered.
+        hopeless_ceiling: Window-mean correctness up to which a question is hopeless.
+        vote_floor: Mean vote reliability that the weak route must hold, by a lower bound. A
             pseudo-label is expected to teach from about 0.5 upwards; 0.6 leaves a margin, and is
             provable with 64 probes where about 0.85 of the safe votes are right.
-        vote_alpha: chance at most that the weak route is below its floor.
-        hopeless: drop hopeless questions, or let labels left over go to them.
+        vote_alpha: Chance at most that the weak route is below its floor.
+        hopeless: Drop hopeless questions, or let labels left over go to them.
         fractions: (annotate, discard) shares by rank in place of calibration; None to calibrate.
 
     Raises:
-        ConfigError: a value is outside its range.
+        ConfigError: A value is outside its range.
     """
 
     mastered_floor: float = 0.95

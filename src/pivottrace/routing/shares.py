@@ -12,14 +12,14 @@ def round_steps(total: int, num_rounds: int) -> list[int]:
     """Share training steps among rounds: total // num each, the remainder to the first.
 
     Args:
-        total: steps of the whole training.
-        num_rounds: at least 1.
+        total: Steps of the whole training.
+        num_rounds: At least 1.
 
     Returns:
         (num_rounds,) steps of each round, each at least 1; they add up to `total`.
 
     Raises:
-        ConfigError: a round would be left without a step.
+        ConfigError: A round would be left without a step.
     """
     each, rest = divmod(total, num_rounds)
     if each < 1:
@@ -37,16 +37,16 @@ def label_cap(allowed: int, num_probes: int, round_index: int, num_rounds: int) 
     the next ones, and the last may spend all that is left.
 
     Args:
-        allowed: the whole budget.
-        num_probes: labelled probes, bought before.
-        round_index: from 0.
-        num_rounds: at least 1.
+        allowed: The whole budget.
+        num_probes: Labelled probes, bought before.
+        round_index: From 0.
+        num_rounds: At least 1.
 
     Returns:
-        num_probes … allowed; `allowed` in the last round.
+        Num_probes … allowed; `allowed` in the last round.
 
     Raises:
-        BudgetError: more probes than labels are allowed.
+        BudgetError: More probes than labels are allowed.
     """
     if num_probes > allowed:
         raise BudgetError(f"{num_probes} probes are labelled and {allowed} labels are allowed")

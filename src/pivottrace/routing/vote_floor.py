@@ -81,8 +81,8 @@ def with_own_votes(
     share keep the reliability at their rank.
 
     Args:
-        values: the curve at the questions' ranks, (Q,).
-        probes: the labelled probes.
+        values: The curve at the questions' ranks, (Q,).
+        probes: The labelled probes.
         ranks: (Q,) the questions' ranks.
         vote_share: (Q,), NaN where none is stored or none won.
         **settings: `window` and `level`, as for `calibrate`.

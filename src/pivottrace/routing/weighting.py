@@ -40,21 +40,21 @@ class Combination:
     """A fitted combination of k estimators, with the evidence for and against it.
 
     Attributes:
-        names: the k estimators.
+        names: The k estimators.
         weights: (k,) of their ranks: a question's score is `features @ weights`, higher is more
             uncertain. The intercept, which ranks nothing, is left out.
-        penalty: the ridge's, chosen by cross-validation.
+        penalty: The ridge's, chosen by cross-validation.
         out_of_fold: (n,) each probe's score by a fit that has not seen it.
         folds: (n,) the fold of each probe.
         fold_weights: (F, k) the weights of the fit that has not seen each fold.
-        best_single: the estimator that ranks all probes best.
+        best_single: The estimator that ranks all probes best.
         rho: Spearman correlation of `out_of_fold` with the share of wrong rollouts, in [-1, 1];
             higher is better.
-        single_rho: the same for the best single estimator: chosen on all probes, or without the
+        single_rho: The same for the best single estimator: chosen on all probes, or without the
             fold it is judged on, whichever is higher.
-        low: lower end of the interval of rho - single_rho, paired over probes.
-        high: upper end.
-        offered: the whole interval is above 0.
+        low: Lower end of the interval of rho - single_rho, paired over probes.
+        high: Upper end.
+        offered: The whole interval is above 0.
     """
 
     names: tuple[str, ...]
@@ -75,7 +75,7 @@ def rank_features(scores: Mapping[str, npt.ArrayLike]) -> FloatArray:
     """Return each estimator's ranking of the pool as a feature in (-1, 1), high is uncertain.
 
     Args:
-        scores: k estimators' scores, each (Q,), higher is more uncertain; NaN takes the middle, 0.
+        scores: K estimators' scores, each (Q,), higher is more uncertain; NaN takes the middle, 0.
 
     Returns:
         (Q, k).
@@ -96,17 +96,17 @@ def combine(
     Args:
         features: (n, k) from `rank_features`, at the probes.
         correctness: (n,) each probe's share of right rollouts, in [0, 1].
-        names: the k estimators. One that shares its rollouts with the correctness does not belong
+        names: The k estimators. One that shares its rollouts with the correctness does not belong
             here.
-        seed: of folds and resamples.
-        level: confidence of the interval of the difference.
+        seed: Of folds and resamples.
+        level: Confidence of the interval of the difference.
 
     Returns:
         The combination; None with fewer than `MIN_PROBES` probes, fewer than two estimators, or
         equal correctness throughout: there is nothing to fit or to compare.
 
     Raises:
-        DataError: shapes differ.
+        DataError: Shapes differ.
     """
     design, truth = np.asarray(features, np.float64), np.asarray(correctness, np.float64)
     if design.shape != (truth.size, len(names)):
@@ -154,7 +154,7 @@ def cross_fitted_places(
     """Return each probe's place in the pool's ranking by a fit that has not seen its label.
 
     Args:
-        combination: fitted on the probes.
+        combination: Fitted on the probes.
         features: (Q, k) of the pool; NaN throughout for a question that is not ranked.
         probes: (n,) rows of `features`, in the order that the fit had them.
 

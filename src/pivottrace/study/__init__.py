@@ -24,19 +24,19 @@ def run_study(
     """Study one pool a configuration, all together.
 
     Args:
-        configs: run configurations with labelled pools; the first one's seed, resamples and default
+        configs: Run configurations with labelled pools; the first one's seed, resamples and default
             pivots hold for the study.
-        output: folder for the results; by default `study` beside the first run's directory, named
+        output: Folder for the results; by default `study` beside the first run's directory, named
             after it.
-        with_grid: also try every combination of settings, on these questions.
-        command: as it was given, to be recorded.
+        with_grid: Also try every combination of settings, on these questions.
+        command: As it was given, to be recorded.
 
     Returns:
         The folder, and what study.json holds.
 
     Raises:
-        ConfigError: no configuration, two of one run directory, or a grid on reserved questions.
-        DataError: a question has no answer.
+        ConfigError: No configuration, two of one run directory, or a grid on reserved questions.
+        DataError: A question has no answer.
     """
     from pivottrace.study.grid import as_csv, grid, refuse_reserved_questions
     from pivottrace.study.picture import draw

@@ -24,11 +24,11 @@ def compare_calibrations(pools: Sequence[PoolEvidence], name: str) -> dict[str, 
     both losses are of one further sample of a question. `run` uses the paper's sliding window.
 
     Args:
-        pools: those with more than twice as many questions as probes take part.
-        name: the estimator that ranks.
+        pools: Those with more than twice as many questions as probes take part.
+        name: The estimator that ranks.
 
     Returns:
-        way to {brier, log_loss, brier_low, brier_high …}: the mean over draws and pools, with the
+        Way to {brier, log_loss, brier_low, brier_high …}: the mean over draws and pools, with the
         central 95 % of draws; empty where every pool is too small. And `num_probes`, `num_draws`.
     """
     ways: tuple[Smoother, ...] = get_args(Smoother)

@@ -53,8 +53,8 @@ def compare(pools: Sequence[PoolEvidence], default: str) -> dict[str, Any]:
     """Return the figures of every estimator, and their advantages over the default one.
 
     Args:
-        pools: at least one; resamples and seed are those of the first one's configuration.
-        default: the estimator to compare with.
+        pools: At least one; resamples and seed are those of the first one's configuration.
+        default: The estimator to compare with.
 
     Returns:
         `estimators`: name to metric to {value, low, high, pools} (`reason` where not defined);

@@ -25,9 +25,9 @@ class Tracer:
     """Traces a run's greedy responses again.
 
     Attributes:
-        rows: its usable greedy rollouts, by question id.
-        reference_ids: questions of the reference sample, frozen by the run.
-        run_heads: the heads that the run itself averages; None for all.
+        rows: Its usable greedy rollouts, by question id.
+        reference_ids: Questions of the reference sample, frozen by the run.
+        run_heads: The heads that the run itself averages; None for all.
     """
 
     def __init__(self, run: RunDir, question_ids: Sequence[str]):

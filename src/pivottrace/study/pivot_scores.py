@@ -47,8 +47,8 @@ def pivot_scores(
     Args:
         signals: (T,) a question.
         question_ids: Q ids, the order of the result.
-        reference_ids: whose signals the threshold is read off, as in the run itself.
-        settings: of the pivots.
+        reference_ids: Whose signals the threshold is read off, as in the run itself.
+        settings: Of the pivots.
         readings: `onset`, `peak` or both.
 
     Returns:

@@ -33,16 +33,16 @@ class PoolEvidence:
     """A pool of a study.
 
     Attributes:
-        run: its run directory.
-        name: what the tables call it: the run directory's name.
+        run: Its run directory.
+        name: What the tables call it: the run directory's name.
         question_ids: Q ids.
-        scores: estimator to (Q,); NaN where it has none.
+        scores: Estimator to (Q,); NaN where it has none.
         wrong: (Q,) the greedy answer is wrong (or there is none).
         correctness: (Q,) share of right answers among the truth samples.
         vote_right: (Q,) the majority of the estimators' samples is right.
         sampled: (Q,) share of right answers among the estimators' own samples: what a probe's label
             would say.
-        num_failed: questions left out.
+        num_failed: Questions left out.
     """
 
     run: RunDir
@@ -60,7 +60,7 @@ def prepare(config: Config) -> RunDir:
     """Run what is missing of pool, rollouts, trace, scores and truth.
 
     Raises:
-        DataError: a question has no answer; this is found before the model is loaded.
+        DataError: A question has no answer; this is found before the model is loaded.
     """
     run = RunDir.create(config)
     with run.locked():
