@@ -167,8 +167,11 @@ def _arm(
     values: dict[str, Any] = {
         **_outcome(arm, results, reference),
         "labels": float(np.mean(labels)),
-        "label_share": float(np.mean([f["labels"] / before[s].facts["pool"]
-                                      for s, f in zip(results, facts, strict=True)])),
+        "label_share": float(
+            np.mean(
+                [f["labels"] / before[s].facts["pool"] for s, f in zip(results, facts, strict=True)]
+            )
+        ),
         "routes": _means([f["routes"] for f in facts]),
         "rows": _means([f["rows"] for f in facts]),
         "tokens": {
@@ -178,7 +181,7 @@ def _arm(
         "alarms": _alarms(facts),
         "curve": _band([r.curve(0.0) for r in results.values()]),
         "speed": None,
-    }  # fmt: skip
+    }
     with_curves = all(result.curve(0.0).steps.size for result in reference.values())
     if values["curve"] is not None and with_curves and results.keys() & reference.keys():
         values["speed"] = _speed(_curves(arm, results), _curves(reference_arm, reference))

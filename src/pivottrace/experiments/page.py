@@ -173,9 +173,14 @@ def _speed_lines(figures: Figures) -> Iterator[str]:
         f"routes needed come first: the pool's traces and all its samples.\n"
     )
     yield _header(
-        "arm", "target", f"{reference['title']}: step", "its own step", "speed-up in steps",
-        "target lower, higher", "speed-up in tokens",
-    )  # fmt: skip
+        "arm",
+        "target",
+        f"{reference['title']}: step",
+        "its own step",
+        "speed-up in steps",
+        "target lower, higher",
+        "speed-up in tokens",
+    )
     for arm in figures["arms"].values():
         speed = arm["speed"]
         if speed is None:

@@ -215,9 +215,13 @@ def _child(
             if state.stopping:
                 return
             child = subprocess.Popen(
-                line, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT,
-                env={**os.environ, **ONE_THREAD}, pass_fds=(state.held,),
-            )  # fmt: skip
+                line,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                env={**os.environ, **ONE_THREAD},
+                pass_fds=(state.held,),
+            )
             state.children.add(child)
         code = child.wait()
         with state.lock:

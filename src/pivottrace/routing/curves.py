@@ -70,13 +70,19 @@ class ProbeEvidence:
         for wrong, problem in (
             (~((self.ranks >= 0) & (self.ranks <= 1)), "has no rank in [0, 1]; leave it out"),
             (self.num_samples < 2, "has fewer than 2 sampled rollouts; raise rollouts.num_samples"),
-            ((self.num_correct < 0) | (self.num_correct > self.num_samples),
-             "has num_correct outside 0 .. num_samples; count both on the same rollouts"),
-            (self.vote_right & self.vote_abstained,
-             "has a right vote and an abstention at once; set vote_right to False"),
-            (~(np.isnan(share) | ((share >= 0) & (share <= 1))),
-             "has a vote_share outside [0, 1]; divide votes by rollouts"),
-        ):  # fmt: skip
+            (
+                (self.num_correct < 0) | (self.num_correct > self.num_samples),
+                "has num_correct outside 0 .. num_samples; count both on the same rollouts",
+            ),
+            (
+                self.vote_right & self.vote_abstained,
+                "has a right vote and an abstention at once; set vote_right to False",
+            ),
+            (
+                ~(np.isnan(share) | ((share >= 0) & (share <= 1))),
+                "has a vote_share outside [0, 1]; divide votes by rollouts",
+            ),
+        ):
             if np.any(wrong):
                 raise DataError(f"probe {int(np.argmax(wrong))} {problem}")
 

@@ -96,10 +96,14 @@ def route_flows(counts: Mapping[tuple[str, str, str, str], int]) -> list[Flow]:
     return sorted(
         flows,
         key=lambda f: (
-            moves.index(f.move), ROUTES.index(f.from_route), ROUTES.index(f.to_route), -f.count,
-            f.from_reason, f.to_reason,
+            moves.index(f.move),
+            ROUTES.index(f.from_route),
+            ROUTES.index(f.to_route),
+            -f.count,
+            f.from_reason,
+            f.to_reason,
         ),
-    )  # fmt: skip
+    )
 
 
 def count_moves(flows: Iterable[Flow]) -> dict[str, int]:

@@ -44,9 +44,15 @@ class QuestionEvidence:
         Raises:
             DataError: An array is not (Q,), a share is outside [0, 1] or a failure has no name.
         """
-        unknown = {"vote_share": np.nan, "correctness": np.nan, "num_samples": 0,
-                   "vote_abstained": False, "labelled": False, "earlier": False,
-                   "failure_code": 0}  # fmt: skip
+        unknown = {
+            "vote_share": np.nan,
+            "correctness": np.nan,
+            "num_samples": 0,
+            "vote_abstained": False,
+            "labelled": False,
+            "earlier": False,
+            "failure_code": 0,
+        }
         arrays = {}
         for name, fill in unknown.items():
             given = getattr(self, name)

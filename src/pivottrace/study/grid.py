@@ -26,8 +26,16 @@ PSIS = (0.05, 0.1, 0.2, 0.3, 0.4)
 WINDOWS = (5, 10, 20)
 SIGNALS = ("far_mass", "question_mass")
 COLUMNS = (
-    "auroc", "spearman", "signal", "reading", "statistic", "heads", "zeta", "psi", "window",
-)  # fmt: skip
+    "auroc",
+    "spearman",
+    "signal",
+    "reading",
+    "statistic",
+    "heads",
+    "zeta",
+    "psi",
+    "window",
+)
 RESERVED = ("evaluation", "held_out")
 Key = tuple[Any, ...]  # COLUMNS after the two figures
 

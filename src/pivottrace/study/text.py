@@ -63,14 +63,28 @@ def _head(results: Figure) -> Iterator[str]:
     if any(pool["questions"].startswith("world:") for pool in results["pools"]):
         yield f"{EMBEDDED_NOTE}\n"
     yield _table(
-        ("pool", "questions from", "questions", "failed", "greedy wrong", "mean correctness",
-         "majority right"),
+        (
+            "pool",
+            "questions from",
+            "questions",
+            "failed",
+            "greedy wrong",
+            "mean correctness",
+            "majority right",
+        ),
         [
-            (p["name"], f"`{p['questions']}`", p["num_questions"], p["num_failed"],
-             _share(p["greedy_wrong"]), _share(p["mean_correctness"]), _share(p["majority_right"]))
+            (
+                p["name"],
+                f"`{p['questions']}`",
+                p["num_questions"],
+                p["num_failed"],
+                _share(p["greedy_wrong"]),
+                _share(p["mean_correctness"]),
+                _share(p["majority_right"]),
+            )
             for p in results["pools"]
         ],
-    )  # fmt: skip
+    )
 
 
 def _rankings(results: Figure) -> Iterator[str]:
@@ -79,10 +93,14 @@ def _rankings(results: Figure) -> Iterator[str]:
     yield "\n## How well each ranks\n"
     shown = RANKING if "recheck_words" in estimators else RANKING[:-1]
     rows = [
-        (name_of(n), *(_cell(estimators[n][m]) for m in shown), estimators[n].get("inferences"),
-         _seconds(estimators[n].get("seconds")))
+        (
+            name_of(n),
+            *(_cell(estimators[n][m]) for m in shown),
+            estimators[n].get("inferences"),
+            _seconds(estimators[n].get("seconds")),
+        )
         for n in order
-    ]  # fmt: skip
+    ]
     headers = ("estimator", *(HEADERS[m] for m in shown), "inferences", "seconds a question")
     yield _table(headers, rows)
     for name in order:
