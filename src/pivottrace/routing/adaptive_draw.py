@@ -1,11 +1,12 @@
-"""Adaptive probes: half spread evenly, the rest where the first half shows that they are needed.
+"""Adaptive probes: half are spread evenly, the rest go where the first half shows a need.
 
-Ours throughout; the paper's fragments say only that probes are drawn across the ranking.
+All of it is ours; the paper's fragments say only that probes are drawn across the ranking.
 
-Which question is drawn second depends on the first ones' labels through the rank alone, so at any
-rank probes are still a fair sample of the questions there: curves and their pointwise intervals
-hold. Means over a stretch (the weak route's floor, shares of the whole pool) are not: they count
-the steep part more. Where votes get worse with risk, that errs towards a lower bound.
+The labels of the first probes decide which questions are drawn second, but only through the rank.
+At any rank the probes are therefore still a fair sample of the questions there, so the curves and
+their pointwise intervals hold. Means over a stretch (the weak route's floor, shares of the whole
+pool) do not hold, because they count the steep part more. If votes get worse with risk, such a mean
+errs towards a lower bound.
 """
 
 import numpy as np
@@ -18,13 +19,13 @@ from pivottrace.routing.probes import rank_order
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
 
-# Over this much of the ranking to either side is a change measured: with 32 first probes a tenth
-# holds three, and the change over less is mostly noise.
+# A change is measured over this share of the ranking on either side. With 32 first probes a tenth
+# holds three of them, and a change over less is mostly noise.
 NEED_REACH = 0.1
 
 
 def num_first_probes(num_probes: int) -> int:
-    """Return how many of the probes an adaptive draw spreads evenly before it looks: half."""
+    """Return how many probes an adaptive draw spreads evenly in its first stage: half."""
     return (num_probes + 1) // 2
 
 
@@ -33,43 +34,48 @@ def draw_more(
 ) -> IntArray:
     """Draw further probes where they are needed most: the second stage of an adaptive draw.
 
-    Systematic sampling with unequal chances: each question that is not drawn yet comes in with a
-    chance proportional to its need, at most 1, evenly along the ranking.
+    This is systematic sampling with unequal chances, evenly along the ranking. The chance of a
+    question that is not drawn yet is proportional to its need, and at most 1.
 
     Args:
-        scores: (Q,) uncertainty; NaN (no score) is never drawn.
+        scores: (Q,) uncertainty; NaN marks a question without a score, which is never drawn.
         drawn: Indices that are probes already.
-        need: (Q,) 0 or more (`probe_need`); where all is 0, the draw is even.
-        num_probes: How many more; all that are left where there are fewer.
-        seed: Of the start, the only randomness.
+        need: (Q,) 0 or more, from `probe_need`. If every need is 0, the draw is even.
+        num_probes: Number of further probes. All remaining questions are drawn if there are fewer.
+        seed: Seed of the start, which is the only randomness.
 
     Returns:
-        Indices into `scores`, distinct, none of `drawn`, in ranking order.
+        Distinct indices into `scores` in ranking order; none of them is in `drawn`.
 
     Raises:
         DataError: `scores` and `need` differ in shape, or a need is negative or NaN.
 
     Source: ours.
     """
-    wanted = np.asarray(need, dtype=np.float64)
+    wanted = np.asarray(need, dtype=np.float64)  # (Q,)
     order = rank_order(scores)
     if wanted.shape != np.shape(scores) or not (wanted[order] >= 0).all():
         raise DataError("need must have a value of 0 or more for each scored question")
     left = order[~np.isin(order, np.asarray(drawn))]
     if num_probes >= left.size or num_probes <= 0:
         return left[: max(num_probes, 0)]
-    chance = _chances(wanted[left], num_probes)
-    # A second stream of the seed: the first stage has used the first.
+    chance = _chances(wanted[left], num_probes)  # (L,), sums to num_probes
+    # The first stage has used the seed's first stream, so this one takes the second.
     start = np.random.default_rng([seed, 1]).random()
+    # Lay the chances end to end and step through them in steps of 1 from a random start: each step
+    # picks the question whose stretch it falls in.
     ends = np.cumsum(chance)
-    ends *= num_probes / ends[-1]  # rounding, or the last place might fall off the end
+    ends *= num_probes / ends[-1]  # without this, rounding could push the last step off the end
     return left[np.searchsorted(ends, start + np.arange(num_probes), side="right")]
 
 
 def _chances(need: FloatArray, num: int) -> FloatArray:
-    """Chances in proportion to need, none above 1, that add up to `num` (fewer than there are)."""
-    # A trace of evenness: no question is out of reach, and no need at all means an even draw.
+    """Return chances (L,) in proportion to need, none above 1, that add up to `num` < L."""
+    # A small even part keeps every question in reach, and makes the draw even if no need is above
+    # 0.
     weights = need + 1e-3 * (need.mean() or 1.0)
+    # Share `num` in proportion. Questions whose chance would exceed 1 are drawn for sure; share the
+    # rest again among the others until no chance exceeds 1.
     sure = np.zeros(need.size, dtype=np.bool_)
     while True:
         chance = np.ones(need.size)
@@ -85,20 +91,21 @@ def probe_need(
 ) -> FloatArray:
     """Return how much a further probe is needed at each rank, after a first stage.
 
-    The change of correctness over the stretch around it, plus the width of its interval wherever
-    that leaves open on which side of a threshold it lies.
+    The need is the change of correctness over the stretch around the rank. If the interval at the
+    rank contains a threshold, its width is added, because the side of the threshold is still open.
 
     Args:
-        curve: Calibration on the first stage's probes.
+        curve: Calibration on the probes of the first stage.
         ranks: (Q,) in [0, 1]; NaN gives 0.
-        thresholds: Correctness at which decisions change, such as mastered and hopeless.
+        thresholds: Values of correctness at which decisions change, such as mastered and hopeless.
 
     Returns:
-        (Q,) 0 or more, at most 2; higher is needed more.
+        (Q,) in [0, 2]; a higher value means that a probe is needed more.
 
     Source: ours.
     """
     places = np.nan_to_num(np.asarray(ranks, dtype=np.float64), nan=0.5)
+    # Functions from ranks (Q,) to the curve and to both ends of its interval (Q,).
     mu, low, high = (
         lambda u, v=v: np.interp(u, curve.ranks, v)
         for v in (curve.values.mu, curve.values.mu_low, curve.values.mu_high)

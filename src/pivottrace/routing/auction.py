@@ -1,23 +1,27 @@
-"""Ranks, calibration curves and a budget in; a route, reason and weight for every question out.
+"""The triage: ranks, curves and a budget give every question a route, a reason and a weight.
 
 The paper's (DE-Venus): three routes by uncertainty (lowest discarded as mastered, middle trained
 with self-made labels, highest annotated) and their shares, 42.1 % and 29.3 % (`PAPER_FRACTIONS`).
-Reconstructed: reading "mastered" off the curve as window-mean correctness at a floor.
-Ours (docs/method.md): what a label and a pseudo-label are expected to teach, in
-`routing.gains`; `hopeless` and `defer`; the vote's floor; probes' own evidence; weights.
+Reconstructed: "mastered" is read off the curve as window-mean correctness at a floor.
+Ours (docs/method.md): the expected learning from a label and from a pseudo-label, in
+`routing.gains`; `hopeless` and `defer`; the vote's floor; the probes' own evidence; the weights.
 
-By calibration (the default), each question takes the first that applies:
+By calibration (the default), each question takes the first rule that applies:
 
-1. failed, or no rank: defer. 2. labelled already: annotate when its own rollouts are right and
-wrong (0 < correctness < 1), else discard; the label is paid for. 3. no curve: defer.
-4. mastered, hopeless or nothing to learn by any label: discard. 5. the label's gain over its
-alternative is among the best that the budget covers: annotate. 6. it has a vote, the vote's floor
-holds at its risk and the pseudo-label is expected to teach: weak. 7. else defer.
+    1. It failed, or has no rank: defer.
+    2. It is labelled already, and the label is paid for: annotate if its own rollouts are partly
+       right (0 < correctness < 1), else discard.
+    3. There is no curve: defer.
+    4. It is mastered, hopeless, or no label would teach anything: discard.
+    5. The label's gain over its alternative is among the best that the budget covers: annotate.
+    6. It has a vote, the vote's floor holds at its risk, and the pseudo-label is expected to
+       teach: weak.
+    7. Otherwise: defer.
 
-A mastered row is decided by the curve's mean, not by its bound: discarding wrongly costs an
-unused question, whereas a wrong pseudo-label harms, so there a bound is asked for.
-All arrays are vectorised over questions; nothing depends on their order except ties, which go to
-the lower index.
+The curve's mean, not its bound, decides whether a row is mastered: a wrong discard costs one unused
+question. A wrong pseudo-label does harm, so the weak route needs a bound.
+All arrays are vectorised over questions. The result does not depend on the order of the questions,
+except that ties go to the lower index.
 """
 
 import numpy as np
@@ -69,30 +73,30 @@ def triage(
     """Route every question by expected learning under a label budget, or by fixed fractions.
 
     Args:
-        ranks: (Q,) place in the ranking, low is certain; NaN where there is no score.
-        budget: Labels that may still be bought; labelled probes don't count again.
-        curve: The calibration at `ranks`, the vote's part of it at the questions' own vote shares
-            where those are stored (`with_own_votes`); None (or NaN) when nothing was calibrated.
-        vote_holds: (Q,) bool, the vote's floor holds for this question (`weak_route`); nowhere
-            when None. Not asked for with `options.fractions`.
-        evidence: What is known of single questions; nothing when None. The score's curve alone
+        ranks: (Q,) place in the ranking, low is certain; NaN for a question without a score.
+        budget: Number of labels that may still be bought; labelled probes do not count again.
+        curve: The calibration at `ranks`; None (or NaN) if nothing was calibrated. The vote's part
+            is taken at the questions' own vote shares if they are stored (`with_own_votes`).
+        vote_holds: (Q,) bool, whether the vote's floor holds for this question (`weak_route`); None
+            means for no question. It is not used with `options.fractions`.
+        evidence: Facts known about single questions; None means no facts. The score's curve alone
             is enough.
-        options: Thresholds; the defaults when None.
+        options: Thresholds; None means the defaults.
 
     Returns:
-        A `TriageResult`; the same input gives the same result, and permuted input the permuted
+        A `TriageResult`. The same input gives the same result. Permuted input gives the permuted
         result up to ties (equal priority and rank), which go to the lower index.
 
     Raises:
-        BudgetError: A negative budget.
-        DataError: Arrays differ in length.
+        BudgetError: The budget is negative.
+        DataError: The arrays differ in length.
 
     Source: DE-Venus (routes, fractions); docs/method.md (the rest).
     """
     options = options or TriageOptions()
     places = np.asarray(ranks, dtype=np.float64)
     if places.ndim != 1:
-        raise DataError(f"ranks have shape {places.shape}; give one number a question, (Q,)")
+        raise DataError(f"ranks have shape {places.shape}; give one number per question, (Q,)")
     if budget < 0:
         raise BudgetError(f"{budget} labels are left to buy; the budget is already exceeded")
     evidence = (evidence or QuestionEvidence()).filled(places.size)
@@ -103,8 +107,8 @@ def triage(
     _route_known(board, evidence, options)
     if options.fractions is None:
         may_be_weak = holds & ~evidence.vote_abstained & (pseudo_gain > 0)
-        # NaN (no curve) never reaches the auction.
-        # A difference of rounded gains: round again, or equal ones would not tie.
+        # A question without a curve (NaN) never reaches the auction. The difference of rounded
+        # gains is rounded again, because equal ones would not tie otherwise.
         priority = label_gain - np.where(may_be_weak, pseudo_gain, 0.0)
         priority = np.round(priority, GAIN_DECIMALS)
         _route_by_gain(board, curve, label_gain, evidence, options)
@@ -125,7 +129,7 @@ def triage(
 
 
 class _Board:
-    """Routes and reasons being filled in; a question is open until it has one."""
+    """Routes and reasons (Q,) while they are filled in; a question is open until it has a route."""
 
     def __init__(self, ranks: FloatArray, evidence: QuestionEvidence) -> None:
         self.ranks = ranks
@@ -147,7 +151,7 @@ class _Board:
 
 
 def _route_known(board: _Board, evidence: QuestionEvidence, options: TriageOptions) -> None:
-    """Labelled questions: their own rollouts decide; unknown correctness counts as informative."""
+    """Route labelled questions by their own rollouts; unknown correctness counts as informative."""
     labelled, correctness = evidence.labelled, evidence.correctness
     probe, earlier = labelled & ~evidence.earlier, labelled & evidence.earlier
     board.put(probe & (correctness >= 1.0), Route.DISCARD, Reason.PROBE_MASTERED)
@@ -166,9 +170,10 @@ def _route_by_gain(
     evidence: QuestionEvidence,
     options: TriageOptions,
 ) -> None:
-    """No curve: defer. Mastered, hopeless, nothing to learn: discard."""
+    """Defer questions without a curve; discard mastered and hopeless ones and ones without gain."""
     board.put(np.isnan(label_gain), Route.DEFER, Reason.DEFER_NO_CURVE)
-    # A vote without a winner has no share to contradict with, and is no sign of mastery.
+    # A vote without a winner has no share that could contradict the curve, and is no sign of
+    # mastery.
     mastered = options.is_mastered(curve.mu, evidence.vote_share) & ~evidence.vote_abstained
     board.put(mastered, Route.DISCARD, Reason.MASTERED)
     hopeless = curve.mu <= options.hopeless_ceiling
@@ -181,23 +186,25 @@ def _route_by_gain(
 def _route_auction(
     board: _Board, priority: FloatArray, curve: CurveValues, budget: int, options: TriageOptions
 ) -> None:
-    """Give labels to the best priorities; ties to the more uncertain, then the lower index."""
+    """Give labels to the best priorities; ties go to the more uncertain, then the lower index."""
     hopeless = curve.mu <= options.hopeless_ceiling
     bidders = np.flatnonzero(board.open() & ((priority > 0.0) | hopeless))
     won = np.zeros(board.route.size, dtype=bool)
     won[_highest(bidders, priority, board.ranks, budget)] = True
     board.put(won & hopeless, Route.ANNOTATE, Reason.ANNOTATE_HOPELESS)
     board.put(won, Route.ANNOTATE, Reason.ANNOTATE_GAIN)
-    # Their votes are almost surely wrong: without a label they are not trained on.
+    # The votes of hopeless questions are almost surely wrong: without a label they are not trained
+    # on.
     board.put(hopeless, Route.DEFER, Reason.DEFER_BUDGET)
 
 
 def _highest(bidders: IntArray, priority: FloatArray, ranks: FloatArray, budget: int) -> IntArray:
-    """The `budget` best of the bidders; only those level with the last one need sorting."""
+    """Return the `budget` best bidders; only the bidders level with the last one need sorting."""
     if budget >= bidders.size or budget == 0:
         return bidders[:budget]
     bids = priority[bidders]
     last = np.partition(bids, bids.size - budget)[bids.size - budget]
+    # Bidders above the last winning bid win for sure; ties on it go by rank, then by index.
     sure, level = bidders[bids > last], bidders[bids == last]
     order = np.lexsort((level, -ranks[level]))
     return np.concatenate([sure, level[order[: budget - sure.size]]])
@@ -206,7 +213,7 @@ def _highest(bidders: IntArray, priority: FloatArray, ranks: FloatArray, budget:
 def _route_unlabelled(
     board: _Board, holds: BoolArray, pseudo_gain: FloatArray, evidence: QuestionEvidence
 ) -> None:
-    """Worth a label that the budget doesn't cover: weak where the vote may teach, else defer."""
+    """Route questions that get no label from the budget: weak if the vote may teach, or defer."""
     board.put(evidence.vote_abstained, Route.DEFER, Reason.DEFER_NO_VOTE)
     board.put(~holds, Route.DEFER, Reason.DEFER_VOTE_UNRELIABLE)
     board.put(pseudo_gain > 0.0, Route.WEAK, Reason.WEAK_VOTE_RELIABLE)
@@ -216,11 +223,12 @@ def _route_unlabelled(
 def _route_by_fraction(
     board: _Board, fractions: tuple[float, float], budget: int, evidence: QuestionEvidence
 ) -> None:
-    """Cut the ranking at the paper's shares; the cuts count labelled probes too, not failures."""
+    """Cut the ranking at the paper's shares; the cuts count labelled probes, but not failures."""
     ranked = np.flatnonzero(~np.isnan(board.ranks) & (evidence.failure_code == 0))
     order = ranked[np.argsort(board.ranks[ranked], kind="stable")].astype(np.int64)
     annotate, discard = (int(share * order.size + 0.5) for share in fractions)
     discard = min(discard, order.size - annotate)  # both may have been rounded up
+    # Place of each question in the ranking (Q,), -1 without one; the highest N are to be annotated.
     place = np.full(board.route.size, -1)
     place[order] = np.arange(order.size)
     highest = order[::-1][:annotate]
@@ -236,7 +244,7 @@ def _route_by_fraction(
 
 
 def _weights(board: _Board, curve: CurveValues) -> FloatArray:
-    """Weight of the training signal (Q,): see `TriageResult.weight`."""
+    """Return the weight of the training signal (Q,), see `TriageResult.weight`."""
     votes = board.route == ROUTE_CODE[Route.WEAK]
     reliability = np.where(np.isnan(curve.vote_low), 1.0, curve.vote_low)
     verified = board.route == ROUTE_CODE[Route.ANNOTATE]

@@ -1,6 +1,6 @@
-"""What a label budget is expected to buy: errors of pseudo-labels, learning, tokens and hours.
+"""The expected return of a label budget: errors of pseudo-labels, learning, tokens and hours.
 
-Ours throughout. Gains are those of `routing.gains`, whose bound is the paper's Prop. 1.
+All of it is ours. The gains come from `routing.gains`; their bound is the paper's Prop. 1.
 """
 
 from collections.abc import Sequence
@@ -22,20 +22,21 @@ IntArray = npt.NDArray[np.int64]
 Rows = TypeVar("Rows", QuestionEvidence, TriageResult)
 
 NUM_RESAMPLES = 200
-# Bands are read off at most so many questions, evenly over the ranking; more change no digit.
+# Bands use at most this many questions, evenly over the ranking; more would change no digit.
 MAX_BAND_QUESTIONS = 20_000
-# A training step runs a token forward once and backward once, which costs twice a forward pass.
-FORWARDS_A_TRAINED_TOKEN = 3.0
+# A training step runs a token forward once, and backward once at the cost of two forward passes.
+FORWARDS_PER_TRAINED_TOKEN = 3.0
 
 
 @dataclass(frozen=True)
 class Expectation:
-    """What one budget is expected to give.
+    """The expected result of one budget.
 
     Attributes:
-        wrong_votes: Share of weak rows whose pseudo-label is wrong, in [0, 1]; NaN without any.
-        learning: Sum over trained rows of what their signal teaches (`routing.gains`), in units of
-            sqrt(p(1-p)): 0.5 is the most that one question can teach.
+        wrong_votes: Share of weak rows whose pseudo-label is wrong, in [0, 1]; NaN without weak
+            rows.
+        learning: Sum of the gains of all trained rows (`routing.gains`), in units of sqrt(p(1-p)):
+            0.5 is the most that one question can teach.
     """
 
     wrong_votes: float
@@ -44,14 +45,14 @@ class Expectation:
 
 @dataclass(frozen=True)
 class CostModel:
-    """Seconds of training, from rates that were measured.
+    """A model of the seconds that training takes, from measured rates.
 
     Attributes:
-        generated_per_s: Response tokens a second while sampling.
-        traced_per_s: Tokens a second of a forward pass, prompt and response (tracing).
-        prompt_tokens: Mean length of a question.
-        response_tokens: Mean length of a sampled response.
-        num_generations: Rollouts of a question in training.
+        generated_per_s: Response tokens per second while sampling.
+        traced_per_s: Prompt and response tokens per second of a forward pass (tracing).
+        prompt_tokens: Mean length of a question, in tokens.
+        response_tokens: Mean length of a sampled response, in tokens.
+        num_generations: Rollouts per question in training.
     """
 
     generated_per_s: float
@@ -61,26 +62,26 @@ class CostModel:
     num_generations: int
 
     def tokens(self, num_questions: int) -> float:
-        """Response tokens that one pass over so many questions samples."""
+        """Return the response tokens that one pass over `num_questions` questions samples."""
         return num_questions * self.num_generations * self.response_tokens
 
     def seconds(self, num_questions: int) -> float:
-        """Seconds of one pass: sampling, then a forward and a backward pass over every token."""
+        """Return the seconds of one pass: sampling, then forward and backward over every token."""
         learned = self.tokens(num_questions) + (
             num_questions * self.num_generations * self.prompt_tokens
         )
         return (
             self.tokens(num_questions) / self.generated_per_s
-            + FORWARDS_A_TRAINED_TOKEN * learned / self.traced_per_s
+            + FORWARDS_PER_TRAINED_TOKEN * learned / self.traced_per_s
         )
 
 
 def expectation(result: TriageResult, vote: FloatArray) -> Expectation:
-    """Return what a triage is expected to give.
+    """Return the expected result of a triage.
 
     Args:
         result: The routes of Q questions.
-        vote: (Q,) chance that each question's vote is right.
+        vote: (Q,) chance that each question's vote is right, in [0, 1].
     """
     weak = result.route == ROUTE_CODE[Route.WEAK]
     learning = _learning(result, result.label_gain, result.pseudo_gain)
@@ -97,19 +98,19 @@ def learning_bands(
     level: float = 0.9,
     seed: int = 0,
 ) -> tuple[FloatArray, FloatArray]:
-    """Return the interval of each triage's expected learning: bootstrap over the probes.
+    """Return the interval of each triage's expected learning, by a bootstrap over the probes.
 
-    The routes stay as the probes decided them; what they teach is asked of curves that resampled
-    probes give. So a band says how well the curves are known, not how routes would have fallen.
+    The routes stay as the probes decided them. Their gains are read off curves of resampled probes.
+    A band therefore says how well the curves are known, not how the routes would have changed.
 
     Args:
         results: Triages of the same Q questions.
         probes: The labelled probes.
         ranks: (Q,) places in the ranking.
-        evidence: Of the Q questions.
-        window: Probes in a sliding window.
+        evidence: Evidence on the Q questions.
+        window: Number of probes in a sliding window.
         level: Confidence of each interval.
-        seed: Of the resamples.
+        seed: Seed of the resamples.
 
     Returns:
         (low, high), each (len(results),), in the units of `Expectation.learning`.
@@ -119,6 +120,7 @@ def learning_bands(
     parts = [_part(result, chosen) for result in results]
     scale = ranks.size / max(chosen.size, 1)
     rng = np.random.default_rng(seed)
+    # Draw the probes with replacement, calibrate again, and add up each triage's gains; a row each.
     found = np.empty((NUM_RESAMPLES, len(results)))
     for row in found:
         drawn = rng.integers(0, probes.ranks.size, probes.ranks.size)
@@ -147,7 +149,7 @@ def _evenly(ranks: FloatArray, limit: int) -> IntArray:
 
 
 def _part(rows: Rows, chosen: IntArray) -> Rows:
-    """The chosen rows of every array."""
+    """Return the chosen rows of every array."""
     arrays: dict[str, Any] = {
         name: values[chosen]
         for name, values in vars(rows).items()

@@ -1,11 +1,12 @@
-"""Probe labels and the ranking in, curves of correctness and vote reliability with intervals out.
+"""Calibration: probe labels and a ranking give curves of correctness and vote reliability.
 
-The paper's (DE-Venus): thresholds are read off sliding-window statistics of the probes'
-correctness along the uncertainty ranking.
-Reconstructed or ours: the window's width, the intervals, vote reliability, learnability, and the
-floor held over a whole route by fixed-sequence testing.
-How a window is made: `stats.windows`. Between probes the curve is linear, beyond the outermost ones
-constant.
+- The paper's (DE-Venus): thresholds are read off sliding-window statistics of the probes'
+  correctness along the uncertainty ranking.
+- Reconstructed or ours: the window's width, the intervals, vote reliability, learnability, and the
+  floor held over a whole route by fixed-sequence testing.
+
+`stats.windows` says how a window is made. A curve is linear between probes and constant beyond the
+outermost ones.
 """
 
 from dataclasses import dataclass, fields
@@ -41,15 +42,16 @@ BoolArray = npt.NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class ProbeEvidence:
-    """What the labels of n probes say; all arrays (n,), in any order.
+    """The evidence from the labels of n probes; all arrays are (n,), in any order.
 
     Attributes:
         ranks: Place in the ranking, u in (0, 1), low is certain (`probes.rank_fractions`).
-        num_correct: Sampled rollouts whose answer is the true one.
-        num_samples: Sampled rollouts, at least 2 (one says nothing about spread).
-        vote_right: The majority answer is the true one; False where the vote abstained.
-        vote_abstained: No answer won (tie, or all empty).
-        vote_share: Share of the rollouts behind the winning answer; NaN where none won.
+        num_correct: Number of sampled rollouts whose answer is the true one.
+        num_samples: Number of sampled rollouts, at least 2 (a single one says nothing about
+            spread).
+        vote_right: Whether the majority answer is the true one; False if the vote abstained.
+        vote_abstained: Whether no answer won (a tie, or all answers are empty).
+        vote_share: Share of the rollouts that gave the winning answer; NaN if no answer won.
 
     Raises:
         DataError: Lengths differ, or a value is impossible; the message names the probe.
@@ -92,16 +94,16 @@ class CurveValues:
     """The curves at some ranks, each (Q,) float64; NaN where the rank is NaN.
 
     Attributes:
-        mu: The policy's correctness, window mean, in [0, 1].
+        mu: Window mean of the policy's correctness, in [0, 1].
         mu_low: Lower end of its interval.
         mu_high: Upper end of its interval.
-        vote: Chance that the majority vote is right (an abstention is not right), in (0, 1): the
-            posterior mean (right + 1/2) / (n + 1), because it enters expectations, where the raw
+        vote: Chance that the majority vote is right, in (0, 1); an abstention is not right. It is
+            the posterior mean (right + 1/2) / (n + 1), because it enters expectations. The raw
             share of an all-right window would claim certainty.
         vote_low: Lower end of its interval.
         vote_high: Upper end of its interval.
-        learnability: Window mean of p(1-p) of each question, in [0, 0.5].
-        vote_share: Window mean of the winner's share; NaN where no probe of the pool had a winner.
+        learnability: Window mean of the questions' p(1-p), in [0, 0.5].
+        vote_share: Window mean of the winner's share; NaN if no probe of the pool had a winner.
     """
 
     mu: FloatArray
@@ -120,10 +122,10 @@ class CalibrationCurve:
 
     Attributes:
         ranks: (K,) distinct probe ranks, ascending.
-        window_sizes: (K,) probes behind each point.
+        window_sizes: (K,) number of probes in each point's window.
         values: The curves at `ranks`.
         level: Confidence of each interval, pointwise.
-        num_probes: N.
+        num_probes: Number n of probes.
     """
 
     ranks: FloatArray
@@ -140,15 +142,17 @@ class CalibrationCurve:
 
 @dataclass(frozen=True)
 class RouteFloor:
-    """How far up the ranking the votes' reliability holds a floor.
+    """The stretch of the ranking over which the votes' reliability holds a floor.
 
     Attributes:
-        end: Highest rank of the route, in [0, 1]; NaN when the floor holds nowhere.
-        num_probes: Probes of the accepted route (of the first one tested when none is).
-        num_right: Right votes among them.
-        lower_bound: Exact lower bound of the mean reliability over that route; NaN if untested.
-        floor: The floor asked for.
-        alpha: Chance at most of accepting a route below the floor.
+        end: Highest rank of the route, in [0, 1]; NaN if no route holds the floor.
+        num_probes: Number of probes in the accepted route, or in the first route tested if none is
+            accepted.
+        num_right: Number of right votes among them.
+        lower_bound: Exact lower bound of the mean reliability over that route; NaN if it was not
+            tested.
+        floor: The required floor.
+        alpha: Upper limit of the chance that a route below the floor is accepted.
     """
 
     end: float
@@ -165,22 +169,22 @@ def calibrate(
     """Read the curves of correctness, vote reliability and learnability off the probes.
 
     Intervals are pointwise Clopper-Pearson. For the vote a probe is one coin flip. For mu a probe
-    is one coin flip too, of value num_correct/num_samples: questions are the clusters, and
-    rollouts of one question add nothing to how many questions were seen. This is the worst case
-    for values in [0, 1], so the interval for mu is wider than need be where questions are neither
-    always right nor always wrong, and is right where they are; the slack pays for smoothing bias.
+    is one coin flip too, with the value num_correct/num_samples, because questions are the
+    clusters: further rollouts of a question do not add to the number of questions seen. This is the
+    worst case for values in [0, 1]. The interval for mu is exact if every question is always right
+    or always wrong, and wider than necessary otherwise. The slack pays for smoothing bias.
 
-    Learnability is the window's mean of p(1-p)·G/(G-1) (unbiased for each question), not the
-    formula at the window's mean: half at 0 and half at 1 teach nothing.
+    Learnability is the window's mean of p(1-p)·G/(G-1), which is unbiased for each question. The
+    formula at the window's mean would be wrong: questions half at 0 and half at 1 teach nothing.
 
     Args:
         probes: At least one labelled probe.
-        window: Width in probes; `default_window` of their number when None.
+        window: Width in probes; None means `default_window` of their number.
         level: Confidence of each pointwise interval.
 
     Raises:
-        ConfigError: A window below 1 or a level outside (0, 1).
-        DataError: No probe.
+        ConfigError: The window is below 1, or the level is outside (0, 1).
+        DataError: There is no probe.
 
     Source: DE-Venus (sliding window of correctness); Prop. 1 of the paper (mu(1-mu)); the
         intervals, the vote's curve and the per-question mean are ours.
@@ -190,13 +194,16 @@ def calibrate(
         raise DataError("no labelled probe to calibrate on; label the probe file first")
     if window is not None and window < 1:
         raise ConfigError(f"window is {window}; give at least 1 probe")
+    # Sort the probes by rank. Window k holds the sorted probes low[k]:high[k] around knot k, (K,).
     order = np.argsort(probes.ranks, kind="stable")
     knots, low, high = windows(probes.ranks[order], window or default_window(num_probes))
     sizes = (high - low).astype(np.float64)
 
+    # Per probe (n,): the share of right samples, and the unbiased p(1-p).
     samples = probes.num_samples[order].astype(np.float64)
     correct = probes.num_correct[order] / samples
     spread = correct * (1.0 - correct) * samples / (samples - 1.0)
+    # Per window (K,): means and their intervals.
     mu = window_sums(correct, low, high) / sizes
     num_right = window_sums(probes.vote_right[order].astype(np.float64), low, high)
     mu_low, mu_high = share_interval(np.round(mu * sizes, MEAN_DECIMALS), sizes, level)
@@ -219,31 +226,32 @@ def route_reliability(
 ) -> RouteFloor:
     """Extend a route up the ranking for as long as its votes' reliability holds the floor.
 
-    Fixed-sequence testing. The routes tested are the first j probes along the ranking, j growing:
-    the first is a third of the probes given, but never fewer than could pass if all were right;
-    then each probe is added in turn (tied ones together). A route is accepted when the exact lower
-    bound, at confidence 1 - alpha, of its mean reliability is at least `floor`; testing stops at
-    the first that is not, and the last accepted one counts.
+    This is fixed-sequence testing. The routes tested are the first j probes along the ranking, with
+    growing j. The first route is a third of the given probes, but at least as many as could pass if
+    all votes were right. Then each probe is added in turn; tied probes are added together. A route
+    is accepted if the exact lower bound of its mean reliability, at confidence 1 - alpha, is at
+    least `floor`. Testing stops at the first route that is not accepted, and the last accepted one
+    counts.
 
-    What is guaranteed: the sequence is fixed by the number of probes and their ranks, not by the
-    votes, so no correction for the many tests is due; with probability at least 1 - alpha over the
-    draw of the probes, *every* accepted route's mean vote reliability is at least `floor`. It
-    speaks of the whole route's mean, not of each stretch in it, and of the questions that the
-    probes were drawn from: if the caller chose the stretch by the same probes, or takes rows out
-    of the route afterwards, the statement holds for the route as tested only.
+    Guarantee: the number of probes and their ranks fix the sequence, not the votes, so the many
+    tests need no correction. With probability at least 1 - alpha over the draw of the probes, the
+    mean vote reliability of *every* accepted route is at least `floor`. The statement is about the
+    mean of the whole route, not about each stretch in it, and about the questions that the probes
+    were drawn from. If the caller chose the stretch by the same probes, or takes rows out of the
+    route afterwards, the statement holds only for the route as tested.
 
     Args:
-        ranks: (n,) the probes' ranks, in any order: only those of the stretch that is to be weak.
+        ranks: (n,) ranks of the probes in the stretch that is to be weak, in any order.
         vote_right: (n,) bool; an abstention counts as not right.
-        floor: Reliability to hold, in (0, 1).
+        floor: Required reliability, in (0, 1).
         alpha: Chance of a wrong acceptance, in (0, 1).
 
     Raises:
-        ConfigError: Floor or alpha outside (0, 1).
-        DataError: Lengths differ, or a rank is NaN.
+        ConfigError: `floor` or `alpha` is outside (0, 1).
+        DataError: The lengths differ, or a rank is NaN.
 
-    Source: docs/method.md (ours); fixed-sequence testing is standard (Maurer
-        et al. 1995; Angelopoulos et al. 2021, "Learn then Test").
+    Source: docs/method.md (ours); fixed-sequence testing is standard (Maurer et al. 1995;
+        Angelopoulos et al. 2021, "Learn then Test").
     """
     places = np.asarray(ranks, dtype=np.float64)
     right = np.asarray(vote_right, dtype=np.bool_)
@@ -251,6 +259,7 @@ def route_reliability(
         raise DataError(f"ranks {places.shape} and vote_right {right.shape} must match, (n,)")
     if np.isnan(places).any():
         raise DataError("a probe without a rank cannot be on a route; leave it out")
+    # Lengths (R,) of the routes to test: a route ends after the last of a run of tied ranks.
     smallest = fewest_trials(floor, alpha)
     order = np.argsort(places, kind="stable")
     places, right = places[order], right[order]

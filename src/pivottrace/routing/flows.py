@@ -1,6 +1,6 @@
-"""How questions move between routes from one round to the next, and what each move means.
+"""Moves of questions between routes from one round to the next, and the meaning of each move.
 
-Ours throughout: the paper's fragments say nothing of rounds.
+All of it is ours; the paper's fragments say nothing about rounds.
 """
 
 from __future__ import annotations
@@ -13,21 +13,21 @@ from enum import StrEnum
 from pivottrace.errors import DataError
 from pivottrace.routing.routes import ROUTES, Route
 
-# Reasons of a discard; every other one says that nothing is left to learn.
+# These reasons for a discard mean hopeless; every other one means that nothing is left to learn.
 HOPELESS = ("hopeless", "probe_hopeless", "labelled_hopeless")
 
 
 class Move(StrEnum):
-    """What became of a question; by this order the moves are listed."""
+    """The meaning of a change of route. Lists of moves follow this order."""
 
-    FORGOTTEN = "forgotten"  # dropped with nothing left to learn, and worth training on again
-    IN_REACH = "in_reach"  # dropped as hopeless, and the model has begun to get it right
-    PROMOTED = "promoted"  # trained on its vote, and given a true answer now
-    VOTE_LOST = "vote_lost"  # trained on its vote, which no longer holds; no label was left
-    TAKEN_UP = "taken_up"  # put off, and trained on now
-    LEARNED = "learned"  # trained on or put off, and nothing is left to learn
-    GIVEN_UP = "given_up"  # trained on or put off, and almost never right now
-    OUT_OF_USE = "out_of_use"  # trained on or dropped, and put off now for another reason
+    FORGOTTEN = "forgotten"  # was dropped with nothing left to learn, is worth training on again
+    IN_REACH = "in_reach"  # was dropped as hopeless, and the model has begun to get it right
+    PROMOTED = "promoted"  # was trained on its vote, has a true answer now
+    VOTE_LOST = "vote_lost"  # was trained on its vote, which no longer holds; no label was left
+    TAKEN_UP = "taken_up"  # was put off, is trained on now
+    LEARNED = "learned"  # was trained on or put off, has nothing left to learn
+    GIVEN_UP = "given_up"  # was trained on or put off, is almost never right now
+    OUT_OF_USE = "out_of_use"  # was trained on or dropped, is put off now for another reason
     STAYED = "stayed"
 
 
@@ -36,12 +36,12 @@ class Flow:
     """Questions that went from one route and reason to another between two rounds.
 
     Attributes:
-        from_route: Where they were.
-        from_reason: Why.
-        to_route: Where they are now.
-        to_reason: Why.
-        move: What that means.
-        count: How many, at least 1.
+        from_route: Their route before.
+        from_reason: The reason for it.
+        to_route: Their route now.
+        to_reason: The reason for it.
+        move: The meaning of the change, a value of `Move`.
+        count: Number of questions, at least 1.
     """
 
     from_route: str
@@ -53,21 +53,21 @@ class Flow:
 
 
 def meaning(from_route: str, from_reason: str, to_route: str, to_reason: str) -> Move:
-    """What a move means.
+    """Return the meaning of a change of route.
 
     Args:
-        from_route: One of `ROUTES`.
-        from_reason: Its reason then.
-        to_route: One of `ROUTES`.
-        to_reason: Its reason now.
+        from_route: The route before, one of `ROUTES`.
+        from_reason: The reason for it.
+        to_route: The route now, one of `ROUTES`.
+        to_reason: The reason for it.
     """
     if from_route == to_route:
         return Move.STAYED
     if to_route == Route.DISCARD:
         return Move.GIVEN_UP if to_reason in HOPELESS else Move.LEARNED
-    if to_reason.startswith("failed_"):  # nothing is known of it now
+    if to_reason.startswith("failed_"):  # nothing is known about it now
         return Move.OUT_OF_USE
-    if from_route == Route.DISCARD:  # a deferred one is back in the queue too
+    if from_route == Route.DISCARD:  # a question deferred now is back in the queue too
         return Move.IN_REACH if from_reason in HOPELESS else Move.FORGOTTEN
     if from_route == Route.DEFER:
         return Move.TAKEN_UP
@@ -83,7 +83,8 @@ def route_flows(counts: Mapping[tuple[str, str, str, str], int]) -> list[Flow]:
         counts: Questions by (route then, reason then, route now, reason now).
 
     Returns:
-        One `Flow` for each that has any, in the order of `Move`, then of `ROUTES`, then most first.
+        One `Flow` for each key with a count above 0, in the order of `Move`, then of `ROUTES`, then
+        by falling count.
 
     Raises:
         DataError: A route is unknown.
@@ -107,9 +108,9 @@ def route_flows(counts: Mapping[tuple[str, str, str, str], int]) -> list[Flow]:
 
 
 def count_moves(flows: Iterable[Flow]) -> dict[str, int]:
-    """How many questions made each move, those that nobody made left out; in the order of `Move`.
+    """Return how many questions made each move, in the order of `Move`, without moves of count 0.
 
-    The counts add up to the questions.
+    The counts add up to the number of questions.
     """
     counts: Counter[str] = Counter()
     for flow in flows:
@@ -118,7 +119,7 @@ def count_moves(flows: Iterable[Flow]) -> dict[str, int]:
 
 
 def route_matrix(flows: Iterable[Flow]) -> list[list[int]]:
-    """(4, 4) questions by route before (rows) and after (columns), in the order of `ROUTES`."""
+    """Return (4, 4) counts by route before (rows) and after (columns), in the order of `ROUTES`."""
     matrix = [[0] * len(ROUTES) for _ in ROUTES]
     for flow in flows:
         matrix[ROUTES.index(flow.from_route)][ROUTES.index(flow.to_route)] += flow.count

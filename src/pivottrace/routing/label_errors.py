@@ -1,6 +1,6 @@
-"""How likely a label is wrong that the model contradicts steadily, where its votes are reliable.
+"""The chance that a label is wrong if a model with reliable votes contradicts it steadily.
 
-Ours throughout.
+All of it is ours.
 """
 
 import numpy as np
@@ -18,20 +18,20 @@ LABEL_ERROR = 0.033
 def wrong_label_chance(vote_right: npt.ArrayLike, label_error: float = LABEL_ERROR) -> FloatArray:
     """Return the chance that a label which contradicts the vote is wrong, by Bayes' rule.
 
-    Before looking a label is wrong with chance e and a vote right with chance m, independently. A
-    wrong label contradicts the vote whether that is right or not (two wrong answers that agree are
-    rare enough to leave out); a right label does where the vote is wrong. So the chance is
-    e / (e + (1 - m)(1 - e)).
+    Before looking, a label is wrong with chance e and a vote is right with chance m, independently.
+    A wrong label contradicts the vote, whether the vote is right or not (two wrong answers that
+    agree are rare enough to leave out). A right label contradicts the vote if the vote is wrong. So
+    the chance is e / (e + (1 - m)(1 - e)).
 
     Args:
         vote_right: (n,) calibrated chance m that such a vote is right, in [0, 1].
-        label_error: E, in (0, 1).
+        label_error: Share e of wrong labels before looking, in (0, 1).
 
     Returns:
-        (n,) in [e, 1], higher is more suspect.
+        (n,) in [e, 1]; a higher value is more suspect.
 
     Raises:
-        ConfigError: `label_error` outside (0, 1).
+        ConfigError: `label_error` is outside (0, 1).
     """
     if not 0.0 < label_error < 1.0:
         raise ConfigError(f"the share of wrong labels is {label_error}; give one between 0 and 1")

@@ -1,8 +1,8 @@
-"""Where a question stands in the ranking, and which questions are drawn as probes.
+"""The place of each question in the ranking, and the questions that are drawn as probes.
 
 The paper's (DE-Venus): rank the pool by uncertainty, draw a small probe set across the ranking.
-Ours: systematic and stratified sampling, the probe numbers, tied scores share one rank. Drawing
-more where it is needed is in `routing.adaptive_draw`.
+Ours: systematic and stratified sampling, the number of probes, one shared rank for tied scores.
+`routing.adaptive_draw` draws more probes where they are needed.
 """
 
 import math
@@ -26,7 +26,8 @@ def rank_order(scores: npt.ArrayLike) -> IntArray:
     """Return the indices of all scored questions, least uncertain first, ties by index.
 
     Args:
-        scores: (Q,) uncertainty, higher is less certain; NaN (no score) is left out.
+        scores: (Q,) uncertainty, higher is less certain; questions without a score (NaN) are left
+            out.
 
     Returns:
         (Q',) int64, Q' <= Q.
@@ -42,9 +43,9 @@ def rank_order(scores: npt.ArrayLike) -> IntArray:
 def rank_fractions(scores: npt.ArrayLike) -> FloatArray:
     """Return each question's place in the ranking, u in (0, 1): low is certain, high is not.
 
-    Tied scores share the middle of their places, so that nothing read off the ranking tells apart
-    questions that the score cannot, and input order does not matter. (Many traces have no pivot
-    at all: a large tie at the certain end is the rule.)
+    Tied scores share the middle of their places. So nothing read off the ranking separates
+    questions that the score cannot separate, and the input order does not matter. (Many traces have
+    no pivot at all, so a large tie at the certain end is the rule.)
 
     Args:
         scores: (Q,) uncertainty, higher is less certain; NaN gives NaN.
@@ -58,6 +59,7 @@ def rank_fractions(scores: npt.ArrayLike) -> FloatArray:
     if order.size == 0:
         return fractions
     ranked = values[order]
+    # Groups of tied scores: where each begins (G,), and its size (G,).
     first = np.flatnonzero(np.concatenate([[True], ranked[1:] != ranked[:-1]]))
     sizes = np.diff(np.append(first, ranked.size))
     fractions[order] = np.repeat((first + sizes / 2.0) / ranked.size, sizes)
@@ -68,8 +70,8 @@ def default_num_probes(pool_size: int, budget: int) -> int:
     """Return how many probes to draw: 5 % of the pool, 64 to 256, within budget and pool.
 
     Raises:
-        BudgetError: A negative budget.
-        DataError: A negative pool size.
+        BudgetError: The budget is negative.
+        DataError: The pool size is negative.
 
     Source: docs/method.md (ours; the paper says only "small").
     """
@@ -89,22 +91,22 @@ def draw_probes(
 ) -> IntArray:
     """Draw probes evenly over the ranking.
 
-    The ranking is cut into `num_probes` equal stretches and one question is drawn from each, so
-    that each scored question is drawn with the same chance (with strata up to the rounding of a
-    stretch to whole questions). Systematic: at the same place in each stretch, from one seeded
-    start. Strata: at a place of its own in each. Ties stand in input order.
+    The ranking is cut into `num_probes` equal stretches, and one question is drawn from each. So
+    each scored question is drawn with the same chance (with strata, up to the rounding of a stretch
+    to whole questions). The systematic draw takes the same place in each stretch, from one seeded
+    start. The draw by strata takes a random place in each. Tied questions stand in input order.
 
     Args:
-        scores: (Q,) uncertainty; NaN (no score) is never drawn.
-        num_probes: How many; all scored questions where there are fewer.
-        seed: The only randomness.
-        method: How a place in a stretch is chosen.
+        scores: (Q,) uncertainty; questions without a score (NaN) are never drawn.
+        num_probes: Number of probes. All scored questions are drawn if there are fewer.
+        seed: Seed of the draw, which is the only randomness.
+        method: The way in which the place in a stretch is chosen.
 
     Returns:
-        Indices into `scores`, distinct, in ranking order.
+        Distinct indices into `scores`, in ranking order.
 
     Raises:
-        ConfigError: A negative `num_probes`.
+        ConfigError: `num_probes` is negative.
         DataError: `scores` is not one-dimensional.
 
     Source: DE-Venus ("across the ranking"); the sampling schemes are ours.
@@ -117,11 +119,12 @@ def draw_probes(
     rng = np.random.default_rng(seed)
     step = order.size / num_probes
     if method == "strata":
-        # To the nearest whole question, in integers: k * step in floats can fall short of a half.
+        # Edges (num_probes + 1,) at the nearest whole question. The arithmetic is in integers,
+        # because k * step in floats can fall short of a half.
         edges = (2 * order.size * np.arange(num_probes + 1) + num_probes) // (2 * num_probes)
         return order[rng.integers(edges[:-1], edges[1:])]
     start = rng.random() * step
-    # step > 1, so neighbouring places never fall on the same question.
+    # The step is above 1, so neighbouring places never fall on the same question.
     places = np.floor(start + step * np.arange(num_probes)).astype(np.int64)
     return order[np.minimum(places, order.size - 1)]
 
@@ -129,5 +132,5 @@ def draw_probes(
 def _scores(scores: npt.ArrayLike) -> FloatArray:
     values = np.asarray(scores, dtype=np.float64)
     if values.ndim != 1:
-        raise DataError(f"scores have shape {values.shape}; give one number a question, (Q,)")
+        raise DataError(f"scores have shape {values.shape}; give one number per question, (Q,)")
     return values

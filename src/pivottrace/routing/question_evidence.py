@@ -1,6 +1,6 @@
-"""What is known of single questions beside their score; every part may be missing.
+"""Evidence on single questions beside their score; every part of it may be missing.
 
-Ours throughout: the paper's fragments route by rank alone.
+All of it is ours; the paper's fragments route by rank alone.
 """
 
 from collections.abc import Sequence
@@ -14,19 +14,18 @@ from pivottrace.errors import DataError
 
 @dataclass(frozen=True)
 class QuestionEvidence:
-    """Evidence on Q questions; an array left empty means that nothing of that kind is known.
+    """Evidence on Q questions; an empty array means that nothing of that kind is known.
 
     Attributes:
-        vote_share: (Q,) share of the stored samples behind the winning answer; NaN without
-            samples (or without a winner).
-        vote_abstained: (Q,) bool, samples exist and no answer won.
-        num_samples: (Q,) stored samples G behind vote_share; 0 or 1 if not known.
-        labelled: (Q,) bool, the true answer is known and paid for (probes, earlier rounds).
-        earlier: (Q,) bool, labelled and no probe: an earlier round bought it.
-        correctness: (Q,) share of the question's own samples that are right, where labelled;
-            NaN if unknown.
-        failure_code: (Q,) int, 0 for a sound question, else 1 + position in `failure_names`.
-        failure_names: Why a question failed, for instance "truncated".
+        vote_share: (Q,) share of the stored samples that gave the winning answer; NaN without
+            samples or without a winner.
+        vote_abstained: (Q,) bool, whether samples exist and no answer won.
+        num_samples: (Q,) number G of stored samples that voted; 0 or 1 if it is not known.
+        labelled: (Q,) bool, whether the true answer is known and paid for (probes, earlier rounds).
+        earlier: (Q,) bool, whether an earlier round bought the label; such a question is no probe.
+        correctness: (Q,) share of a labelled question's own samples that are right; NaN if unknown.
+        failure_code: (Q,) int, 0 for a sound question, else 1 + the position in `failure_names`.
+        failure_names: Reasons why questions failed, for instance "truncated".
     """
 
     vote_share: npt.NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
@@ -44,6 +43,7 @@ class QuestionEvidence:
         Raises:
             DataError: An array is not (Q,), a share is outside [0, 1] or a failure has no name.
         """
+        # Value of each array that means "not known".
         unknown = {
             "vote_share": np.nan,
             "correctness": np.nan,
@@ -74,9 +74,9 @@ class QuestionEvidence:
 def failure_codes(
     reasons: Sequence[str | None],
 ) -> tuple[npt.NDArray[np.int64], tuple[str, ...]]:
-    """Turn reasons (Q,), None or empty for none, into (failure_code, failure_names).
+    """Turn reasons (Q,), None or empty for a sound question, into (failure_code, failure_names).
 
-    Names are in alphabetical order, so that the codes don't depend on the questions' order.
+    Names are in alphabetical order, so that the codes do not depend on the questions' order.
     """
     names = tuple(sorted({reason for reason in reasons if reason}))
     code = {name: position + 1 for position, name in enumerate(names)}

@@ -19,7 +19,7 @@ PAPER_FRACTIONS = (0.293, 0.421)  # annotated, discarded: DE-Venus section 4.3
 
 
 class Route(StrEnum):
-    """What is done with a question; a result holds positions in this order."""
+    """The treatment of a question; a result holds positions in this order."""
 
     DISCARD = "discard"
     WEAK = "weak"
@@ -28,7 +28,7 @@ class Route(StrEnum):
 
 
 class Reason(StrEnum):
-    """Why; a result holds positions in this order, failures' own codes come after them."""
+    """The reason for a route; a result holds positions in this order, then the failures' own."""
 
     MASTERED = "mastered"
     HOPELESS = "hopeless"
@@ -67,11 +67,11 @@ class TriageOptions:
         mastered_floor: Window-mean correctness from which a question is mastered.
         hopeless_ceiling: Window-mean correctness up to which a question is hopeless.
         vote_floor: Mean vote reliability that the weak route must hold, by a lower bound. A
-            pseudo-label is expected to teach from about 0.5 upwards; 0.6 leaves a margin, and is
-            provable with 64 probes where about 0.85 of the safe votes are right.
-        vote_alpha: Chance at most that the weak route is below its floor.
-        hopeless: Drop hopeless questions, or let labels left over go to them.
-        fractions: (annotate, discard) shares by rank in place of calibration; None to calibrate.
+            pseudo-label is expected to teach from about 0.5 upwards. 0.6 leaves a margin, and can
+            be proved with 64 probes if about 0.85 of the safe votes are right.
+        vote_alpha: Upper limit of the chance that the weak route is below its floor.
+        hopeless: Whether hopeless questions are dropped, or get the labels that are left over.
+        fractions: Shares (annotate, discard) by rank in place of calibration; None to calibrate.
 
     Raises:
         ConfigError: A value is outside its range.
@@ -107,7 +107,7 @@ class TriageOptions:
         """Whether the curve says mastered and the question's own vote does not contradict it.
 
         No answer is more frequent than the winner, so correctness is at most the vote share. All
-        arrays are (Q,); a share of NaN, where none is stored, contradicts nothing.
+        arrays are (Q,). A share of NaN (none is stored) does not contradict the curve.
         """
         return (mu >= self.mastered_floor) & ~(vote_share < self.mastered_floor)
 
@@ -119,13 +119,15 @@ class TriageResult:
     Attributes:
         route: (Q,) int8, position in `ROUTES`.
         reason: (Q,) int16, position in `reason_names`.
-        reason_names: `REASONS`, then one "failed_<name>" for each of the evidence's failures.
-        weight: (Q,) in [0, 1], reliability of the training signal: 1 for a verified answer, the
-            lower bound of the vote's reliability at its risk for a weak row (1, the paper's
-            unweighted row, where there is no curve), 0 for what is not trained on.
+        reason_names: `REASONS`, then one "failed_<name>" for each failure in the evidence.
+        weight: (Q,) in [0, 1], reliability of the training signal. It is 1 for a verified answer
+            and 0 for a question that is not trained on. For a weak row it is the lower bound of the
+            vote's reliability at its risk, or 1, the paper's unweighted row, if there is no curve.
         label_gain: (Q,) expected learning from the true answer, in [0, ~0.7]; NaN if unknown.
-        pseudo_gain: (Q,) expected learning from the majority vote; negative when it unteaches.
-        priority: (Q,) label_gain over the best alternative without a label, at least 0.
+        pseudo_gain: (Q,) expected learning from the majority vote; negative if it does more harm
+            than good.
+        priority: (Q,) label_gain minus the gain of the best alternative without a label, at least
+            0.
     """
 
     route: npt.NDArray[np.int8]
@@ -145,5 +147,5 @@ class TriageResult:
         return [self.reason_names[code] for code in self.reason.tolist()]
 
     def counts(self) -> dict[str, int]:
-        """Return how many questions took each route, every route named."""
+        """Return the number of questions on each route, also if it is 0."""
         return {name: int(np.sum(self.route == code)) for code, name in enumerate(ROUTES)}

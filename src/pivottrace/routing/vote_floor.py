@@ -1,7 +1,7 @@
-"""Which votes are safe to train on: their reliability by how many samples agree, and the floor.
+"""The votes that are safe to train on: their reliability by agreement and rank, and its floor.
 
-Ours throughout (docs/method.md); the paper's fragments say only that the middle
-of the ranking is trained on self-made labels.
+All of it is ours (docs/method.md); the paper's fragments say only that the middle of the ranking is
+trained on self-made labels.
 """
 
 from dataclasses import replace
@@ -25,17 +25,17 @@ FloatArray = npt.NDArray[np.float64]
 
 
 def vote_risk(ranks: npt.ArrayLike, vote_share: npt.ArrayLike) -> FloatArray:
-    """What votes are ordered by, low is safe: the mean of the rank and of the share that disagrees.
+    """Return the risk of each vote, low is safe: the mean of its rank and the share that disagrees.
 
-    Either alone fails somewhere: a confidently wrong vote is agreed on but has a high rank where
-    the ranking is any good; where it is not, agreement still tells.
+    Either part alone fails somewhere. The samples agree on a confidently wrong vote, but its rank
+    is high if the ranking is any good. If the ranking is poor, agreement still helps.
 
     Args:
         ranks: (Q,) places in the ranking, in [0, 1].
-        vote_share: (Q,) share of a question's samples behind its vote; NaN where there is no vote.
+        vote_share: (Q,) share of a question's samples that gave its vote; NaN without a vote.
 
     Returns:
-        (Q,) in [0, 1]; NaN where either is.
+        (Q,) in [0, 1]; NaN if either input is NaN.
     """
     disagree = 1.0 - np.asarray(vote_share, dtype=np.float64)
     risk: FloatArray = (np.asarray(ranks, dtype=np.float64) + disagree) / 2.0
@@ -45,18 +45,19 @@ def vote_risk(ranks: npt.ArrayLike, vote_share: npt.ArrayLike) -> FloatArray:
 def weak_route(
     probes: ProbeEvidence, curve: CalibrationCurve, options: TriageOptions | None = None
 ) -> RouteFloor:
-    """Test up to which risk pseudo-labels hold the floor, on probes that could be weak.
+    """Find the highest risk up to which votes hold the floor, by testing probes that could be weak.
 
-    Probes that would be discarded, unanimous ones among them, are left out: they vote well and
-    would flatter the route. `route_reliability` says what is guaranteed; whether a probe is open is
-    read off a curve of the same probes, and annotation then takes the most valuable rows out, so
-    for the rows that end up weak the guarantee is approximate (a test simulates it).
+    Probes that would be discarded, such as unanimous ones, are left out: their votes are good and
+    would flatter the route. `route_reliability` states the guarantee. It is approximate for the
+    rows that end up weak, for two reasons: a curve of the same probes decides whether a probe is
+    open, and annotation then takes out the most valuable rows. A test simulates this.
 
     Returns:
-        The floor along `vote_risk`; a question's vote holds where its risk is at most `end`.
+        The floor along `vote_risk`. A question's vote holds if its risk is at most `end`.
     """
     options = options or TriageOptions()
     values, share = curve.at(probes.ranks), probes.vote_share
+    # (n,) probes with a split vote that are neither hopeless nor mastered.
     open_ = ~probes.vote_abstained & (share < 1.0) & (values.mu > options.hopeless_ceiling)
     open_ &= ~options.is_mastered(values.mu, share)
     return route_reliability(
@@ -76,15 +77,15 @@ def with_own_votes(
 ) -> CurveValues:
     """Put the vote's reliability at each question's own risk into the curve's values.
 
-    The same sliding window over the same probes, slid along `vote_risk` in place of the rank; a
-    probe whose vote abstained counts as one that nobody agrees with. Questions without a stored
+    The same sliding window moves over the same probes, but along `vote_risk` in place of the rank.
+    A probe whose vote abstained counts as a vote with a share of 0. Questions without a stored
     share keep the reliability at their rank.
 
     Args:
         values: The curve at the questions' ranks, (Q,).
         probes: The labelled probes.
         ranks: (Q,) the questions' ranks.
-        vote_share: (Q,), NaN where none is stored or none won.
+        vote_share: (Q,) shares of the winning answers; NaN if no share is stored or no answer won.
         **settings: `window` and `level`, as for `calibrate`.
     """
     shares = np.where(probes.vote_abstained, 0.0, probes.vote_share)

@@ -1,12 +1,13 @@
-"""A few-parameter combination of estimators, fitted on the probes, and whether it deserves trust.
+"""A combination of estimators with few parameters, fitted on the probes and tested before use.
 
-Ours throughout (docs/method.md).
+All of it is ours (docs/method.md).
 
-A ridge logistic regression of correctness on every estimator's place in the pool's ranking. It is
-judged out of fold against the best single estimator. Which is that? Chosen in the same folds, it
-is as honest as the combination; but of estimators that are nearly level the folds choose the one
-that does worst on what they leave out, and the rival comes out too weak. Chosen on all probes, it
-is flattered. The better of the two is the rival: the combination has to beat both.
+The combination is a ridge logistic regression of correctness on every estimator's place in the
+pool's ranking. It is judged out of fold against the best single estimator. There are two ways to
+choose that rival. Chosen in the same folds, it is as honest as the combination. But if estimators
+are nearly level, the folds choose the estimator that does worst on the part left out, so the rival
+is too weak. Chosen on all probes, the rival is flattered. The rival is the better of the two, so
+the combination has to beat both.
 """
 
 from collections.abc import Mapping, Sequence
@@ -27,11 +28,12 @@ IntArray = npt.NDArray[np.int64]
 
 NUM_FOLDS = 8
 INNER_FOLDS = 5
-# Features lie in (-1, 1). 0.3 leaves 64 probes nearly free; 300 all but ties the weights to each
-# other's sign and leaves the equally weighted mean of what correlates.
+# Ridge penalties to choose from; features lie in (-1, 1). 0.3 leaves 64 probes nearly free. 300
+# almost ties the weights to each other's sign and leaves the equally weighted mean of the
+# estimators that correlate.
 PENALTIES = (0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0)
 NUM_RESAMPLES = 2_000
-# Fewer probes than this leave folds in which nothing can be ranked.
+# With fewer probes there would be folds in which nothing can be ranked.
 MIN_PROBES = 4 * NUM_FOLDS
 
 
@@ -41,20 +43,21 @@ class Combination:
 
     Attributes:
         names: The k estimators.
-        weights: (k,) of their ranks: a question's score is `features @ weights`, higher is more
-            uncertain. The intercept, which ranks nothing, is left out.
-        penalty: The ridge's, chosen by cross-validation.
-        out_of_fold: (n,) each probe's score by a fit that has not seen it.
+        weights: (k,) weights of their ranks. A question's score is `features @ weights`; a higher
+            score is more uncertain. The intercept is left out, because it does not change the
+            ranking.
+        penalty: The ridge penalty, chosen by cross-validation.
+        out_of_fold: (n,) score of each probe by a fit that has not seen it.
         folds: (n,) the fold of each probe.
-        fold_weights: (F, k) the weights of the fit that has not seen each fold.
+        fold_weights: (F, k) weights of the fit that has not seen the fold.
         best_single: The estimator that ranks all probes best.
         rho: Spearman correlation of `out_of_fold` with the share of wrong rollouts, in [-1, 1];
             higher is better.
-        single_rho: The same for the best single estimator: chosen on all probes, or without the
-            fold it is judged on, whichever is higher.
+        single_rho: The same for the best single estimator. The estimator is chosen on all probes,
+            or without the fold that it is judged on; the higher value counts.
         low: Lower end of the interval of rho - single_rho, paired over probes.
-        high: Upper end.
-        offered: The whole interval is above 0.
+        high: Upper end of that interval.
+        offered: Whether the whole interval is above 0.
     """
 
     names: tuple[str, ...]
@@ -75,10 +78,11 @@ def rank_features(scores: Mapping[str, npt.ArrayLike]) -> FloatArray:
     """Return each estimator's ranking of the pool as a feature in (-1, 1), high is uncertain.
 
     Args:
-        scores: K estimators' scores, each (Q,), higher is more uncertain; NaN takes the middle, 0.
+        scores: Scores of k estimators, each (Q,); a higher score is more uncertain. NaN becomes the
+            middle, 0.
 
     Returns:
-        (Q, k).
+        (Q, k) features in (-1, 1).
     """
     columns = [2.0 * rank_fractions(values) - 1.0 for values in scores.values()]
     return np.nan_to_num(np.stack(columns, axis=1), nan=0.0)
@@ -96,17 +100,18 @@ def combine(
     Args:
         features: (n, k) from `rank_features`, at the probes.
         correctness: (n,) each probe's share of right rollouts, in [0, 1].
-        names: The k estimators. One that shares its rollouts with the correctness does not belong
-            here.
-        seed: Of folds and resamples.
-        level: Confidence of the interval of the difference.
+        names: The k estimators. An estimator that uses the same rollouts as the correctness does
+            not belong here.
+        seed: Seed of folds and resamples.
+        level: Confidence of the interval of the difference, in (0, 1).
 
     Returns:
-        The combination; None with fewer than `MIN_PROBES` probes, fewer than two estimators, or
-        equal correctness throughout: there is nothing to fit or to compare.
+        The combination. It is None with fewer than `MIN_PROBES` probes, with fewer than two
+        estimators, or if all probes have the same correctness, because then there is nothing to
+        fit or to compare.
 
     Raises:
-        DataError: Shapes differ.
+        DataError: The shapes differ.
     """
     design, truth = np.asarray(features, np.float64), np.asarray(correctness, np.float64)
     if design.shape != (truth.size, len(names)):
@@ -114,6 +119,8 @@ def combine(
     if truth.size < MIN_PROBES or len(names) < 2 or np.ptp(truth) == 0:
         return None
     rng = np.random.default_rng(seed)
+    # For each fold, fit on the other folds and score the fold's own probes. The same folds choose
+    # the best single estimator.
     folds = _folds(truth.size, NUM_FOLDS, rng)
     combined, single = np.empty(truth.size), np.empty(truth.size)
     fold_weights = np.empty((NUM_FOLDS, design.shape[1]))
@@ -123,10 +130,12 @@ def combine(
         combined[held] = design[held] @ fold_weights[fold]
         single[held] = design[held, _best(design[seen], truth[seen])]
     weights, penalty = _fit(design, truth, rng)
+    # The rival is the better of the estimators chosen in the folds and on all probes.
     wrong = 1.0 - truth
     best = _best(design, truth)
     in_folds, on_all = (float(_rho(s, wrong)[0]) for s in (single, design[:, best]))
     rival = single if in_folds > on_all else design[:, best]
+    # Bootstrap over probes of the paired difference; row 0 of the counts is the data itself.
     counts = np.concatenate(list(resample_counts(truth.size, NUM_RESAMPLES, seed)))  # (1 + B, n)
     rho = _rho(combined, wrong, counts)
     differences = rho - _rho(rival, wrong, counts)
@@ -155,11 +164,11 @@ def cross_fitted_places(
 
     Args:
         combination: Fitted on the probes.
-        features: (Q, k) of the pool; NaN throughout for a question that is not ranked.
-        probes: (n,) rows of `features`, in the order that the fit had them.
+        features: (Q, k) features of the pool; a question that is not ranked has NaN only.
+        probes: (n,) rows of `features`, in the order of the fit.
 
     Returns:
-        (n,) in (0, 1), high is uncertain; ties take their middle, as in `rank_fractions`.
+        (n,) in (0, 1), high is uncertain; ties share their middle, as in `rank_fractions`.
     """
     places = np.empty(probes.size)
     for fold, weights in enumerate(combination.fold_weights):
@@ -169,16 +178,16 @@ def cross_fitted_places(
 
 
 def _rho(scores: FloatArray, wrong: FloatArray, weights: FloatArray | None = None) -> FloatArray:
-    """Spearman's correlation in each resample (B,); what is constant ranks nothing: 0."""
+    """Return Spearman's correlation in each resample (B,); 0 if the scores are constant."""
     return np.nan_to_num(spearman(scores, wrong, weights))
 
 
 def _fit(
     design: FloatArray, truth: FloatArray, rng: np.random.Generator
 ) -> tuple[FloatArray, float]:
-    """Weights towards *wrong*, and the penalty that predicts best within these probes."""
+    """Return weights (k,) towards *wrong*, and the penalty that predicts best on these probes."""
     folds = _folds(truth.size, INNER_FOLDS, rng)
-    losses = []
+    losses = []  # log loss of each penalty, summed over the left-out probes
     for penalty in PENALTIES:
         loss = 0.0
         for fold in range(INNER_FOLDS):
@@ -195,7 +204,7 @@ def _fit(
 
 def _ridge(design: FloatArray, targets: FloatArray, penalty: float) -> FloatArray:
     penalties = np.full(design.shape[1] + 1, penalty)
-    penalties[0] = 0.01  # the intercept is all but free; a trace keeps all-right probes finite
+    penalties[0] = 0.01  # the intercept is nearly free; this keeps it finite if all are right
     return fit_logistic(_with_ones(design), targets, np.ones(targets.size), penalties)
 
 
