@@ -140,7 +140,7 @@ def test_length_runs_off_both_ways_and_entropy_down():
         alarms.observe_entropy(step, entropy)
     (event,) = alarms.take_events()  # means 1.0, 0.65, 0.125, 0.05
     assert (event.step, event.what, event.value) == (5, "entropy", 0.05)
-    assert "entropy of a token (nats) is 0.05, limit 0.1: reported only" in event.text()
+    assert "entropy per token (nats) is 0.05, limit 0.1: reported only" in event.text()
 
 
 @pytest.mark.parametrize("at", [1, 3, 5])

@@ -1,4 +1,4 @@
-"""Which column of a source is the prompt, the answer and the id."""
+"""The choice of a source's columns for prompt, answer and id."""
 
 from __future__ import annotations
 
@@ -9,28 +9,30 @@ from typing import Any
 
 from pivottrace.errors import ConfigError, DataError
 
-# Tried in this order, in any case; the first that a source has is taken.
+# Names are tried in this order, in upper or lower case; the first one found in a source is taken.
 DEFAULT_NAMES: dict[str, tuple[str, ...]] = {
     "prompt": ("prompt", "question", "problem", "instruction"),
     "answer": ("answer", "solution", "ground_truth", "label", "target"),
     "id": ("id", "question_id", "uid", "index"),
 }
-# What makes a table verl's: https://verl.readthedocs.io/en/latest/preparation/prepare_data.html
+# A table with these columns is in verl's format:
+# https://verl.readthedocs.io/en/latest/preparation/prepare_data.html
 VERL_COLUMNS = {"data_source", "prompt", "reward_model"}
 
 Path = tuple[str, ...]
-"""A column, or the way into a nested one: ("reward_model", "ground_truth")."""
+"""A column, or the path to a nested one: ("reward_model", "ground_truth")."""
 
 
 @dataclass(frozen=True)
 class Columns:
-    """Where a row's fields are.
+    """The columns of a row's fields.
 
     Attributes:
-        prompt: The question.
-        answer: Its true answer; None where the source has none.
-        id: Parts joined by "-"; empty where ids are made from the prompt.
-        id_optional: The last part of the id may be missing, if it is missing everywhere.
+        prompt: Column of the question.
+        answer: Column of its true answer; None if the source has no answers.
+        id: Columns whose values are joined by "-"; empty if ids are made from the prompt.
+        id_optional: Whether the last part of the id may be missing; then it must be missing in
+            every row.
     """
 
     prompt: Path
@@ -40,7 +42,7 @@ class Columns:
 
     @property
     def used(self) -> set[Path]:
-        """Paths that are fields of the question table and not repeated in `extra`."""
+        """Paths that become fields of the question table and are not repeated in `extra`."""
         paths = {self.prompt} | ({self.answer} if self.answer else set())
         return paths | (set(self.id) if len(self.id) == 1 else set())
 
@@ -50,23 +52,23 @@ def choose_columns(
 ) -> Columns:
     """Decide which columns are prompt, answer and id.
 
-    A table with `data_source`, `prompt` and `reward_model` is verl's: its answer is
-    `reward_model.ground_truth`, its id `data_source` and `extra_info.index` where that is given.
-    Any other takes the first of `DEFAULT_NAMES` that it has, in any case. `column_map` wins over
-    both; a dot reaches into a nested column, and an empty name says that there is none (`id=` gives
-    ids made from the prompt).
+    A table with `data_source`, `prompt` and `reward_model` is in verl's format. Its answer is
+    `reward_model.ground_truth`. Its id is `data_source` and, if given, `extra_info.index`. For any
+    other table, the first of `DEFAULT_NAMES` that it has is taken, in upper or lower case.
+    `column_map` overrides both. A dot reaches into a nested column, and an empty name means that
+    there is no such column (with `id=`, ids are made from the prompt).
 
     Raises:
         ConfigError: The map has a key other than prompt, answer and id, or an empty prompt.
-        DataError: A mapped column is not there, or no column is a prompt; the message lists the
-            columns and names the nearest.
+        DataError: A mapped column does not exist, or no column is a prompt. The message lists the
+            columns and names the nearest one.
     """
     for key in column_map:
         if key not in DEFAULT_NAMES:
             raise ConfigError(
                 f"map: {key!r} is not a field; map prompt, answer or id, as in prompt=question"
             )
-    # Their own spelling first: of `answer` and `Answer` the former.
+    # The exact spelling comes first: `answer` wins over `Answer`.
     written = {name.strip().casefold(): name for name in reversed(available)}
     written |= {name: name for name in available}
     chosen = {
@@ -94,7 +96,7 @@ def choose_columns(
 
 
 def look_up(row: Mapping[str, Any], path: Path) -> Any:
-    """The value at a path; None where any part of the way is missing."""
+    """Return the value at a path; None if any part of the path is missing."""
     value: Any = row
     for part in path:
         value = value.get(part) if isinstance(value, Mapping) else None
@@ -102,7 +104,7 @@ def look_up(row: Mapping[str, Any], path: Path) -> Any:
 
 
 def without(row: Mapping[str, Any], paths: set[Path]) -> dict[str, Any]:
-    """A copy of the row without the values at the paths."""
+    """Return a copy of the row without the values at the paths."""
     left = dict(row)
     for path in paths:
         if len(path) == 1:

@@ -15,7 +15,7 @@ def open_folder(name: str, path: Path, split: str | None, column_map: dict[str, 
     """Open a folder written by `Dataset.save_to_disk` or `DatasetDict.save_to_disk`.
 
     Raises:
-        ConfigError: The split is not there, or there are several and none is named.
+        ConfigError: The split does not exist, or there are several and the user named none.
         DataError: The folder is something else, or is broken.
     """
     if not any((path / f).is_file() for f in ("dataset_dict.json", "state.json")):
@@ -40,8 +40,8 @@ def open_hub(name: str, base: str, split: str | None, column_map: dict[str, str]
     """Open `user/dataset` or `user/dataset:configuration` through the `datasets` cache or the Hub.
 
     Raises:
-        ConfigError: The split is not there, or there are several and none is named.
-        DataError: The dataset is neither a path here nor to be had from the Hub.
+        ConfigError: The split does not exist, or there are several and the user named none.
+        DataError: The name is not a local path, and the Hub does not give the dataset.
     """
     import datasets
     from datasets.exceptions import DatasetsError
@@ -71,7 +71,7 @@ def _open_dataset(name: str, loaded: Any, split: str | None, column_map: dict[st
         )
 
     def rows() -> Iterator[Row]:
-        # Arrow format: images and audio stay undecoded, so their libraries are not needed.
+        # In Arrow format images and audio stay undecoded, so their libraries are not needed.
         yield from arrow_rows(name, loaded.with_format("arrow").iter(PARQUET_BATCH_ROWS))
 
     return Source(name, tuple(loaded.column_names), rows, "row", column_map)

@@ -1,4 +1,4 @@
-"""Overlap: pool questions that are also evaluation questions."""
+"""Overlap: questions of the pool that are also evaluation questions."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from pivottrace.ingest.prompts import last_user_message
 from pivottrace.ingest.questions import iter_messages
 
 GRAM_TOKENS = 13  # GPT-3 (arXiv 2005.14165, appendix C) looks for shared 13-grams
-MIN_CONTAINED = 0.5  # share of an evaluation question's own 13-grams; our choice, see find_overlap
-# A number, a word, or one sign; sentence punctuation is between them. Mathematical signs are kept:
-# 3 + 5 is not 3 - 5.
+MIN_CONTAINED = 0.5  # share of an evaluation question's own 13-grams; ours, see find_overlap
+# A token is a number, a word, or one sign; sentence punctuation only separates tokens. Mathematical
+# signs are kept, because 3 + 5 is not 3 - 5.
 _TOKEN = re.compile(r"""\d+(?:[.,]\d+)*|[^\W\d_]+|[^\w\s.,;:?"“”…$]|_""")
 _THOUSANDS = re.compile(r"(?<=\d),(?=\d{3}(?!\d))")
 _SPELLINGS = str.maketrans({"’": "'", "‘": "'", "−": "-", "–": "-"})
@@ -26,22 +26,23 @@ Gram = tuple[str, ...]
 def find_overlap(pool: pa.Table, evaluation: pa.Table) -> list[tuple[str, str]]:
     """Find questions of the pool that are also, or nearly, in the evaluation questions.
 
-    Two questions overlap if their last user messages have the same tokens (`tokens_of`: case,
-    whitespace, sentence punctuation and thousands separators aside). They also do if the pool's
-    contains at least half of the evaluation question's own 13-grams, those that no other evaluation
-    question has, and all of its numbers. So instructions that evaluation questions share prove
-    nothing, the same story with another number is another question, and one of fewer than 13 tokens
-    has no near-duplicates. Time is linear in the tokens of both tables.
+    Two questions overlap if their last user messages have the same tokens (`tokens_of` ignores
+    case, whitespace, sentence punctuation and thousands separators). They also overlap if the pool
+    question contains all numbers of the evaluation question and at least half of its own 13-grams.
+    Its own 13-grams occur in no other evaluation question. So instructions that evaluation
+    questions share prove nothing, the same story with another number is another question, and a
+    question of fewer than 13 tokens has no near-duplicates. Time is linear in the tokens of both
+    tables.
 
     Args:
         pool: Table with the schema `QUESTIONS`.
-        evaluation: The same.
+        evaluation: Table with the same schema.
 
     Returns:
-        (pool id, evaluation id) pairs in the pool's order, then the evaluation's; each once.
+        Pairs (pool id, evaluation id) in the order of the pool, then of the evaluation; each once.
 
-    Source: 13-gram decontamination of GPT-3 (arXiv 2005.14165, appendix C). Deviation: there one
-    shared 13-gram is enough, which template-like questions and shared instructions trip.
+    Source: 13-gram decontamination of GPT-3 (arXiv 2005.14165, appendix C). Deviation: in GPT-3 one
+    shared 13-gram is enough, which would refuse template-like questions and shared instructions.
     """
     ids = evaluation["id"].to_pylist()
     texts = [tokens_of(last_user_message(messages)) for _, messages in iter_messages(evaluation)]
@@ -68,7 +69,7 @@ def find_overlap(pool: pa.Table, evaluation: pa.Table) -> list[tuple[str, str]]:
 
 
 def tokens_of(text: str) -> list[str]:
-    """Case-folded words, numbers without thousands separators, and signs of mathematics."""
+    """Return case-folded words, numbers without thousands separators, and mathematical signs."""
     folded = unicodedata.normalize("NFC", text).casefold()
     if not folded.isascii():
         folded = folded.translate(_SPELLINGS)
@@ -76,7 +77,7 @@ def tokens_of(text: str) -> list[str]:
 
 
 def grams_of(tokens: list[str]) -> Iterator[Gram]:
-    """The runs of 13 tokens; none where there are fewer."""
+    """Return the runs of 13 tokens; none if there are fewer tokens."""
     return zip(*(tokens[start:] for start in range(GRAM_TOKENS)), strict=False)
 
 
@@ -85,7 +86,7 @@ def _numbers(tokens: list[str]) -> Counter[str]:
 
 
 def _own_grams(texts: list[list[str]]) -> dict[Gram, int]:
-    """Gram → index of the one text that has it."""
+    """Return gram → index of the text, for each gram that only one text has."""
     owner: dict[Gram, int] = {}
     shared: set[Gram] = set()
     for index, tokens in enumerate(texts):

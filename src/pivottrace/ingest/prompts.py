@@ -1,11 +1,11 @@
-"""How a question's messages are put to the model."""
+"""The messages of a question as they are given to the model."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
 ROLES = ("system", "developer", "user", "assistant", "tool")
-# gpt-oss calls the author's instructions "developer"; a prompt that has them has its own.
+# gpt-oss calls the author's instructions "developer". A prompt with either role has instructions.
 INSTRUCTION_ROLES = ("system", "developer")
 
 
@@ -14,10 +14,10 @@ def format_prompt(
 ) -> list[dict[str, str]]:
     r"""Add the system prompt and the suffix to a question's chat messages, in a copy.
 
-    The system prompt is put first only where no message has the role `system` or `developer`:
-    what a question brings along wins. The suffix goes to the end of the *last* user message, on a
-    line of its own unless it begins with whitespace (" Answer:" and "\n\nAnswer:" are joined as
-    they are). Each does nothing when None or empty.
+    The system prompt is put first, unless a message has the role `system` or `developer`:
+    instructions in the question win. The suffix goes to the end of the *last* user message. It gets
+    its own line unless it begins with whitespace (" Answer:" and "\n\nAnswer:" are joined as they
+    are). Neither has an effect if it is None or empty.
 
     Args:
         messages: Chat messages, each with `role` and `content`.
@@ -38,5 +38,5 @@ def format_prompt(
 
 
 def last_user_message(messages: Sequence[Mapping[str, str]]) -> str:
-    """Text of the last user message, which is the question itself; empty where there is none."""
+    """Return the text of the last user message, the question itself; empty if it does not exist."""
     return next((m["content"] for m in reversed(messages) if m["role"] == "user"), "")

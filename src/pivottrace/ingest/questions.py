@@ -23,7 +23,7 @@ from pivottrace.schemas import QUESTIONS
 BATCH_ROWS = 8_192  # rows held as Python objects at a time
 ID_CHARS = 16  # 64 bits of SHA-256: a million questions collide with a chance of 3e-8
 
-# The table as it is built: `prompt_digest` is for finding equal prompts.
+# The table while it is built; `prompt_digest` finds equal prompts.
 _BUILT = QUESTIONS.append(pa.field("prompt_digest", pa.string()))
 
 
@@ -37,29 +37,30 @@ def read_questions(
 ) -> pa.Table:
     r"""Read and check the questions of one source; no row is left out or repaired silently.
 
-    Columns that are not prompt, answer or id go to `extra` as one JSON object a row. Where there
-    is no id column, ids are made from the prompts, so that the order of rows does not matter.
+    Columns that are not prompt, answer or id go to `extra` as one JSON object per row. Without an
+    id column, ids are made from the prompts, so that the order of rows does not matter.
 
     Args:
         source: `.jsonl`, `.json`, `.csv`, `.parquet` (verl's is recognised), a `datasets` folder, a
             Hub id or `world:PRESET`, with options after "?"; see `ingest.sources`.
         column_map: `prompt`, `answer`, `id` → column; see `ingest.columns.choose_columns`.
         split: Split of a `datasets` folder, a Hub id or the embedded world.
-        limit: Only the first so many rows are read, and checked.
-        answer_pattern: Regular expression tried first on the source's answers; a solution that ends
-            in `#### 18` or `\boxed{18}` gives "18" without one, anything else stays as it is.
+        limit: Number of rows that are read and checked, from the first one; None means all.
+        answer_pattern: Regular expression that is tried first on the source's answers. Without one,
+            a solution that ends in `#### 18` or `\boxed{18}` gives "18", and any other text stays
+            as it is.
 
     Returns:
-        A table with the schema `QUESTIONS`, in the order of the source, at least one row; ids and
-        prompts are distinct.
+        A table with the schema `QUESTIONS`, in the order of the source. It has at least one row,
+        and its ids and prompts are distinct.
 
     Raises:
-        DataError: Something is wrong; the message has source, row (or line), column and cure.
+        DataError: The data is wrong; the message names source, row (or line), column and cure.
         ConfigError: The source string, split, column map or pattern is wrong.
     """
     opened = open_source(source, split, limit)
     asked = {} if opened.fixed_columns else {**(column_map or {}), **opened.column_map}
-    # An empty list, or blank lines only: said as such, not as a missing column.
+    # An empty list, or a file of blank lines, gets its own message, not that of a missing column.
     if next(opened.rows(), None) is None:
         raise DataError(f"{opened.name}: has no rows. Give a source with at least one question")
     columns = choose_columns(opened.name, opened.columns, asked)
@@ -91,7 +92,7 @@ def read_pool(config: Config) -> pa.Table:
 
 @dataclass
 class _Kinds:
-    """The type that each field had first, and where."""
+    """The first type of each field, and the row that had it."""
 
     first: dict[str, tuple[str, int]] = field(default_factory=dict)
 
@@ -161,14 +162,14 @@ def _digest(messages: list[dict[str, str]]) -> str:
     digest = hashlib.sha256()
     for message in messages:
         content = message["content"].encode()
-        # With its length, so that no two lists of messages run together to the same bytes.
+        # The length is included, so that two different lists of messages never give the same bytes.
         digest.update(f"{message['role']} {len(content)}\n".encode())
         digest.update(content)
     return digest.hexdigest()
 
 
 def _refuse_a_slip(source: Source, way: Path, limit: int | None, table: pa.Table) -> None:
-    """A source may be without answers; a name like one that it has was meant to be that one."""
+    """Refuse a nested answer name that no row has, if a similar name exists; it is a slip."""
     if len(way) < 2 or table["answer"].null_count < len(table):
         return
     beside: dict[str, None] = {}
@@ -181,14 +182,14 @@ def _refuse_a_slip(source: Source, way: Path, limit: int | None, table: pa.Table
         raise DataError(
             f"{source.name}: no row has {'.'.join(way)!r} to be the answer; the nearest is "
             f"{'.'.join((*way[:-1], near[0]))!r}. Put the name right in the map, or end the source "
-            f"in ?answer= where it has none"
+            f"in ?answer= if it has no answers"
         )
 
 
 def _refuse_duplicates(
     source: Source, columns: Columns, numbers: array[int], table: pa.Table
 ) -> None:
-    """Prompts first: where both repeat, the ids do so because the row does."""
+    """Refuse repeated prompts, then repeated ids: if both repeat, the whole row is repeated."""
     if pair := _first_repeat(table["prompt_digest"]):
         first, second = (numbers[index] for index in pair)
         problem = (
@@ -206,9 +207,10 @@ def _refuse_duplicates(
 
 
 def _first_repeat(values: pa.ChunkedArray) -> tuple[int, int] | None:
-    """Indices (earlier, later) of the first value that was there before; None where all differ."""
+    """Return indices (earlier, later) of the first repeated value; None if all values differ."""
     import polars as pl
 
+    # The later index is the first value that is not a first occurrence.
     series = pl.Series(values=pl.from_arrow(values), name="value")
     repeats = (~series.is_first_distinct()).arg_true()
     if repeats.is_empty():
@@ -227,6 +229,6 @@ def _error(source: Source, number: int, column: str, problem: object) -> DataErr
 
 
 def iter_messages(table: pa.Table) -> Iterator[tuple[str, list[dict[str, str]]]]:
-    """(id, messages) of every question, a batch at a time."""
+    """Yield (id, messages) of every question; one batch is read at a time."""
     for batch in table.select(["id", "prompt"]).to_batches(max_chunksize=BATCH_ROWS):
         yield from zip(batch["id"].to_pylist(), batch["prompt"].to_pylist(), strict=True)

@@ -6,8 +6,8 @@
     world:default  world:hard                       the embedded world
 
 Options follow a question mark: `openai/gsm8k:main?split=test`, `test.csv?prompt=task&answer=gold`,
-`world:default?num=200&seed=1&split=evaluation`. They belong to this one source and win over
-`--map` and `split`, which a pool and its evaluation questions may need differently.
+`world:default?num=200&seed=1&split=evaluation`. They hold for this source only and override `--map`
+and `split`, because a pool and its evaluation questions may need different ones.
 """
 
 from __future__ import annotations
@@ -30,11 +30,12 @@ _SUFFIX = re.compile(r"\.[a-z]\w*", re.IGNORECASE)
 
 
 def open_source(text: str, split: str | None = None, limit: int | None = None) -> Source:
-    """Open a source string, without reading more rows than `limit`.
+    """Open a source string without reading more rows than `limit`.
 
     Raises:
-        ConfigError: An unknown option, preset or suffix, or a split where there are none.
-        DataError: The file is missing, empty or broken, or the dataset cannot be had.
+        ConfigError: An option, preset or suffix is unknown, or the source has no splits and one is
+            given.
+        DataError: The file is missing, empty or broken, or the dataset cannot be loaded.
     """
     base, options = split_options(text)
     split = options.pop("split", split)
@@ -66,7 +67,7 @@ def open_source(text: str, split: str | None = None, limit: int | None = None) -
 
 
 def split_options(text: str) -> tuple[str, dict[str, str]]:
-    """Part a source string into what it names and its options; an existing path is taken whole.
+    """Split a source string into its base and its options; an existing path has no options.
 
     Raises:
         ConfigError: The options are not `key=value&key=value`.
@@ -83,10 +84,11 @@ def split_options(text: str) -> tuple[str, dict[str, str]]:
 
 
 def source_digest(text: str) -> str | None:
-    """SHA-256, in hex, of the bytes that a source string names.
+    """Return the SHA-256, in hex, of the bytes that a source string names.
 
-    A folder's covers the names and contents of all its files. None for the Hub and the embedded
-    world, which name no bytes on this machine, and for a path that is no longer there.
+    The digest of a folder covers the names and contents of all its files. The result is None for
+    the Hub and the embedded world, which do not name bytes on this machine, and for a path that no
+    longer exists.
     """
     base, _ = split_options(text)
     path = Path(base).expanduser()
@@ -101,7 +103,7 @@ def source_digest(text: str) -> str | None:
 
 
 def _names_a_file(base: str) -> bool:
-    """Whether a path that does not exist was meant as a path, not as a Hub id."""
+    """Return whether a path that does not exist was meant as a path, not as a Hub id."""
     return bool(_SUFFIX.fullmatch(Path(base).suffix)) or not _HUB_ID.fullmatch(base)
 
 

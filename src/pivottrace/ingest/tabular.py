@@ -1,7 +1,7 @@
 """Rows of JSONL, JSON, CSV and parquet files.
 
-Streamed through plain Python, without inference of column types: a dataframe reader would turn
-mixed columns, large integers and "007" into something else without a word.
+Rows are streamed through plain Python, without inference of column types. A dataframe reader would
+silently change mixed columns, large integers and "007".
 """
 
 from __future__ import annotations
@@ -18,21 +18,21 @@ from pivottrace.errors import DataError
 from pivottrace.ingest.rows import Row
 
 Opened = tuple[tuple[str, ...], Callable[[], Iterator[Row]], str]
-"""(columns, a fresh pass over the rows, what their numbers count)."""
+"""(columns, function that starts a new pass over the rows, unit of their numbers)."""
 
 PARQUET_BATCH_ROWS = 8_192
 _BOM = "\ufeff"  # Excel and PowerShell put one before the first character
 
 
 def read_jsonl(name: str, path: Path, limit: int | None) -> Opened:
-    """One JSON object a line; blank lines hold nothing and are passed over, line numbers stay."""
+    """Open a file of one JSON object per line; blank lines are skipped, but counted as lines."""
 
     def rows() -> Iterator[Row]:
         for number, line in _lines(name, path):
             if line.strip():
                 yield number, _parse_object(name, number, line)
 
-    # Keys may first occur far down (an answer that only some rows have), hence a pass of its own.
+    # A key may first occur far down (only some rows have an answer), so this is a separate pass.
     columns: dict[str, None] = {}
     for _, row in islice(rows(), limit):
         columns.update(dict.fromkeys(row))
@@ -40,7 +40,7 @@ def read_jsonl(name: str, path: Path, limit: int | None) -> Opened:
 
 
 def read_json(name: str, path: Path, limit: int | None) -> Opened:
-    """One JSON list of objects."""
+    """Open a file of one JSON list of objects."""
     text = "".join(line for _, line in _lines(name, path))
     try:
         items = json.loads(text)
@@ -58,7 +58,7 @@ def read_json(name: str, path: Path, limit: int | None) -> Opened:
     if not isinstance(items, list):
         raise DataError(
             f"{name}: holds {_json_type(items)}, not a list of objects. Write the questions as "
-            '[{"prompt": ...}, ...], or one object a line in a .jsonl file'
+            '[{"prompt": ...}, ...], or one object per line in a .jsonl file'
         )
     for number, item in enumerate(items, 1):
         if not isinstance(item, dict):
@@ -71,13 +71,13 @@ def read_json(name: str, path: Path, limit: int | None) -> Opened:
 
 
 def read_csv(name: str, path: Path, limit: int | None) -> Opened:
-    """A header and comma-separated rows, every value as text.
+    """Open a file of a header and comma-separated rows; every value is text.
 
-    An empty field is a missing value. Blank lines hold nothing and are passed over.
+    An empty field is a missing value. Blank lines are skipped.
     """
 
     def records() -> Iterator[list[str]]:
-        # strict: a quote that is never closed is an error, not the rest of the file as one field.
+        # With `strict` an unclosed quote is an error; without it the rest of the file is one field.
         reader = csv.reader((line for _, line in _lines(name, path)), strict=True)
         try:
             yield from reader
@@ -105,7 +105,7 @@ def read_csv(name: str, path: Path, limit: int | None) -> Opened:
 
 
 def read_parquet(name: str, path: Path, limit: int | None) -> Opened:
-    """A parquet file, a batch at a time."""
+    """Open a parquet file; its rows are read one batch at a time."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -128,10 +128,11 @@ def read_parquet(name: str, path: Path, limit: int | None) -> Opened:
 
 
 def arrow_rows(name: str, batches: Any) -> Iterator[Row]:
-    """Rows of Arrow record batches or tables, numbered from 1.
+    """Yield the rows of Arrow record batches or tables, numbered from 1.
 
     Raises:
-        DataError: Two columns have one name, or a text is not UTF-8 (Arrow does not check).
+        DataError: Two columns have the same name, or a text is not UTF-8 (Arrow does not check
+            this).
     """
     number = 0
     for batch in batches:
@@ -160,7 +161,7 @@ def _not_utf8_in_arrow(name: str, batch: Any, rows_before: int) -> DataError:
 
 
 def _lines(name: str, path: Path) -> Iterator[tuple[int, str]]:
-    """Physical lines with their numbers, decoded one by one so that an error has its line."""
+    """Yield lines with their numbers, decoded one by one so that an error names its line."""
     with path.open("rb") as file:
         for number, raw in enumerate(file, 1):
             try:
@@ -183,7 +184,7 @@ def _parse_object(name: str, number: int, line: str) -> dict[str, Any]:
             f"{name}: line {number}: not valid JSON ({error.msg} at column {error.colno}). "
             "Correct the line, or take it out"
         ) from None
-    except (ValueError, RecursionError) as error:  # a number of 5,000 digits; 100,000 brackets
+    except (ValueError, RecursionError) as error:  # 5,000 digits; 100,000 brackets
         raise DataError(
             f"{name}: line {number}: not usable JSON ({error}). Correct the line, or take it out"
         ) from None

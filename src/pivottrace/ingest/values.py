@@ -1,7 +1,7 @@
-"""From what a source holds to what a question is: messages, answer text, id text, extra JSON.
+"""Conversion of a source's values to messages, answer text, id text and extra JSON.
 
-Each function returns the value or raises a `DataError` that says what is wrong and the cure; the
-caller, who knows them, puts file, row and column in front.
+Each function returns the value or raises a `DataError` that states the problem and the cure. The
+caller knows file, row and column, and puts them in front.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from pivottrace.ingest.prompts import ROLES
 from pivottrace.verifier.answers import extract_answer
 
 _THOUSANDS = re.compile(r"[-+]?\d{1,3}(,\d{3})+(\.\d+)?")
-# Above it not every whole number is a float, so printing one as an integer would invent digits.
+# Above this number not every whole number is a float, so an integer's text would invent digits.
 _EXACT_FLOAT = 2**53
 
 
 def kind_of(value: Any) -> str:
-    """The name of a value's type, for columns that must not mix types."""
+    """Return the name of a value's type, for columns that must not mix types."""
     if isinstance(value, bool):
         return "true or false"
     if isinstance(value, (int, float, Decimal)):
@@ -35,12 +35,12 @@ def kind_of(value: Any) -> str:
 
 
 def is_missing(value: Any) -> bool:
-    """Null, or the NaN by which dataframes say it."""
+    """Return whether a value is null, or the NaN that dataframes use for null."""
     return value is None or (isinstance(value, float) and math.isnan(value))
 
 
 def to_messages(value: Any) -> list[dict[str, str]]:
-    """A prompt as chat messages: a text becomes one user message, a list is checked and kept."""
+    """Return a prompt as chat messages: a text becomes one message, a list is checked."""
     if isinstance(value, str):
         if not value.strip():
             raise DataError("is empty. Write the question, or take the row out")
@@ -72,7 +72,7 @@ def _to_message(number: int, item: Any) -> dict[str, str]:
         raise DataError(f"message {number} has the unknown role {role!r}. Use {', '.join(ROLES)}")
     if not isinstance(content, str):
         raise DataError(f"message {number}: content is {kind_of(content)}. Only text is supported")
-    # A parquet struct has every key in every message: null ones say nothing.
+    # A parquet struct has every key in every message, so keys with null are ignored.
     more = [key for key, v in item.items() if key not in ("role", "content") and v is not None]
     if more:
         raise DataError(
@@ -83,12 +83,12 @@ def _to_message(number: int, item: Any) -> dict[str, str]:
 
 
 def to_answer(value: Any, pattern: str | None = None) -> str | None:
-    r"""An answer as text; None where it is missing or blank.
+    r"""Return an answer as text; None if it is missing or blank.
 
-    A text in which `extract_answer` finds a final answer (by `pattern` if there is one, and where
-    that finds nothing by `\boxed{}`, `####`, "the answer is") gives that one; any other is kept as
-    it is. 18 and 18.0 give "18", "1,200" gives "1200" (so a list of numbers needs spaces: "100,
-    200" stays), true gives "true", and a list of one value gives that value.
+    If `extract_answer` finds a final answer in a text, the result is that answer; any other text is
+    kept as it is. The search uses `pattern` if it is given, and then `\boxed{}`, `####` and "the
+    answer is". 18 and 18.0 give "18". "1,200" gives "1200", so a list of numbers needs spaces:
+    "100, 200" stays. True gives "true", and a list of one value gives that value.
     """
     if isinstance(value, list) and len(value) == 1:
         value = value[0]
@@ -111,7 +111,7 @@ def to_answer(value: Any, pattern: str | None = None) -> str | None:
 
 
 def to_id(value: Any) -> str:
-    """An id as text, as it is: 7 and 7.0 (a dataframe's 7) give "7", " 7" stays " 7"."""
+    """Return an id as text: 7 and 7.0 (7 in a dataframe) give "7", and " 7" stays " 7"."""
     if is_missing(value) or value == "" or (isinstance(value, str) and value.isspace()):
         raise DataError(
             "is empty. Give every row an id, or map id to nothing (--map id=) to have ids made "
@@ -123,7 +123,7 @@ def to_id(value: Any) -> str:
 
 
 def number_text(value: int | float | Decimal) -> str:
-    """The shortest text of a number that reads back the same; whole numbers have no ".0"."""
+    """Return the shortest text that reads back as the same number; whole numbers have no ".0"."""
     if isinstance(value, Decimal):
         if not value.is_finite():
             raise DataError(f"is {value}, which is not a finite number. Correct it")
@@ -139,7 +139,7 @@ def number_text(value: int | float | Decimal) -> str:
 
 
 def valid_text(text: str) -> str:
-    r"""The text, unless it holds half a surrogate pair ("\ud83d" alone), which is not Unicode."""
+    r"""Return the text; refuse half a surrogate pair ("\ud83d" alone), which is not Unicode."""
     if not text.isascii():
         try:
             text.encode("utf-8")
@@ -152,14 +152,15 @@ def valid_text(text: str) -> str:
 
 
 def to_json(row: Mapping[str, Any]) -> str:
-    """One JSON object of whatever a source holds.
+    """Return the values of a row as one JSON object.
 
-    Dates and times are ISO 8601, decimals and other types text, bytes UTF-8 or else base64; NaN is
-    null and an infinity "Infinity" or "-Infinity", since JSON has neither.
+    Dates and times become ISO 8601. Decimals and other types become text. Bytes become UTF-8, or
+    else base64. NaN becomes null and an infinity "Infinity" or "-Infinity", because JSON has
+    neither.
     """
     try:
         text = _ENCODER.encode(row)
-    except ValueError:  # NaN or infinity somewhere: rare, so it alone pays for the walk
+    except ValueError:  # NaN or infinity is rare, so only such a row is walked through
         text = _ENCODER.encode(_finite(row))
     return valid_text(text)
 
@@ -177,7 +178,7 @@ def _plain(value: Any) -> Any:
     return str(value)
 
 
-# Made once: json.dumps with options makes an encoder for every call.
+# The encoder is made once, because json.dumps with options makes one for every call.
 _ENCODER = json.JSONEncoder(ensure_ascii=False, allow_nan=False, default=_plain)
 
 

@@ -9,13 +9,13 @@ from collections.abc import Iterator
 from pivottrace.errors import ConfigError
 from pivottrace.ingest.rows import Row, Source
 
-# Split → (questions by default, most that it is asked for). Each split holds finitely many
-# expressions and drawing slows down as they run out; the ceilings stay where it takes seconds.
+# Split → (default number of questions, largest number). Each split holds finitely many expressions,
+# and drawing slows down as they run out. Up to the largest number it takes seconds.
 WORLD_SPLITS = {
     "pool": (600, 5_000),
     "development": (400, 2_000),
     "evaluation": (400, 2_500),
-    "held_out": (400, 2_500),  # the evaluation split of the family that is in neither other split
+    "held_out": (400, 2_500),  # the evaluation split of the family that no other split has
     "pretraining": (600, 5_000),
 }
 
@@ -26,13 +26,13 @@ def open_world(name: str, preset: str, options: dict[str, str], split: str | Non
     Args:
         name: The source string.
         preset: Difficulty, a key of `world.problems.PRESETS`.
-        options: `num` (600 for the pool, 400 for evaluation, development and held_out by default),
-            `seed` (0) and `noise` (0), the share of answers that are wrong, for experiments on
-            wrong labels.
+        options: `num` (by default 600 for the pool, 400 for evaluation, development and held_out),
+            `seed` (0) and `noise` (0). `noise` is the share of answers that are wrong, for
+            experiments on wrong labels.
         split: A key of `WORLD_SPLITS`; the pool by default.
 
     Raises:
-        ConfigError: An unknown preset, split or option, or a number out of range.
+        ConfigError: A preset, split or option is unknown, or a number is out of range.
     """
     from pivottrace.world.problems import PRESETS, generate, held_out_family
 
@@ -70,7 +70,7 @@ def open_world(name: str, preset: str, options: dict[str, str], split: str | Non
 
 
 def noisy_answer(question_id: str, answer: str, noise: float, seed: int) -> str:
-    """The answer, or in a share `noise` of questions a near miss, the same whenever it is asked.
+    """Return the answer, or a near miss for a share `noise` of questions; the choice is fixed.
 
     A near miss is 1 to 3 off, as an annotator's slip would be.
     """

@@ -1,4 +1,4 @@
-"""Rules that watch training and have a say in it, one file each: refinement, and alarms."""
+"""Rules that watch training and can change it, one file each: refinement and alarms."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from pivottrace.rewards.groups import Rule
 
 
 def make_rule(settings: RefineConfig, equal: Callable[[str, str], bool]) -> Rule | None:
-    """The rule that the settings ask for; None for `none`.
+    """Return the rule that the settings name; None for `none`.
 
     Args:
-        settings: The section.
+        settings: The section `[refine]`.
         equal: Whether two answers are the same.
     """
     if settings.rule == "trapo":
@@ -43,37 +43,38 @@ def make_rule(settings: RefineConfig, equal: Callable[[str, str], bool]) -> Rule
 
 
 def make_alarms(settings: AlarmsConfig) -> CollapseAlarms | None:
-    """The alarms as the settings have them; None where they are off."""
+    """Return the alarms with these settings; None if they are off."""
     if not settings.enabled:
         return None
     return CollapseAlarms(**settings.model_dump(exclude={"enabled"}))
 
 
 def needs_hidden(settings: RefineConfig) -> bool:
-    """Whether `Group.hidden` has to be filled."""
+    """Return whether the rule needs `Group.hidden`."""
     return settings.rule == "geomin"
 
 
 def refuse_idle_rule(settings: RefineConfig, counts: dict[str, int], passes: float) -> None:
-    """Refuse, before training, a rule that could never do anything in it.
+    """Refuse, before training, a rule that could not have any effect in it.
 
     Args:
-        settings: The section.
-        counts: Training rows by route, `annotate` and `weak`.
-        passes: Times that each row is seen in all.
+        settings: The section `[refine]`.
+        counts: Number of training rows by route, `annotate` and `weak`.
+        passes: Number of times that each row is seen in the whole training.
 
     Raises:
-        ConfigError: The rule learns from labelled rows and there is none, or its warm-up outlasts
-            the training; the message says which setting to change.
+        ConfigError: The rule learns from labelled rows and there are no such rows, or its warm-up
+            is longer than the training. The message names the setting to change.
     """
     if settings.rule == "none":
         return
     if not counts.get("annotate"):
         raise ConfigError(
-            f"refine.rule = {settings.rule} learns from annotate rows, and there is none to train "
-            f"on: get labels with a budget (labels.budget), or set refine.rule = none"
+            f"refine.rule = {settings.rule} learns from annotate rows, and there are none to "
+            f"train on: get labels with a budget (labels.budget), or set refine.rule = none"
         )
-    # A weak question is judged at its last pass of the warm-up; a label is replaced for the next.
+    # TraPO judges a weak question at the last pass of its warm-up. Label refinement replaces a
+    # label for the pass after it.
     warm_ups = {
         "trapo": ("trapo_warm_up", settings.trapo_warm_up, 0),
         "label_refinement": ("label_warm_up", settings.label_warm_up, 1),

@@ -1,10 +1,10 @@
-"""Alarms of collapse: what tells, while it trains, that a model has begun to teach itself nonsense.
+"""Alarms of collapse: signs during training that a model has begun to teach itself nonsense.
 
 A vote rewards agreement, right or wrong, so a model can raise its reward by agreeing with itself.
-Questions with a bought label show it: there the group's vote is compared with the truth. When such
-votes go wrong, the weak route is paused, or training stops. Three further signs (answers that no
-longer differ, responses whose length or entropy runs off) are reported only, since a model that
-simply learns shows them too.
+Questions with a bought label show this, because their group's vote can be compared with the truth.
+If such votes go wrong, the weak route is paused, or training stops. Three further signs are only
+reported: answers become alike, or the length or the entropy of responses drifts away. A model that
+simply learns shows these signs too.
 
 All of it is ours; the paper's fragments say nothing about collapse.
 """
@@ -23,7 +23,7 @@ from pivottrace.rewards.groups import Group
 from pivottrace.stats.intervals import share_lower_bound
 
 Action = Literal["report", "pause", "stop"]
-# An alarm that has gone off must come back this far inside its limit to end: no flicker.
+# An alarm ends only if its value comes back this far inside the limit, so that it does not flicker.
 RECOVERY = 1.1
 
 
@@ -32,11 +32,12 @@ class AlarmEvent:
     """An alarm that went off, or ended.
 
     Attributes:
-        step: Optimizer steps done with the one that showed it, as in `metrics.jsonl`.
-        what: Votes | diversity | length | entropy.
-        value: What was found over the window.
-        threshold: The limit that it passed, or came back to.
-        action: Report | pause | stop, or resume | end where the alarm ended.
+        step: Number of optimizer steps done, including the step that showed it, as in
+            `metrics.jsonl`.
+        what: One of votes, diversity, length and entropy.
+        value: The value over the window.
+        threshold: The limit that the value passed, or came back to.
+        action: One of report, pause and stop; resume or end if the alarm ended.
     """
 
     step: int
@@ -46,16 +47,16 @@ class AlarmEvent:
     action: str
 
     def row(self) -> dict[str, Any]:
-        """The event as a JSON object."""
+        """Return the event as a JSON object."""
         return asdict(self)
 
     def text(self) -> str:
-        """The event in words, for the log."""
+        """Return the event in words, for the log."""
         name = {
             "votes": "share of right votes on labelled questions",
             "diversity": "distinct answers over answered completions",
-            "length": "tokens a completion",
-            "entropy": "entropy of a token (nats)",
+            "length": "tokens per completion",
+            "entropy": "entropy per token (nats)",
         }[self.what]
         then = {
             "report": "reported only",
@@ -68,35 +69,38 @@ class AlarmEvent:
 
 
 class CollapseAlarms:
-    """A rule that watches every step and leaves weak rows out while votes are wrong.
+    """A rule that watches every step, and leaves weak rows out while votes are wrong.
 
-    - votes: over the last `window` labelled groups whose vote had a winner, the share whose winner
-      is right, in [0, 1], high is good. Goes off where even the exact one-sided upper bound of that
-      share (at confidence 1 - alpha) is below the floor; ends where the share itself is back at the
-      floor. The gap between the two keeps it from flickering.
-    - diversity: distinct classes over answered completions of a group, in (0, 1], mean over the
-      last `window` groups. Goes off below `diversity_ratio` times the first full window's mean.
-    - length: tokens a completion, mean over the last `window` groups. Goes off above
-      `length_ratio` times the first full window's mean, or below it over `length_ratio`.
-    - entropy: of the policy's tokens, in nats, mean over a step as the trainer gives it, and over
-      the last `entropy_steps` steps. Goes off below `entropy_ratio` times the first such mean.
+    - votes: the share of right winners, in [0, 1], among the last `window` labelled groups whose
+      vote had a winner; high is good. The alarm goes off if even the exact one-sided upper bound of
+      the share (at confidence 1 - alpha) is below the floor. It ends if the share itself is back at
+      the floor. The gap between the two conditions keeps the alarm from flickering.
+    - diversity: distinct classes over answered completions of a group, in (0, 1], as a mean over
+      the last `window` groups. The alarm goes off below `diversity_ratio` times the mean of the
+      first full window.
+    - length: tokens per completion, as a mean over the last `window` groups. The alarm goes off
+      above `length_ratio` times the mean of the first full window, or below that mean divided by
+      `length_ratio`.
+    - entropy: entropy of the policy's tokens, in nats, as a mean over a step (from the trainer) and
+      over the last `entropy_steps` steps. The alarm goes off below `entropy_ratio` times the first
+      such mean.
 
-    Without `vote_floor` the floor is the first full window's share less `vote_fall`: labelled
-    questions are the ones that the model was unsure of, so that votes on them may be poor from the
-    start, and what matters is that they get worse. The bound is asked at every step, so over a long
-    training a false alarm is likelier than alpha.
+    Without `vote_floor` the floor is the share in the first full window minus `vote_fall`. The
+    model was unsure of the labelled questions, so their votes may be poor from the start; only a
+    decline matters. The bound is tested at every step, so over a long training
+    the chance of a false alarm is higher than alpha.
 
     Args:
-        action: What follows when votes go wrong: report only, leave weak rows out until votes have
-            recovered, or stop training.
-        window: Groups in a moving window, at least 8.
-        vote_floor: Share of right votes that is low enough to act, in (0, 1).
-        vote_fall: Used without it; in (0, 1).
-        alpha: Chance that a vote share at the floor is taken to be below it, in one look.
-        diversity_ratio: In [0, 1); 0 switches the alarm off.
-        length_ratio: Above 1; 0 switches the alarm off.
-        entropy_ratio: In [0, 1); 0 switches the alarm off.
-        entropy_steps: Steps in entropy's window.
+        action: The reaction to wrong votes: only report them, leave weak rows out until the votes
+            have recovered, or stop training.
+        window: Number of groups in a moving window, at least 8.
+        vote_floor: Share of right votes below which the rule acts, in (0, 1).
+        vote_fall: Fall of the share that is allowed if there is no `vote_floor`, in (0, 1).
+        alpha: Chance that one test takes a vote share at the floor to be below it.
+        diversity_ratio: Limit of the alarm for diversity, in [0, 1); 0 switches it off.
+        length_ratio: Limit of the alarm for length, above 1; 0 switches it off.
+        entropy_ratio: Limit of the alarm for entropy, in [0, 1); 0 switches it off.
+        entropy_steps: Number of steps in the window of entropy.
 
     Raises:
         ConfigError: A number is out of its range.
@@ -135,10 +139,10 @@ class CollapseAlarms:
         }
 
     def observe(self, step: int, groups: Sequence[Group]) -> None:
-        """Take in a step's groups (steps count from 0), before `weight` is asked for them."""
+        """Take in the groups of a step (counted from 0), before `weight` is called for them."""
         for group in groups:
             right = vote_is_right(group)
-            # A label that the model gave itself says nothing of whether its votes are right.
+            # A label that the model gave itself does not show whether its votes are right.
             is_bought = group.route == "annotate" and not group.relabelled
             if right is not None and is_bought:
                 self._votes.append(right)
@@ -152,16 +156,16 @@ class CollapseAlarms:
         self._look_at_drifts(step + 1, "diversity", "length")
 
     def observe_entropy(self, step: int, entropy: float) -> None:
-        """Take in the mean entropy of a step's tokens, in nats; `step` as in `metrics.jsonl`."""
+        """Take in the mean entropy of a step's tokens, in nats; `step` is as in `metrics.jsonl`."""
         self._drifts["entropy"].add(entropy)
         self._look_at_drifts(step, "entropy")
 
     def weight(self, question_id: str, route: str) -> float:
-        """0 for weak rows while the route is paused, else 1."""
+        """Return 0 for weak rows while the route is paused, else 1."""
         return 0.0 if route == "weak" and self.is_paused else 1.0
 
     def label(self, question_id: str, label: str) -> str:
-        """The label that came: alarms change none."""
+        """Return the label as it is: alarms do not change labels."""
         return label
 
     @property
@@ -171,16 +175,16 @@ class CollapseAlarms:
 
     @property
     def stop_reason(self) -> str | None:
-        """Why training should stop; None where it should not."""
+        """Why training should stop; None if it should go on."""
         return self._stop_reason
 
     def take_events(self) -> list[AlarmEvent]:
-        """What happened since the last call; each event is given once."""
+        """Return the events since the last call; each event is returned once."""
         events, self._events = self._events, []
         return events
 
     def state_dict(self) -> dict[str, Any]:
-        """The state as JSON values."""
+        """Return the state as JSON values."""
         return {
             "votes": self._votes,
             "votes_wrong": self._votes_wrong,
@@ -190,7 +194,7 @@ class CollapseAlarms:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from a state that `state_dict` gave."""
+        """Go on from a state that `state_dict` returned."""
         self._votes = list(state["votes"])
         self._votes_wrong = state["votes_wrong"]
         self._floor = state["floor"]
@@ -228,7 +232,7 @@ class CollapseAlarms:
 
 
 class _Drift:
-    """A moving mean beside that of the first full window, between `low` and `high` times it."""
+    """A moving mean; its limits are `low` and `high` times the mean of the first full window."""
 
     def __init__(self, window: int, low: float, high: float) -> None:
         self._window = window
@@ -236,14 +240,14 @@ class _Drift:
         self._high = high
         self._values: list[float] = []
         self._reference: float | None = None
-        self._off: str | None = None  # the side on which it is outside: low | high
+        self._off: str | None = None  # the side on which the mean is outside: low or high
 
     def add(self, value: float) -> None:
         self._values.append(value)
         del self._values[: -self._window]
 
     def change(self) -> tuple[bool, float, float] | None:
-        """(went off or ended, mean, threshold) where the alarm has just changed, else None."""
+        """Return (went off, mean, threshold) if the alarm has just gone off or ended, else None."""
         if len(self._values) < self._window:
             return None
         mean = fmean(self._values)
@@ -272,9 +276,9 @@ class _Drift:
 
 
 def vote_is_right(group: Group) -> bool | None:
-    """Whether the largest class of a labelled group was rewarded; None on a tie or no answer.
+    """Return whether a labelled group's largest class was rewarded; None at a tie or no answer.
 
-    An abstention teaches a weak row nothing, right or wrong, so it is no vote here.
+    A weak row whose vote abstains learns nothing from it, so an abstention is no vote here.
     """
     sizes = Counter(c for c in group.classes if c >= 0).most_common(2)
     if not sizes or (len(sizes) == 2 and sizes[0][1] == sizes[1][1]):

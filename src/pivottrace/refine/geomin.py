@@ -1,10 +1,11 @@
-"""GeoMin: a vote counts as far as its completions lie where right labelled completions lie.
+"""GeoMin: a vote counts by how close its completions lie to the right labelled completions.
 
 Source: Zhu et al., GeoMin: Data-Efficient Semi-Supervised RLVR via Geometric Distribution Modeling
-(arXiv 2606.04516). We hold its abstract only, and its repository (github.com/gczhu/GeoMin) has no
-code yet. From it: distributions of features of right and of wrong labelled rollouts are modelled,
-and say how reliable a self-made reward is. **Everything below is a reconstruction** from that and a
-one-line description: directions, their affinity, a two-component mixture on it.
+(arXiv 2606.04516). We have only its abstract, and its repository (github.com/gczhu/GeoMin) has no
+code yet. The abstract says that the distributions of features of right and of wrong labelled
+rollouts are modelled, and that they show how reliable a self-made reward is. **Everything below is
+a reconstruction** from the abstract and a one-line description: directions, their affinity, and a
+two-component mixture of affinities.
 """
 
 from __future__ import annotations
@@ -22,37 +23,38 @@ from pivottrace.stats.mixture import fit_two_normals
 
 NAME = "geomin"
 MIN_POINTS = 16
-"""Affinities below which no mixture is fitted: two components have four parameters; ours."""
+"""Fewest affinities that a mixture is fitted to: two components have four parameters. Ours."""
 ZERO_NORM = 1e-12
-RIGHT = 0.5  # A verified reward above it is a right answer's.
+RIGHT = 0.5  # A verified reward above this value means a right answer.
 
 FloatArray = npt.NDArray[np.float64]
 
 
 class GeoMin:
-    """Weight a weak question by the chance that its vote's supporters are of the right kind.
+    """Weight a weak question by the chance that the supporters of its vote are of the right kind.
 
-    With u a completion's hidden direction at length 1, r and w the exponential moving averages,
-    over steps, of the mean u of right and of wrong labelled completions:
+    Let u be a completion's hidden direction at length 1. Let r and w be the exponential moving
+    averages, over steps, of the mean u of right and of wrong labelled completions. Then
 
         affinity a = cos(u, r) - cos(u, w), in [-2, 2]; higher is more like a right completion
         weight of a weak question = mean over its vote's supporters of P(upper component | a)
 
     The two components are fitted (`fit_two_normals`) to the last `memory` affinities of supporters
-    of all weak questions, this step's included: one step has too few.
+    of all weak questions, including this step, because one step has too few.
 
-    No evidence weighs 0: a vote without a winner, supporters whose hidden states are not finite or
-    zero, and every weak row in the warm-up, which lasts until `warm_up` right and as many wrong
-    labelled completions, and `MIN_POINTS` affinities, were seen. A run without labelled rows never
-    leaves it. Where all affinities are equal the components are one, and every weight is 0.5. A
-    step without labelled rows leaves the directions as they are.
+    A weak row without evidence has weight 0. This holds for a vote without a winner, and for
+    supporters whose hidden states are zero or not finite. It holds for every weak row in the
+    warm-up, which lasts until `warm_up` right and as many wrong labelled completions, and
+    `MIN_POINTS` affinities, were seen. A run without labelled rows never leaves the warm-up. If all
+    affinities are equal, the two components are one, and every weight is 0.5. A step without
+    labelled rows leaves the directions as they are.
 
-    State: 2 d + `memory` numbers and one a weak question; about 20 bytes of JSON each.
+    State: 2 d + `memory` numbers and one per weak question; about 20 bytes of JSON each.
 
     Args:
-        decay: Of the averages a step, in [0, 1): the part that stays.
-        warm_up: Labelled completions of each kind before any weak row counts.
-        memory: Affinities that the mixture is fitted to.
+        decay: Part of the averages that stays at each step, in [0, 1).
+        warm_up: Number of labelled completions of each kind before any weak row counts.
+        memory: Number of affinities that the mixture is fitted to.
     """
 
     def __init__(self, *, decay: float, warm_up: int, memory: int) -> None:
@@ -68,13 +70,13 @@ class GeoMin:
         """Move the directions by the labelled groups, then weigh the weak ones by them.
 
         Raises:
-            DataError: A group has no hidden directions, or of another width than before.
+            DataError: A group has no hidden directions, or they have another width than before.
         """
         directions = [unit_rows(self._hidden(group)) for group in groups]
         self._move(groups, directions)
         supporters: dict[str, FloatArray] = {}
         for group, rows in zip(groups, directions, strict=True):
-            if group.route == "weak":  # may be there twice, where one pass ends and the next begins
+            if group.route == "weak":  # may occur twice, when one pass ends and the next begins
                 found = self._affinity(rows[np.array(group.rewards) > 0])
                 before = supporters.get(group.question_id, found[:0])
                 supporters[group.question_id] = np.concatenate([before, found])
@@ -84,15 +86,15 @@ class GeoMin:
         self._weigh(supporters)
 
     def weight(self, question_id: str, route: str) -> float:
-        """1.0 for annotate rows; for weak ones their posterior when last seen, in [0, 1]."""
+        """Return 1.0 for annotate rows; for weak rows their posterior when last seen, in [0, 1]."""
         return self._weights.get(question_id, 0.0) if route == "weak" else 1.0
 
     def label(self, question_id: str, label: str) -> str:
-        """The label as it is."""
+        """Return the label as it is."""
         return label
 
     def state_dict(self) -> dict[str, Any]:
-        """Both means, what they were made of, the remembered affinities, and the weights."""
+        """Return both means and their counts, the remembered affinities, and the weights."""
         means = {k: None if m is None else m.tolist() for k, m in self._means.items()}
         return {
             "rule": NAME,
@@ -103,7 +105,7 @@ class GeoMin:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from a state; raises ConfigError where it is another rule's."""
+        """Go on from a state. Raises ConfigError if another rule wrote it."""
         check_state(state, NAME, "means", "counts", "affinities", "weights")
         self._means = {
             kind: None if mean is None else np.asarray(mean, dtype=np.float64)
@@ -125,12 +127,13 @@ class GeoMin:
         if group.hidden.shape[0] != rows or width not in (None, group.hidden.shape[1]):
             raise DataError(
                 f"question {group.question_id!r}: hidden directions have the shape "
-                f"{group.hidden.shape}, not ({rows}, {width or 'd'}): a row a completion, as wide "
-                f"as before; was the state made with another model?"
+                f"{group.hidden.shape}, not ({rows}, {width or 'd'}): one row per completion, as "
+                f"wide as before; was the state made with another model?"
             )
         return group.hidden
 
     def _move(self, groups: Sequence[Group], directions: Sequence[FloatArray]) -> None:
+        # Labelled groups with their directions (G, d). Each kind's mean moves towards its new rows.
         labelled = [(g, d) for g, d in zip(groups, directions, strict=True) if g.route != "weak"]
         for kind in self._means:
             rows = [
@@ -147,7 +150,7 @@ class GeoMin:
                 self._counts[kind] += len(finite)
 
     def _affinity(self, rows: FloatArray) -> FloatArray:
-        """(S,) affinities of (K, d) unit rows: of those that are finite, in the warm-up of none."""
+        """Return the affinities (S,) of the finite rows of (K, d); none in the warm-up."""
         right, wrong = self._means["right"], self._means["wrong"]
         if right is None or wrong is None or min(self._counts.values()) < self.warm_up:
             return np.empty(0)
@@ -167,7 +170,7 @@ class GeoMin:
 
 
 def unit_rows(hidden: npt.NDArray[np.float32]) -> FloatArray:
-    """(G, d) rows at length 1; NaN where a row is not finite or has no length."""
+    """Return the (G, d) rows at length 1; a row that is not finite or has no length becomes NaN."""
     rows = hidden.astype(np.float64)
     rows[~np.isfinite(rows).all(axis=1)] = np.nan
     norms = np.linalg.norm(rows, axis=1, keepdims=True)
@@ -177,6 +180,6 @@ def unit_rows(hidden: npt.NDArray[np.float32]) -> FloatArray:
 
 
 def _unit(mean: FloatArray) -> FloatArray:
-    """A mean as a direction; zeros where opposite rows cancelled, hence cosine 0 with all."""
+    """Return a mean as a direction; zeros (cosine 0 with all rows) if opposite rows cancelled."""
     norm = float(np.linalg.norm(mean))
     return mean / norm if norm > ZERO_NORM else np.zeros_like(mean)

@@ -1,10 +1,10 @@
-"""Online label refinement: a label that the model grows out of gives way to its majority.
+"""Online label refinement: the model's majority replaces a label that the model grows out of.
 
 Source: Yang et al., Can LLMs Learn to Reason Robustly under Noisy Supervision? (OLR, arXiv
-2604.03993), and its authors' code (github.com/ShenzhiYang2000/OLR). Theirs: the two conditions,
-the start, and that every pass decides anew. Ours: a replaced label stays while its answer holds
-(see `LabelRefinement`), and a decision takes effect at the question's next pass, because a pass is
-rewarded before it is observed; the authors' takes effect at once.
+2604.03993), and its authors' code (github.com/ShenzhiYang2000/OLR). Theirs: the two conditions, the
+start, and that every pass decides anew. Ours: a replaced label stays while its answer holds (see
+`LabelRefinement`), and a decision takes effect at the question's next pass, because a pass is
+rewarded before it is observed. The authors' decisions take effect at once.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ from pivottrace.verifier.answers import majority_vote
 
 NAME = "label_refinement"
 MAX_HISTORY = 32
-"""Passes kept a question, the last ones: a bound on the state, three times OLR's 10 passes."""
+"""Last passes kept per question: a bound on the state, three times OLR's 10 passes."""
 
 
 @dataclass
 class History:
-    """What an annotate question's passes have shown.
+    """The passes of an annotate question.
 
     Attributes:
-        winners: The majority answer of each pass, equal ones under one spelling; None at a tie or
-            without answers.
-        shares: Its share of the group, in [0, 1]; 0 without a majority.
-        replacement: The answer that stands in for the label; None while the label stands.
-        replaced_at: The share with which it came in.
+        winners: The majority answer of each pass, None at a tie or without answers. Equal answers
+            have one spelling.
+        shares: Share of the group with the majority answer, in [0, 1]; 0 without a majority.
+        replacement: The answer that replaces the label; None while the label stands.
+        replaced_at: Share of that answer when it replaced the label.
     """
 
     winners: list[str | None] = field(default_factory=list)
@@ -45,24 +45,24 @@ class History:
 class LabelRefinement:
     """Verify an annotate row by the majority's answer while that answer steadily gains.
 
-    The label is replaced, once a question has been seen `warm_up` times, where both hold:
+    Once a question has been seen `warm_up` times, its label is replaced if both conditions hold:
 
-    - the majority's share rises: the slope of a least-squares line through the shares of the passes
-      is at least `slope` a pass;
-    - it is consistent: the answer that won most passes (alone, and more than had no majority) is
-      the last pass's winner.
+    - The majority's share rises: a least-squares line through the shares of the passes has a slope
+      of at least `slope` per pass.
+    - The majority is consistent: the winner of the last pass won more passes than any other answer,
+      and more than the passes that had no majority.
 
-    It stays replaced while the same answer is consistent and its share is no less than when it came
-    in. The authors ask for the slope at every pass; a share that has risen to 1 has no slope left,
-    and after enough passes the wrong label would come back. When a condition fails, the label is
-    back, and may be replaced again.
+    The label stays replaced while the same answer is consistent and its share is no less than when
+    it replaced the label. The authors test the slope at every pass; but a share that has risen to 1
+    has no slope left, so after enough passes the wrong label would come back. If a condition fails,
+    the label is back, and may be replaced again.
 
-    Weak rows are left alone, and no row's weight changes. State: an answer and a share for each of
-    at most `MAX_HISTORY` passes, about 0.5 kB of JSON a question where answers are short.
+    Weak rows are left alone, and no weight changes. State: an answer and a share for each of at
+    most `MAX_HISTORY` passes, about 0.5 kB of JSON per question if answers are short.
 
     Args:
-        warm_up: Passes seen before the first replacement.
-        slope: Rise of the share a pass, in [0, 1].
+        warm_up: Number of passes before the first replacement.
+        slope: Rise of the share per pass, in [0, 1].
         equal: Whether two answers are the same.
     """
 
@@ -81,22 +81,22 @@ class LabelRefinement:
                 self._decide(history)
 
     def weight(self, question_id: str, route: str) -> float:
-        """1.0: the rule changes labels only."""
+        """Return 1.0: the rule changes labels only."""
         return 1.0
 
     def label(self, question_id: str, label: str) -> str:
-        """The label, or the answer that replaces it (never another spelling of the label)."""
+        """Return the label or its replacement, which is never another spelling of the label."""
         history = self._histories.get(question_id)
         if history is None or history.replacement is None:
             return label
         return label if self._equal(label, history.replacement) else history.replacement
 
     def state_dict(self) -> dict[str, Any]:
-        """The histories by question."""
+        """Return the histories by question."""
         return {"rule": NAME, "questions": {i: asdict(h) for i, h in self._histories.items()}}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from a state; raises ConfigError where it is another rule's."""
+        """Go on from a state. Raises ConfigError if another rule wrote it."""
         check_state(state, NAME, "questions")
         self._histories = {
             i: History(list(h["winners"]), list(h["shares"]), h["replacement"], h["replaced_at"])
@@ -114,7 +114,7 @@ class LabelRefinement:
         del history.shares[:-MAX_HISTORY]
 
     def _spelling(self, history: History, answer: str | None) -> str | None:
-        """The spelling under which an equal answer was seen first, so that text can be counted."""
+        """Return the first spelling that an equal answer had, so that text can be counted."""
         for known in dict.fromkeys([history.replacement, *history.winners]):
             if known is not None and answer is not None and self._equal(known, answer):
                 return known
@@ -133,15 +133,15 @@ class LabelRefinement:
 
 
 def share_slope(shares: Sequence[float]) -> float:
-    """Slope a pass of the least-squares line through (n,) shares, rounded; 0 for fewer than two."""
+    """Return the rounded slope per pass of a least-squares line through (n,) shares; 0 if n < 2."""
     if len(shares) < 2:
         return 0.0
-    # Rounded, so that a slope that equals the threshold on paper does so in the computer.
+    # It is rounded, so that a slope that equals the threshold on paper equals it here too.
     return round(linear_regression(range(len(shares)), shares).slope, 12)
 
 
 def _is_consistent(winners: Sequence[str | None]) -> bool:
-    """Whether the last winner won most passes, alone; passes without a majority count as one."""
+    """Return whether the last winner alone won most passes; no majority counts as a winner too."""
     leaders = Counter(winners).most_common(2)
     alone = len(leaders) == 1 or leaders[0][1] > leaders[1][1]
     return alone and leaders[0][0] == winners[-1]

@@ -1,4 +1,4 @@
-"""What a rule's state in a checkpoint has to look like before it is loaded."""
+"""The check of a rule's state in a checkpoint before it is loaded."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from pivottrace.errors import ConfigError
 
 
 def check_state(state: dict[str, Any], rule: str, *keys: str) -> None:
-    """Refuse a state that another rule, or another version of this one, wrote.
+    """Refuse a state that another rule, or another version of this rule, wrote.
 
     Raises:
-        ConfigError: The rule's name in it differs, or a key is missing.
+        ConfigError: The state has another rule's name, or a key is missing.
     """
     found = state.get("rule")
     if found != rule:

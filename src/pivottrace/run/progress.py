@@ -19,8 +19,8 @@ def in_words(stage: str) -> str:
 def progress(title: str, total: int, unit: str = "questions") -> Iterator[Callable[[int], None]]:
     """Yield a function that takes the number done so far.
 
-    The first number is what was there when the work began, a resumed run's finished parts say: the
-    rate and the time left count from it.
+    The first number is the number done before the work began, for instance by finished parts of a
+    resumed run. The rate and the time left count from it.
     """
     show = _bar if sys.stderr.isatty() else _lines
     with show(title, total, unit) as update:
@@ -54,7 +54,7 @@ def _bar(title: str, total: int, unit: str) -> Iterator[Callable[[int], None]]:
         def update(done: int) -> None:
             rate = pace(done)
             if rate is None:
-                bar.reset(task, completed=done)  # rich must not take it for work of this moment
+                bar.reset(task, completed=done)  # rich must not count it as work done just now
             else:
                 bar.update(task, completed=done, rate=f"{rate:.1f}/s")
 
@@ -78,13 +78,13 @@ def _lines(title: str, total: int, unit: str) -> Iterator[Callable[[int], None]]
 
 
 class _Pace:
-    """Rate since the first number that it was given."""
+    """The rate since the first number that it was given."""
 
     def __init__(self) -> None:
         self._first: tuple[int, float] | None = None
 
     def __call__(self, done: int) -> float | None:
-        """Take the number done so far; returns how many a second, None at the first call."""
+        """Take the number done so far; return the rate per second, None at the first call."""
         now = time.monotonic()
         if self._first is None:
             self._first = done, now
