@@ -93,7 +93,7 @@ def test_questions_without_answers_are_refused_before_the_model_is_loaded(tmp_pa
 def test_a_grid_on_questions_kept_for_reporting_is_refused(tmp_path, capsys, split):
     pool = write_pool(tmp_path, "p", f"world:default?split={split}&num=4")
     assert main(["study", pool, "--grid"]) == 2
-    assert "kept for reporting" in capsys.readouterr().err
+    assert "reserved for reporting" in capsys.readouterr().err
     assert not (tmp_path / "p").exists()
 
 

@@ -1,4 +1,4 @@
-"""Finished results to the figures of an experiment: every number that the report prints."""
+"""The figures of an experiment from its finished results: every number that the report prints."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ DIGITS = 6
 
 
 def analyse(experiment: Experiment) -> dict[str, Any]:
-    """Every figure of an experiment, of what is finished so far.
+    """Compute every figure of an experiment from the results that are finished so far.
 
     Returns:
-        A tree of plain values, as it goes into a JSON file; NaN is None.
+        A tree of plain values, as for a JSON file; NaN is None.
 
     Raises:
         RunDirError: The reference has no result yet.
@@ -70,7 +70,7 @@ def analyse(experiment: Experiment) -> dict[str, Any]:
 
 
 def _elsewhere(experiment: Experiment, name: str) -> dict[str, Any] | None:
-    """How the arms do on further held-out questions; None without the reference there."""
+    """Return the arms' figures on further held-out questions; None if the reference has none."""
     there = experiment.elsewhere(name)
     found = {arm.name: _results(there, arm.name, arm.seeds) for arm in there.arms}
     reference = found[there.reference]
@@ -102,7 +102,7 @@ def _compared(experiment: Experiment, found: Mapping[str, Results]) -> list[dict
 
 
 def _missing(experiment: Experiment, found: Mapping[str, Results]) -> dict[str, list[int]]:
-    """Seeds that have no result yet, by arm."""
+    """Return the seeds that have no result yet, by arm."""
     return {
         arm.name: lacking
         for arm in experiment.arms
@@ -123,7 +123,7 @@ def _accuracy(result: Result) -> SeedValues:
 
 
 def _difference(results: Results, others: Results) -> dict[str, Any] | None:
-    """The paired difference on the seeds that both have; None where there is none."""
+    """Return the paired difference on the seeds that both have; None without such a seed."""
     common = sorted(results.keys() & others.keys())
     if not common or results is others:
         return None
@@ -140,7 +140,7 @@ def _difference(results: Results, others: Results) -> dict[str, Any] | None:
 
 
 def _versions(results: Sequence[Result]) -> dict[str, str]:
-    """Every version that some result was made with, by package."""
+    """Return every version that a result was made with, by package."""
     found: dict[str, set[str]] = {}
     for result in results:
         for name, number in result.facts["versions"].items():
@@ -189,7 +189,7 @@ def _arm(
 
 
 def _outcome(arm: Arm, results: Results, reference: Results) -> dict[str, Any]:
-    """How well an arm does, by itself and beside the reference."""
+    """Return the accuracy of an arm, by itself and relative to the reference."""
     by_seed = {s: round(float(r.counts.means.mean()), DIGITS) for s, r in results.items()}
     return {
         "title": arm.title,
@@ -201,7 +201,7 @@ def _outcome(arm: Arm, results: Results, reference: Results) -> dict[str, Any]:
 
 
 def _alarms(facts: Sequence[Mapping[str, Any]]) -> dict[str, int]:
-    """In how many of an arm's runs each alarm went off."""
+    """Return the number of an arm's runs in which each alarm went off."""
     went_off = [
         {event["what"] for event in f.get("alarms", []) if event["action"] != "end"} for f in facts
     ]
@@ -209,14 +209,14 @@ def _alarms(facts: Sequence[Mapping[str, Any]]) -> dict[str, int]:
 
 
 def _own_tokens(arm: Arm, result: Result) -> float:
-    """Tokens of the pool's rollouts that the arm's routes need: traces and all samples."""
+    """Return the tokens of the pool's rollouts that an arm's routes need: traces and samples."""
     if not arm.own_rollouts:
         return 0.0
     return float(sum(result.facts["rollout_tokens"].values()))
 
 
 def _curves(arm: Arm, results: Results) -> dict[int, Curve]:
-    """Learning curves by seed, whose tokens begin with what the arm's routes needed."""
+    """Return learning curves by seed; their tokens begin with the tokens that the routes needed."""
     return {seed: result.curve(_own_tokens(arm, result)) for seed, result in results.items()}
 
 
@@ -236,10 +236,10 @@ def _speed(ours: Mapping[int, Curve], theirs: Mapping[int, Curve]) -> dict[str, 
 
 
 def _band(curves: Sequence[Curve]) -> dict[str, list[float]] | None:
-    """The mean curve over seeds, as measured, with its standard error; None where there is none."""
+    """Return the mean measured curve over seeds with its standard error; None without curves."""
     if not all(curve.steps.size for curve in curves):
         return None
-    accuracy = np.array([curve.accuracy for curve in curves])
+    accuracy = np.array([curve.accuracy for curve in curves])  # (seeds, K)
     error = (
         accuracy.std(axis=0, ddof=1) / len(curves) ** 0.5 if len(curves) > 1 else 0 * accuracy[0]
     )
@@ -251,7 +251,7 @@ def _band(curves: Sequence[Curve]) -> dict[str, list[float]] | None:
 
 
 def reference_target(figures: Mapping[str, Any]) -> float | None:
-    """The accuracy that speed-ups are measured at, on all of the reference's seeds."""
+    """Return the accuracy at which speed-ups are measured, over all seeds of the reference."""
     speed = figures["arms"][figures["reference"]]["speed"]
     return None if speed is None else speed["target"]
 

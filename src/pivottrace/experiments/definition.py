@@ -1,12 +1,14 @@
-"""Experiment files: what is shared, what each arm changes, and the configuration of every run.
+"""Experiment files: the shared settings, the changes of each arm, the configuration of every run.
 
-[experiment]                     name, output, seeds, reference; results (a folder to commit),
-                                 compare, cluster_by, also_evaluate
-[base.pool]                      any key of a configuration; "{seed}" in a text is the seed
-questions = "world:default?num=480&seed={seed}"
-[[arms]]                         name, and optionally title, seeds, own_rollouts, oracle;
-name = "full"                    every other key is a setting that the arm changes
-labels.budget = 1.0
+A file has these parts:
+
+    [experiment]                     name, output, seeds, reference; results (a folder to commit),
+                                     compare, cluster_by, also_evaluate
+    [base.pool]                      any key of a configuration; "{seed}" in a text is the seed
+    questions = "world:default?num=480&seed={seed}"
+    [[arms]]                         name, and optionally title, seeds, own_rollouts, oracle;
+    name = "full"                    every other key is a setting that the arm changes
+    labels.budget = 1.0
 """
 
 from __future__ import annotations
@@ -25,7 +27,7 @@ from pivottrace.config import Config, Section, explain, parse_config
 from pivottrace.errors import ConfigError
 from pivottrace.label_sources import label_source, label_sources
 
-BASE = "before"  # the base run's name, and the result that holds the accuracy before training
+BASE = "before"  # name of the base run, and of the result that holds the accuracy before training
 OWN_FOLDERS = {"arms", "logs", "runs", "results"}
 _NAME = re.compile(r"[a-z0-9][a-z0-9.-]*")
 
@@ -35,39 +37,39 @@ class ExperimentConfig(Section):
 
     name: str
     output: Path
-    """Where runs, logs and, by default, results go."""
+    """Folder for runs, logs and, by default, results."""
     results: Path | None = None
-    """Where results and the report go; by default `results` in `output`."""
+    """Folder for results and the report; by default `results` in `output`."""
     seeds: list[int] = Field(min_length=1)
     reference: str
     """The arm that the others are compared with."""
     compare: list[tuple[str, str]] = Field(default_factory=list)
     """Further pairs of arms, (arm, other), whose difference is reported."""
     cluster_by: str | None = None
-    """Column of the held-out questions; those with the same value are not independent, whichever
-    seed they belong to. By default each question stands for itself."""
+    """Column of the held-out questions. Questions with the same value are not independent, in all
+    seeds. By default each question stands for itself."""
     also_evaluate: dict[str, str] = Field(default_factory=dict)
-    """Further held-out questions, each a name and a source as in `pool.evaluation`: what every arm
-    has trained is evaluated on them too."""
+    """Further held-out questions: names and sources as in `pool.evaluation`. Every arm's trained
+    model is evaluated on them too."""
 
 
 class ArmConfig(Section):
-    """What `[[arms]]` says of an arm itself; every other key is a setting that it changes."""
+    """The keys of `[[arms]]` about the arm itself; every other key is a setting that it changes."""
 
     name: str
     title: str | None = None
-    """What tables and figures call it; by default its name."""
+    """Name in tables and figures; by default the arm's name."""
     seeds: list[int] | None = None
-    """By default all of the experiment's."""
+    """Seeds of the arm; by default all seeds of the experiment."""
     own_rollouts: bool = True
-    """Whether its routes need the pool's rollouts, so that their tokens count as its own."""
+    """Whether the arm's routes need the pool's rollouts, so that their tokens count for the arm."""
     oracle: bool = False
-    """Routed by the true correctness of its rollouts in place of calibration and triage."""
+    """Whether the true correctness of the rollouts routes the pool, not calibration and triage."""
 
 
 @dataclass(frozen=True)
 class Arm:
-    """One arm: what `ArmConfig` says, filled in, and `changes`, nested settings over the base."""
+    """One arm: the fields of `ArmConfig`, and `changes`, nested settings over the base."""
 
     name: str
     title: str
@@ -79,21 +81,23 @@ class Arm:
 
 @dataclass(frozen=True)
 class Experiment:
-    """A read experiment file.
+    """An experiment file that was read.
 
     Attributes:
         path: The file.
-        name: Its name.
-        output: Folder of the runs.
-        results: Folder of results and report.
-        seeds: Every seed, in the order in which they are run.
-        reference: Name of the arm that others are compared with.
-        compare: Further pairs of arms.
-        cluster_by: Column of the held-out questions by which they are alike.
+        name: Name of the experiment.
+        output: Folder of runs and logs.
+        results: Folder of results and the report.
+        seeds: All seeds, in the order in which they are run.
+        reference: Name of the arm that the others are compared with.
+        compare: Further pairs of arms, (arm, other), whose difference is reported.
+        cluster_by: Column of the held-out questions; questions with the same value are not
+            independent.
         also_evaluate: Sources of further held-out questions, by name.
         base: Nested settings that all arms share.
-        arms: In the file's order.
-        trained_in: Of what `elsewhere` gives, the experiment whose models are evaluated.
+        arms: The arms, in the order of the file.
+        trained_in: The experiment whose models are evaluated, if `elsewhere` made this one; else
+            None.
     """
 
     path: Path
@@ -110,7 +114,7 @@ class Experiment:
     trained_in: Experiment | None = None
 
     def arm(self, name: str) -> Arm:
-        """The arm of that name. Raises ConfigError."""
+        """Return the arm of that name. Raises ConfigError if it does not exist."""
         for arm in self.arms:
             if arm.name == name:
                 return arm
@@ -119,9 +123,9 @@ class Experiment:
         raise ConfigError(f"{self.path}: there is no arm {name!r}. The nearest one is {near!r}.")
 
     def elsewhere(self, name: str) -> Experiment:
-        """This experiment as its models are evaluated on the further held-out questions `name`.
+        """Return the experiment that evaluates this one's models on the held-out questions `name`.
 
-        Its configurations are what a result there was made with; nothing is trained in it.
+        Its results are made with its configurations, and nothing is trained in it.
         """
         return replace(
             self,
@@ -134,27 +138,27 @@ class Experiment:
         )
 
     def base_config(self, seed: int) -> Config:
-        """The configuration of a seed's base run."""
+        """Return the configuration of a seed's base run."""
         return self._config(self.base, seed, BASE)
 
     def config(self, arm: Arm, seed: int) -> Config:
-        """The configuration of an arm's run."""
+        """Return the configuration of an arm's run."""
         return self._config(merged(self.base, arm.changes), seed, arm.name)
 
     def config_of(self, name: str, seed: int) -> Config:
-        """The configuration of an arm's run, or of the base's (`BASE`)."""
+        """Return the configuration of an arm's run, or of the base run (`BASE`)."""
         return self.base_config(seed) if name == BASE else self.config(self.arm(name), seed)
 
     def run_path(self, name: str, seed: int) -> Path:
-        """The run directory of an arm, or of the base (`BASE`)."""
+        """Return the run directory of an arm, or of the base (`BASE`)."""
         return self.output / "runs" / f"{name}-{seed}"
 
     def log_path(self, name: str, seed: int) -> Path:
-        """What an arm's process printed."""
+        """Return the log file of an arm's process."""
         return self.output / "logs" / f"{name}-{seed}.log"
 
     def result_path(self, name: str, seed: int) -> Path:
-        """Where a finished arm leaves its result."""
+        """Return the result file of a finished arm."""
         return self.results / "arms" / f"{name}-{seed}.json"
 
     def _config(self, values: Mapping[str, Any], seed: int, name: str) -> Config:
@@ -167,8 +171,8 @@ def load_experiment(path: Path) -> Experiment:
     """Read an experiment file and check every arm's configuration.
 
     Raises:
-        ConfigError: The file is missing, is no TOML, or something in it is wrong; the message names
-            the file, the arm and the key.
+        ConfigError: The file is missing, is not TOML, or has a wrong setting. The message names the
+            file, the arm and the key.
     """
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
@@ -211,7 +215,7 @@ def load_experiment(path: Path) -> Experiment:
 
 
 def merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """Nested settings with changes over them."""
+    """Return nested settings with changes over them."""
     result = dict(base)
     for key, value in changes.items():
         was = result.get(key)
@@ -243,7 +247,7 @@ def _arm(path: Path, table: Mapping[str, Any], seeds: tuple[int, ...]) -> Arm:
 
 
 def _tables(path: Path, values: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The arms as the file has them."""
+    """Return the tables of the arms in the file."""
     arms = values.get("arms", [])
     if not isinstance(arms, list) or not all(isinstance(arm, dict) for arm in arms):
         raise ConfigError(f"{path}: arms is not a list of tables. Write each as [[arms]]")
@@ -251,7 +255,7 @@ def _tables(path: Path, values: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def _check(experiment: Experiment) -> None:
-    """What cannot go well fails before hours are spent."""
+    """Refuse an experiment that cannot succeed, before hours are spent on it."""
     path, names = experiment.path, [arm.name for arm in experiment.arms]
     if not names:
         raise ConfigError(f"{path}: there is no arm. Write [[arms]] with a name, at least once")
@@ -271,7 +275,7 @@ def _check(experiment: Experiment) -> None:
         if own:
             raise ConfigError(
                 f"{path}: {sorted(own)[0]} is set for each run by the experiment itself; leave it "
-                f"out, and write {{seed}} in a text where the seed is wanted"
+                f"out, and write {{seed}} in a text to use the seed there"
             )
     for arm in experiment.arms:
         if "evaluation" in arm.changes.get("pool", {}):
@@ -294,7 +298,7 @@ def _check(experiment: Experiment) -> None:
         if may_stop and config.train.evaluate_steps:
             raise ConfigError(
                 f"{path}, arm {arm.name!r}: alarms.action = stop would end its seeds at different "
-                f"steps, whose curves have no mean: take report, or pause"
+                f"steps, and such curves have no mean: set report or pause"
             )
         waits = label_source(config.labels.source).ask is not None
         if waits or not config.train.enabled or not config.pool.evaluation:

@@ -1,7 +1,7 @@
-"""An arm's run directory: what the base run has finished under the same settings, and no more.
+"""An arm's run directory: the stages that the base run has finished under the same settings.
 
-Files are hard-linked (copied where the file system has no links): a run never writes into a
-finished table, it only renames new ones into place.
+Files are hard-linked, or copied if the file system has no links. Linking is safe because a run
+never writes into a finished table; it only renames new tables into place.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ BESIDE_POOL = "overlap.parquet"
 
 
 def shared_stages(base: Config, config: Config) -> tuple[str, ...]:
-    """The base's stages that an arm takes over: up to the first one whose settings it changes.
+    """Return the base's stages that an arm takes over: all before the first stage that it changes.
 
-    From there on the arm makes its own. The accuracy before training is taken over where the pool
-    is and evaluation's settings are the same.
+    The arm makes that stage and all later ones itself. It takes over the accuracy before training
+    if it takes over the pool and the settings of the evaluation are the same.
     """
     shared = []
     for stage in STAGES:
@@ -40,10 +40,10 @@ def shared_stages(base: Config, config: Config) -> tuple[str, ...]:
 
 
 def fork(experiment: Experiment, arm: Arm, seed: int) -> RunDir:
-    """Make an arm's run directory, unless it is there.
+    """Make an arm's run directory, unless it exists.
 
-    It appears whole or not at all. Its manifest says what the base's stages found, under the arm's
-    own settings, so that it is an ordinary run from then on.
+    It appears whole or not at all. Its manifest has the facts of the base's stages under the arm's
+    own settings, so it is an ordinary run from then on.
     """
     config = experiment.config(arm, seed)
     path = config.output
@@ -71,7 +71,7 @@ def fork(experiment: Experiment, arm: Arm, seed: int) -> RunDir:
 
 
 def _forget_thresholds(path: Path) -> None:
-    """The base's scores froze theirs; an arm that scores anew makes its own."""
+    """Remove the thresholds that the base's scores fixed: an arm that scores anew makes its own."""
     kept = {key: value for key, value in read_json(path).items() if key not in THRESHOLDS}
     write_text(path, json.dumps(kept, indent=2) + "\n")
 

@@ -1,4 +1,4 @@
-"""Which arms and seeds an experiment lacks, and in what order they are run."""
+"""The arms and seeds that an experiment lacks, and the order in which they are run."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pivottrace.run.progress import in_words
 
 @dataclass(frozen=True)
 class Job:
-    """An arm, or the base, and a seed."""
+    """An arm or the base, and a seed."""
 
     name: str
     seed: int
@@ -23,10 +23,10 @@ class Job:
 def missing_jobs(
     experiment: Experiment, arms: Sequence[str] | None, seeds: Sequence[int] | None
 ) -> list[Job]:
-    """What is to be done, in order; the base of a seed comes before the arms of the seed before.
+    """Return the missing jobs in order; the base of a seed comes before the previous seed's arms.
 
     Raises:
-        ConfigError: An unknown arm or seed, or a result was made with other settings.
+        ConfigError: An arm or seed is unknown, or a result was made with other settings.
     """
     chosen = [experiment.arm(name) for name in arms] if arms else list(experiment.arms)
     unknown = set(seeds or ()) - set(experiment.seeds)
@@ -47,7 +47,7 @@ def missing_jobs(
         seed
         for seed, lacking in by_seed.items()
         if lacking
-        # Finished arms are of no use without it.
+        # The base is needed too if all arms are finished, because they are of no use without it.
         or (any(seed in arm.seeds for arm in chosen) and not is_finished(experiment, BASE, seed))
     ]
     jobs: list[Job] = []
@@ -61,16 +61,16 @@ def missing_jobs(
 
 
 def is_finished(experiment: Experiment, name: str, seed: int) -> bool:
-    """Whether an arm, or the base, has its result, on all further held-out questions too.
+    """Return whether an arm or the base has its results, on all further held-out questions too.
 
-    Raises as `missing_jobs`.
+    Raises the errors of `missing_jobs`.
     """
     views = (experiment, *map(experiment.elsewhere, experiment.also_evaluate))
     return all(has_result(view, name, seed) for view in views)
 
 
 def has_result(experiment: Experiment, name: str, seed: int) -> bool:
-    """Whether an arm, or the base, has its result here. Raises as `missing_jobs`."""
+    """Return whether an arm or the base has its result here. Raises like `missing_jobs`."""
     facts = stored_facts(experiment, name, seed)
     if facts is None:
         return False
@@ -79,13 +79,13 @@ def has_result(experiment: Experiment, name: str, seed: int) -> bool:
 
 
 def _base_is_there(experiment: Experiment, seed: int) -> bool:
-    """Its result, and its run directory too, which may be left behind where results are copied."""
+    """Return whether the base has its result and its run directory, which copied results lack."""
     manifest = experiment.run_path(BASE, seed) / "manifest.json"
     return is_finished(experiment, BASE, seed) and manifest.is_file()
 
 
 def sharing(experiment: Experiment, jobs: Sequence[Job]) -> Iterator[str]:
-    """A line for each arm that does not take over all that the base makes."""
+    """Yield a line for each arm that does not take over all stages of the base."""
     for name in dict.fromkeys(job.name for job in jobs if job.name != BASE):
         seed = experiment.seeds[0]
         config = experiment.config(experiment.arm(name), seed)

@@ -17,13 +17,13 @@ Figures = Mapping[str, Any]
 
 
 def write_experiment_report(experiment: Experiment, output: Path | None = None) -> Path:
-    """Write `NAME.md`, `NAME.json`, `NAME-curves.svg` and `NAME-labels.svg`; returns the page.
+    """Write `NAME.md`, `NAME.json`, `NAME-curves.svg` and `NAME-labels.svg`; return the page.
 
-    For further held-out questions there is `NAME-SET-labels.svg`.
+    For further held-out questions it also writes `NAME-SET-labels.svg`.
 
     Args:
-        experiment: Read; only stored results are looked at.
-        output: The folder; by default the experiment's results.
+        experiment: The experiment; only its stored results are read.
+        output: Folder for the files; by default the experiment's results.
 
     Raises:
         RunDirError: The reference arm has no result yet.
@@ -56,7 +56,7 @@ def _lines(figures: Figures, pictures: Sequence[str]) -> Iterator[str]:
         f"results beside this page{_versions(figures)}.\n"
     )
     yield (
-        f"A pool of {figures['pool']} questions, {_span(held['steps'])} steps an arm; avg@"
+        f"A pool of {figures['pool']} questions, {_span(held['steps'])} steps per arm; avg@"
         f"{held['samples']} on {held['questions']} held-out questions; before training "
         f"{_percent(figures['before'])}. Brackets: 95 % intervals over seeds and questions"
         f"{_clustered(figures)}, differences paired by both. *Not worse*: the lower end is above "
@@ -93,7 +93,7 @@ def _lines(figures: Figures, pictures: Sequence[str]) -> Iterator[str]:
 
 
 def _on(figures: Figures, name: str) -> Figures:
-    """The figures as they are on further held-out questions; what was trained stays."""
+    """Return the figures on further held-out questions, with the training figures unchanged."""
     there = figures["elsewhere"][name]
     arms = {arm: figures["arms"][arm] | found for arm, found in there["arms"].items()}
     return {**figures, **there, "arms": arms}
@@ -108,7 +108,7 @@ def _picture(file: str) -> str:
 
 
 def _accuracy_lines(figures: Figures) -> Iterator[str]:
-    """The table of all arms, of the pairs compared, and what is not finished."""
+    """Yield the table of all arms, the table of compared pairs, and the unfinished arms."""
     arms = figures["arms"]
     gap = f"− {arms[figures['reference']]['title']}, points"
     yield _header("arm", "seeds", "labels", "accuracy", gap, "not worse", "better")
@@ -121,7 +121,7 @@ def _accuracy_lines(figures: Figures) -> Iterator[str]:
 
 
 def _fewer_seeds_lines(figures: Figures) -> Iterator[str]:
-    """What arms with all seeds come to on the seeds that some arms have alone."""
+    """Yield the accuracy of arms with all seeds on the seeds that other arms are limited to."""
     arms = figures["arms"].values()
     whole = figures["arms"][figures["reference"]]["seeds"]
     for seeds in sorted({tuple(arm["seeds"]) for arm in arms if set(arm["seeds"]) < set(whole)}):
@@ -163,14 +163,15 @@ def _speed_lines(figures: Figures) -> Iterator[str]:
     held, reference = figures["held_out"], figures["arms"][figures["reference"]]
     yield f"\n## How soon each gets where {reference['title']} ends\n"
     yield (
-        f"The target is {reference['title']}'s final mean less one standard error over seeds, on "
-        f"the {held['curve_questions']} held-out questions of the learning curve, which are the "
-        f"first ones and may be easier or harder than all; an arm with fewer seeds is compared on "
-        f"those, and so has a target of its own. Curves are means over seeds, smoothed over three "
-        f"points; speed-up: the step at which {reference['title']} first gets there over the arm's "
-        f"own; in brackets the range when any one seed is left out, and then what it is where the "
-        f"target is one standard error lower and higher. In tokens, the rollouts that an arm's "
-        f"routes needed come first: the pool's traces and all its samples.\n"
+        f"The target is the final mean of {reference['title']} minus one standard error over "
+        f"seeds. It is measured on the {held['curve_questions']} held-out questions of the "
+        f"learning curve; these are the first ones, and may be easier or harder than all. An arm "
+        f"with fewer seeds is compared on its own seeds, so its target differs. Curves are means "
+        f"over seeds, smoothed over three points. The speed-up is the step at which "
+        f"{reference['title']} first reaches the target, divided by the arm's own step. The "
+        f"brackets give the range if any one seed is left out. The next column gives the speed-up "
+        f"for a target one standard error lower and higher. Tokens include the rollouts that an "
+        f"arm's routes needed: the pool's traces and all its samples.\n"
     )
     yield _header(
         "arm",
@@ -198,7 +199,7 @@ def _speed_lines(figures: Figures) -> Iterator[str]:
         ]
         yield f"| {' | '.join([arm['title'], *cells])} |"
     if reference["speed"]["steps"] is None:
-        yield f"\n{reference['title']}'s own smoothed curve does not reach it: there is no ratio."
+        yield f"\nThe smoothed curve of {reference['title']} does not reach it: there is no ratio."
 
 
 def _clustered(figures: Figures) -> str:

@@ -18,15 +18,15 @@ from pivottrace.stats.arms import NOT_WORSE_MARGIN
 COLUMNS, PANEL_HEIGHT, WIDTH = 4, 1.9, 9.4
 ROLES = ("annotate", "weak", "mu", "vote", "defer", "ink", "soft")
 MARKERS = ("o", "s", "^")
-DODGE = 0.012  # of the pool, between arms with the same number of labels
+DODGE = 0.012  # share of the pool, between arms with the same number of labels
 _PERCENT = PercentFormatter(1.0, decimals=0)
 
 
 def curves_picture(figures: Mapping[str, Any]) -> str | None:
-    """A panel an arm: its learning curve with a band of one standard error over the reference's.
+    """Draw a panel per arm: the learning curves of arm and reference, with a standard error each.
 
     Returns:
-        The SVG's text, the same for the same figures; None where no arm has a curve.
+        The SVG's text, the same for the same figures; None if the reference has no curve.
     """
     arms = {name: arm for name, arm in figures["arms"].items() if arm["curve"]}
     reference = arms.get(figures["reference"])
@@ -55,7 +55,7 @@ def curves_picture(figures: Mapping[str, Any]) -> str | None:
 
 
 def labels_picture(figures: Mapping[str, Any]) -> str:
-    """Accuracy against labels, and each arm's paired difference to the reference."""
+    """Draw accuracy against labels, and each arm's paired difference from the reference."""
     arms = list(figures["arms"].values())
     with drawing():
         figure = new_figure(WIDTH, max(3.2, 1.0 + 0.27 * len(arms)))
@@ -74,7 +74,7 @@ def _curve(axes: Axes, curve: Mapping[str, Any], role: str) -> None:
 
 
 def _by_labels(axes: Axes, arms: list[Mapping[str, Any]]) -> None:
-    """Arms of equally many labels stand side by side."""
+    """Draw accuracy by labels; arms with equally many labels stand side by side."""
     shares = [round(arm["label_share"], 2) for arm in arms]
     for i, (arm, share) in enumerate(zip(arms, shares, strict=True)):
         place = shares[:i].count(share) - (shares.count(share) - 1) / 2
@@ -85,7 +85,8 @@ def _by_labels(axes: Axes, arms: list[Mapping[str, Any]]) -> None:
     axes.set(title="accuracy by labels (95 %)", xlabel="share of the pool that is labelled")
     axes.xaxis.set_major_formatter(_PERCENT)
     axes.yaxis.set_major_formatter(_PERCENT)
-    axes.yaxis.set_major_locator(MaxNLocator(steps=[1, 2, 5, 10]))  # no 72.5 % that reads 72 %
+    # With these steps there is no tick at 72.5 %, which would be shown as 72 %.
+    axes.yaxis.set_major_locator(MaxNLocator(steps=[1, 2, 5, 10]))
 
 
 def _differences(axes: Axes, arms: list[Mapping[str, Any]], reference: str) -> None:
@@ -104,12 +105,12 @@ def _differences(axes: Axes, arms: list[Mapping[str, Any]], reference: str) -> N
 
 
 def _look(index: int) -> tuple[str, str]:
-    """An arm's colour role and marker: the same in both halves of a picture."""
+    """Return an arm's colour role and marker, the same in both halves of a picture."""
     return ROLES[index % len(ROLES)], MARKERS[index // len(ROLES) % len(MARKERS)]
 
 
 def _svg(figure: Figure) -> str:
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", facecolor="white", metadata={"Date": None})
-    # No trailing blanks, which a repository's checks dislike.
+    # Trailing blanks are removed, because the checks of a repository refuse them.
     return "\n".join(line.rstrip() for line in buffer.getvalue().splitlines()) + "\n"

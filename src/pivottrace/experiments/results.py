@@ -1,8 +1,9 @@
-"""What a finished arm leaves: one small JSON file, and how it is read back.
+"""The result of a finished arm: one small JSON file, written and read back.
 
-It holds counts, not verdicts: right samples of each held-out question in the order of the base's
-result (`before-SEED.json`, which has their ids), the learning curve, tokens, labels and routes, and
-the whole configuration. About 7 kB an arm and seed, so that results can be committed.
+It holds counts, not verdicts: right samples of each held-out question, in the order of the base's
+result (`before-SEED.json`, which has their ids). It also holds the learning curve, tokens, labels
+and routes, and the whole configuration. A file has about 7 kB per arm and seed, so that results can
+be committed.
 """
 
 from __future__ import annotations
@@ -31,18 +32,20 @@ from pivottrace.stats.arms import Curve
 
 @dataclass(frozen=True)
 class Result:
-    """One arm and seed, finished.
+    """The result of one finished arm and seed.
 
     Attributes:
-        name: The arm, or `BASE`.
-        seed: Its seed.
-        counts: Held-out questions after training (of the base: before).
-        clusters: (Q,) what makes them alike over seeds: their ids, or `experiment.cluster_by`.
+        name: Name of the arm, or `BASE`.
+        seed: Seed of the run.
+        counts: Counts of the held-out questions after training; for the base, before training.
+        clusters: (Q,) values that are equal for dependent questions: ids, or the column
+            `experiment.cluster_by`.
         curve_steps: (K,) steps of the learning curve; empty without one.
-        curve_accuracy: (K,) accuracy there, on the first `curve_questions` held-out questions.
-        training_tokens: (K,) prompt and response tokens of training rollouts up to there, and
-            response tokens of samples that only voted.
-        facts: Everything else that was stored.
+        curve_accuracy: (K,) accuracy at these steps, on the first `curve_questions` held-out
+            questions.
+        training_tokens: (K,) tokens up to these steps: prompt and response tokens of training
+            rollouts, and response tokens of samples that only voted.
+        facts: All other stored facts.
     """
 
     name: str
@@ -55,12 +58,12 @@ class Result:
     facts: dict[str, Any]
 
     def curve(self, own_tokens: float) -> Curve:
-        """The learning curve, with tokens that were spent before the first step."""
+        """Return the learning curve; `own_tokens` were spent before the first step."""
         return Curve(self.curve_steps, self.curve_accuracy, self.training_tokens + own_tokens)
 
 
 def write_base_result(experiment: Experiment, seed: int) -> None:
-    """Store the accuracy before training, the held-out ids, and what the pool's rollouts cost."""
+    """Store the accuracy before training, the held-out ids, and the pool's rollout tokens."""
     run = RunDir.open(experiment.base_config(seed).output)
     counts = counts_of(run.read_table("evaluation_before", made_by="evaluate"))
     facts = {
@@ -73,7 +76,7 @@ def write_base_result(experiment: Experiment, seed: int) -> None:
 
 
 def write_result(experiment: Experiment, name: str, seed: int) -> None:
-    """Store a finished arm's result. Raises RunDirError where its run is not finished."""
+    """Store the result of a finished arm. Raises RunDirError if its run is not finished."""
     run = RunDir.open(experiment.run_path(name, seed))
     trained = run.stage_facts("train")
     if not trained.get("trained"):
@@ -108,7 +111,7 @@ def write_result(experiment: Experiment, name: str, seed: int) -> None:
 
 
 def write_result_elsewhere(there: Experiment, name: str, seed: int) -> None:
-    """Store how an arm, or the base, does on further held-out questions (`elsewhere`)."""
+    """Store the result of an arm or the base on further held-out questions (`elsewhere`)."""
     run = RunDir.open(there.run_path(name, seed))
     counts = counts_of(run.read_table("evaluation_before", made_by="evaluate"))
     facts: dict[str, Any] = {"model": _model_mark(there, name, seed)}
@@ -118,17 +121,17 @@ def write_result_elsewhere(there: Experiment, name: str, seed: int) -> None:
 
 
 def _model_mark(there: Experiment, name: str, seed: int) -> str | None:
-    """What tells the evaluated model from others: its own result where it was trained."""
+    """Return a digest that identifies the evaluated model, from its result where it was trained."""
     assert there.trained_in is not None
     facts = stored_facts(there.trained_in, name, seed)
     return None if facts is None else _digest(map(str, facts["num_correct"]))
 
 
 def stored_facts(experiment: Experiment, name: str, seed: int) -> dict[str, Any] | None:
-    """What a result's file holds; None where there is none, or it is of a model that is no more.
+    """Return the content of a result's file; None without a file, or if its model was replaced.
 
     Raises:
-        RunDirError: It is torn.
+        RunDirError: The file is torn.
     """
     path = experiment.result_path(name, seed)
     if not path.is_file():
@@ -140,12 +143,12 @@ def stored_facts(experiment: Experiment, name: str, seed: int) -> dict[str, Any]
 
 
 def is_clustered(experiment: Experiment, base: dict[str, Any]) -> bool:
-    """Whether a base's facts say which questions are alike, as far as the experiment asks."""
+    """Return whether a base's facts have the clusters of questions that the experiment needs."""
     return experiment.cluster_by in (None, base.get("clustered_by"))
 
 
 def read_result(experiment: Experiment, name: str, seed: int) -> Result | None:
-    """A stored result; None where there is none. Raises RunDirError where it is torn."""
+    """Return a stored result; None if it does not exist. Raises RunDirError if its file is torn."""
     facts = stored_facts(experiment, name, seed)
     if facts is None:
         return None
@@ -180,9 +183,9 @@ def read_result(experiment: Experiment, name: str, seed: int) -> Result | None:
 def refuse_other_settings(
     experiment: Experiment, name: str, seed: int, facts: dict[str, Any]
 ) -> None:
-    """Raise ConfigError where a result was not made with the experiment's settings.
+    """Raise ConfigError if a result was not made with the experiment's settings.
 
-    Settings that a result of an older version does not have count as their defaults.
+    A setting that is missing in a result of an older version counts as its default.
     """
     path = experiment.result_path(name, seed)
     config = experiment.config_of(name, seed)
@@ -204,7 +207,7 @@ def refuse_other_settings(
 
 
 def rollout_tokens(run: RunDir) -> dict[str, int]:
-    """Prompt and response tokens of the pool's greedy traces and of its samples."""
+    """Return the prompt and response tokens of the pool's greedy traces and of its samples."""
     greedy = run.read_parts("rollouts_greedy", "rollout", ["prompt_tokens", "tokens"])
     sampled = run.read_parts("rollouts_sampled", "rollout", ["tokens"])
     prompts, traces = _length(greedy["prompt_tokens"]), _length(greedy["tokens"])
@@ -252,7 +255,7 @@ def _write(
     }
     path = experiment.result_path(name, seed)
     path.parent.mkdir(parents=True, exist_ok=True)
-    # One key a line: long lists on lines of their own keep differences readable.
+    # Each key has its own line, so that long lists keep differences readable.
     lines = [f"{json.dumps(key)}: {json.dumps(value)}" for key, value in values.items()]
     write_text(path, "{\n" + ",\n".join(lines) + "\n}\n")
 

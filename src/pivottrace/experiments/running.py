@@ -1,8 +1,8 @@
-"""Run what an experiment lacks: every arm and seed in a process of its own, at most two at once.
+"""Run the missing arms and seeds of an experiment, each in its own process, at most two at once.
 
-Seeds come in order, all arms of one before the next, so that what is finished at any time is
-balanced; the base of the next seed is made one seed ahead. A process has one thread, whatever the
-number of processes: on a CPU the last digit of a sum depends on it.
+Seeds come in order, all arms of one seed before the next seed, so that the finished results are
+balanced at any time. The base of the next seed is made one seed ahead. Every process has one
+thread, whatever the number of processes, because on a CPU the last digit of a sum depends on it.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ MOST_PROCESSES = 2
 
 @dataclass
 class _State:
-    """What the workers share."""
+    """The state that the workers share."""
 
     experiment: Experiment
     total: int
@@ -64,17 +64,17 @@ def run_experiment(
     arms: Sequence[str] | None = None,
     seeds: Sequence[int] | None = None,
 ) -> None:
-    """Run the arms and seeds that have no result yet; finished ones are kept.
+    """Run the arms and seeds that have no result yet; finished results are kept.
 
     Args:
-        experiment: What `load_experiment` read.
-        processes: 1 or 2 at once.
-        arms: Only these; all when None.
-        seeds: Only these; all when None.
+        experiment: The experiment, from `load_experiment`.
+        processes: Number of processes at once, 1 or 2.
+        arms: Names of the arms to run; None means all.
+        seeds: Seeds to run; None means all.
 
     Raises:
-        ConfigError: An unknown arm or seed, or a result was made with other settings.
-        RunDirError: Another call is at work, or arms failed; the message names their logs.
+        ConfigError: An arm or seed is unknown, or a result was made with other settings.
+        RunDirError: Another call is running, or arms failed. The message names their logs.
     """
     if not 1 <= processes <= MOST_PROCESSES:
         raise ConfigError(f"--processes {processes}: give 1 or {MOST_PROCESSES}")
@@ -106,7 +106,7 @@ def run_experiment(
 
 
 def _work(state: _State, job: Job) -> None:
-    """One job; what goes wrong on purpose is noted and reported at the end."""
+    """Do one job; errors raised on purpose are noted and reported at the end."""
     if state.stopping:
         return
     started, title = time.monotonic(), f"seed {job.seed}  {job.name:<16}"
@@ -158,7 +158,7 @@ def _make_arm(state: _State, job: Job) -> None:
             )
     arm = experiment.arm(job.name)
     run = fork(experiment, arm, job.seed)
-    # A result goes with its model: one whose model is gone is made anew with it.
+    # A result belongs to its model: if the model is gone, both are made anew.
     if not (has_result(experiment, job.name, job.seed) and run.stage_facts("train").get("trained")):
         if arm.oracle:
             from pivottrace.experiments.triage_by_truth import triage_by_truth
@@ -170,18 +170,18 @@ def _make_arm(state: _State, job: Job) -> None:
 
 
 def _evaluate_elsewhere(state: _State, job: Job, config: Config) -> None:
-    """Evaluate what a job has trained, or the base's model, on the further held-out questions."""
+    """Evaluate the job's trained model, or the base's model, on the further held-out questions."""
     run = RunDir.open(config.output)
     model = start_model(run.in_round(config.rounds.num))
     for name in state.experiment.also_evaluate:
         there = state.experiment.elsewhere(name)
         if has_result(there, job.name, job.seed):
             continue
-        # What is there was cut short, or is another model's.
+        # An existing run was cut short, or belongs to another model.
         shutil.rmtree(there.run_path(job.name, job.seed), ignore_errors=True)
         own = there.config_of(job.name, job.seed)
         train = own.train.model_copy(update={"enabled": False})
-        # Training has seen the pool: it is too late to drop questions from it.
+        # Training has seen the pool, so it is too late to drop questions from it.
         overlap = "refuse" if own.pool.on_overlap == "drop" else own.pool.on_overlap
         pool = own.pool.model_copy(update={"on_overlap": overlap})
         own = own.model_copy(update={"model": model, "train": train, "pool": pool})
@@ -196,12 +196,13 @@ def _child(
     command: Sequence[str],
     experiment: Experiment | None = None,
 ) -> None:
-    """Run `pivottrace COMMAND` on a configuration, its output appended to the job's log.
+    """Run `pivottrace COMMAND` on a configuration, and append its output to the job's log.
 
-    The log is the given experiment's; by default the state's.
+    The log belongs to the given experiment; by default to the experiment of the state.
 
     Raises:
-        RunDirError: It failed; the last line of its log and the log's path are in the message.
+        RunDirError: The command failed. The message has the last line of its log and the log's
+            path.
     """
     log = (experiment or state.experiment).log_path(job.name, job.seed)
     file = log.with_suffix(".toml")
@@ -231,14 +232,14 @@ def _child(
 
 
 def _last_line(log: Path) -> str:
-    """The log's last error, or its last line."""
+    """Return the log's last error, or its last line."""
     lines = [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
     errors = [line for line in lines if line.startswith("error: ")]
     return (errors or lines or ["it printed nothing"])[-1].removeprefix("error: ")
 
 
 def _stop(state: _State) -> None:
-    """End the children that this call started; finished parts are theirs to keep."""
+    """End the children that this call started; they keep their finished parts."""
     with state.lock:
         state.stopping = True
         for child in state.children:
@@ -249,10 +250,10 @@ def _stop(state: _State) -> None:
 
 @contextmanager
 def _only_call(output: Path) -> Iterator[int]:
-    """Hold the experiment for this call and, since they inherit the lock, for its children.
+    """Lock the experiment for this call and for its children, which inherit the lock.
 
     Raises:
-        RunDirError: Another one is at work.
+        RunDirError: Another call is running.
     """
     output.mkdir(parents=True, exist_ok=True)
     with (output / ".lock").open("w") as file:
@@ -260,15 +261,15 @@ def _only_call(output: Path) -> Iterator[int]:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             raise RunDirError(
-                f"{output}: another call of pivottrace lab, or an arm that a killed one has left "
-                f"running, is at work on it. Wait for it to end."
+                f"{output}: another call of pivottrace lab is running on it, or an arm that a "
+                f"killed call has left running. Wait for it to end."
             ) from None
         yield file.fileno()
 
 
 @contextmanager
 def _ended_like_interrupted() -> Iterator[None]:
-    """Take SIGTERM for an interrupt, so that the children end with this call."""
+    """Treat SIGTERM like an interrupt, so that the children end with this call."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -284,7 +285,7 @@ def _ended_like_interrupted() -> Iterator[None]:
 
 
 def _clock(seconds: float) -> str:
-    """Seconds as 4:05 or 1:02:03."""
+    """Return seconds as 4:05 or 1:02:03."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"

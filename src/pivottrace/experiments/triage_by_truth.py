@@ -1,9 +1,9 @@
 """The oracle's triage: routes by the true correctness of every question.
 
-It reads the answer of every question of the pool, so it lives here and in no stage: `pivottrace
-run` cannot ask for it. It routes by the triage's own rule on exact curves: correctness and
-learnability of the question's own samples, its vote right or wrong for certain. Labels are still
-bought from the budget, and training still knows only those.
+The oracle reads the answer of every question of the pool. Therefore it is here and not a stage:
+`pivottrace run` cannot use it. It routes by the triage's own rule on exact curves: correctness and
+learnability of the question's own samples, and a vote that is right or wrong for certain. Labels
+are still bought from the budget, and training still knows only the bought labels.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ FloatArray = np.ndarray
 
 
 def triage_by_truth(run: RunDir) -> None:
-    """Write what calibration and triage leave, without a probe, unless triage is done.
+    """Write the tables of calibration and triage without a probe, unless triage is done.
 
     Raises:
         DataError: A question of the pool has no answer.
@@ -54,12 +54,12 @@ def triage_by_truth(run: RunDir) -> None:
 def exact_curves(
     correctness: FloatArray, vote_right: FloatArray, evidence: scored_pool.QuestionEvidence
 ) -> CurveValues:
-    """Curves that know each question: its own correctness p, p(1-p)G/(G-1), and its vote.
+    """Return exact curves: each question's own correctness p, p(1-p)G/(G-1), and its vote.
 
     Args:
         correctness: (Q,) share of right samples, in [0, 1].
-        vote_right: (Q,) bool.
-        evidence: Of the same questions; their number of samples and vote shares.
+        vote_right: (Q,) bool, whether the majority vote is right.
+        evidence: Evidence on the same questions, with numbers of samples and vote shares.
     """
     samples = np.maximum(evidence.num_samples, 2)
     learnability = correctness * (1.0 - correctness) * samples / (samples - 1)

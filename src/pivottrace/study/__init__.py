@@ -1,7 +1,7 @@
 """The estimator study: which uncertainty estimator deserves trust on labelled pools, and how sure.
 
-`run_study` runs what is missing, computes every figure and writes study.json, study.md, study.svg
-and, with a grid, grid.csv. Of a run it reads the tables; it buys no label.
+`run_study` runs the missing stages, computes every figure and writes study.json, study.md,
+study.svg and, with a grid, grid.csv. It reads a run's tables, and does not buy labels.
 """
 
 from __future__ import annotations
@@ -21,21 +21,22 @@ from pivottrace.run.storage import write_text
 def run_study(
     configs: Sequence[Config], output: Path | None, with_grid: bool, command: str
 ) -> tuple[Path, dict[str, Any]]:
-    """Study one pool a configuration, all together.
+    """Study one pool per configuration, all together.
 
     Args:
-        configs: Run configurations with labelled pools; the first one's seed, resamples and default
-            pivots hold for the study.
-        output: Folder for the results; by default `study` beside the first run's directory, named
-            after it.
-        with_grid: Also try every combination of settings, on these questions.
-        command: As it was given, to be recorded.
+        configs: Run configurations with labelled pools. The first one gives the seed, the number of
+            resamples and the default pivots of the study.
+        output: Folder for the results. By default it is beside the first run's directory and has
+            that directory's name with `-study`.
+        with_grid: Whether to try every combination of settings too, on these questions.
+        command: The command line, which is recorded.
 
     Returns:
-        The folder, and what study.json holds.
+        The folder, and the content of study.json.
 
     Raises:
-        ConfigError: No configuration, two of one run directory, or a grid on reserved questions.
+        ConfigError: There is no configuration, two have one run directory, or the grid would use
+            reserved questions.
         DataError: A question has no answer.
     """
     from pivottrace.study.grid import as_csv, grid, refuse_reserved_questions
@@ -73,7 +74,7 @@ def _results(pools: Sequence[Any], command: str) -> dict[str, Any]:
     for name, figures in comparison["estimators"].items():
         if name != ORACLE:
             figures["inferences"] = inferences(name, config)
-            seconds = [seconds_a_question(name, pool.run) for pool in pools]
+            seconds = [seconds_per_question(name, pool.run) for pool in pools]
             known = [s for s in seconds if s is not None]
             figures["seconds"] = sum(known) / len(known) if len(known) == len(pools) else None
     return {

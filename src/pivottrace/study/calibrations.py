@@ -1,4 +1,4 @@
-"""Ways to read correctness off a few probes, compared on the questions that were not probes."""
+"""Ways to read correctness off a few probes, compared on the other questions."""
 
 from __future__ import annotations
 
@@ -18,20 +18,23 @@ NUM_DRAWS = 200
 
 
 def compare_calibrations(pools: Sequence[PoolEvidence], name: str) -> dict[str, Any]:
-    """Fit every smoother on draws of 64 probes along a ranking, judge it on all other questions.
+    """Fit every smoother on draws of 64 probes along a ranking, and judge it on all others.
 
-    The probes' correctness is that of the estimators' samples, the truth that of the unseen ones;
-    both losses are of one further sample of a question. `run` uses the paper's sliding window.
+    The probes' correctness comes from the estimators' samples, the truth from the unseen samples.
+    Both losses are for one further sample per question. `run` uses the paper's sliding window.
 
     Args:
-        pools: Those with more than twice as many questions as probes take part.
+        pools: Pools of the study; only pools with more than twice as many questions as probes take
+            part.
         name: The estimator that ranks.
 
     Returns:
-        Way to {brier, log_loss, brier_low, brier_high …}: the mean over draws and pools, with the
-        central 95 % of draws; empty where every pool is too small. And `num_probes`, `num_draws`.
+        `ways`: way to {brier, log_loss}, each {value, low, high}: the mean over draws and pools,
+        and the central 95 % of draws; empty if every pool is too small. `num_probes` and
+        `num_draws`: their numbers. `pools`: names of the pools that took part.
     """
     ways: tuple[Smoother, ...] = get_args(Smoother)
+    # Brier score and log loss of each way, a pair per pool and draw.
     large = [pool for pool in pools if np.isfinite(pool.scores[name]).sum() > 2 * NUM_PROBES]
     losses: dict[str, list[tuple[float, float]]] = {way: [] for way in ways}
     for pool in large:

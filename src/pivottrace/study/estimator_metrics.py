@@ -1,7 +1,7 @@
 """Every estimator's figures on some pools, with paired bootstrap intervals.
 
-A ranking is used within a pool, so every metric is computed within each pool and then averaged,
-pools weighing as many as they have questions; resamples are drawn within pools too.
+A ranking is used within a pool. So every metric is computed within each pool and then averaged,
+weighted by the number of questions. Resamples are drawn within pools too.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from pivottrace.stats.selective import (
 )
 from pivottrace.study.pools import PoolEvidence
 
-# Metric: +1 where more is better, -1 where less is.
+# Metric: +1 if more is better, -1 if less is better.
 DIRECTIONS = {
     "auroc": 1,
     "auprc": 1,
@@ -45,21 +45,22 @@ DIRECTIONS = {
     "overlap_fractions": 1,
 }
 CONTROLS = ("length", "recheck_words")
-ORACLE = "oracle"  # the true correctness as a score: the best that any could do
-Values = dict[str, FloatArray]  # metric: (B + 1,), the data itself first
+ORACLE = "oracle"  # the true correctness as a score: the best possible ranking
+Values = dict[str, FloatArray]  # metric: (B + 1,), the data itself, then B resamples
 
 
 def compare(pools: Sequence[PoolEvidence], default: str) -> dict[str, Any]:
     """Return the figures of every estimator, and their advantages over the default one.
 
     Args:
-        pools: At least one; resamples and seed are those of the first one's configuration.
-        default: The estimator to compare with.
+        pools: At least one pool. The first one's configuration gives the resamples and the seed.
+        default: The estimator that the others are compared with.
 
     Returns:
-        `estimators`: name to metric to {value, low, high, pools} (`reason` where not defined);
-        `advantages`: name to metric to {value, low, high}, above 0 is better than the default;
-        `chance_overlap`: agreement of random routes with the oracle's.
+        `estimators`: name to metric to {value, low, high, pools}, with `reason` if not defined.
+        `advantages`: name to metric to {value, low, high}; above 0 is better than the default.
+        `ratio_to_consistency`: the default's Spearman as a share of consistency's.
+        `chance_overlap`: agreement of random routes with the oracle's routes.
     """
     names = [name for name in pools[0].scores if all(name in pool.scores for pool in pools)]
     names = [*names, ORACLE]
@@ -111,7 +112,7 @@ def _resampled(
 
 
 class _Judge:
-    """One estimator on one pool: resamples in, metrics out. Questions without a score left out."""
+    """One estimator on one pool: resamples give metrics. Questions without a score are left out."""
 
     def __init__(
         self,
@@ -135,7 +136,7 @@ class _Judge:
         self._chance = cross_fitted(self._scores, self._wrong, seed) if enough else None
 
     def __call__(self, counts: FloatArray) -> Values:
-        """Every metric of `DIRECTIONS`, (b,) each."""
+        """Return every metric of `DIRECTIONS`, (b,) each, of resample counts (b, Q)."""
         if self._chance is None:
             return {metric: np.full(len(counts), np.nan) for metric in DIRECTIONS}
         weights = counts[:, self._rows]
@@ -163,7 +164,7 @@ class _Judge:
 
 
 def _mean_over_pools(values: Sequence[FloatArray], sizes: FloatArray) -> FloatArray:
-    """(B + 1,) mean over the pools in which it is defined, weighted by their questions."""
+    """Return the mean (B + 1,) over the pools in which it is defined, weighted by questions."""
     stacked = np.stack(values)  # (pools, B + 1)
     known = ~np.isnan(stacked)
     weight = (known * sizes[:, None]).sum(axis=0)
@@ -196,7 +197,7 @@ def _advantages(averaged: Mapping[str, Values], default: str) -> dict[str, Any]:
 
 
 def _ratio(averaged: Mapping[str, Values], default: str) -> dict[str, float | None] | None:
-    """The default's Spearman as a share of consistency's."""
+    """Return the default's Spearman as a share of the Spearman of consistency."""
     if not {default, "consistency"} <= averaged.keys():
         return None
     ours, theirs = averaged[default]["spearman"], averaged["consistency"]["spearman"]
@@ -207,6 +208,7 @@ def _ratio(averaged: Mapping[str, Values], default: str) -> dict[str, float | No
 def _chance(pools: Sequence[PoolEvidence], sizes: FloatArray) -> float:
     values = []
     for pool in pools:
+        # Two random routings with the oracle's shares agree with the sum of the squared shares.
         floor = pools[0].run.config.triage.mastered_floor
         shares = np.bincount(oracle_routes(pool.correctness, pool.vote_right, floor), minlength=3)
         values.append(float(((shares / pool.wrong.size) ** 2).sum()))

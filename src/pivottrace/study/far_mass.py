@@ -1,8 +1,8 @@
-"""Far mass at several windows and over several sets of heads, by forced passes on stored rollouts.
+"""Far mass at several windows and over several sets of heads, by passes over stored rollouts.
 
-One pass over the reference traces chooses the heads of each window; one pass over all
-traces then keeps, of every window and set of heads, the mean signal of each response. Nothing is
-generated. Axes: T response tokens, L layers, H heads.
+One pass over the reference traces chooses the heads of each window. One pass over all traces then
+keeps the mean signal of each response, for every window and set of heads. Nothing is generated.
+Axes: T response tokens, L layers, H heads.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ from pivottrace.run.storage import read_json
 from pivottrace.stats.ranking_metrics import FloatArray
 
 Heads = dict[int, list[int]] | None
-QUESTION = "question"  # in place of a window: mass on the question
+QUESTION = "question"  # in place of a window, for the mass on the question
 
 
 class Tracer:
-    """Traces a run's greedy responses again.
+    """Traces the greedy responses of a run again.
 
     Attributes:
-        rows: Its usable greedy rollouts, by question id.
-        reference_ids: Questions of the reference sample, frozen by the run.
-        run_heads: The heads that the run itself averages; None for all.
+        rows: The run's usable greedy rollouts, by question id.
+        reference_ids: Ids of the reference sample, which the run has fixed.
+        run_heads: Heads that the run itself averages, by layer; None for all.
     """
 
     def __init__(self, run: RunDir, question_ids: Sequence[str]):
@@ -51,7 +51,7 @@ class Tracer:
     def choose_heads(
         self, windows: Sequence[int], percentiles: Sequence[float]
     ) -> dict[tuple[int, str, float], dict[int, list[int]]]:
-        """The heads of each (window, `long_range` or `changing`, percentile), as a run's trace."""
+        """Choose heads for each (window, `long_range` or `changing`, percentile), as a run does."""
         from pivottrace.attention.tracing import profile_heads
 
         found: dict[tuple[int, str], list[FloatArray]] = {}
@@ -71,7 +71,7 @@ class Tracer:
     def means(
         self, windows: Sequence[int | str], sets: dict[tuple[Any, Any], Heads]
     ) -> dict[tuple[Any, Any], dict[str, FloatArray]]:
-        """The mean signal (T,) of each (window, name of a set of heads), by question id."""
+        """Return the mean signal (T,) of each (window, name of a set of heads), by question id."""
         found: dict[tuple[Any, Any], dict[str, FloatArray]] = {key: {} for key in sets}
 
         def collect(question_id: str, signals: dict[Any, np.ndarray]) -> None:
@@ -89,7 +89,7 @@ class Tracer:
         use: Callable[[str, dict[Any, np.ndarray]], None],
         title: str,
     ) -> None:
-        """Give `use` every question's signals, window to (L, H, T), batches of like length."""
+        """Call `use` with each question's signals, window to (L, H, T); it batches like lengths."""
         order = sorted(
             question_ids,
             key=lambda i: len(self.rows[i]["prompt_tokens"]) + len(self.rows[i]["tokens"]),
@@ -131,7 +131,7 @@ class Tracer:
 
 
 def _stacked(layers: dict[int, Any], row: int, place: slice) -> np.ndarray:
-    """(L, H, T) of one response, rows by the model's layer index; NaN where there is no head."""
+    """Return (L, H, T) of one response, by the model's layer index; NaN for a missing head."""
     heads = max(values.shape[1] for values in layers.values())
     stacked = np.full((max(layers) + 1, heads, place.stop - place.start), np.nan)
     for layer, values in layers.items():
@@ -140,6 +140,7 @@ def _stacked(layers: dict[int, Any], row: int, place: slice) -> np.ndarray:
 
 
 def _chosen(signals: np.ndarray, heads: Heads) -> FloatArray:
+    # (L, H, T) to (T,), the mean over all heads or over the chosen ones.
     if heads is None:
         return np.nanmean(signals, axis=(0, 1))
     mean: FloatArray = np.concatenate([signals[layer, of] for layer, of in heads.items()]).mean(0)

@@ -1,6 +1,6 @@
-"""Choosing: every combination of reading, statistic, heads, zeta, psi and Delta on these questions.
+"""The choice of settings: every combination of reading, statistic, heads, zeta, psi and Delta.
 
-What is chosen here looks better than it is, on these questions: report it on others.
+The chosen combination looks better on these questions than it is: report it on others.
 """
 
 from __future__ import annotations
@@ -41,22 +41,22 @@ Key = tuple[Any, ...]  # COLUMNS after the two figures
 
 
 def refuse_reserved_questions(pools: Sequence[PoolConfig]) -> None:
-    """Refuse to choose on the world's questions that are kept for reporting. Raises ConfigError."""
+    """Refuse to choose on the world's questions reserved for reports. Raises ConfigError."""
     for pool in pools:
         source = pool.questions
         splits = [pool.split, *(split for split in RESERVED if f"split={split}" in source)]
         if source.startswith("world:") and any(split in RESERVED for split in splits):
             raise ConfigError(
-                f"--grid chooses settings, and {source} is kept for reporting what was chosen. "
+                f"--grid chooses settings, and {source} is reserved for reporting on the choice. "
                 f"Choose on another split: world:default?split=development"
             )
 
 
 def grid(pools: Sequence[PoolEvidence]) -> list[dict[str, Any]]:
-    """Return a row a combination, best AUROC first: `COLUMNS`; zeta is None for peaks.
+    """Return one row of `COLUMNS` per combination, best AUROC first; zeta is None for peaks.
 
-    AUROC is for "the greedy answer is wrong", Spearman against the correctness of unseen samples;
-    both are means over the pools, weighted by their questions.
+    AUROC is for "the greedy answer is wrong", and Spearman is against the correctness of unseen
+    samples. Both are means over the pools, weighted by their questions.
     """
     figures: dict[Key, list[tuple[float, float]]] = {}
     for pool in pools:
@@ -68,12 +68,12 @@ def grid(pools: Sequence[PoolEvidence]) -> list[dict[str, Any]]:
     for key, pairs in figures.items():
         means = np.average(np.array(pairs), axis=0, weights=sizes)
         rows.append(dict(zip(COLUMNS, (*map(float, means), *key), strict=True)))
-    # A constant score has no Spearman; it goes last with its AUROC of one half or none.
+    # A constant score has no Spearman, and its AUROC is one half or undefined; it goes last.
     return sorted(rows, key=lambda row: (-np.nan_to_num(row["auroc"], nan=-1.0), str(row)))
 
 
 def as_csv(rows: Sequence[dict[str, Any]]) -> str:
-    """The rows as CSV, figures to five decimals."""
+    """Return the rows as CSV, with figures to five decimals."""
     text = io.StringIO()
     writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
     writer.writeheader()
@@ -88,14 +88,14 @@ def _combinations(pool: PoolEvidence) -> Iterator[tuple[Key, FloatArray]]:
     chosen = tracer.choose_heads(WINDOWS, HEAD_PERCENTILES)
     sets: dict[tuple[int, str], Any] = {(w, ALL_HEADS): None for w in WINDOWS}
     sets |= {(w, f"{by} {percentile:g}"): of for (w, by, percentile), of in chosen.items()}
-    # Heads are chosen by their far mass, at each window, whatever signal is read off them.
+    # Heads are chosen by their far mass at each window, for both signals.
     on_question = {(QUESTION, key): heads for key, heads in sets.items()}
     signals = tracer.means((*WINDOWS, QUESTION), {**sets, **on_question})
     for signal in SIGNALS:
         for window, name in sets:
             of = signals[(window, name) if signal == SIGNALS[0] else (QUESTION, (window, name))]
             for psi in PSIS:
-                # Zeta is a threshold of the first reading only.
+                # Zeta is a threshold of the first reading only, so the second one has None.
                 for zeta in (None, *ZETAS):
                     reading = READINGS[1] if zeta is None else READINGS[0]
                     settings = PivotSettings(zeta or ZETAS[-1], psi, window)

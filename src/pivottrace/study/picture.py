@@ -16,13 +16,15 @@ from pivottrace.study.estimator_metrics import ORACLE
 from pivottrace.study.pools import PoolEvidence
 from pivottrace.study.text import name_of
 
-COVERAGES = np.linspace(0.05, 1, 96)  # below, the risk of a handful of questions is noise
+COVERAGES = np.linspace(
+    0.05, 1, 96
+)  # below 0.05 the risk is that of a few questions, which is noise
 CURVES = ("consistency", "entropy_mean", "length", "random")  # beside the default and the oracle
 ROW_HEIGHT, LEAST_HEIGHT, WIDTH = 0.22, 3.0, 9.4
 
 
 def draw(pools: Sequence[PoolEvidence], results: Mapping[str, Any]) -> str:
-    """The SVG's text; the same results give the same bytes."""
+    """Return the SVG's text; the same results give the same bytes."""
     estimators = results["estimators"]
     names = [name for name in estimators if estimators[name]["auroc"]["value"] is not None]
     names.sort(key=lambda name: estimators[name]["auroc"]["value"])
@@ -62,7 +64,7 @@ def _curves(axes: Axes, pools: Sequence[PoolEvidence], default: str) -> None:
 
 
 def _risk(pools: Sequence[PoolEvidence], name: str) -> FloatArray:
-    """Mean over the pools, weighted by their questions; linear within a tie."""
+    """Return the mean risk at `COVERAGES` over pools, by questions; it is linear within a tie."""
     risks = []
     for pool in pools:
         scores = -pool.correctness if name == ORACLE else pool.scores[name]

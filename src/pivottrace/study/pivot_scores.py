@@ -1,4 +1,4 @@
-"""Pivot scores of a pool under other settings than the run's."""
+"""Pivot scores of a pool under settings that differ from the run's settings."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ STATISTICS = ("density", "count")
 
 @dataclass(frozen=True)
 class PivotSettings:
-    """The paper's three: zeta (percentile), psi (attention mass) and Delta (tokens)."""
+    """The paper's three settings: zeta (percentile), psi (attention mass), Delta (tokens)."""
 
     zeta: float
     psi: float
@@ -31,7 +31,7 @@ class PivotSettings:
 
     @classmethod
     def of(cls, config: Config) -> PivotSettings:
-        """Those of a configuration."""
+        """Return the pivot settings of a configuration."""
         return cls(config.pivots.percentile, config.pivots.amplitude, config.pivots.window)
 
 
@@ -45,10 +45,10 @@ def pivot_scores(
     """Score every question by density and count of the pivots of some readings.
 
     Args:
-        signals: (T,) a question.
-        question_ids: Q ids, the order of the result.
-        reference_ids: Whose signals the threshold is read off, as in the run itself.
-        settings: Of the pivots.
+        signals: (T,) far mass or question mass per question, by id.
+        question_ids: Q ids, in the order of the result.
+        reference_ids: Questions that give the threshold with their signals, as in the run itself.
+        settings: Settings of the pivots.
         readings: `onset`, `peak` or both.
 
     Returns:

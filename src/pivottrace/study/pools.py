@@ -1,7 +1,7 @@
-"""One labelled pool as arrays: scores, truth and costs; made first where they are missing.
+"""One labelled pool as arrays: scores, truth and costs. Missing tables are made first.
 
-Axes: Q questions. Questions whose greedy trace failed (no response, or numbers that are not finite)
-have no score by any estimator and are left out, counted.
+Axes: Q questions. If the greedy trace of a question failed (no response, or numbers that are not
+finite), no estimator has a score for it. Such questions are left out and counted.
 """
 
 from __future__ import annotations
@@ -30,19 +30,20 @@ NUM_PROBES = 64
 
 @dataclass(frozen=True)
 class PoolEvidence:
-    """A pool of a study.
+    """One pool of a study.
 
     Attributes:
         run: Its run directory.
-        name: What the tables call it: the run directory's name.
+        name: Name in the tables, which is the name of the run directory.
         question_ids: Q ids.
-        scores: Estimator to (Q,); NaN where it has none.
-        wrong: (Q,) the greedy answer is wrong (or there is none).
-        correctness: (Q,) share of right answers among the truth samples.
-        vote_right: (Q,) the majority of the estimators' samples is right.
-        sampled: (Q,) share of right answers among the estimators' own samples: what a probe's label
-            would say.
-        num_failed: Questions left out.
+        scores: Estimator to scores (Q,), higher is less certain; NaN for a question without a
+            score.
+        wrong: (Q,) whether the greedy answer is wrong or missing.
+        correctness: (Q,) share of right answers among the truth samples, in [0, 1].
+        vote_right: (Q,) whether the majority of the estimators' samples is right.
+        sampled: (Q,) share of right answers among the estimators' own samples, as a probe's label
+            would show it.
+        num_failed: Number of questions left out.
     """
 
     run: RunDir
@@ -57,10 +58,10 @@ class PoolEvidence:
 
 
 def prepare(config: Config) -> RunDir:
-    """Run what is missing of pool, rollouts, trace, scores and truth.
+    """Run the missing stages among pool, rollouts, trace, scores and truth.
 
     Raises:
-        DataError: A question has no answer; this is found before the model is loaded.
+        DataError: A question has no answer. This is checked before the model is loaded.
     """
     run = RunDir.create(config)
     with run.locked():
@@ -74,7 +75,7 @@ def prepare(config: Config) -> RunDir:
 
 
 def read_evidence(run: RunDir) -> PoolEvidence:
-    """Read a prepared run. Raises DataError where fewer than two questions have a score."""
+    """Read a prepared run. Raises DataError if fewer than two questions have a score."""
     table = run.read_table("scores", made_by="study")
     truths = run.read_table("truth", made_by="study")
     ids = table["question_id"].to_pylist()
@@ -84,12 +85,12 @@ def read_evidence(run: RunDir) -> PoolEvidence:
     def column(source: object, name: str) -> np.ndarray:
         return np.asarray(source[name].to_numpy(zero_copy_only=False), np.float64)  # type: ignore[index]
 
-    # The random control is a number wherever there is a trace to score.
+    # The random control is a number for every question with a trace to score.
     kept = np.isfinite(column(table, "random"))
     if kept.sum() < 2:
         raise DataError(
             f"{run.path}: {kept.sum()} of {len(ids)} questions have a traced response. A study "
-            f"needs two at least: look at the failures with pivottrace report {run.path}"
+            f"needs at least two: look at the failures with pivottrace report {run.path}"
         )
     kept_ids = [i for i, keep in zip(ids, kept, strict=True) if keep]
     estimators = estimators_of(run.config)
@@ -111,7 +112,7 @@ def read_evidence(run: RunDir) -> PoolEvidence:
 
 
 def default_pivots(config: Config) -> str:
-    """The pivot estimator that everything is compared with: the run's own, whatever ranks it."""
+    """Return the run's pivot estimator, the study's default, even if another estimator ranks."""
     name = driving_estimator(config)
     pivots = f"{config.pivots.reading}_{config.pivots.statistic}"
     return name if name.startswith(("onset_", "peak_")) else pivots
@@ -122,10 +123,10 @@ def inferences(name: str, config: Config) -> int:
     return {"nothing": 0, "samples": config.rollouts.num_samples}.get(_needs(name, config), 1)
 
 
-def seconds_a_question(name: str, run: RunDir) -> float | None:
-    """Measured seconds a question, as far as the run's timings tell; None where they do not.
+def seconds_per_question(name: str, run: RunDir) -> float | None:
+    """Return the measured seconds per question of an estimator; None if timings are missing.
 
-    Loading the model is left out of generation, and is part of the seconds of tracing.
+    Loading the model is not part of generation, but is part of the seconds of tracing.
     """
     needs, questions = _needs(name, run.config), run.stage_facts("pool")["num_questions"]
     if needs == "nothing":
@@ -141,10 +142,10 @@ def seconds_a_question(name: str, run: RunDir) -> float | None:
 def combined_score(
     scores: Mapping[str, FloatArray], sampled: FloatArray, ranking: str, seed: int
 ) -> FloatArray | None:
-    """The combination that `run` would fit on 64 probes: (Q,) places in its ranking.
+    """Return places (Q,) in the ranking of the combination that `run` would fit on 64 probes.
 
-    A probe's place is the one that a fit without it gives, as in `run`. None where there are too
-    few questions, or nothing to fit.
+    A probe's place comes from a fit without it, as in `run`. The result is None if there are too
+    few questions, or if there is nothing to fit.
     """
     if sampled.size <= 2 * NUM_PROBES or not np.isfinite(scores[ranking]).all():
         return None

@@ -1,8 +1,8 @@
-"""How much of the ranking stays when zeta, psi or Delta changes, as in the paper's appendix table.
+"""Sensitivity of the ranking to zeta, psi and Delta, as in the paper's appendix table.
 
-The paper calls its measure "similarity" and does not name it; ours is Spearman's correlation of the
-ranking with the default's. Delta is the window of far mass as well as the pivots', so the
-stored greedy responses are traced again for it.
+The paper calls its measure "similarity" and does not define it. Ours is Spearman's correlation of
+the ranking with the default ranking. Delta is the window of far mass as well as of the pivots, so
+the stored greedy responses are traced again for it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from pivottrace.study.far_mass import Tracer
 from pivottrace.study.pivot_scores import READINGS, STATISTICS, PivotSettings, pivot_scores
 from pivottrace.study.pools import PoolEvidence
 
-# Setting, value, similarity: the paper's appendix, from zeta 95, psi 5 %, Delta 10.
+# Setting, value, similarity: the paper's appendix, relative to zeta 95, psi 5 %, Delta 10.
 PAPER_TABLE: tuple[tuple[str, float, float], ...] = (
     ("zeta", 90.0, 0.947),
     ("zeta", 85.0, 0.940),
@@ -37,15 +37,16 @@ NAMES = tuple(f"{reading}_{statistic}" for reading in READINGS for statistic in 
 
 
 def sensitivity(pools: Sequence[PoolEvidence]) -> list[dict[str, Any]]:
-    """Return a table for the run's own settings and, where they differ, one for the paper's.
+    """Return a table for the run's settings and, if they differ, one for the paper's settings.
 
-    The paper's are over all heads, the run's over its own. A run whose `trace.window` is another
-    than its pivots' has none of its own, since one Delta is both here.
+    The paper's table is over all heads, the run's table over its own heads. A run whose
+    `trace.window` differs from its pivots' window has no table of its own, because one Delta sets
+    both here.
 
     Returns:
         [{heads, zeta, psi, window, rows: [{setting, value, paper, <estimator>: {value, low,
-        high}}]}]; no figure where a ranking is constant. Zeta is a threshold of the first reading
-        only, so the second has none for it.
+        high}}]}]. There is no figure if a ranking is constant. Zeta is a threshold of the first
+        reading only, so the second reading has no figure for it.
     """
     config = pools[0].run.config
     paper = PRESETS["paper"]["pivots"]

@@ -29,7 +29,7 @@ SYMBOLS = {"zeta": "ζ", "psi": "ψ", "window": "Δ"}
 
 
 def markdown(results: Figure) -> str:
-    """The whole page. Names of runs and sources are the user's own; no model-written text."""
+    """Return the page. Names of runs and sources come from the user, and no text from a model."""
     parts = [
         *_head(results),
         *_rankings(results),
@@ -43,7 +43,7 @@ def markdown(results: Figure) -> str:
 
 
 def name_of(estimator: str) -> str:
-    """What tables and pictures call an estimator."""
+    """Return the name of an estimator in tables and pictures."""
     if estimator == ORACLE:
         return "true correctness (the best possible)"
     return estimator_title(estimator)
@@ -118,10 +118,10 @@ def _rankings(results: Figure) -> Iterator[str]:
         [(name_of(n), *(_cell(estimators[n][m]) for m in USE)) for n in order],
     )
     yield (
-        f"\nOverlap of random routes with the oracle's: {results['chance_overlap']:.3f}. ECE and "
-        f"Brier are of the chance of being wrong that isotonic regression, cross-fitted in ten "
-        f"folds, reads off the score; a useless score is calibrated at the base rate, so read them "
-        f"together."
+        f"\nOverlap of random routes with the oracle's routes: {results['chance_overlap']:.3f}. "
+        f"ECE and Brier are for the chance of being wrong, which isotonic regression, cross-fitted "
+        f"in ten folds, reads off the score. A useless score is calibrated at the base rate, so "
+        f"read them together."
     )
     yield "\n![AUROC of each estimator, and risk by coverage](study.svg)"
 
@@ -166,8 +166,8 @@ def _calibrations(comparison: Figure) -> Iterator[str]:
     yield "\n## Reading correctness off probes\n"
     yield (
         f"{comparison['num_probes']} probes along the default's ranking, judged on all other "
-        f"questions; mean of {comparison['num_draws']} draws of the probes a pool, brackets hold "
-        f"95 % of the draws.\n"
+        f"questions; mean of {comparison['num_draws']} draws of the probes per pool. Brackets "
+        f"hold 95 % of the draws.\n"
     )
     yield _table(
         ("calibration", "Brier", "log loss, nats"),
