@@ -69,7 +69,7 @@ def test_an_arm_is_the_base_with_its_changes(tmp_path):
         ('[[arms]]\nname = "before"\n', "has the name 'before'"),
         ('[[arms]]\nname = "x"\nseed = 3\n', "seed is set for each run"),
         ('[[arms]]\nname = "x"\nseeds = [9]\n', "seed 9 is not among experiment.seeds"),
-        ('[[arms]]\nname = "x"\nlabels.source = "file"\n', r"waits for nobody.*\(column, "),
+        ('[[arms]]\nname = "x"\nlabels.source = "file"\n', r"does not wait for people.*\(column, "),
         ("[train]\nsteps = 3\n", r"train is not a part of an experiment.*below \[base\]"),
         ("not toml", "not valid TOML"),
         ('[[arms]]\nname = "x"\npool.evaluation = "a.csv"\n', "the same held-out questions"),

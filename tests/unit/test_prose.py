@@ -25,8 +25,17 @@ CHECKED = (
     "src/pivottrace/stats",
     "src/pivottrace/verifier",
     "src/pivottrace/world",
+    "src/pivottrace/routing",
+    "src/pivottrace/refine",
+    "src/pivottrace/ingest",
+    "src/pivottrace/study",
+    "src/pivottrace/experiments",
+    "src/pivottrace/exports",
+    "src/pivottrace/training",
     "src/pivottrace/errors.py",
     "src/pivottrace/schemas.py",
+    "README.md",
+    "docs/design.md",
 )
 PYTHON_WIDTH, MARKDOWN_WIDTH = 100, 120
 EARLY = 30  # columns by which a line may end early although the next word would fit

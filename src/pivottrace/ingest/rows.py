@@ -15,12 +15,12 @@ class Source:
     """An opened source.
 
     Attributes:
-        name: what the user wrote, for messages and the `source` column.
-        columns: every column that occurs in any row that is read.
-        rows: starts a fresh pass over the rows; nothing is skipped but blank lines of a JSONL file.
-        unit: what a row's number counts, "row" or "line".
-        column_map: the source string's own column options.
-        fixed_columns: the columns have known meanings, so that a column map does not apply.
+        name: The text of the user, for messages and the `source` column.
+        columns: Every column that occurs in any row that is read.
+        rows: Starts a fresh pass over the rows; nothing is skipped but blank lines of a JSONL file.
+        unit: The unit of a row's number, "row" or "line".
+        column_map: The source string's own column options.
+        fixed_columns: The columns have known meanings, so that a column map does not apply.
     """
 
     name: str

@@ -65,7 +65,7 @@ def run_study(
 def _results(pools: Sequence[Any], command: str) -> dict[str, Any]:
     from pivottrace.study.calibrations import compare_calibrations
     from pivottrace.study.estimator_metrics import ORACLE, compare
-    from pivottrace.study.pools import default_pivots, inferences, seconds_a_question
+    from pivottrace.study.pools import default_pivots, inferences, seconds_per_question
     from pivottrace.study.sensitivity import sensitivity
 
     config = pools[0].run.config

@@ -58,7 +58,9 @@ def _curves(axes: Axes, pools: Sequence[PoolEvidence], default: str) -> None:
             axes.plot(
                 COVERAGES, _risk(pools, name), color=COLOURS[role], lw=1.5, label=name_of(name)
             )
-    axes.set(title="risk of the questions kept", xlabel="share kept, most certain first", xlim=(0, 1))
+    axes.set(
+        title="risk of the questions kept", xlabel="share kept, most certain first", xlim=(0, 1)
+    )
     axes.set_ylabel("share of wrong greedy answers")
     axes.legend(loc="best", fontsize=7.5)
 
