@@ -305,8 +305,8 @@ def _check(experiment: Experiment) -> None:
             asks_nobody = [name for name, source in label_sources().items() if source.ask is None]
             raise ConfigError(
                 f"{path}, arm {arm.name!r}: an arm trains, is evaluated and does not wait for "
-                f"people. It needs train.enabled, pool.evaluation and a label source that asks no people "
-                f"({', '.join(asks_nobody)})"
+                f"people. It needs train.enabled, pool.evaluation and a label source that asks no "
+                f"people ({', '.join(asks_nobody)})"
             )
 
 
