@@ -4,10 +4,10 @@ The weight is the row's own, multiplied by the weights of the run's rules after 
 the step.
 
 Scaling the reward would have no effect, because group normalisation divides the scale out again.
-Everything else here saves time and does not change the step. Micro-batches hold rows of similar
-length and drop unneeded padding. (With `loss_type = "bnpo"` they keep it, because there a row's
-part in the loss depends on the other rows of its micro-batch.) Micro-batches without any advantage
-skip the backward pass.
+Everything else here saves time and changes a step by rounding only. Micro-batches hold rows of
+similar length and drop unneeded padding. (With `loss_type = "bnpo"` they keep it, because there a
+row's part in the loss depends on the other rows of its micro-batch.) On a CPU, prompts and padding
+skip the head. Micro-batches without any advantage skip the backward pass.
 """
 
 from __future__ import annotations
@@ -17,10 +17,12 @@ from math import prod
 from typing import Any
 
 import torch
+from accelerate.utils import is_peft_model
 from trl import GRPOTrainer
 
 from pivottrace.errors import ConfigError
 from pivottrace.rewards.groups import Rule
+from pivottrace.training.trl_log_probs import completion_log_probs
 
 # TRL does not promise to keep these methods, so we check that each one still exists.
 OVERRIDDEN = (
@@ -28,6 +30,7 @@ OVERRIDDEN = (
     "_generate_single_turn",
     "_prepare_inputs",
     "_compute_loss",
+    "_get_per_token_logps_and_entropies",
     "create_model_card",
 )
 PROMPT_COLUMNS = ("prompt_ids", "prompt_mask")  # (B, P), padded on the left
@@ -114,10 +117,15 @@ class WeightedGRPOTrainer(GRPOTrainer):
     def _prepare_inputs(self, generation_batch: Any) -> Any:
         before = self._buffered_inputs
         inputs = super()._prepare_inputs(generation_batch)
-        if not self.model.training or self._buffered_inputs is before or self.loss_type == "bnpo":
+        if not self.model.training or self._buffered_inputs is before or not self._shares_out:
             return inputs
         self._buffered_inputs = sort_and_trim(self._buffered_inputs)
         return self._buffered_inputs[self._step % self.args.steps_per_generation]
+
+    @property
+    def _shares_out(self) -> bool:
+        """Whether a step's rows may be shared out among its micro-batches anew."""
+        return self.args.steps_per_generation > 1 and self.loss_type != "bnpo"
 
     def _compute_loss(self, model: Any, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
         if not self._may_skip_backward(inputs):
@@ -125,6 +133,46 @@ class WeightedGRPOTrainer(GRPOTrainer):
         with torch.no_grad():
             super()._compute_loss(model, inputs)  # for the metrics, such as entropy
         return torch.zeros((), device=inputs["advantages"].device, requires_grad=True)
+
+    def _get_per_token_logps_and_entropies(
+        self,
+        model: Any,
+        input_ids: torch.Tensor,
+        attention_mask: torch.Tensor,
+        logits_to_keep: int,
+        batch_size: int | None = None,
+        compute_entropy: bool = False,
+        compute_aux_loss: bool = False,
+        **images: Any,
+    ) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor | None]:
+        has_images = any(value is not None for value in images.values())
+        on_cpu = input_ids.device.type == "cpu"  # elsewhere TRL's head is the faster one
+        if not on_cpu or not self._shares_out or compute_aux_loss or has_images:
+            return super()._get_per_token_logps_and_entropies(
+                model,
+                input_ids,
+                attention_mask,
+                logits_to_keep,
+                batch_size,
+                compute_entropy,
+                compute_aux_loss,
+                **images,
+            )
+        with self.accelerator.autocast():
+            log_probs, entropies = completion_log_probs(
+                model,
+                self._decoder_of(model),
+                input_ids,
+                attention_mask,
+                logits_to_keep,
+                batch_size or len(input_ids),
+            )
+        return log_probs, entropies if compute_entropy else None, None
+
+    def _decoder_of(self, model: Any) -> Any:
+        """The module that TRL's fused head takes its states from."""
+        model = self.accelerator.unwrap_model(model)
+        return (model.get_base_model() if is_peft_model(model) else model).base_model
 
     def _may_skip_backward(self, inputs: dict[str, torch.Tensor]) -> bool:
         """Whether the gradient of this micro-batch is certainly 0.
@@ -162,7 +210,7 @@ def sort_and_trim(batches: list[dict[str, torch.Tensor]]) -> list[dict[str, torc
         return batches
     scalars = {k: v for k, v in batches[0].items() if v.dim() == 0}
     rows = {k: torch.cat([b[k] for b in batches]) for k in batches[0] if k not in scalars}
-    lengths = rows["completion_mask"].sum(dim=1)
+    lengths = rows["prompt_mask"].sum(dim=1) + rows["completion_mask"].sum(dim=1)
     idle = rows["advantages"] == 0
     order = torch.argsort(lengths + idle * (lengths.max() + 1), stable=True)
     return [
