@@ -31,10 +31,7 @@ def main(argv: list[str] | None = None) -> int:
     if command is not None and {"-h", "--help"} & set(arguments):
         _help(arguments)
         return 0
-    # Progress bars and advice of libraries would bury our own lines.
-    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    _set_environment()
     try:
         if command is None:
             raise ConfigError(_unknown_command(arguments[0]))
@@ -47,6 +44,18 @@ def main(argv: list[str] | None = None) -> int:
         print("stopped; finished parts are kept, the same command goes on", file=sys.stderr)
         return 130
     return 0
+
+
+def _set_environment() -> None:
+    """Set what libraries read when they are imported, except where the user has set it."""
+    # Progress bars and advice of libraries would bury our own lines.
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    # Threads that spin while they wait hold a core that the awaited one may need, where other
+    # processes run too: docs/training-runs.md. A count of the user's would override the policy.
+    if "GOMP_SPINCOUNT" not in os.environ:
+        os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 
 def _help(arguments: list[str]) -> None:

@@ -1,5 +1,6 @@
 """What each command says: its help, its last line, and the settings that it takes."""
 
+import os
 import re
 import shutil
 from importlib.resources import files
@@ -70,6 +71,24 @@ def test_init_writes_every_setting_as_given(tmp_path, monkeypatch, capsys):
     assert (config.train.enabled, config.labels.partial, config.labels.budget) == (False, True, 7)
     assert main(["init", "my.toml"]) == 2
     assert "is there already" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("given", "policy"),
+    [
+        ({}, "passive"),
+        ({"OMP_NUM_THREADS": "1"}, "passive"),
+        ({"OMP_WAIT_POLICY": "active"}, "active"),
+        ({"GOMP_SPINCOUNT": "10000"}, None),  # which would override a policy
+    ],
+)
+def test_threads_wait_without_spinning_unless_the_user_says_otherwise(monkeypatch, given, policy):
+    names = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "OMP_NUM_THREADS")
+    others = {name: value for name, value in os.environ.items() if name not in names}
+    monkeypatch.setattr(os, "environ", {**others, **given})
+    assert main(["no-such-command"]) == 2
+    assert os.environ.get("OMP_WAIT_POLICY") == policy
+    assert {name: os.environ[name] for name in given} == given
 
 
 def test_a_table_with_one_inside_survives_a_flag_beside_it(tmp_path, monkeypatch):

@@ -169,3 +169,23 @@ def test_later_spells_sample_the_distribution_of_plain_generate(varied):
     shares = [s[:, -1].bincount(minlength=19) / len(s) for s in (expected, found)]
     # Five standard errors of a difference of two shares.
     assert (shares[0] - shares[1]).abs().max() < 5 * (2 * 0.25 / 4000) ** 0.5
+
+
+@pytest.mark.parametrize("work", ["small", "large"])
+def test_little_work_is_decoded_by_one_thread(varied, monkeypatch, work):
+    seen = set()
+
+    def generate(**arguments):
+        seen.add(torch.get_num_threads())
+        return varied.generate(**arguments)
+
+    rows_of_all = len(IDS) * sum(weight.numel() for weight in varied.parameters())
+    limit = rows_of_all + 1 if work == "small" else 0
+    monkeypatch.setattr(compact, "ONE_THREAD_BELOW", limit)
+    torch.set_num_threads(2)
+    try:
+        generate_compacting(varied, IDS, MASK, settings(), spell=3, generate=generate)
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(1)
+    assert seen == ({1} if work == "small" else {2})

@@ -22,6 +22,10 @@ from pivottrace.attention.engine import current_tracer
 
 # Tokens between two looks at what has ended; a spell costs a few milliseconds of its own.
 SPELL = 24
+# Multiplications per decoded token (rows times weights) below which one thread is as fast as two:
+# threads wait for one another after each operation, and these are then over in some 0.1 ms. Beside
+# other work that waiting is what takes long (figures: docs/training-runs.md).
+ONE_THREAD_BELOW = 200_000_000
 
 
 class RoomyLayer(DynamicLayer):
@@ -118,13 +122,14 @@ def generate_compacting(
     while rows.numel() and reached < width + limit:
         start = reached
         settings.max_new_tokens = min(spell, width + limit - start)
-        output = generate(
-            input_ids=input_ids,
-            attention_mask=attention_mask,
-            past_key_values=cache,
-            generation_config=settings,
-            **more,
-        )
+        with _threads_for(model, rows.numel()):
+            output = generate(
+                input_ids=input_ids,
+                attention_mask=attention_mask,
+                past_key_values=cache,
+                generation_config=settings,
+                **more,
+            )
         cache = output.past_key_values
         if not _can_drop_rows(cache):
             return whole(generation_config=generation_config)
@@ -141,6 +146,21 @@ def generate_compacting(
             if tracer is not None:
                 tracer.select_rows(kept)
     return done[:, :reached]
+
+
+@contextmanager
+def _threads_for(model: Any, num_rows: int) -> Iterator[None]:
+    """Decode with one thread inside the block, where the rows are too little work for more."""
+    threads = torch.get_num_threads()
+    if threads == 1 or model.device.type != "cpu":
+        yield
+        return
+    if num_rows * sum(weight.numel() for weight in model.parameters()) < ONE_THREAD_BELOW:
+        torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _ends(generation_config: Any, device: torch.device) -> torch.Tensor | None:
