@@ -13,9 +13,9 @@ interleaved; a figure is the median over the rounds, with the lowest and the hig
 Variables that would set OpenMP's threads are taken out of the environment, because what the command
 line sets by itself is measured. Whatever else runs on the machine spoils the figures, so the load
 average before each case is told: alone on an idle machine it is below 1 at first, and then what the
-case before has left. A training that takes longer than `--limit` seconds is ended, and counts with
-what that would mean per step, as a lower bound. Neighbours end themselves after that time, whatever
-becomes of this script. Targets: beside the neighbours at most 2.5 times this commit's own time
+case before has left. A training that takes longer than `--limit` seconds is ended after its first
+step, and counts with what that would mean per step, as a lower bound. Neighbours end themselves
+soon after that time, whatever becomes of this script. Targets: beside the neighbours at most 2.5 times this commit's own time
 alone; alone at most 1.05 times the older one's. Exits with 1 where one is missed.
 """
 
@@ -42,7 +42,7 @@ MOST_BESIDE, MOST_ALONE = 2.5, 1.05
 THREAD_SETTINGS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OMP_WAIT_POLICY", "GOMP_SPINCOUNT")
 METRICS = Path("rounds/00/train/metrics.jsonl")
 POLL_S = 0.02
-SPARE_S = 60.0  # that neighbours outlive the training that they stand beside
+SPARE_S = 60.0  # beyond the limit, for a first step that is still not done
 # The alarm ends the process by itself, so that no neighbour is left behind.
 NEIGHBOUR = "import signal, sys\nsignal.alarm(int(sys.argv[1]))\nwhile True:\n    pass\n"
 
@@ -78,18 +78,16 @@ def environment(source: Path) -> dict[str, str]:
 
 
 def prepare(source: Path, folder: Path, steps: int, questions: int) -> None:
-    """Make a run that only lacks its training, with every question labelled and trained on."""
+    """Make a small run that only lacks its training."""
     command = [
         sys.executable, "-m", "pivottrace.cli", "run", "--until", "label", "--output", str(folder),
         "--questions", "world:default?num=32&seed=1", "--labels.source", "oracle",
-        "--budget", "1.0", "--rollouts.num-samples", "4", "--rollouts.max-new-tokens", "128",
-        "--triage.mode", "fixed", "--triage.annotate-fraction", "1.0",
-        "--triage.discard-fraction", "0.0", "--train.steps", str(steps),
-        "--train.questions-per-step", str(questions), "--train.num-generations", "8",
-        "--train.max-new-tokens", "128", "--train.beta", "0.1", "--train.learning-rate", "1e-9",
-        "--train.save-steps", str(steps + 1),
+        "--budget", "0.5", "--rollouts.num-samples", "4", "--rollouts.max-new-tokens", "128",
+        "--train.steps", str(steps), "--train.questions-per-step", str(questions),
+        "--train.num-generations", "8", "--train.max-new-tokens", "128", "--train.beta", "0.1",
+        "--train.learning-rate", "1e-9", "--train.save-steps", str(steps + 1),
     ]  # fmt: skip
-    subprocess.run(command, env=environment(source), check=True, stderr=subprocess.DEVNULL)
+    subprocess.run(command, env=environment(source), check=True, stdout=sys.stderr)
 
 
 def seconds_per_step(
@@ -107,8 +105,10 @@ def seconds_per_step(
             time.sleep(POLL_S)
             now = time.perf_counter()
             times += [now] * (lines_of(folder / METRICS) - len(times))
-            if now - started > limit:
-                return (now - (times[0] if times else started)) / max(1, len(times)), True
+            if now - started > limit and times:
+                return (now - times[0]) / len(times), True
+            if now - started > limit + SPARE_S:
+                raise RuntimeError("not even the first step was done: give a larger --limit")
         if len(times) < steps:
             raise RuntimeError(f"{' '.join(command)} ended with {process.returncode}")
     finally:
@@ -150,7 +150,7 @@ def measure(
         for name, where in cases:
             load = os.getloadavg()[0]
             count = NEIGHBOURS if where == BESIDE else 0
-            with neighbours(count, arguments.limit + SPARE_S):
+            with neighbours(count, arguments.limit + 2 * SPARE_S):
                 took, was_cut = seconds_per_step(
                     sources[name], folder / name, folder / "run", arguments.steps, arguments.limit
                 )
@@ -165,9 +165,7 @@ def measure(
     return seconds, cut
 
 
-def report(
-    seconds: dict[tuple[str, str], list[float]], cut: set[tuple[str, str]]
-) -> int:  # fmt: skip
+def report(seconds: dict[tuple[str, str], list[float]], cut: set[tuple[str, str]]) -> int:
     """Print the table; 1 where a target is missed."""
     medians = {case: float(np.median(values)) for case, values in seconds.items()}
     print("| commit | case | s per step | lowest–highest | / alone | / older, same case |")
