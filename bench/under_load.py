@@ -15,8 +15,10 @@ line sets by itself is measured. Whatever else runs on the machine spoils the fi
 average before each case is told: alone on an idle machine it is below 1 at first, and then what the
 case before has left. A training that takes longer than `--limit` seconds is ended after its first
 step, and counts with what that would mean per step, as a lower bound. Neighbours end themselves
-soon after that time, whatever becomes of this script. Targets: beside the neighbours at most 2.5 times this commit's own time
-alone; alone at most 1.05 times the older one's. Exits with 1 where one is missed.
+soon after that time, whatever becomes of this script.
+
+Targets: beside the neighbours at most 2.5 times this commit's own time alone; alone at most 1.05
+times the older one's. Exits with 1 where one is missed.
 """
 
 from __future__ import annotations
