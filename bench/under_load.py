@@ -11,14 +11,14 @@ interleaved; a figure is the median over the rounds, with the lowest and the hig
 98 % interval of the median).
 
 Variables that would set OpenMP's threads are taken out of the environment, because what the command
-line sets by itself is measured. Whatever else runs on the machine spoils the figures, so the load
-average before each case is told: alone on an idle machine it is below 1 at first, and then what the
-case before has left. A training that takes longer than `--limit` seconds is ended after its first
-step, and counts with what that would mean per step, as a lower bound. Neighbours end themselves
-soon after that time, whatever becomes of this script.
+line sets by itself is measured. Other work on the machine spoils the figures, so we print the load
+average before each case: on an idle machine it is below 1 at first, and later the last case still
+counts in it. A training that takes longer than `--limit` seconds is ended after its first step. It
+then counts with a lower bound of its seconds per step. Neighbours end themselves soon after that
+time, even if this script is killed.
 
-Targets: beside the neighbours at most 2.5 times this commit's own time alone; alone at most 1.05
-times the older one's. Exits with 1 where one is missed.
+Targets: beside the neighbours at most 2.5 times this commit's own time alone, and alone at most
+1.05 times the older commit. The exit status is 1 if one is missed.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ def older_source(revision: str, folder: Path) -> Iterator[Path]:
 
 
 def environment(source: Path) -> dict[str, str]:
-    """What a training of that source is started with."""
+    """The environment of a training by that source."""
     kept = {name: value for name, value in os.environ.items() if name not in THREAD_SETTINGS}
     return {**kept, "PYTHONPATH": str(source)}
 
@@ -82,13 +82,39 @@ def environment(source: Path) -> dict[str, str]:
 def prepare(source: Path, folder: Path, steps: int, questions: int) -> None:
     """Make a small run that only lacks its training."""
     command = [
-        sys.executable, "-m", "pivottrace.cli", "run", "--until", "label", "--output", str(folder),
-        "--questions", "world:default?num=32&seed=1", "--labels.source", "oracle",
-        "--budget", "0.5", "--rollouts.num-samples", "4", "--rollouts.max-new-tokens", "128",
-        "--train.steps", str(steps), "--train.questions-per-step", str(questions),
-        "--train.num-generations", "8", "--train.max-new-tokens", "128", "--train.beta", "0.1",
-        "--train.learning-rate", "1e-9", "--train.save-steps", str(steps + 1),
-    ]  # fmt: skip
+        sys.executable,
+        "-m",
+        "pivottrace.cli",
+        "run",
+        "--until",
+        "label",
+        "--output",
+        str(folder),
+        "--questions",
+        "world:default?num=32&seed=1",
+        "--labels.source",
+        "oracle",
+        "--budget",
+        "0.5",
+        "--rollouts.num-samples",
+        "4",
+        "--rollouts.max-new-tokens",
+        "128",
+        "--train.steps",
+        str(steps),
+        "--train.questions-per-step",
+        str(questions),
+        "--train.num-generations",
+        "8",
+        "--train.max-new-tokens",
+        "128",
+        "--train.beta",
+        "0.1",
+        "--train.learning-rate",
+        "1e-9",
+        "--train.save-steps",
+        str(steps + 1),
+    ]
     subprocess.run(command, env=environment(source), check=True, stdout=sys.stderr)
 
 
@@ -168,7 +194,7 @@ def measure(
 
 
 def report(seconds: dict[tuple[str, str], list[float]], cut: set[tuple[str, str]]) -> int:
-    """Print the table; 1 where a target is missed."""
+    """Print the table. Return 1 if a target is missed, else 0."""
     medians = {case: float(np.median(values)) for case, values in seconds.items()}
     print("| commit | case | s per step | lowest–highest | / alone | / older, same case |")
     print("|---|---|---|---|---|---|")

@@ -26,7 +26,7 @@ def completion_log_probs(
     num_columns: int,
     batch_size: int,
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """What a model with TRL's fused head says of each completion token.
+    """Log-probability and entropy of each completion token, by a model with TRL's fused head.
 
     Rows of like length share a batch.
 
