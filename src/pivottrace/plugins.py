@@ -62,7 +62,7 @@ def load_part(reference: str, setting: str) -> Any:
         ConfigError: It is not of that form, the module cannot be imported, or has no such name.
     """
     module_name, _, name = reference.partition(":")
-    if not module_name or not name:
+    if not module_name or not name or module_name.startswith("."):
         raise ConfigError(f"{setting} = {reference!r}: write it as package.module:name")
     try:
         module = importlib.import_module(module_name)
@@ -70,6 +70,11 @@ def load_part(reference: str, setting: str) -> Any:
         raise ConfigError(
             f"{setting} = {reference!r}: {module_name} cannot be imported ({error}). Install it "
             f"beside pivottrace, or put its folder into PYTHONPATH."
+        ) from error
+    except SyntaxError as error:
+        raise ConfigError(
+            f"{setting} = {reference!r}: {module_name} is not valid Python: {error}. Correct "
+            f"it there."
         ) from error
     if not hasattr(module, name):
         raise ConfigError(f"{setting} = {reference!r}: {module_name} has no {name}")

@@ -58,6 +58,7 @@ def test_a_reference_gives_the_part():
     [
         ("math", "x.y = 'math': write it as package.module:name"),
         (":sqrt", "write it as package.module:name"),
+        (".math:sqrt", "write it as package.module:name"),
         ("no_such_module:f", "no_such_module cannot be imported .* PYTHONPATH"),
         ("math:cube", "math has no cube"),
     ],
@@ -65,3 +66,11 @@ def test_a_reference_gives_the_part():
 def test_a_wrong_reference_names_the_setting_and_the_cure(reference, message):
     with pytest.raises(ConfigError, match=message):
         load_part(reference, "x.y")
+
+
+def test_a_module_that_is_not_valid_python_is_named_with_the_line(tmp_path, monkeypatch):
+    (tmp_path / "half_written.py").write_text("x = 1\ndef (\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    message = r"x\.y = 'half_written:f': half_written is not valid Python: .*line 2.* Correct it"
+    with pytest.raises(ConfigError, match=message):
+        load_part("half_written:f", "x.y")
