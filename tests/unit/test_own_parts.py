@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from pivottrace.config import parse_config
-from pivottrace.errors import ConfigError
+from pivottrace.errors import ConfigError, DataError
 from pivottrace.estimators import load_estimator
 from pivottrace.rewards import REWARDS, reward_named
+from pivottrace.rewards.mix import mixed_reward
 from pivottrace.rewards.weak import Tools, WeakGroup
 from pivottrace.run.choices import driving_estimator, estimators_of
 from pivottrace.run.directory import RunDir
@@ -48,6 +49,28 @@ def test_scores_get_a_column_when_the_estimator_comes_later(make_run):
     assert np.isfinite(after["late_entropy"].to_numpy()).any()
     assert driving_estimator(own.config) == "late_entropy"
     assert estimators_of(own.config)["late_entropy"].title == "entropy, last quarter"
+
+
+def test_a_function_of_the_same_name_elsewhere_makes_the_scores_anew(make_run, examples):
+    for module, sign in (("up", ""), ("down", "-")):
+        body = f"def mine(evidence):\n    return {sign}float(evidence.num_tokens)\n"
+        (examples / f"{module}.py").write_text(body)
+    first = make_run(score={"estimator": "up:mine"})
+    for stage in (pool, rollout, trace_signals, score):
+        stage.run(first)
+    up = first.read_table("scores", "score")["mine"].to_numpy()
+    second = RunDir(first.path, make_run("other", score={"estimator": "down:mine"}).config)
+    score.run(second)
+    np.testing.assert_array_equal(second.read_table("scores", "score")["mine"].to_numpy(), -up)
+
+
+@pytest.mark.parametrize("name", ["peaks", "failure", "question_id", "combination"])
+def test_an_estimator_may_not_take_the_name_of_another_column_or_a_ranking(examples, name):
+    (examples / "taken.py").write_text(f"def {name}(evidence):\n    return 1.0\n")
+    config = parse_config({"score": {"estimator": f"taken:{name}"}}, "test")
+    for read in (driving_estimator, estimators_of):
+        with pytest.raises(ConfigError, match=rf"'{name}' is the name .* another name"):
+            read(config)
 
 
 def test_a_function_is_an_estimator_of_its_own_name(examples):
@@ -91,6 +114,19 @@ def test_a_function_of_the_group_is_a_reward(examples):
     )
     (result,) = reward_named("own:lengths").make(tools())(0, [WeakGroup("q", ["77", None])])
     assert result.rewards == [2.0, 0.0] and result.vote is None
+
+
+def test_a_reward_that_returns_another_number_than_completions_is_refused(examples):
+    (examples / "short.py").write_text("def short(group):\n    return [1.0]\n")
+    mix = mixed_reward(
+        extract=str,
+        check=lambda *_: [],
+        equal=str.__eq__,
+        num_generations=2,
+        weak=reward_named("short:short").make(tools()),
+    )
+    with pytest.raises(DataError, match=r"'q': weak\.reward gave 1 rewards for 2 completions"):
+        mix(completions=["7", "8"], question_id=["q"] * 2, route=["weak"] * 2, label=[None] * 2)
 
 
 def test_settings_of_votes_are_refused_where_the_own_reward_takes_none():

@@ -73,7 +73,8 @@ def mixed_reward(
     Returns:
         A function that gives every completion a float; it raises DataError where a group is not
         whole (the ids in it differ), where a route is neither of the two, where an `annotate` row
-        has no label, and where a `weak` row has one.
+        has no label, where a `weak` row has one, and where the weak reward returns a group
+        another number of rewards than it has completions.
     """
     weak = weak or majority(equal)
 
@@ -148,6 +149,8 @@ def _weak_results(
             )
     # The live model is asked once for all groups of the batch, and not at all without one.
     results = weak(step, list(groups.values())) if groups else []
+    for group, result in zip(groups.values(), results, strict=True):
+        _refuse_other_number(result, group)
     return dict(zip(groups, results, strict=True))
 
 
@@ -244,6 +247,15 @@ def _label(columns: dict[str, Any], start: int) -> str:
             f"label; import its label, or route it again"
         )
     return label
+
+
+def _refuse_other_number(result: WeakResult, group: WeakGroup) -> None:
+    # Rewards are joined over groups: one too few would shift those of every later group.
+    if len(result.rewards) != len(group.answers):
+        raise DataError(
+            f"training row {group.question_id!r}: weak.reward gave {len(result.rewards)} rewards "
+            f"for {len(group.answers)} completions; it must return one number per completion"
+        )
 
 
 def _refuse_truth(label: str | None, question_id: str) -> None:

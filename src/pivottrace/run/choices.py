@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from pivottrace.config import RANKINGS, Config
+from pivottrace.errors import ConfigError
 from pivottrace.estimators import ESTIMATORS, Estimator, load_estimator
 from pivottrace.routing.routes import TriageOptions
+from pivottrace.schemas import scores_schema
+
+# Names that no estimator of a user may have: the other columns of `scores`, and the rankings.
+TAKEN = {*RANKINGS, *scores_schema(()).names}
 
 
 def estimators_of(config: Config) -> dict[str, Estimator]:
     """The estimators of a run by name: the package's, and the user's own one, if any.
 
     Raises:
-        ConfigError: The user's estimator cannot be loaded.
+        ConfigError: The user's estimator cannot be loaded, or its name is taken.
     """
     own = _own_estimator(config)
     return ESTIMATORS if own is None else ESTIMATORS | {own.name: own}
@@ -21,7 +26,7 @@ def driving_estimator(config: Config) -> str:
     """The name of the estimator that ranks the pool.
 
     Raises:
-        ConfigError: The user's estimator cannot be loaded.
+        ConfigError: The user's estimator cannot be loaded, or its name is taken.
     """
     if config.score.estimator in RANKINGS:  # the probes of a combination lie along the pivots
         return f"{config.pivots.reading}_{config.pivots.statistic}"
@@ -29,9 +34,22 @@ def driving_estimator(config: Config) -> str:
     return config.score.estimator if own is None else own.name
 
 
+def own_reference(config: Config) -> str | None:
+    """The user's estimator as `package.module:name`; None if the run has none."""
+    return config.score.estimator if ":" in config.score.estimator else None
+
+
 def _own_estimator(config: Config) -> Estimator | None:
-    reference = config.score.estimator
-    return load_estimator(reference, "score.estimator") if ":" in reference else None
+    reference = own_reference(config)
+    if reference is None:
+        return None
+    own = load_estimator(reference, "score.estimator")
+    if own.name in TAKEN:
+        raise ConfigError(
+            f"score.estimator = {reference!r}: {own.name!r} is the name of another column or of a "
+            f"ranking. Give your estimator another name."
+        )
+    return own
 
 
 def triage_options(config: Config) -> TriageOptions:

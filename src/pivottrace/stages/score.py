@@ -19,7 +19,7 @@ from pivottrace.estimators import Estimator
 from pivottrace.estimators.trace_evidence import TraceEvidence
 from pivottrace.rollouts.sampled_answers import SampledAnswers, compare_answers
 from pivottrace.run import readings
-from pivottrace.run.choices import estimators_of
+from pivottrace.run.choices import estimators_of, own_reference
 from pivottrace.run.directory import RunDir
 from pivottrace.run.progress import progress
 from pivottrace.run.storage import read_json, write_text
@@ -43,7 +43,8 @@ def run(run: RunDir) -> None:
     """
     estimators = estimators_of(run.config)
     schema = scores_schema(estimators)
-    if run.is_done("score") and estimators.keys() <= set(run.table_schema("scores").names):
+    own = own_reference(run.config)
+    if _is_scored(run, estimators, own):
         return
     answers = readings.sampled_answers(run)
     path = run.path / "reference.json"
@@ -82,8 +83,20 @@ def run(run: RunDir) -> None:
         **thresholds,
         num_unscored=len(table) - table["failure"].null_count,
         smallest_top2_margin=_smallest(margins),
+        **({"own_estimator": own} if own else {}),
         **verifier.facts(),
     )
+
+
+def _is_scored(run: RunDir, estimators: dict[str, Estimator], own: str | None) -> bool:
+    """Whether `scores` has every estimator, and the user's one from the same reference.
+
+    Two modules may each have a function of one name, so the column's name alone does not tell.
+    """
+    if not run.is_done("score"):
+        return False
+    has_columns = estimators.keys() <= set(run.table_schema("scores").names)
+    return has_columns and own in (None, run.stage_facts("score").get("own_estimator"))
 
 
 def _thresholds(
