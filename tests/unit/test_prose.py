@@ -32,10 +32,17 @@ CHECKED = (
     "src/pivottrace/experiments",
     "src/pivottrace/exports",
     "src/pivottrace/training",
+    "src/pivottrace/models",
+    "src/pivottrace/rollouts",
+    "src/pivottrace/rewards",
+    "src/pivottrace/estimators",
+    "src/pivottrace/labels",
+    "src/pivottrace/label_sources",
     "src/pivottrace/errors.py",
     "src/pivottrace/schemas.py",
     "README.md",
     "docs/design.md",
+    "docs/extending.md",
 )
 PYTHON_WIDTH, MARKDOWN_WIDTH = 100, 120
 EARLY = 30  # columns by which a line may end early although the next word would fit

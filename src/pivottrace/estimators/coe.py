@@ -44,7 +44,7 @@ def coe_c(evidence: TraceEvidence) -> float:
 
 
 def _normalised(path: LayerPath) -> tuple[np.ndarray, np.ndarray]:
-    """(L,) magnitudes and angles of the steps, in parts of the whole span's; NaN for no span."""
+    """(L,) magnitudes and angles of the steps, relative to the whole span; NaN for no span."""
     length, angle = (span if span > 0 else np.nan for span in (path.span_length, path.span_angle))
     return path.step_lengths / length, path.step_angles / angle
 

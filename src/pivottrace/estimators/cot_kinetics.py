@@ -2,17 +2,17 @@
 
 Source: Bi et al. 2025 (*CoT-Kinetics*, arXiv 2505.13408), who give a reasoning an energy from the
 hidden states of successive layers, higher for sounder. **The formula is reconstructed**: we hold
-neither the paper's equations nor its code. Known are its parts, "semantic momentum and curvature
-energy of hidden states" (DE-Venus §4.3.1), the mean over the response's tokens, and a weight γ, 0.8
-in a third party's run (the baselines of *Verifying Chain-of-Thought Reasoning via Its Computational
-Graph*, arXiv 2510.09312). With v_l = h_{l+1} - h_l (`signals.layer_path`) we take
+neither the paper's equations nor its code. Its parts are known: "semantic momentum and curvature
+energy of hidden states" (DE-Venus §4.3.1), the mean over the response's tokens, and a weight γ. A
+third party's run had γ = 0.8 (the baselines of *Verifying Chain-of-Thought Reasoning via Its
+Computational Graph*, arXiv 2510.09312). With v_l = h_{l+1} - h_l (`signals.layer_path`) we take
 
     kinetic energy    K = mean_l ½ |v_l|² / |h_L - h_0|²
     curvature energy  C = mean_l ½ |v_{l+1}/|v_{l+1}| - v_l/|v_l||² = mean_l (1 - cos turn_l)
     E = K - γ C
 
 of a unit mass, both without unit: lengths are relative to the whole span, so that the model's
-scale drops out. Rows are the whole response's, its answer included.
+scale drops out. The rows cover the whole response with its answer.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """How often the trace says that it looks again: a control, since pivots may just be these words.
 
-Source: ours. The words are those with which large reasoning models turn back in English ("Wait,",
-"Hmm", "let me double-check"), and those that the embedded world's demonstrations use
+Source: ours. The words are the ones of large reasoning models that turn back in English ("Wait,",
+"Hmm", "let me double-check"), and the words of the embedded world's demonstrations
 (`world.problems.GO_BACK`, and `LOCAL_CHECKS`, which say nothing on purpose).
 """
 

@@ -3,10 +3,10 @@
 Source: Kang et al. 2025 (*Scalable Best-of-N Selection for Large Language Models via
 Self-Certainty*, arXiv 2502.18581), the signal of Intuitor as well:
 `KL(U || p_t) = -1/V Σ_v ln(V p_t(v))`, averaged over the response.
-Deviations: negated; U is uniform over the tokens whose probability is not exactly 0 (a model that
-masks part of its vocabulary would be infinitely certain); each p_t is the one that *produced* token
-t, where the authors' script (`confidence_list.py`) starts at the first response token and so takes
-each distribution one token late.
+Deviations: The score is negated. U is uniform over the tokens whose probability is not exactly 0,
+because a model that masks part of its vocabulary would be infinitely certain. Each p_t *produced*
+token t, while the authors' script (`confidence_list.py`) starts at the first response token and so
+takes each distribution one token late.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What an estimator may look at: one question's greedy trace, and its sampled answers."""
+"""The evidence for an estimator: one question's greedy trace, and its sampled answers."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ class TraceEvidence:
     """One question.
 
     Attributes:
-        question_id: its id.
+        question_id: Its id.
         num_tokens: T, the greedy response's length.
-        text: the greedy response.
-        onsets: positions of pivots by the first reading, in 0 … T-1.
-        peaks: positions of pivots by the second reading.
-        question_onsets: onsets of the mass on the question, in place of the far mass.
+        text: The greedy response.
+        onsets: Positions of pivots by the first reading, in 0 … T-1.
+        peaks: Positions of pivots by the second reading.
+        question_onsets: Onsets of the mass on the question, in place of the far mass.
         entropy: (T,) nats, of the distributions that produced the tokens.
         log_prob: (T,) log-probability of the tokens, nats, <= 0.
         self_certainty: (T,) KL divergence from uniform to these distributions, nats, >= 0.
-        layer_path: how the response's mean hidden state moves through the layers; None where the
+        layer_path: How the response's mean hidden state moves through the layers; None where the
             model's layers could not be followed.
         answer_classes: (G,) equivalence class of each sampled answer, -1 for none.
-        seed: the run's seed, for the random control.
+        seed: The run's seed, for the random control.
     """
 
     question_id: str

@@ -16,7 +16,7 @@ from pivottrace.errors import ConfigError
 from pivottrace.plugins import load_part, records_in, refuse_unknown
 
 Purpose = Literal["probe", "annotation"]
-"""What a label is bought for: to calibrate, or to train on."""
+"""The purpose of a label: to calibrate, or to train on."""
 Answers = Mapping[str, str]
 """True answers by question id."""
 
@@ -28,7 +28,7 @@ class Asked:
     Attributes:
         question_ids: Ids of the questions, the most valuable label first. The budget allows a label
             for each.
-        purpose: What the labels are for.
+        purpose: The purpose of the labels.
         folder: The run directory.
         texts: Reads what the questions ask, by id: each one's last user message.
         pool_answers: Reads the answers that the run's pool has, of any question. It has none where
@@ -60,7 +60,7 @@ class LabelSource:
             nothing. None for a source that only asks people.
         ask: Asks people for the questions that `answers` left open. Returns, in words, what the
             people do next; the run stops with these words and exit code 3. When the run goes on,
-            both functions are called again. None for a source that asks nobody.
+            both functions are called again. None for a source without people.
         simulates: Whether `answers` has all its answers beforehand and for free. The budget is then
             a simulation, and a study may read the answers of the whole pool.
         needs_column: Whether `answers` reads the pool's answer column. A run is refused early where

@@ -1,4 +1,4 @@
-"""The budget: how many labels a run may buy, how many it has bought, and how many are probes.
+"""The budget: the labels that a run may buy, the labels bought so far, and the probes.
 
 This is arithmetic, with the refusals of numbers that cannot be. It knows nothing of where answers
 come from.
@@ -80,7 +80,7 @@ def probes_wanted(run: RunDir) -> int:
 
 
 def refuse_unusable_budget(run: RunDir) -> None:
-    """Refuse a budget that was changed, since calibration, to one that cannot be kept or used.
+    """Refuse a budget that was changed after calibration and cannot be kept or used.
 
     Raises:
         BudgetError: It is less than the labels bought, or there is one now and was none for probes.

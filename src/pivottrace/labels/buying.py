@@ -18,11 +18,11 @@ from pivottrace.run.directory import RunDir
 
 
 def obtain(run: RunDir, question_ids: Sequence[str], purpose: Purpose) -> dict[str, str]:
-    """Return the true answers of these questions, buying those that are not there yet.
+    """Return the true answers of these questions, and buy the missing ones.
 
     The budget is looked at before the source is asked. With `labels.partial` some answers may be
     missing from the result: people must have answered at least one question of each request, and a
-    source that asks nobody must have given at least one label to the run.
+    source without people must have given at least one label to the run.
 
     Raises:
         LabelsNeeded: People have to give the answers; they have been asked.
@@ -73,7 +73,7 @@ def _goes_on_without(
     question_ids: Sequence[str],
     purpose: Purpose,
 ) -> bool:
-    """Whether `labels.partial` is content with what people have answered of a request."""
+    """Whether `labels.partial` accepts the answers that people have given to a request."""
     answered = any(i in known and known[i].purpose == purpose for i in question_ids)
     return run.config.labels.partial and source.ask is not None and answered
 
@@ -95,7 +95,7 @@ def _buy(
 
 
 def _answers(source: LabelSource, asked: Asked) -> dict[str, str]:
-    """What a source answers now of what it was asked, in that order."""
+    """The answers that a source has now, in the order of the questions."""
     found = source.answers(asked) if source.answers is not None else {}
     return {i: found[i] for i in asked.question_ids if i in found}
 
@@ -127,7 +127,7 @@ def _answered(ids: Sequence[str], answers: Sequence[str | None]) -> dict[str, st
 
 
 def _no_answer(config: Config, first: str, num_gaps: int, num_chosen: int) -> str:
-    """What to say of questions that a source without people has no answer to."""
+    """The message about questions to which a source without people has no answer."""
     counts = f"({num_gaps} of {num_chosen} chosen)"
     others = (
         "set labels.source = 'file', or leave such questions out with labels.partial = true (one "

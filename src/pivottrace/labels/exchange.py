@@ -42,12 +42,12 @@ class Request:
 
 @dataclass(frozen=True)
 class ImportedAnswers:
-    """What a filled-in file holds.
+    """The content of a filled-in file.
 
     Attributes:
         answers: (question id, answer), stripped, each id once, in the order of the file.
         blank: Rows whose answer is still empty.
-        places: Where each answer stands, for messages ("answers.csv, row 3 (line 5)"), by id.
+        places: The place of each answer, for messages ("answers.csv, row 3 (line 5)"), by id.
     """
 
     answers: list[tuple[str, str]]
@@ -295,7 +295,7 @@ def _jsonl_rows(path: Path, text: str) -> Iterator[_Row]:
         except (ValueError, RecursionError) as error:
             raise DataError(f"{path}, {where}: not valid JSON ({error}); correct it") from error
         if not isinstance(record, dict):
-            raise DataError(f"{path}, {where}: is not a JSON object; write one object a line")
+            raise DataError(f"{path}, {where}: is not a JSON object; write one object per line")
         answer = _text(path, where, record, "answer")
         yield _row(path, where, _text(path, where, record, "id") or "", (answer or "").strip())
 

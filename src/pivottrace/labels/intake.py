@@ -27,7 +27,7 @@ def take_in(run: RunDir, rows: Sequence[Row]) -> int:
 
     Raises:
         BudgetError: The store would hold more labels than the budget allows.
-        ConfigError: The stored probes were drawn by other settings than the run's.
+        ConfigError: The stored probes were drawn by other settings than the present settings.
         DataError: As `LabelStore.add_many`.
     """
     if any(purpose == "probe" for *_, purpose in rows) and not run.begun_facts("calibrate"):
@@ -42,7 +42,7 @@ def open_store(run: RunDir) -> LabelStore:
 
 
 def drawn_by(run: RunDir) -> dict[str, Any]:
-    """What the draw of probes depends on: the settings of calibration, and how many are wanted."""
+    """The inputs of the draw of probes: the settings of calibration, and the number of probes."""
     settings = settings_of("calibrate", run.config)
     kept = {key: value for key, value in settings.items() if key not in _NOT_OF_THE_DRAW}
     return kept | {"probes_wanted": probes_wanted(run)}

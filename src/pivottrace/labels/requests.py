@@ -95,8 +95,8 @@ def write_requests(
     Args:
         run: In the round that asks.
         question_ids: In the order to ask them.
-        purpose: What the labels are for.
-        path: Where to; by default the request's own file in the run directory.
+        purpose: The purpose of the labels.
+        path: The file to write; None takes the request's own file in the run directory.
 
     Raises:
         DataError: As `exchange.export_requests`.

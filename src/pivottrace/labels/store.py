@@ -1,7 +1,7 @@
 """The label store: every answer that was paid for, in one SQLite file, never beyond the budget.
 
-Each call opens its own connection, so that a store may be shared by threads, inherited by a fork
-and opened by several processes at once (the web page and a run, say), with nothing to close.
+Each call opens its own connection. So threads may share a store, a fork may inherit it, several
+processes may open it at once (say, a web page and a run), and there is nothing to close.
 """
 
 import errno
@@ -18,7 +18,7 @@ from pivottrace.errors import BudgetError, DataError, OutOfDiskError, RunDirErro
 from pivottrace.label_sources import Purpose, label_sources
 
 Row = tuple[str, str, str, Purpose]
-"""What is given to be stored: question id, answer, source, purpose; see `Label`."""
+"""A label to store: question id, answer, source, purpose; see `Label`."""
 
 SCHEMA_VERSION = 2
 """Version 1 listed the sources in a CHECK, so it knew no source but its own."""
@@ -52,9 +52,9 @@ class Label:
     Attributes:
         question_id: The question that it answers.
         answer: The answer, stripped, not empty.
-        source: Where it came from: a label source of the package by its name, or the
+        source: Its origin: a label source of the package by its name, or the
             `package.module:name` of another one.
-        purpose: What it was bought for: a calibration "probe", or "annotation" for training.
+        purpose: A calibration "probe", or "annotation" for training.
         created_at: When it was first stored, UTC, ISO 8601 in seconds. Not part of any result.
     """
 
@@ -178,7 +178,7 @@ def read_labels(path: Path) -> dict[str, Label]:
     """
     if not path.is_file():
         return {}
-    # Without SQLite's write-ahead log nobody has it open, and it can be read where it lies.
+    # Without SQLite's write-ahead log no process has it open, so it can be read as it is.
     in_use = path.with_name(f"{path.name}-wal").exists()
     uri = f"{path.resolve().as_uri()}?{'mode=ro' if in_use else 'immutable=1'}"
     try:
@@ -267,7 +267,7 @@ def _cleaned(row: Row, index: int, sources: Collection[str]) -> Row:
 
 
 def _explained(path: Path, error: sqlite3.Error) -> Exception:
-    """SQLite's own error as ours, with what to do."""
+    """One of our errors for an error of SQLite, with its cure."""
     code = getattr(error, "sqlite_errorcode", None)
     primary = code & 0xFF if code is not None else None  # extended codes keep the cause on top
     if primary == sqlite3.SQLITE_FULL:

@@ -26,7 +26,7 @@ def by_value(triage: pa.Table) -> pa.Table:
 def to_annotate(run: RunDir) -> list[str]:
     """Questions of the annotate route, labelled probes among them, in order of value.
 
-    After the first round without what had a label before: nobody is asked for that again.
+    After the first round, questions with an earlier label are left out: they need no second one.
     """
     triage = run.read_table("triage", made_by="triage")
     rows = triage.filter(pc.field("route") == "annotate")
@@ -38,10 +38,10 @@ def to_annotate(run: RunDir) -> list[str]:
 
 
 def requested(run: RunDir) -> dict[str, Purpose]:
-    """Questions that may be given a label by now, and what for; in the order to ask for them.
+    """Questions that may get a label by now, with its purpose, in the order of asking.
 
-    Once the probes have been evaluated, those that nobody labelled are no probes any more: triage
-    has given their share of the budget to annotation.
+    Once the probes have been evaluated, unlabelled probes are no probes any more: triage has given
+    their share of the budget to annotation.
     """
     probes: list[str] = []
     if run.table_path("probes").is_file():
@@ -64,7 +64,7 @@ def second_probes(run: RunDir) -> list[str]:
 
 
 def questions_of(run: RunDir, question_ids: Sequence[str]) -> dict[str, str]:
-    """What some questions of the pool ask, by id."""
+    """The texts of some questions of the pool, by id."""
     pool = run.read_table("pool", made_by="run").select(["id", "prompt"])
     rows = pool.filter(pc.is_in(pool["id"], value_set=pa.array(question_ids, pa.string())))
     return {row["id"]: last_user_message(row["prompt"]) for row in rows.to_pylist()}

@@ -30,8 +30,9 @@ def in_batches(
     Args:
         rows: (N,) what to work on.
         batch_size: Rows at once, at first.
-        work: Takes the number of rows before a batch and the batch, gives a result a row. Where it
-            draws random numbers it seeds them by the former, because failed attempts draw too.
+        work: Takes the number of rows before a batch and the batch, and gives one result per row.
+            If it draws random numbers, it seeds them by that number, because failed attempts draw
+            too.
 
     Returns:
         (N,) the results, in the rows' order.

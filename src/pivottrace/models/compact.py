@@ -1,10 +1,10 @@
 """Generation that drops finished rows: a few long responses no longer make all others wait.
 
 `generate` of transformers decodes every row of a batch until the last one ends, so that short
-responses cost as much as the longest. Here the batch is decoded in spells of a few tokens, and rows
-that have ended leave it, cache and all, between two spells. And its cache copies all keys and
-values for every token; here, after the first spell, there is room for tokens to come. What both
-save: bench/generation.py.
+responses cost as much as the longest. Here the batch is decoded in spells of a few tokens. Ended
+rows leave it between two spells, with their cache. And the cache of transformers copies all keys
+and values for every token. Here it has room for the next tokens after the first spell. Figures:
+bench/generation.py.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from transformers.cache_utils import DynamicCache, DynamicLayer, DynamicSlidingW
 
 from pivottrace.attention.engine import current_tracer
 
-# Tokens between two looks at what has ended; a spell costs a few milliseconds of its own.
+# Tokens between two looks for ended rows; a spell costs a few milliseconds of its own.
 SPELL = 24
 # Multiplications per decoded token (rows times weights) below which one thread is as fast as two:
 # threads wait for one another after each operation, and these are then over in some 0.1 ms. Beside
@@ -39,7 +39,7 @@ class RoomyLayer(DynamicLayer):
     values: torch.Tensor
 
     def __init__(self, layer: DynamicLayer) -> None:
-        """Take over what a layer holds, which must be something."""
+        """Take over the keys and values of a layer, which must hold some."""
         super().__init__()
         self.__dict__.update(layer.__dict__)
         self._buffers = [self.keys, self.values]
@@ -63,7 +63,7 @@ def _appended(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """`held` with `added` behind it along the tokens, and the buffer whose beginning that is."""
     start, end = held.size(-2), held.size(-2) + added.size(-2)
-    # What was put in another order is in a tensor of its own.
+    # Reordered keys are in a tensor of their own.
     if buffer.data_ptr() != held.data_ptr() or buffer.size(-2) < end:
         buffer = held.new_empty(*held.shape[:-2], end + SPELL, held.size(-1))
         buffer[..., :start, :] = held
@@ -191,4 +191,6 @@ def compacting(model: Any) -> Iterator[None]:
     try:
         yield
     finally:
-        del model.generate  # the instance's; the class's is there again
+        del (
+            model.generate
+        )  # only the instance's attribute: the method of the class is visible again

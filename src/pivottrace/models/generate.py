@@ -30,7 +30,7 @@ class TransformersSampler:
 
     @property
     def max_positions(self) -> int | None:
-        """What the model's configuration says, where it says anything."""
+        """The limit in the model's configuration; None without one."""
         return getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
 
     def facts(self) -> dict[str, Any]:

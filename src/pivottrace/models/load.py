@@ -28,7 +28,7 @@ def choose_device(wanted: str) -> torch.device:
     """`auto`: CUDA, else the CPU; Apple's MPS has no float64, which tracing sums in.
 
     Raises:
-        ModelError: there is no such device, or this torch or this machine cannot use it.
+        ModelError: There is no such device, or this torch or this machine cannot use it.
     """
     if wanted != "auto":
         return _usable_device(wanted)
@@ -58,7 +58,7 @@ def load_model(config: ModelConfig) -> tuple[Any, Any]:
     `dtype = "auto"` is float32 on the CPU and the checkpoint's own on an accelerator.
 
     Raises:
-        ModelError: no such folder or Hub id, no tokenizer, no whole safetensors weights, not a
+        ModelError: No such folder or Hub id, no tokenizer, no whole safetensors weights, not a
             causal language model, no token to pad with, or no such device.
     """
     device = choose_device(config.device)
@@ -96,7 +96,7 @@ def check_weights(config: ModelConfig) -> str:
     A Hub model's are downloaded, and so looked at, only when a stage needs them.
 
     Raises:
-        ModelError: a folder without safetensors weights, or with one that is torn or missing.
+        ModelError: A folder without safetensors weights, or with a torn or missing file.
     """
     folder = Path(resolve_path(config.path))
     if not folder.is_dir():
@@ -151,7 +151,9 @@ def load_tokenizer(config: ModelConfig) -> Any:
         AutoConfig.from_pretrained(path, revision=config.revision, trust_remote_code=False)
     except (OSError, ValueError) as error:
         problem = (
-            "no usable config.json" if local else "no such folder here, nor to be had from the Hub"
+            "no usable config.json"
+            if local
+            else "no such folder here, and not to be had from the Hub"
         )
         raise ModelError(
             f"{config.path}: {problem}: {first_line(error).rstrip('.')}. Give a model folder, or "

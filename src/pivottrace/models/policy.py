@@ -1,4 +1,4 @@
-"""What rewards ask of the model while it is trained: further answers, statistics, directions.
+"""The live model, as rewards ask it: further answers, statistics, directions.
 
 Everything here looks at the model as it is at that moment, in eval mode and without gradients, and
 leaves its mode and the training's random numbers as they were. Prompts come in TRL's form and are
@@ -41,12 +41,12 @@ class Policy:
         tokenizer: Its tokenizer, padding on the left.
         extract: Reads the answer off a completion.
         pool: How prompts are rendered.
-        temperature: Of further samples: the training's.
+        temperature: Temperature of further samples, as in training.
         max_new_tokens: Limit of a further sample.
         stop: Strings that end one.
         batch_size: Sequences at once.
         seed: Of further samples, together with the step and the questions asked.
-        teacher: A moving average of the model, which `ask_teacher` asks; None where nobody does.
+        teacher: A moving average of the model, which `ask_teacher` asks; None without one.
     """
 
     def __init__(
@@ -106,7 +106,7 @@ class Policy:
     # Completions that are there -----------------------------------------------------------------
 
     def token_statistics(self, completions: Completions) -> list[TokenStatistics]:
-        """What the model says of the tokens of N (prompt, token ids), at temperature 1.
+        """Statistics of the tokens of N (prompt, token ids) by the model, at temperature 1.
 
         One forward of the decoder a batch; logits are made and reduced a chunk at a time.
         """
@@ -128,8 +128,8 @@ class Policy:
     def directions(self, completions: Completions) -> npt.NDArray[np.float32]:
         """(N, d) unit vectors along the mean final hidden state of each completion.
 
-        The states are those that produced its tokens, after the decoder's last norm; 0 where there
-        is no token.
+        The states produced its tokens and come after the decoder's last norm. An empty completion
+        has 0.
         """
 
         def read(batch: Batch, output: Any) -> list[npt.NDArray[np.float32]]:

@@ -1,4 +1,4 @@
-"""Text to tokens and back: prompts rendered, responses read. Needs a tokenizer, and no model."""
+"""Text to tokens and back, by a tokenizer alone: prompts rendered, responses read."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ def render_prompt(tokenizer: Any, prompt: str | Messages, pool: PoolConfig) -> l
 
     Args:
         tokenizer: The model's.
-        prompt: Chat messages, for the chat template where there is one and as plain text otherwise;
-            or plain text.
+        prompt: Chat messages, or plain text. Messages go through the chat template. Without a
+            template they become plain text.
         pool: Has `chat_template_args`.
 
     Raises:
@@ -70,7 +70,7 @@ def read_response(tokenizer: Any, tokens: Sequence[int], settings: Sampling) -> 
     Args:
         tokenizer: The model's.
         tokens: Without the token that ended the response.
-        settings: What it was sampled with.
+        settings: The settings of the sampling.
     """
     text = tokenizer.decode(tokens, skip_special_tokens=True)
     stops = [position for s in settings.stop if (position := text.find(s)) >= 0]

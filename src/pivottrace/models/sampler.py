@@ -62,7 +62,7 @@ class Sampler(Protocol):
         """The longest sequence that the model takes, in tokens; None where nothing says."""
 
     def facts(self) -> dict[str, Any]:
-        """What a run records of the model.
+        """The facts of the model that a run records.
 
         Returns:
             `model_digest` and `tokenizer_digest`, as far as they are known: a later stage that

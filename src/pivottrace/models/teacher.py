@@ -18,13 +18,13 @@ FILE = "slow_teacher.safetensors"
 
 
 class SlowTeacher:
-    """Follows a model in training: `w <- decay w + (1 - decay) w_model`, once a step.
+    """Follows a model in training: `w <- decay w + (1 - decay) w_model`, once per step.
 
-    It starts as the model is when it is first asked to follow. Only weights that are trained are
-    held (with adapters, the adapters), in their own dtype. The decay goes from its first value to
-    its last along half a cosine, as in the authors' code:
-    `1 - decay(t) = a_1 + (a_0 - a_1) (1 + cos(pi t / T)) / 2`, with a_0 = 0.01 and a_1 = 1e-5
-    there (arXiv 2508.00410).
+    It starts as a copy of the model at the first call of `follow`. It holds only the trained
+    weights (with adapters, the adapters), in their own dtype. The decay goes from its first value
+    to its last along half a cosine, as in the authors' code (arXiv 2508.00410):
+
+        1 - decay(t) = a_1 + (a_0 - a_1) (1 + cos(pi t / T)) / 2, there with a_0 = 0.01, a_1 = 1e-5
 
     Args:
         model: The model that is trained, in place.
@@ -71,7 +71,7 @@ class SlowTeacher:
         save_file(self._held(), folder / FILE, metadata={"step": str(self._last_step)})
 
     def load(self, folder: Path) -> None:
-        """Go on from what `save` wrote.
+        """Restore the state that `save` wrote.
 
         Raises:
             ModelError: There is no such file, or it is of another model.
@@ -93,7 +93,7 @@ class SlowTeacher:
         return [(n, p) for n, p in self._model.named_parameters() if p.requires_grad]
 
     def _held(self) -> dict[str, torch.Tensor]:
-        """The teacher's weights, which at first are the model's."""
+        """The teacher's weights. At first they equal the model's weights."""
         if not self._weights:
             self._weights = {name: p.detach().clone() for name, p in self._trained()}
         return self._weights

@@ -1,4 +1,4 @@
-"""What a batch of groups is logged as, a curve each; per route where routes differ."""
+"""The metrics of a batch of groups, one curve each, per route if routes differ."""
 
 from collections import defaultdict
 from collections.abc import Sequence
@@ -20,9 +20,9 @@ def batch_metrics(groups: Sequence[Group], weak: Sequence[WeakResult]) -> dict[s
         mean reward of a completion (nats for rewards in nats); `answered`, `answered/annotate` and
         `answered/weak`, completions with an answer; `equal_rewards/annotate` and
         `equal_rewards/weak`, groups whose rewards are all the same, which teach nothing;
-        `tokens/annotate` and `tokens/weak`, mean tokens a completion. Where votes were taken:
+        `tokens/annotate` and `tokens/weak`, mean tokens per completion. If votes were taken:
         `vote_share`, the winning class's share of them; `vote_margin`, its lead; `vote_abstained`,
-        groups without a winner. Where completions were sampled only to vote: `extra_rollouts` and
+        groups without a winner. If completions were sampled only to vote: `extra_rollouts` and
         `extra_tokens`, their number and their tokens in the batch.
     """
     values: dict[str, list[float]] = defaultdict(list)

@@ -37,7 +37,7 @@ def co_rewarding_rewards(
     `r_i = 1[a_i = majority(voters)]`; all 0.0 where the voters abstain.
 
     Args:
-        answers: (G,) extracted answers of the group that is trained on; None where there is none.
+        answers: (G,) extracted answers of the group that is trained on; None without an answer.
         voters: (N,) extracted answers to the rewritten question, or of the teacher.
         equal: Whether two answers are the same.
         least_margin: Lead over the runner-up that a winner needs, as a share of N, in [0, 1].

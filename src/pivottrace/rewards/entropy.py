@@ -1,4 +1,4 @@
-"""Entropy minimisation: the surer the model was of what it wrote, the better.
+"""Entropy minimisation: the surer the model was of its own text, the better.
 
 Source: Agarwal et al. 2025 (*The Unreasonable Effectiveness of Entropy Minimization in LLM
 Reasoning*, arXiv 2505.15134), EM-RL with its two rewards. As there, both are sums over tokens, so

@@ -11,8 +11,8 @@ def frozen_majority_rewards(
 ) -> list[float]:
     """Reward each answer of one question by whether it equals the stored vote.
 
-    A pseudo-label that nobody gives, or that all give, makes every reward the same: no gradient
-    under group normalisation.
+    If no answer equals the pseudo-label, or all do, every reward is the same. Then there is no
+    gradient under group normalisation.
 
     Args:
         answers: (G,) extracted answers; None where a completion gave none.

@@ -15,12 +15,12 @@ class Group:
     """One question's G completions with their rewards.
 
     Attributes:
-        question_id: the question's.
-        route: annotate | weak.
+        question_id: The question's.
+        route: Annotate | weak.
         answers: (G,) extracted; None where a completion gave none.
-        classes: (G,) the class of equivalent answers of each; -1 where there is none.
+        classes: (G,) the class of equivalent answers of each; -1 without an answer.
         rewards: (G,) what each was given, before any weight.
-        relabelled: an annotate row was verified by another label than the one that was bought.
+        relabelled: Whether an annotate row was verified by another label than its bought label.
         num_tokens: (G,) tokens of each completion.
         hidden: (G, d) a direction of each completion in the model's hidden space; None where no
             rule asked for it.
@@ -48,7 +48,7 @@ class Rule(Protocol):
         ...
 
     def weight(self, question_id: str, route: str) -> float:
-        """What a row's own weight is multiplied by, in [0, 1]; 0 leaves its gradient out."""
+        """The factor of a row's own weight, in [0, 1]; 0 leaves its gradient out."""
         ...
 
     def label(self, question_id: str, label: str) -> str:

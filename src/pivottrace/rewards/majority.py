@@ -25,8 +25,9 @@ def majority_rewards(
     """Reward each answer of one question by whether it agrees with the majority.
 
     `r_i = 1[class(a_i) = argmax_c |{j in answers and extra: class(a_j) = c}|]`. A tie, a lead that
-    is too small, or nobody's answer is an abstention: 0.0 for every row, hence no advantage and no
-    gradient under group normalisation. An empty answer never wins, but counts in shares.
+    is too small, or a group without answers is an abstention. It gives 0.0 to every row, so under
+    group normalisation there is no advantage and no gradient. An empty answer never wins, but it
+    counts in shares.
 
     Args:
         answers: (G,) extracted answers; None where a completion gave none.

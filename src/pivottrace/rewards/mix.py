@@ -66,15 +66,15 @@ def mixed_reward(
         num_generations: G.
         weak: Rewards the weak groups of a batch; by default the group's own live majority.
         rules: The run's rules, whose `label` an annotate row is verified by, one after another.
-        observe: Called once a batch with the step and its groups, after their rewards are known;
+        observe: Called once per batch with the step and its groups, after their rewards are known;
             by default each rule's own `observe`.
         directions: Fills `Group.hidden`; give it only where a rule looks at it.
 
     Returns:
-        A function that gives every completion a float; it raises DataError where a group is not
-        whole (the ids in it differ), where a route is neither of the two, where an `annotate` row
-        has no label, where a `weak` row has one, and where the weak reward returns a group
-        another number of rewards than it has completions.
+        A function that gives every completion a float. It raises DataError if a group is not whole
+        (its ids differ), or if a route is neither of the two. It also does so if an `annotate` row
+        has no label, or a `weak` row has one. And it does so if the weak reward returns another
+        number of rewards than a group has completions.
     """
     weak = weak or majority(equal)
 
@@ -163,7 +163,7 @@ def _groups(
     equal: Equal | None,
     directions: Directions | None,
 ) -> list[Group]:
-    """What rules see; without `equal` nobody looks, and answers are not compared for nothing."""
+    """The groups for the rules. Without `equal` no rule looks, so answers are not compared."""
     ids = columns.get("completion_ids", ())
     hidden = None
     if directions is not None:
@@ -197,7 +197,7 @@ def completion_text(completion: Completion) -> str:
 
 
 def group_starts(question_ids: Sequence[str], num_generations: int) -> range:
-    """Where each group begins, once every group is known to hold one question only.
+    """The start of each group, after a check that every group holds one question only.
 
     Raises:
         DataError: The batch is not made of whole groups.
@@ -250,7 +250,7 @@ def _label(columns: dict[str, Any], start: int) -> str:
 
 
 def _refuse_other_number(result: WeakResult, group: WeakGroup) -> None:
-    # Rewards are joined over groups: one too few would shift those of every later group.
+    # Rewards are joined over groups: a missing reward would shift all later groups.
     if len(result.rewards) != len(group.answers):
         raise DataError(
             f"training row {group.question_id!r}: weak.reward gave {len(result.rewards)} rewards "

@@ -17,8 +17,8 @@ def self_certainty_rewards(group: Sequence[TokenStatistics]) -> list[float]:
 
     Source: Zhao et al. 2025 (*Learning to Reason without External Rewards*, Intuitor, arXiv
     2505.19590). Their code leaves `ln V` out, a constant. Deviations: U is uniform over the tokens
-    whose probability is not exactly 0; p_t is at temperature 1, whatever the sampling's; an empty
-    completion gets its group's lowest reward.
+    whose probability is not exactly 0. p_t is at temperature 1, whatever the sampling temperature.
+    An empty completion gets its group's lowest reward.
     """
     return values_of(group, lambda statistics: float(statistics.self_certainty.mean()))
 

@@ -18,10 +18,11 @@ def sequence_confidence_rewards(group: Sequence[TokenStatistics]) -> list[float]
         ModelError: The model's logits are not finite.
 
     Source: Li et al. 2025 (*Confidence Is All You Need*, RLSC, arXiv 2506.06395), which raises
-    `E[p(y)]` by the loss `-p_old(y) ln p(y)`: a reward of p_old(y). Deviations: relative to the
-    group, because p(y) of a long completion is 0 in floating point, and group normalisation
-    divides a group's scale out again (it also takes the mean off, which RLSC does not, and with it
-    RLSC's constant added to p_old); an empty completion gets its group's lowest reward.
+    `E[p(y)]` by the loss `-p_old(y) ln p(y)`: a reward of p_old(y). Deviations: the reward is
+    relative to the group, because p(y) of a long completion is 0 in floating point. Group
+    normalisation divides a group's scale out again. It also subtracts the mean, which RLSC does not
+    do, and with it RLSC's constant added to p_old. An empty completion gets its group's lowest
+    reward.
     """
     log_probs = values_of(group, lambda statistics: float(statistics.log_prob.sum()))
     greatest = max(log_probs, default=-math.inf)

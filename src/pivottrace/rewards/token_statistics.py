@@ -1,4 +1,4 @@
-"""What the model's own distributions say of a completion, for rewards that need no answer."""
+"""Statistics of a completion by the model's own distributions, for rewards without an answer."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -17,8 +17,8 @@ class TokenStatistics:
     """One completion: (T,) each, over all its tokens, an end-of-sequence token among them.
 
     Attributes:
-        entropy: of the distribution that produced the token, nats, >= 0.
-        log_prob: of the token, nats, <= 0.
+        entropy: Of the distribution that produced the token, nats, >= 0.
+        log_prob: Of the token, nats, <= 0.
         self_certainty: KL(U || p) of that distribution, nats, >= 0.
     """
 

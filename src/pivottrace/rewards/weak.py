@@ -20,12 +20,12 @@ class WeakGroup:
     """One question's completions, to be rewarded without a label.
 
     Attributes:
-        question_id: the question's.
+        question_id: The question's.
         answers: (G,) extracted; None where a completion gave none.
-        prompt: as TRL has it: chat messages, or plain text for a model without a chat template.
+        prompt: As TRL has it: chat messages, or plain text for a model without a chat template.
         completion_ids: (G,) token ids of each completion.
-        pseudo_label: the stored vote, where the rows carry one.
-        rewrite: the same question in other words, as it is put to the model.
+        pseudo_label: The stored vote, where the rows carry one.
+        rewrite: The same question in other words, as it is put to the model.
     """
 
     question_id: str
@@ -38,13 +38,13 @@ class WeakGroup:
 
 @dataclass(frozen=True)
 class WeakResult:
-    """A group's rewards (G,), the vote behind them if one was taken, and what was sampled for it.
+    """A group's rewards (G,), the vote behind them, if any, and the samples taken for it.
 
     Attributes:
         rewards: (G,).
-        vote: None where there was none.
-        extra_rollouts: completions sampled in addition, which are not trained on.
-        extra_tokens: their tokens.
+        vote: None without a vote.
+        extra_rollouts: Completions sampled in addition, which are not trained on.
+        extra_tokens: Their tokens.
     """
 
     rewards: list[float]
@@ -62,7 +62,7 @@ class Sampled:
 
 
 WeakReward = Callable[[int, Sequence[WeakGroup]], list[WeakResult]]
-"""(step, groups of a batch) to a result a group."""
+"""(step, groups of a batch) to one result per group."""
 Equal = Callable[[str, str], bool]
 Ask = Callable[[int, Sequence[tuple[str, Prompt]]], list[Sampled]]
 """(step, (question_id, prompt) of Q questions) to Q samples; the same again for the same step."""
@@ -105,8 +105,8 @@ class Reward:
         needs: The input beyond a group's own answers: nothing (`answers`), the stored vote
             (`pseudo_label`), the question in other words (`rewrite`), a slow teacher (`teacher`),
             or the model's distributions (`tokens`).
-        votes: The answers that vote during training: nobody's (`none`), the group's own among them
-            (`group`), or only other answers (`others`).
+        votes: The answers that vote during training: no answers (`none`), the group's own answers
+            and perhaps more (`group`), or only other answers (`others`).
         make: Builds the reward for one training.
     """
 

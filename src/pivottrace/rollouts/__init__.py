@@ -1,1 +1,1 @@
-"""Questions put to a model: the pool's, held-out ones, rewritten ones."""
+"""Questions put to a model: questions of the pool, held-out and rewritten questions."""

@@ -31,25 +31,24 @@ NO_CHAT_TEMPLATE = (
     "rarely expects"
 )
 Begin = Callable[[], None]
-"""Called before each part is written: an attempt that fails before it has anything to keep binds
-nobody."""
+"""Called before each part is written. An attempt that fails before that fixes no settings."""
 
 
 class PoolRollouts:
     """The run's sampler, opened, with every question of the pool rendered.
 
-    What it writes, it writes independently: a stage may ask for the greedy parts alone, and another
-    for the sampled ones later.
+    Each kind is written independently: a stage may ask for the greedy parts alone, and another
+    stage for the sampled parts later.
 
     Attributes:
-        facts: What the sampler says of its model, and whether that has a chat template; to be
-            recorded.
+        facts: The sampler's facts of its model, and whether it has a chat template. The run records
+            them.
         num_questions: Questions of the pool.
         num_parts: Part files that they make.
 
     Raises:
         ModelError: The model cannot be opened, or its chat template refuses a question.
-        RunDirError: The model is not the one that the run's rollouts came from.
+        RunDirError: The model is not the model of the run's rollouts.
     """
 
     def __init__(self, run: RunDir) -> None:
@@ -129,7 +128,7 @@ def sampling_of(rollouts: RolloutsConfig, num_samples: int) -> Sampling:
 
 
 def _response_rows(asked: Asked, pattern: str | None) -> list[dict[str, Any]]:
-    """One row per response; one that holds the reason where the question was not asked."""
+    """One row per response, or one row with the reason if the question was not asked."""
     if asked.failure is not None:
         return [
             {

@@ -22,8 +22,8 @@ def rewrites_from_column(questions: Iterable[Mapping[str, Any]], column: str) ->
     """The text of a column of the questions' source, by question id.
 
     Args:
-        questions: rows with `id`, and `extra` as the pool keeps it.
-        column: the column, or the way to a nested one ("extra_info.rewrite").
+        questions: Rows with `id`, and `extra` as the pool keeps it.
+        column: The column, or the way to a nested one ("extra_info.rewrite").
 
     Raises:
         DataError: A question has no text there.
@@ -48,8 +48,8 @@ def rewrites_by_model(
 ) -> dict[str, str]:
     """Let the model put questions in other words, one sample each, by question id.
 
-    What comes before a closing `</think>` is left out. Where nothing is left, the text was cut at
-    the limit (it may be a thought), or the prompt is empty or leaves no room, the question stays as
+    The text before a closing `</think>` is left out. If nothing remains, the text was cut at the
+    limit (it may be a thought), or the prompt is empty or leaves no room, the question stays as
     it is.
 
     Args:

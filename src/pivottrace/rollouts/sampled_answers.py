@@ -1,4 +1,4 @@
-"""What is made of a question's samples alone: classes of equal answers, and the vote."""
+"""Facts of a question's samples alone: classes of equal answers, and the vote."""
 
 from __future__ import annotations
 
