@@ -1,1 +1,1 @@
-"""Libraries that sample and train; each is imported only when it is used."""
+"""Code around the libraries that sample and train. Each library is imported only when used."""

@@ -1,4 +1,4 @@
-"""Prompts put to a sampler: which of them fit, what came back, and why where nothing did."""
+"""Prompts are put to a sampler. A prompt that does not fit is not asked, and gets a reason."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ class Asked:
     """A prompt with its responses, or with the reason why it was not put to the model.
 
     Attributes:
-        prompt: Its token ids.
-        responses: One per sample; none where there is a failure.
-        failure: None where the prompt was put to the model.
+        prompt: Token ids of the prompt.
+        responses: One per sample; empty if the prompt failed.
+        failure: Why the prompt was not put to the model; None if it was put to the model.
     """
 
     prompt: Sequence[int]
@@ -31,17 +31,18 @@ def ask(sampler: Sampler, prompts: Sequence[Sequence[int]], settings: Sampling) 
     """Sample responses to every prompt that has tokens and leaves room for a whole response.
 
     Args:
-        sampler: Responds.
-        prompts: (N,) token ids of each. Callers render them before, so that a chat template that
-            refuses one does so before anything is spent.
+        sampler: The model that responds.
+        prompts: (N,) token ids of each prompt. Callers render all prompts first. So a chat template
+            that refuses a prompt does so before any response is sampled.
         settings: How to sample.
 
     Returns:
-        (N,) what came of each prompt.
+        (N,) each prompt with its responses or its failure.
 
     Raises:
         ModelError: The model cannot respond.
     """
+    # (N,) failures; only prompts without a failure are sampled.
     failures = [_failure(prompt, settings, sampler.max_positions) for prompt in prompts]
     fitting = [i for i, failure in enumerate(failures) if failure is None]
     sampled = sampler.sample([prompts[i] for i in fitting], settings) if fitting else []
@@ -55,7 +56,7 @@ def ask(sampler: Sampler, prompts: Sequence[Sequence[int]], settings: Sampling) 
 def _failure(
     prompt: Sequence[int], settings: Sampling, max_positions: int | None
 ) -> Failure | None:
-    """Why a prompt cannot be put to the model; None where it can."""
+    """Why a prompt cannot be put to the model; None if it can."""
     if not prompt:
         return "empty_prompt"
     if max_positions is not None and len(prompt) + settings.max_new_tokens > max_positions:

@@ -1,7 +1,7 @@
-"""The samplers by name, and the way to open one.
+"""The samplers by name, and the function that opens a sampler.
 
-A sampler outside the package needs no line here: `rollouts.backend` also takes
-`package.module:function`, a function as `Opener` describes it.
+A sampler outside the package needs no line here, because `rollouts.backend` also takes
+`package.module:function`. The type `Opener` describes such a function.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def sampler_opener(backend: str) -> Opener:
     """The function that opens a sampler.
 
     Args:
-        backend: As `rollouts.backend` has it.
+        backend: The value of `rollouts.backend`.
 
     Raises:
         ConfigError: There is no such sampler.

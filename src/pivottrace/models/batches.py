@@ -22,20 +22,21 @@ def in_batches(
     batch_size: int,
     work: Callable[[int, Sequence[Row]], Sequence[Result]],
 ) -> list[Result]:
-    """Put rows through `work`, `batch_size` at once; half as many from where memory runs out.
+    """Put rows through `work`, `batch_size` at once. When memory runs out, the size is halved.
 
-    The smaller size is kept to the end of the call, but not beyond it: what a part of a run goes
-    through must not depend on the parts before it, which a resumed run does not make again.
+    The smaller size is kept to the end of the call, but not for the next call. Otherwise the sizes
+    in one part of a run would depend on the parts before it, and a resumed run does not make those
+    parts again.
 
     Args:
-        rows: (N,) what to work on.
-        batch_size: Rows at once, at first.
-        work: Takes the number of rows before a batch and the batch, and gives one result per row.
-            If it draws random numbers, it seeds them by that number, because failed attempts draw
-            too.
+        rows: (N,) rows to work on.
+        batch_size: Number of rows in the first batch.
+        work: A function of the number of rows before a batch, and of the batch. It returns one
+            result per row. If it draws random numbers, it must seed them by that number of rows,
+            because failed attempts draw random numbers too.
 
     Returns:
-        (N,) the results, in the rows' order.
+        (N,) the results, in the order of the rows.
 
     Raises:
         ModelError: Memory runs out with a single row.
@@ -50,7 +51,8 @@ def in_batches(
         except RuntimeError as error:
             if not _out_of_memory(error):
                 raise
-        # Out here the traceback is gone, and with it what the failed attempt had allocated.
+        # Outside the `except` block the traceback is gone. The memory that the failed attempt had
+        # allocated is free then.
         if len(batch) == 1:
             raise ModelError(
                 "memory ran out with one sequence at a time: use a smaller model, dtype = "
@@ -64,5 +66,5 @@ def in_batches(
 
 
 def _out_of_memory(error: RuntimeError) -> bool:
-    """Whether memory ran out; on the CPU and on MPS only the message says so."""
+    """Whether memory ran out. On the CPU and on MPS only the message of the error says so."""
     return isinstance(error, torch.OutOfMemoryError) or should_reduce_batch_size(error)

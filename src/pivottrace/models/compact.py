@@ -1,4 +1,4 @@
-"""Generation that drops finished rows: a few long responses no longer make all others wait.
+"""Generation that drops finished rows, so that a few long responses do not make all others wait.
 
 `generate` of transformers decodes every row of a batch until the last one ends, so that short
 responses cost as much as the longest. Here the batch is decoded in spells of a few tokens. Ended
@@ -29,10 +29,10 @@ ONE_THREAD_BELOW = 200_000_000
 
 
 class RoomyLayer(DynamicLayer):
-    """A cache layer that takes a token in without a copy of all tokens before it.
+    """A cache layer that adds a token without a copy of all tokens before it.
 
-    Keys and values are the beginning of buffers (B, H, S + room, D), made anew with room for
-    `SPELL` tokens when it is used up.
+    Keys and values are the beginning of buffers (B, H, S + room, D). When the room is used up, the
+    layer makes new buffers with room for `SPELL` tokens.
     """
 
     keys: torch.Tensor
@@ -47,13 +47,13 @@ class RoomyLayer(DynamicLayer):
     def update(
         self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Append (B, H, T, D) keys and values; returns all of them, as `DynamicLayer` does."""
+        """Append keys and values (B, H, T, D), and return all of them, as `DynamicLayer` does."""
         self.keys, self._buffers[0] = _appended(self.keys, key_states, self._buffers[0])
         self.values, self._buffers[1] = _appended(self.values, value_states, self._buffers[1])
         return self.keys, self.values
 
     def batch_select_indices(self, indices: torch.Tensor) -> None:
-        """Keep these rows, and let go of the buffers that held all."""
+        """Keep these rows, and release the buffers that held all rows."""
         super().batch_select_indices(indices)
         self._buffers = [self.keys, self.values]
 
@@ -61,7 +61,7 @@ class RoomyLayer(DynamicLayer):
 def _appended(
     held: torch.Tensor, added: torch.Tensor, buffer: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """`held` with `added` behind it along the tokens, and the buffer whose beginning that is."""
+    """Join `added` to the end of `held` along the tokens; also return the buffer of the result."""
     start, end = held.size(-2), held.size(-2) + added.size(-2)
     # Reordered keys are in a tensor of their own.
     if buffer.data_ptr() != held.data_ptr() or buffer.size(-2) < end:
@@ -71,7 +71,7 @@ def _appended(
     return buffer[..., :end, :], buffer
 
 
-# Cache layers that keep a row's keys and values and nothing else, so that rows can leave them.
+# Cache layers that keep nothing but the keys and values of each row, so that rows can leave them.
 ROW_LAYERS = (DynamicLayer, DynamicSlidingWindowLayer, RoomyLayer)
 
 
@@ -85,24 +85,27 @@ def generate_compacting(
     generate: Any = None,
     **more: Any,
 ) -> torch.Tensor:
-    """Generate like `model.generate`, in less time where responses differ in length.
+    """Generate like `model.generate`, in less time if responses differ in length.
 
     Greedy tokens are the same up to rounding (which depends on the batch's shape in any case).
-    Samples are drawn from the same distribution; within the first spell they are the very same.
+    Samples are drawn from the same distribution. Within the first spell they are identical.
+
+    Two kinds of calls are decoded as one whole, without spells. One kind has stop strings, because
+    a stop string may end a row without a trace in its tokens. The other kind has a model whose
+    cache cannot give up rows, for example because it holds a recurrent state.
 
     Args:
         model: A causal language model.
         input_ids: (B, S) prompts, padded on the left.
         attention_mask: (B, S), 0 on the padding.
         generation_config: Needs `max_new_tokens`, `eos_token_id` and `pad_token_id`.
-        spell: Tokens a spell.
+        spell: Tokens per spell.
         generate: The model's own `generate`; by default `model.generate`.
-        **more: Passed on to it.
+        **more: Further arguments of `generate`.
 
     Returns:
-        (B, S + T) prompts and responses, padded on the right after their end, with T the length of
-        the longest response. Stop strings, which may end a row without a trace in its tokens, and
-        models with a cache that cannot give up rows (a recurrent state, say) are decoded in one go.
+        (B, S + T) prompts and responses, padded on the right after their end. T is the length of
+        the longest response.
     """
     generate = generate or model.generate
     limit, ends = generation_config.max_new_tokens, _ends(generation_config, input_ids.device)
@@ -111,8 +114,10 @@ def generate_compacting(
         return whole(generation_config=generation_config)
     tracer = current_tracer()
     if tracer is not None and not _can_drop_rows(DynamicCache(config=model.config)):
-        return whole(generation_config=generation_config)  # what is traced is not traced again
+        # We test the cache before the first spell, so that no token is traced twice.
+        return whole(generation_config=generation_config)
     width, device = input_ids.size(1), input_ids.device
+    # (B, S + limit) prompts and responses; columns after a response stay padding.
     done = torch.full((input_ids.size(0), width + limit), generation_config.pad_token_id).to(device)
     done[:, :width] = input_ids
     rows = torch.arange(input_ids.size(0), device=device)  # rows still in the batch
@@ -135,10 +140,11 @@ def generate_compacting(
             return whole(generation_config=generation_config)
         _make_room(cache)
         input_ids = output.sequences
-        reached = input_ids.size(1)  # a spell ends early with its last row
+        reached = input_ids.size(1)  # a spell ends early if its last row ends
         done[rows, start:reached] = input_ids[:, start:]
         added = attention_mask.new_ones(input_ids.size(0), reached - start)
         attention_mask = torch.cat([attention_mask, added], dim=1)
+        # (rows in the batch, columns of this spell) -> indices of the rows that have not ended.
         kept = (~torch.isin(input_ids[:, start:], ends).any(dim=1)).nonzero()[:, 0]
         if kept.numel() < rows.numel():
             input_ids, attention_mask, rows = input_ids[kept], attention_mask[kept], rows[kept]
@@ -171,13 +177,13 @@ def _ends(generation_config: Any, device: torch.device) -> torch.Tensor | None:
 
 
 def _can_drop_rows(cache: Any) -> bool:
-    """Whether it is known of every layer how rows leave it; a subclass may hold more than keys."""
+    """Whether every layer can drop rows. A subclass counts as no, as it may hold more than keys."""
     layers = getattr(cache, "layers", ())
     return bool(layers) and all(type(layer) in ROW_LAYERS for layer in layers)
 
 
 def _make_room(cache: Any) -> None:
-    """Let a cache's growing layers have room; a sliding window's drop tokens as they take them."""
+    """Give room to the layers that grow. Layers with a sliding window drop old tokens instead."""
     for index, layer in enumerate(cache.layers):
         if type(layer) is DynamicLayer and layer.get_seq_length():
             cache.layers[index] = RoomyLayer(layer)
@@ -185,7 +191,7 @@ def _make_room(cache: Any) -> None:
 
 @contextmanager
 def compacting(model: Any) -> Iterator[None]:
-    """Let `model.generate` drop finished rows, for callers that we don't write, such as TRL."""
+    """Let `model.generate` drop finished rows inside the block, for callers such as TRL."""
     own = model.generate
     model.generate = partial(generate_compacting, model, generate=own)
     try:

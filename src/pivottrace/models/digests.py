@@ -1,4 +1,4 @@
-"""Digests that tell models and tokenizers apart, cheaply."""
+"""Cheap digests that tell models and tokenizers apart."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ import torch
 
 
 def digests(model: Any, tokenizer: Any) -> dict[str, str]:
-    """`model_digest` and `tokenizer_digest` of a loaded model, hex."""
+    """`model_digest` and `tokenizer_digest` of a loaded model, as hexadecimal digits."""
     return {"model_digest": model_digest(model), "tokenizer_digest": tokenizer_digest(tokenizer)}
 
 
 def model_digest(model: Any) -> str:
-    """SHA-256 over names, shapes and a checksum of every weight: tells models apart, cheaply.
+    """SHA-256 over the name, the shape and a checksum of every weight; a cheap test of identity.
 
-    The checksum adds the weights' float32 bits as integers, so that order and device of the
-    addition make no difference.
+    The checksum adds the float32 bits of the weights as integers. So the order and the device of
+    the addition make no difference.
     """
     digest = hashlib.sha256()
     for name, weight in sorted(model.state_dict().items()):
@@ -28,6 +28,6 @@ def model_digest(model: Any) -> str:
 
 
 def tokenizer_digest(tokenizer: Any) -> str:
-    """SHA-256 of vocabulary, special tokens and chat template."""
+    """SHA-256 of the vocabulary, the special tokens and the chat template."""
     parts = [tokenizer.get_vocab(), tokenizer.special_tokens_map, tokenizer.chat_template]
     return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()

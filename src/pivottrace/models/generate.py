@@ -1,4 +1,4 @@
-"""The transformers sampler: generation by a model that this process holds."""
+"""The transformers sampler: the model that responds is in this process."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ class TransformersSampler:
     """A `Sampler` over a loaded model.
 
     Args:
-        model: A causal language model. It is sampled as it is when it is asked, so a model in
-            training must be in eval mode by then.
-        tokenizer: Its tokenizer, padding on the left.
+        model: A causal language model. `sample` does not change its mode, so the caller must put a
+            model in training into eval mode first.
+        tokenizer: The tokenizer of the model, padding on the left.
     """
 
     def __init__(self, model: Any, tokenizer: Any) -> None:
@@ -30,26 +30,27 @@ class TransformersSampler:
 
     @property
     def max_positions(self) -> int | None:
-        """The limit in the model's configuration; None without one."""
+        """The limit in the model's configuration; None if the configuration names no limit."""
         return getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
 
     def facts(self) -> dict[str, Any]:
-        """Digests of weights and tokenizer, and the weights' `dtype`."""
+        """Digests of the weights and the tokenizer, and the `dtype` of the weights."""
         return {
             **digests(self.model, self.tokenizer),
             "dtype": str(self.model.dtype).removeprefix("torch."),
         }
 
     def sample(self, prompts: Sequence[Sequence[int]], settings: Sampling) -> list[list[list[int]]]:
-        """See `Sampler.sample`. Prompts of like length are batched together.
+        """See `Sampler.sample`. Prompts of similar length are batched together.
 
-        Each batch is seeded by the seed plus the number of rows before it. The batch size is
-        halved, down to 1, where memory runs out; samples then repeat only where it runs out at the
-        same places.
+        Each batch is seeded by the seed plus the number of rows before it. If memory runs out, the
+        batch size is halved, down to 1. The same samples then come only from a call in which memory
+        runs out at the same places.
 
         Raises:
             ModelError: Memory runs out with a single sequence.
         """
+        # (N,) prompts by length; then each prompt stands once per sample.
         order = sorted(range(len(prompts)), key=lambda i: (len(prompts[i]), i))
         rows = [index for index in order for _ in range(settings.num_samples)]
 
@@ -64,7 +65,7 @@ class TransformersSampler:
 
     @torch.inference_mode()
     def _generate(self, prompts: Sequence[Sequence[int]], settings: Sampling) -> list[list[int]]:
-        """Token ids of one response to each of B prompts, up to its end."""
+        """Token ids of one response to each of B prompts, up to the end of the response."""
         ends = stop_token_ids(self.model, self.tokenizer)
         pad = self.tokenizer.pad_token_id
         # Pad on the left, so that every response begins in the same column: (B, S).
@@ -85,7 +86,7 @@ class TransformersSampler:
 
 
 def open_transformers(model: ModelConfig, rollouts: RolloutsConfig) -> TransformersSampler:
-    """Load a model as a sampler; no setting of the rollouts matters. Raises as `load_model`."""
+    """Load a model as a sampler. No setting of the rollouts matters. Raises as `load_model`."""
     return TransformersSampler(*load_model(model))
 
 
@@ -103,12 +104,12 @@ def _generation_config(settings: Sampling, ends: Sequence[int], pad: int) -> Gen
         eos_token_id=list(ends) or None,
         pad_token_id=pad,
         stop_strings=list(settings.stop) or None,
-        # NaN logits become a recorded failure of that question when it is traced, not a crash.
+        # With NaN logits, generation must not crash: the trace records a failure of the question.
         remove_invalid_values=True,
         **sampling,
     )
 
 
 def _up_to_the_end(row: list[int], ends: set[int]) -> list[int]:
-    """A generated row before its first end-of-sequence or padding token."""
+    """The tokens of a generated row before its first end-of-sequence or padding token."""
     return row[: next((i for i, token in enumerate(row) if token in ends), len(row))]

@@ -1,4 +1,4 @@
-"""The identity of a model: the same weights and tokenizer at every stage of a run."""
+"""All stages of a run must use the same model: the same weights and the same tokenizer."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from pivottrace.errors import RunDirError
 from pivottrace.run.directory import RunDir
 from pivottrace.run.rounds import start_model
 
-# The object of each digest, in words.
+# The part of a model that each digest is taken of, in words.
 PARTS = {"model_digest": "weights", "tokenizer_digest": "tokenizer"}
 
 
 def refuse_another_model(run: RunDir, facts: Mapping[str, Any]) -> None:
-    """Compare a model with the model of the run's rollouts.
+    """Compare a model with the model that wrote the run's rollouts.
 
     Args:
-        run: In the round of the rollouts.
-        facts: Facts of the present model: `digests`, or the facts of a sampler. A digest that
-            either side lacks is not compared.
+        run: The run, in the round of the rollouts.
+        facts: Facts of the model that is used now: its `digests`, or `Sampler.facts`. A digest is
+            compared only if it is known of both models.
 
     Raises:
         RunDirError: The weights or the tokenizer differ from the rollouts' model.
@@ -29,7 +29,7 @@ def refuse_another_model(run: RunDir, facts: Mapping[str, Any]) -> None:
     changed = [words for key, words in PARTS.items() if key in known and was[key] != facts[key]]
     if changed:
         raise RunDirError(
-            f"{start_model(run).path}: the model is not the model of the rollouts of "
-            f"{run.path}: other {' and '.join(changed)}. Put the old one back (for a Hub id, set "
+            f"{start_model(run).path}: another model wrote the rollouts of {run.path}. It had "
+            f"other {' and '.join(changed)}. Put the old model back (for a Hub id, set "
             f"model.revision from the start), or give another output directory (--output)."
         )

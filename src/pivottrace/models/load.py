@@ -1,4 +1,4 @@
-"""Hugging Face transformers: load a model and its tokenizer, and say what is wrong with them."""
+"""Load a model and its tokenizer by Hugging Face transformers; errors say what is wrong."""
 
 from __future__ import annotations
 
@@ -25,7 +25,9 @@ def resolve_path(path: str) -> str:
 
 
 def choose_device(wanted: str) -> torch.device:
-    """`auto`: CUDA, else the CPU; Apple's MPS has no float64, which tracing sums in.
+    """Find the device of a setting. `auto` takes CUDA if it can be used, else the CPU.
+
+    `auto` never takes Apple's MPS, because MPS has no float64 and tracing sums in float64.
 
     Raises:
         ModelError: There is no such device, or this torch or this machine cannot use it.
@@ -33,7 +35,7 @@ def choose_device(wanted: str) -> torch.device:
     if wanted != "auto":
         return _usable_device(wanted)
     if torch.cuda.is_available():
-        # Each process that `accelerate launch` starts has a GPU of its own.
+        # `accelerate launch` gives each process that it starts a GPU of its own.
         place = os.environ.get("LOCAL_RANK")
         return torch.device("cuda" if place is None else f"cuda:{place}")
     return torch.device("cpu")
@@ -42,7 +44,7 @@ def choose_device(wanted: str) -> torch.device:
 def _usable_device(wanted: str) -> torch.device:
     try:
         device = torch.device(wanted)
-        # On "meta", a device without memory, this fails too, and on MPS for want of float64.
+        # The call fails on "meta" too, a device without memory, and on MPS, which has no float64.
         torch.zeros(1, dtype=torch.float64, device=device).item()
     except (RuntimeError, AssertionError, TypeError) as error:
         raise ModelError(
@@ -53,13 +55,15 @@ def _usable_device(wanted: str) -> torch.device:
 
 
 def load_model(config: ModelConfig) -> tuple[Any, Any]:
-    """Load (model in eval mode, tokenizer); weights from safetensors, no remote code.
+    """Load a model in eval mode, and its tokenizer. No remote code is run.
 
-    `dtype = "auto"` is float32 on the CPU and the checkpoint's own on an accelerator.
+    Weights come from safetensors files. `dtype = "auto"` is float32 on the CPU, and the
+    checkpoint's own dtype on an accelerator.
 
     Raises:
-        ModelError: No such folder or Hub id, no tokenizer, no whole safetensors weights, not a
-            causal language model, no token to pad with, or no such device.
+        ModelError: There is no such folder, Hub id or device. Or the folder has no tokenizer, no
+            whole safetensors weights or no token to pad with. Or the model is not a causal language
+            model.
     """
     device = choose_device(config.device)
     tokenizer = load_tokenizer(config)
@@ -76,7 +80,7 @@ def load_model(config: ModelConfig) -> tuple[Any, Any]:
             trust_remote_code=False,
         )
         if config.revision is not None:
-            # TRL loads the reference model of `beta` > 0 by this name, without any revision.
+            # If `beta` > 0, TRL loads the reference model by this name, without any revision.
             weights = cached_file(path, "config.json", revision=config.revision)
             model.config.name_or_path = Path(weights).parent
     except SafetensorError as error:
@@ -91,12 +95,13 @@ def load_model(config: ModelConfig) -> tuple[Any, Any]:
 
 
 def check_weights(config: ModelConfig) -> str:
-    """Look at the weights without loading them, and say what was found.
+    """Check the weights without loading them, and return a sentence on them.
 
-    A Hub model's are downloaded, and so looked at, only when a stage needs them.
+    The weights of a Hub model are not checked here, because they are downloaded only when a stage
+    needs them.
 
     Raises:
-        ModelError: A folder without safetensors weights, or with a torn or missing file.
+        ModelError: The folder has no safetensors weights, or a weights file is torn or missing.
     """
     folder = Path(resolve_path(config.path))
     if not folder.is_dir():
@@ -107,7 +112,7 @@ def check_weights(config: ModelConfig) -> str:
         if index.is_file():
             names = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
         for name in sorted(names):
-            with safe_open(folder / name, framework="pt"):  # reads the header, checks the length
+            with safe_open(folder / name, framework="pt"):  # the header is read
                 pass
     except FileNotFoundError:
         raise ModelError(
@@ -126,7 +131,7 @@ def _torn_weights(where: str, error: Exception) -> ModelError:
 
 
 def _end_token(model: Any, tokenizer: Any, path: str) -> str:
-    """A token that ends the model's responses, where the tokenizer names neither it nor padding."""
+    """A token that ends the model's responses, for a tokenizer that names no end and no padding."""
     tokens = tokenizer.convert_ids_to_tokens(stop_token_ids(model, tokenizer))
     token = next((token for token in tokens if token is not None), None)
     if token is None:
@@ -139,7 +144,7 @@ def _end_token(model: Any, tokenizer: Any, path: str) -> str:
 
 
 def load_tokenizer(config: ModelConfig) -> Any:
-    """Load the tokenizer alone, padded on the left. Raises ModelError, naming what is missing."""
+    """Load the tokenizer alone, padding on the left. A ModelError names a missing file."""
     path = resolve_path(config.path)
     local = Path(path).is_dir()
     if not local and path.startswith((".", "/")):
@@ -151,9 +156,7 @@ def load_tokenizer(config: ModelConfig) -> Any:
         AutoConfig.from_pretrained(path, revision=config.revision, trust_remote_code=False)
     except (OSError, ValueError) as error:
         problem = (
-            "no usable config.json"
-            if local
-            else "no such folder here, and not to be had from the Hub"
+            "no usable config.json" if local else "no such folder here, and not found on the Hub"
         )
         raise ModelError(
             f"{config.path}: {problem}: {first_line(error).rstrip('.')}. Give a model folder, or "
@@ -182,7 +185,7 @@ def load_tokenizer(config: ModelConfig) -> Any:
 
 
 def stop_token_ids(model: Any, tokenizer: Any) -> list[int]:
-    """Every token that ends a response: the tokenizer's and the model's own."""
+    """Every token that ends a response, by the tokenizer or by the model's generation settings."""
     own = model.generation_config.eos_token_id
     own = own if isinstance(own, list) else [own]
     return sorted({token for token in (*own, tokenizer.eos_token_id) if token is not None})

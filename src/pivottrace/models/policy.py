@@ -1,8 +1,9 @@
-"""The live model, as rewards ask it: further answers, statistics, directions.
+"""The model in training, as rewards ask it for further answers, statistics and directions.
 
-Everything here looks at the model as it is at that moment, in eval mode and without gradients, and
-leaves its mode and the training's random numbers as they were. Prompts come in TRL's form and are
-tokenised as training does. One process holds the whole model: sharded weights are not supported.
+Everything here uses the weights of that moment, in eval mode and without gradients. It leaves the
+mode of the model and the random numbers of the training as they were. Prompts come in TRL's form
+and are tokenised as training tokenises them. One process holds the whole model, because sharded
+weights are not supported.
 
 Axes: N completions, T tokens, d the model's hidden size.
 """
@@ -34,19 +35,19 @@ Completions = Sequence[tuple[Prompt, Sequence[int]]]
 
 
 class Policy:
-    """The live model, as rewards ask it.
+    """The model in training, as rewards ask it.
 
     Args:
         model: The causal language model that is being trained, in place.
-        tokenizer: Its tokenizer, padding on the left.
-        extract: Reads the answer off a completion.
+        tokenizer: The tokenizer of the model, padding on the left.
+        extract: Reads the answer in a completion's text.
         pool: How prompts are rendered.
-        temperature: Temperature of further samples, as in training.
-        max_new_tokens: Limit of a further sample.
-        stop: Strings that end one.
+        temperature: Temperature of further samples, the same as in training.
+        max_new_tokens: Limit of a further sample, in tokens.
+        stop: Strings that end a further sample.
         batch_size: Sequences at once.
-        seed: Of further samples, together with the step and the questions asked.
-        teacher: A moving average of the model, which `ask_teacher` asks; None without one.
+        seed: Seeds further samples, together with the step and the ids of the questions.
+        teacher: A moving average of the model, for `ask_teacher`; None if no reward asks a teacher.
     """
 
     def __init__(
@@ -73,8 +74,9 @@ class Policy:
     def ask(self, step: int, questions: Sequence[tuple[str, Prompt]], count: int) -> list[Sampled]:
         """Sample `count` answers to each (question_id, prompt).
 
-        Seeded by (seed, step, question ids), so that a resumed run gets the same. A prompt that
-        is empty or leaves no room for a response is not asked, and has no answers.
+        The samples are seeded by (seed, step, question ids), so that a resumed run gets the same
+        samples. A prompt that is empty or leaves no room for a response is not asked, and gets no
+        answers.
         """
         settings = Sampling(
             num_samples=count,
@@ -90,30 +92,31 @@ class Policy:
             return [self._read(asked) for asked in ask(sampler, prompts, settings)]
 
     def _read(self, asked: Asked) -> Sampled:
-        """The answers of a prompt's responses, and how many tokens those have together."""
+        """The answers in a prompt's responses, and the number of tokens of all its responses."""
         answers = [self._extract(response.text) for response in asked.responses]
         return Sampled(answers, sum(len(response.tokens) for response in asked.responses))
 
     def ask_teacher(
         self, step: int, questions: Sequence[tuple[str, Prompt]], count: int
     ) -> list[Sampled]:
-        """As `ask`, but the slow teacher answers."""
+        """Like `ask`, but the slow teacher answers."""
         if self.teacher is None:
             raise ValueError("this policy was made without a teacher")
         with self.teacher.in_place():
             return self.ask(step, questions, count)
 
-    # Completions that are there -----------------------------------------------------------------
+    # Given completions ------------------------------------------------------------------------
 
     def token_statistics(self, completions: Completions) -> list[TokenStatistics]:
-        """Statistics of the tokens of N (prompt, token ids) by the model, at temperature 1.
+        """Statistics of the tokens of N (prompt, token ids), at temperature 1.
 
-        One forward of the decoder a batch; logits are made and reduced a chunk at a time.
+        Each batch takes one forward pass of the decoder. Logits are made and reduced in chunks.
         """
 
         def read(batch: Batch, output: Any) -> list[TokenStatistics]:
             signals = signals_from_hidden(self.model, output, *response_rows(batch))
             sizes = [len(response) for response in batch.responses]
+            # Three columns (tokens of all completions,), split into a (T,) part per completion.
             columns = [
                 torch.split(column.double().cpu(), sizes)
                 for column in (signals.entropy, signals.log_prob, signals.self_certainty)
@@ -128,19 +131,20 @@ class Policy:
     def directions(self, completions: Completions) -> npt.NDArray[np.float32]:
         """(N, d) unit vectors along the mean final hidden state of each completion.
 
-        The states produced its tokens and come after the decoder's last norm. An empty completion
-        has 0.
+        The states are the states that produced the completion's tokens, after the decoder's last
+        norm. A completion without tokens gets the zero vector.
         """
 
         def read(batch: Batch, output: Any) -> list[npt.NDArray[np.float32]]:
-            states = output.last_hidden_state.float()
+            states = output.last_hidden_state.float()  # (B, S, d)
+            # (B, d); a sum points the same way as a mean.
             sums = torch.stack([states[row, span].sum(dim=0) for row, span in batch.places])
             return list(torch.nn.functional.normalize(sums, dim=-1).cpu().numpy())
 
         return np.stack(self._forward(completions, read))
 
     def _forward(self, completions: Completions, read: Callable[[Batch, Any], list[Any]]) -> Any:
-        """Run the decoder over completions of like length together, and `read` each batch."""
+        """Run the decoder over completions of similar length together, and `read` each batch."""
         pairs = [
             (render_prompt(self.tokenizer, prompt, self._pool), list(ids))
             for prompt, ids in completions
@@ -163,7 +167,8 @@ class Policy:
 def undisturbed(model: Any) -> Iterator[None]:
     """Put a model into eval mode inside the block, and leave torch's random numbers as they are.
 
-    (With gradient checkpointing a model in training mode generates without a cache.)
+    Eval mode is needed because, with gradient checkpointing, a model in training mode generates
+    without a cache.
     """
     was_training = model.training
     devices = [model.device] if model.device.type == "cuda" else []
@@ -176,6 +181,6 @@ def undisturbed(model: Any) -> Iterator[None]:
 
 
 def sampling_seed(seed: int, step: int, question_ids: Sequence[str]) -> int:
-    """A seed for further samples: the same for the same step and questions, in [0, 2^31)."""
+    """A seed for further samples, in [0, 2^31). The same step and questions give the same seed."""
     text = repr((seed, step, list(question_ids)))
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big") >> 1

@@ -1,4 +1,4 @@
-"""Text to tokens and back, by a tokenizer alone: prompts rendered, responses read."""
+"""Prompts become tokens, and tokens become responses. This needs a tokenizer, but no model."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ def render_question(tokenizer: Any, messages: Messages, pool: PoolConfig) -> lis
     """Token ids of a question with the pool's system prompt and suffix. Raises as `render_prompt`.
 
     Args:
-        tokenizer: The model's.
-        messages: The question's own, as the tables `pool` and `evaluation` hold them.
+        tokenizer: The tokenizer of the model.
+        messages: The question's messages, as the tables `pool` and `evaluation` hold them.
         pool: How questions are put to the model.
     """
     return render_prompt(
@@ -32,10 +32,10 @@ def render_prompt(tokenizer: Any, prompt: str | Messages, pool: PoolConfig) -> l
     """Token ids of one prompt.
 
     Args:
-        tokenizer: The model's.
-        prompt: Chat messages, or plain text. Messages go through the chat template. Without a
-            template they become plain text.
-        pool: Has `chat_template_args`.
+        tokenizer: The tokenizer of the model.
+        prompt: Plain text, or chat messages. Messages go through the chat template if the tokenizer
+            has one, and become plain text otherwise.
+        pool: Holds the template's arguments, `chat_template_args`.
 
     Raises:
         ModelError: The chat template refuses the messages or the arguments.
@@ -55,12 +55,12 @@ def render_prompt(tokenizer: Any, prompt: str | Messages, pool: PoolConfig) -> l
             f"pool.system_prompt if the template knows no such role (pool.prompt_suffix can say "
             f"the same), and check the prompt's own messages and pool.chat_template_args."
         ) from error
-    # The template has put in every special token already.
+    # The template has already added every special token.
     return list(tokenizer(text, add_special_tokens=False)["input_ids"])
 
 
 def plain_text(messages: Messages) -> str:
-    """A prompt for a model without a chat template: the messages' texts, a blank line between."""
+    """A prompt for a model without a chat template: the messages' texts, split by blank lines."""
     return "\n\n".join(message["content"] for message in messages) + "\n"
 
 
@@ -68,15 +68,15 @@ def read_response(tokenizer: Any, tokens: Sequence[int], settings: Sampling) -> 
     """Decode one response of a sampler, and say how it ended.
 
     Args:
-        tokenizer: The model's.
-        tokens: Without the token that ended the response.
-        settings: The settings of the sampling.
+        tokenizer: The tokenizer of the model.
+        tokens: Token ids, without the token that ended the response.
+        settings: The settings that the response was sampled with.
     """
     text = tokenizer.decode(tokens, skip_special_tokens=True)
     stops = [position for s in settings.stop if (position := text.find(s)) >= 0]
     if stops:
         return Response(list(tokens), text[: min(stops)], "stop")
-    # The end token is left out, so a response that ended by itself is shorter than the limit.
+    # `tokens` has no end token, so a response that ended by itself is shorter than the limit.
     return Response(
         list(tokens), text, "length" if len(tokens) == settings.max_new_tokens else "stop"
     )

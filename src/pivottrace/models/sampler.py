@@ -1,7 +1,8 @@
-"""The seam to every generator: prompts as token ids go in, responses as token ids come out.
+"""The interface of every sampler. It takes prompts and gives responses, both as token ids.
 
-A new sampler touches two files: a module of its own, with a class that follows `Sampler` and a
-function that opens it, and one line of `models.backends.BACKENDS`. Nothing here needs torch.
+A new sampler touches two files. Its own module holds a class that follows `Sampler`, and a function
+that opens the sampler. One line of `models.backends.BACKENDS` names that function. Nothing here
+needs torch.
 """
 
 from __future__ import annotations
@@ -18,11 +19,11 @@ class Sampling:
     Attributes:
         num_samples: Responses per prompt.
         temperature: Above 0; None decodes greedily.
-        top_p: Nucleus in (0, 1]; 1 keeps every token. There is no top-k and no penalty, and the
-            model's own generation defaults are not taken over.
+        top_p: Nucleus in (0, 1]; 1 keeps every token. There is no top-k and no penalty. The
+            model's own generation defaults are ignored.
         max_new_tokens: Limit of a response, in tokens.
         stop: Strings that end a response.
-        batch_size: Sequences at once, at most.
+        batch_size: Greatest number of sequences at once.
         seed: The same seed, prompts and settings give the same responses.
     """
 
@@ -37,11 +38,11 @@ class Sampling:
 
 @dataclass(frozen=True)
 class Response:
-    """One response, read.
+    """One response with its text.
 
     Attributes:
         tokens: Token ids, without the token that ended the response.
-        text: The tokens decoded, special tokens left out, cut before a stop string.
+        text: The decoded tokens without special tokens. The text is cut before a stop string.
         finish: `stop` (end of sequence or stop string) or `length` (cut at the limit).
     """
 
@@ -55,31 +56,31 @@ class Sampler(Protocol):
 
     @property
     def tokenizer(self) -> Any:
-        """The model's Hugging Face tokenizer: prompts are rendered and responses read by it."""
+        """The model's Hugging Face tokenizer, which renders prompts and reads responses."""
 
     @property
     def max_positions(self) -> int | None:
-        """The longest sequence that the model takes, in tokens; None where nothing says."""
+        """The longest sequence that the model takes, in tokens; None if it is not known."""
 
     def facts(self) -> dict[str, Any]:
-        """The facts of the model that a run records.
+        """Facts of the model, which a run records.
 
         Returns:
-            `model_digest` and `tokenizer_digest`, as far as they are known: a later stage that
-            finds others refuses the model. Anything else is for people to read.
+            `model_digest` and `tokenizer_digest`, as far as they are known. A later stage refuses
+            a model with other digests. Further entries are for people to read.
         """
 
     def sample(self, prompts: Sequence[Sequence[int]], settings: Sampling) -> list[list[list[int]]]:
         """Sample responses.
 
         Args:
-            prompts: (N,) token ids of each. No prompt is empty, and each leaves room for
+            prompts: (N,) token ids of each prompt. No prompt is empty, and each leaves room for
                 `settings.max_new_tokens`.
-            settings: How.
+            settings: How to sample.
 
         Returns:
             (N, `settings.num_samples`) token ids of each response, without the token that ended it.
-            A stop string stays in.
+            The tokens of a stop string are kept.
 
         Raises:
             ModelError: The model cannot respond.

@@ -20,17 +20,19 @@ FILE = "slow_teacher.safetensors"
 class SlowTeacher:
     """Follows a model in training: `w <- decay w + (1 - decay) w_model`, once per step.
 
-    It starts as a copy of the model at the first call of `follow`. It holds only the trained
-    weights (with adapters, the adapters), in their own dtype. The decay goes from its first value
-    to its last along half a cosine, as in the authors' code (arXiv 2508.00410):
+    It starts with the model's weights at the first call of `follow`. It holds only the weights that
+    are trained, in their own dtype. With adapters, these are the adapters. The decay goes from its
+    first value to its last along half a cosine, as in the authors' code:
 
-        1 - decay(t) = a_1 + (a_0 - a_1) (1 + cos(pi t / T)) / 2, there with a_0 = 0.01, a_1 = 1e-5
+        1 - decay(t) = a_1 + (a_0 - a_1) (1 + cos(pi t / T)) / 2
+
+    The authors' code has a_0 = 0.01 and a_1 = 1e-5 (arXiv 2508.00410).
 
     Args:
         model: The model that is trained, in place.
-        decay: In the first step, in [0, 1).
-        decay_end: In the last.
-        num_steps: T.
+        decay: Decay in the first step, in [0, 1).
+        decay_end: Decay in the last step.
+        num_steps: T, the number of steps.
     """
 
     def __init__(
@@ -48,7 +50,7 @@ class SlowTeacher:
         return 1.0 - (last + (first - last) * (1.0 + math.cos(math.pi * share)) / 2.0)
 
     def follow(self, step: int) -> None:
-        """Take a step towards the model as it is; nothing where this step was taken before."""
+        """Take a step towards the model's weights, unless the same step was taken before."""
         if step <= self._last_step:
             return
         self._last_step = step
@@ -59,7 +61,7 @@ class SlowTeacher:
 
     @contextmanager
     def in_place(self) -> Iterator[None]:
-        """Put the teacher's weights into the model inside the block; nothing is copied."""
+        """Put the teacher's weights into the model inside the block, without copying any."""
         self._swap()
         try:
             yield
@@ -71,10 +73,10 @@ class SlowTeacher:
         save_file(self._held(), folder / FILE, metadata={"step": str(self._last_step)})
 
     def load(self, folder: Path) -> None:
-        """Restore the state that `save` wrote.
+        """Read the weights and the step that `save` wrote.
 
         Raises:
-            ModelError: There is no such file, or it is of another model.
+            ModelError: There is no such file, or it belongs to another model.
         """
         path = folder / FILE
         if not path.is_file():
@@ -93,7 +95,7 @@ class SlowTeacher:
         return [(n, p) for n, p in self._model.named_parameters() if p.requires_grad]
 
     def _held(self) -> dict[str, torch.Tensor]:
-        """The teacher's weights. At first they equal the model's weights."""
+        """The teacher's weights. The first call copies them from the model."""
         if not self._weights:
             self._weights = {name: p.detach().clone() for name, p in self._trained()}
         return self._weights
