@@ -147,7 +147,7 @@ def test_a_model_without_a_chat_template_is_told_when_it_is_used_and_by_status(t
     settings = (model / "tokenizer_config.json").read_text()
     assert "chat_template" not in settings
     assert main(["rollout", "--output", str(path), *SMALL, "--model", str(model)]) == 0
-    notice = "note: the model has no chat template: questions are put to it as plain text"
+    notice = "note: the model has no chat template, so questions are put to it as plain text"
     assert notice in capsys.readouterr().err
     assert main(["status", str(path)]) == 0
     assert notice in capsys.readouterr().out

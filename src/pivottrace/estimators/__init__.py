@@ -1,6 +1,6 @@
-"""Uncertainty estimators, one file each. For every one, higher is more uncertain.
+"""Uncertainty estimators, each kind in its own file. For every estimator, higher is more uncertain.
 
-A file holds its records, `Estimator`, beside their functions. No list names them: the columns of
+A file holds the functions and their records, `Estimator`. No list names the records. The columns of
 `scores`, the report, the combination and the costs of a study come from the records.
 """
 
@@ -28,13 +28,13 @@ def load_estimator(reference: str, setting: str) -> Estimator:
     """A user's estimator, given as `package.module:name`.
 
     Args:
-        reference: It names an `Estimator`, or a function of one question's `TraceEvidence`. A
-            function is taken to need the trace, and its own name is the estimator's name.
+        reference: It names an `Estimator`, or a function of one question's `TraceEvidence`. For a
+            function, we assume that it needs the trace, and the estimator gets the function's name.
         setting: The setting's dotted key, for messages.
 
     Raises:
-        ConfigError: The reference names neither, or the name belongs to an estimator of the
-            package.
+        ConfigError: The reference names neither an `Estimator` nor a function, or the name belongs
+            to an estimator of the package.
     """
     part: Any = load_part(reference, setting)
     if not isinstance(part, Estimator):

@@ -9,7 +9,7 @@ from pivottrace.estimators.trace_evidence import TraceEvidence
 
 
 def random_score(evidence: TraceEvidence) -> float:
-    """Uniform in [0, 1), from the run's seed and the question's id, so that it repeats."""
+    """Uniform in [0, 1). The run's seed and the question's id decide it, so that it repeats."""
     digest = hashlib.sha256(f"{evidence.seed}/{evidence.question_id}".encode()).digest()
     return int.from_bytes(digest[:6], "big") / 2**48
 

@@ -7,12 +7,14 @@ tokens of the hidden state after l layers (`signals.layer_path`),
     M_l = |h_{l+1} - h_l| / |h_L - h_0|,    A_l = angle(h_l, h_{l+1}) / angle(h_0, h_L),
     CoE-R = mean_l M_l - mean_l A_l,        CoE-C = |mean_l M_l exp(i A_l)|.
 
-The authors take higher for right (`Evaluation/eval.py`); both are negated here. In CoE-C the phase
-is the *normalised* angle, as in their code. Deviations from that code, where it slips: for the
-first response token it reads the prompt's first position (`hidden_states[0][layer][0][0]`), here
-the prompt's last, which produced the token; its arccos is unclamped for the whole span and clamped
-on one side only for steps, here angles need no clamp. And the row that produced the
-end-of-sequence token is left out, as everywhere.
+In the authors' `Evaluation/eval.py`, higher means right. Both scores are negated here. In CoE-C the
+phase is the *normalised* angle, as in their code.
+
+We deviate from two mistakes in that code. For the first response token, it reads the prompt's first
+position (`hidden_states[0][layer][0][0]`). We read the prompt's last position, which produced the
+token. Its arccos is not clamped for the whole span, and it is clamped on one side only for steps.
+Our angles need no clamp. We also leave out the row that produced the end-of-sequence token, as
+everywhere.
 """
 
 from __future__ import annotations
@@ -27,7 +29,8 @@ from pivottrace.signals.layer_path import LayerPath
 def coe_r(evidence: TraceEvidence) -> float:
     """Minus CoE-R, unbounded; higher is less certain.
 
-    NaN for an empty response, and where the layers could not be followed or end where they began.
+    NaN for an empty response, if the layers could not be followed, and if the span from the first
+    to the last state has no length or no angle.
     """
     if evidence.layer_path is None:
         return float("nan")
@@ -36,7 +39,7 @@ def coe_r(evidence: TraceEvidence) -> float:
 
 
 def coe_c(evidence: TraceEvidence) -> float:
-    """Minus CoE-C, 0 or less; higher is less certain. NaN where `coe_r` is."""
+    """Minus CoE-C, 0 or less; higher is less certain. NaN if `coe_r` is NaN."""
     if evidence.layer_path is None:
         return float("nan")
     magnitudes, angles = _normalised(evidence.layer_path)
@@ -44,7 +47,7 @@ def coe_c(evidence: TraceEvidence) -> float:
 
 
 def _normalised(path: LayerPath) -> tuple[np.ndarray, np.ndarray]:
-    """(L,) magnitudes and angles of the steps, relative to the whole span; NaN for no span."""
+    """(L,) lengths and (L,) angles of the steps, relative to the whole span; NaN if it is 0."""
     length, angle = (span if span > 0 else np.nan for span in (path.span_length, path.span_angle))
     return path.step_lengths / length, path.step_angles / angle
 

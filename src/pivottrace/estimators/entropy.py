@@ -1,11 +1,11 @@
-"""Token entropy of the greedy trace, the most common single-trace rival.
+"""Token entropy of the greedy trace, the most common rival that needs a single trace.
 
-`H_t = -Σ_v p_t(v) ln p_t(v)` over the vocabulary, p_t the distribution that produced token t.
+`H_t = -Σ_v p_t(v) ln p_t(v)` over the vocabulary. p_t is the distribution that produced token t.
 
 Sources: the mean is the "Entropy" of the paper's tables (DE-Venus §4.3.1: "the average output-token
-entropy", after Huang et al. 2023). The top share is Wang et al. 2025 (*Beyond the 80/20 Rule*,
-arXiv 2506.01939), who train on the 20 % of tokens with the highest entropy, the forks of a
-reasoning; averaging over them is our use of it. The sum is ours.
+entropy", after Huang et al. 2023). The top share comes from Wang et al. 2025 (*Beyond the 80/20
+Rule*, arXiv 2506.01939). They train on the 20 % of tokens with the highest entropy, which are the
+forks of a reasoning. We take the mean over these tokens. The sum is ours too.
 """
 
 from __future__ import annotations

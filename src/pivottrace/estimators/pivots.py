@@ -1,9 +1,9 @@
 """Metacognitive pivots: moments of the greedy trace where attention reaches far back.
 
-Source: the paper's abstract (density), DE-Venus (number). How a pivot is found is our
-reconstruction, in two readings: `signals.pivot_detection`. The variant on the question's mass is
-ours: onsets of the share of attention that goes to the question (sinks left out), not to all that
-is far back.
+Source: the paper's abstract for the density, DE-Venus for the number. The rule that finds a pivot
+is our reconstruction, in two readings (`signals.pivot_detection`). The variant on the question's
+mass is ours. It takes onsets of the share of attention that goes to the question (without sinks),
+not of the share that goes to all tokens far back.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pivottrace.signals.pivot_detection import count, density
 
 
 def onset_density(evidence: TraceEvidence) -> float:
-    """Onsets a response token, in [0, 1]; NaN for an empty response."""
+    """Onsets per response token, in [0, 1]; NaN for an empty response."""
     return _density(evidence.onsets, evidence.num_tokens)
 
 
@@ -26,7 +26,7 @@ def onset_count(evidence: TraceEvidence) -> float:
 
 
 def peak_density(evidence: TraceEvidence) -> float:
-    """Peaks a response token, in [0, 1]; NaN for an empty response."""
+    """Peaks per response token, in [0, 1]; NaN for an empty response."""
     return _density(evidence.peaks, evidence.num_tokens)
 
 
@@ -36,12 +36,12 @@ def peak_count(evidence: TraceEvidence) -> float:
 
 
 def question_onset_density(evidence: TraceEvidence) -> float:
-    """Onsets of the mass on the question a response token, in [0, 1]; NaN for an empty response."""
+    """Onsets of the question's mass per response token, in [0, 1]; NaN for an empty response."""
     return _density(evidence.question_onsets, evidence.num_tokens)
 
 
 def question_onset_count(evidence: TraceEvidence) -> float:
-    """Number of onsets of the mass on the question, 0 or more."""
+    """Number of onsets of the question's mass, 0 or more."""
     return float(count(evidence.question_onsets))
 
 

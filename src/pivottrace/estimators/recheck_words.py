@@ -1,7 +1,7 @@
-"""How often the trace says that it looks again: a control, since pivots may just be these words.
+"""Number of words that announce a re-check: a control, because pivots may be just these words.
 
-Source: ours. The words are the ones of large reasoning models that turn back in English ("Wait,",
-"Hmm", "let me double-check"), and the words of the embedded world's demonstrations
+Source: ours. Large reasoning models turn back in English with some of these words ("Wait,", "Hmm",
+"let me double-check"). Further words come from the demonstrations of the embedded world
 (`world.problems.GO_BACK`, and `LOCAL_CHECKS`, which say nothing on purpose).
 """
 
@@ -29,7 +29,7 @@ _WORDS = (
     "verify",
     "verifying",
 )
-# With "re" before them, hyphenated or not: re-read, recheck, reconsidering.
+# These verbs count with "re" before them, with or without a hyphen: re-read, recheck.
 RECHECK_VERBS = (
     "calculat",
     "check",
@@ -50,7 +50,7 @@ _PATTERN = re.compile(
 def recheck_words(evidence: TraceEvidence) -> float:
     """Number of re-check words in the response, 0 or more; higher is less certain.
 
-    Words count one by one, so that "check again" counts twice. NaN for an empty response.
+    Each word counts alone, so "check again" counts twice. NaN for an empty response.
     """
     if not evidence.num_tokens:
         return float("nan")

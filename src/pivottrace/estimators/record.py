@@ -1,4 +1,4 @@
-"""The record of an estimator: everything that other parts need to know of it."""
+"""The record of an estimator holds all facts that other parts need."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ class Estimator:
         title: The name in the report and in a study.
         needs: The costliest input, which sets the cost: `nothing`, the `greedy` response, its
             `trace` (one more pass over it), or the `samples` (`rollouts.num_samples` responses).
-        function: One question's evidence to its score; NaN if it has none.
-        order: Place among the columns of `scores`. Estimators without a place come last.
+        function: It turns one question's evidence into a score. NaN means that there is no score.
+        order: Place among the columns of `scores`. By default the estimator comes last.
     """
 
     name: str
@@ -37,7 +37,7 @@ class Estimator:
 
     @property
     def shares_rollouts(self) -> bool:
-        """Whether the score comes from the rollouts that correctness is counted on.
+        """Whether the score comes from the same rollouts as the correctness.
 
         Such a score looks better than it is on the probes, so it never counts as the best there.
         """
@@ -45,8 +45,9 @@ class Estimator:
 
     @property
     def competes(self) -> bool:
-        """Whether the probes may call it best, and the combination may use it.
+        """Whether the estimator may be the best on the probes and a part of the combination.
 
-        A score from the rollouts themselves may not, and neither may a score from nothing.
+        An estimator that scores by the rollouts themselves does not compete. An estimator that
+        needs nothing does not compete either.
         """
         return not self.shares_rollouts and self.needs != "nothing"

@@ -1,8 +1,8 @@
-"""How improbable the greedy trace was to the model that wrote it: a control.
+"""Negative log-probability of the greedy trace under the model that wrote it: a control.
 
-`-Σ_t ln p(y_t | …)`, and its mean over tokens, the logarithm of perplexity. The end-of-sequence
-token is left out, as everywhere. Source: none in particular; sequence probability and perplexity
-are the usual baselines.
+One score is `-Σ_t ln p(y_t | …)`. The other is its mean over tokens, which is the logarithm of the
+perplexity. The end-of-sequence token is left out, as everywhere. There is no source in particular,
+because sequence probability and perplexity are the usual baselines.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ def neg_log_prob_mean(evidence: TraceEvidence) -> float:
 
 
 def neg_log_prob_sum(evidence: TraceEvidence) -> float:
-    """Negative log-probability of the whole response, nats, 0 or more; NaN for an empty one."""
+    """Negative log-probability summed over the response, nats, 0 or more; NaN for an empty one."""
     return -float(evidence.log_prob.sum()) if evidence.log_prob.size else float("nan")
 
 

@@ -1,4 +1,4 @@
-"""The evidence for an estimator: one question's greedy trace, and its sampled answers."""
+"""The evidence that an estimator gets: one question's greedy trace and its sampled answers."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from pivottrace.signals.layer_path import LayerPath
 
 @dataclass(frozen=True)
 class TraceEvidence:
-    """One question.
+    """The evidence on one question.
 
     Attributes:
-        question_id: Its id.
-        num_tokens: T, the greedy response's length.
-        text: The greedy response.
+        question_id: Id of the question.
+        num_tokens: T, the number of tokens in the greedy response.
+        text: Text of the greedy response.
         onsets: Positions of pivots by the first reading, in 0 … T-1.
-        peaks: Positions of pivots by the second reading.
-        question_onsets: Onsets of the mass on the question, in place of the far mass.
-        entropy: (T,) nats, of the distributions that produced the tokens.
+        peaks: Positions of pivots by the second reading, in 0 … T-1.
+        question_onsets: Positions of onsets of the mass on the question, in place of the far mass.
+        entropy: (T,) entropy of the distributions that produced the tokens, nats, >= 0.
         log_prob: (T,) log-probability of the tokens, nats, <= 0.
         self_certainty: (T,) KL divergence from uniform to these distributions, nats, >= 0.
-        layer_path: How the response's mean hidden state moves through the layers; None where the
-            model's layers could not be followed.
-        answer_classes: (G,) equivalence class of each sampled answer, -1 for none.
-        seed: The run's seed, for the random control.
+        layer_path: Path of the response's mean hidden state through the layers; None if the model's
+            layers could not be followed.
+        answer_classes: (G,) equivalence class of each sampled answer; -1 if it has no answer.
+        seed: Seed of the run, for the random control.
     """
 
     question_id: str

@@ -112,7 +112,8 @@ def check_weights(config: ModelConfig) -> str:
         if index.is_file():
             names = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
         for name in sorted(names):
-            with safe_open(folder / name, framework="pt"):  # the header is read
+            # `safe_open` reads the header and checks the length of the file.
+            with safe_open(folder / name, framework="pt"):
                 pass
     except FileNotFoundError:
         raise ModelError(

@@ -1,7 +1,7 @@
 """Rewards: plain functions on one question's group of answers, and their mix by route.
 
-A weak reward's file holds its record, `Reward`. No list names it: settings, checks and training
-come from the records.
+The file of a weak reward holds its record, `Reward`. No list names the record. Settings, checks and
+training read the records.
 """
 
 from __future__ import annotations
@@ -19,9 +19,10 @@ REWARDS: dict[str, Reward] = records_in(__name__, Reward)
 
 
 def reward_named(name: str, setting: str = "weak.reward") -> Reward:
-    """The reward of a setting: one of the package, or the user's as `package.module:name`.
+    """The reward that a setting names: a reward of the package, or a user's own part.
 
-    A user's part is a `Reward`, or a function of one `WeakGroup` that returns its G rewards.
+    A user's part is named as `package.module:name`. It is a `Reward`, or a function of one
+    `WeakGroup` that returns G rewards.
 
     Args:
         name: The value of the setting.

@@ -1,4 +1,4 @@
-"""The metrics of a batch of groups, one curve each, per route if routes differ."""
+"""The curves that are logged for a batch of groups, some of them per route."""
 
 from collections import defaultdict
 from collections.abc import Sequence
@@ -9,21 +9,26 @@ from pivottrace.rewards.weak import WeakResult
 
 
 def batch_metrics(groups: Sequence[Group], weak: Sequence[WeakResult]) -> dict[str, float]:
-    """Means over a batch, of one process; a route that is not in the batch has no curve.
+    """Means over the batch of one process. A route that is not in the batch has no curve.
 
     Args:
         groups: All groups of the batch.
         weak: The results of its weak groups.
 
     Returns:
-        By name, shares in [0, 1] unless said otherwise: `reward/annotate` and `reward/weak`, the
-        mean reward of a completion (nats for rewards in nats); `answered`, `answered/annotate` and
-        `answered/weak`, completions with an answer; `equal_rewards/annotate` and
-        `equal_rewards/weak`, groups whose rewards are all the same, which teach nothing;
-        `tokens/annotate` and `tokens/weak`, mean tokens per completion. If votes were taken:
-        `vote_share`, the winning class's share of them; `vote_margin`, its lead; `vote_abstained`,
-        groups without a winner. If completions were sampled only to vote: `extra_rollouts` and
-        `extra_tokens`, their number and their tokens in the batch.
+        Values by name. They are shares in [0, 1] unless the list says otherwise.
+
+        * `reward/annotate`, `reward/weak`: mean reward of a completion, in nats if the reward is in
+          nats.
+        * `answered`, `answered/annotate`, `answered/weak`: completions with an answer.
+        * `equal_rewards/annotate`, `equal_rewards/weak`: groups whose rewards are all the same, so
+          that they teach nothing.
+        * `tokens/annotate`, `tokens/weak`: mean number of tokens per completion.
+        * `vote_share`: the winning class's share of the votes, if votes were taken.
+        * `vote_margin`: the lead of the winning class, if votes were taken.
+        * `vote_abstained`: groups without a winner, if votes were taken.
+        * `extra_rollouts`, `extra_tokens`: number of completions that were sampled only to vote,
+          and of their tokens. The batch has both curves only if such completions were sampled.
     """
     values: dict[str, list[float]] = defaultdict(list)
     for group in groups:

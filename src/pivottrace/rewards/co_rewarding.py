@@ -1,10 +1,12 @@
-"""Co-rewarding: a vote among answers that come from somewhere else than the group it judges.
+"""Co-rewarding: the answers that vote do not belong to the group that the vote judges.
 
-Source: Zhang et al. 2025 (*Co-rewarding: Stable Self-supervised RL*, arXiv 2508.00410). Variant I:
-answers to the same question in other words vote for the original, and the other way round. Variant
-II: the answers of a slow teacher, a moving average of the policy, vote. Both are one rule here; who
-the voters are is the caller's business. Deviations: answers are compared by equivalence, not as
-text; a tie abstains, where the authors' code takes the first; a margin can be asked for.
+Source: Zhang et al. 2025 (*Co-rewarding: Stable Self-supervised RL*, arXiv 2508.00410). In variant
+I, answers to the rewritten question vote for the original, and answers to the original vote for the
+rewritten question. In variant II, the answers of a slow teacher vote. The teacher is a moving
+average of the policy. Both variants are one rule here, because the caller chooses the voters.
+
+Deviations: answers are compared by equivalence, not as text. A tie abstains, but the authors' code
+takes the first class. A setting can require a margin.
 """
 
 from collections.abc import Callable, Sequence
@@ -34,16 +36,17 @@ def co_rewarding_rewards(
 ) -> tuple[list[float], Vote]:
     """Reward each answer by whether it agrees with the majority of the voters.
 
-    `r_i = 1[a_i = majority(voters)]`; all 0.0 where the voters abstain.
+    `r_i = 1[a_i = majority(voters)]`. If the voters abstain, all rewards are 0.0.
 
     Args:
-        answers: (G,) extracted answers of the group that is trained on; None without an answer.
+        answers: (G,) extracted answers of the group that is trained on; None for a completion
+            without an answer.
         voters: (N,) extracted answers to the rewritten question, or of the teacher.
         equal: Whether two answers are the same.
         least_margin: Lead over the runner-up that a winner needs, as a share of N, in [0, 1].
 
     Returns:
-        (G,) 1.0 or 0.0; higher is better. And the voters' vote.
+        (G,) rewards 1.0 or 0.0, higher is better; and the vote of the voters.
     """
     classes = group_equivalent(voters, equal)
     vote = majority_vote(classes, least_margin)
@@ -60,13 +63,14 @@ def co_rewarding(
     least_margin: float = 0.0,
     rewritten: bool = False,
 ) -> WeakReward:
-    """Co-rewarding: answers to the rewritten question vote, or a teacher's to the question itself.
+    """Make the Co-rewarding reward. The policy or the teacher gives the answers that vote.
 
     Args:
         equal: Whether two answers are the same.
-        ask: Asks the policy (where `rewritten`) or the teacher.
+        ask: Asks the policy if `rewritten` is set, else the teacher.
         least_margin: See `co_rewarding_rewards`.
-        rewritten: Ask the rows' `rewrite`; DataError where a row has none.
+        rewritten: Ask the `rewrite` of each row in place of its prompt. The reward raises DataError
+            for a row without a rewrite.
     """
 
     def question(group: WeakGroup) -> tuple[str, Prompt]:
@@ -75,7 +79,7 @@ def co_rewarding(
         if group.rewrite is None:
             raise DataError(
                 f"training row {group.question_id!r}: weak.reward is co_rewarding_rewrite but the "
-                f"row has no rewrite; put the question in other words there"
+                f"row has no rewrite. Put the rewritten question there"
             )
         return group.question_id, group.rewrite
 

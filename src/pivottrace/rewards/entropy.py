@@ -1,9 +1,9 @@
-"""Entropy minimisation: the surer the model was of its own text, the better.
+"""Entropy minimisation: a completion gets a higher reward if the model was surer of its tokens.
 
 Source: Agarwal et al. 2025 (*The Unreasonable Effectiveness of Entropy Minimization in LLM
-Reasoning*, arXiv 2505.15134), EM-RL with its two rewards. As there, both are sums over tokens, so
-that a short completion has a head start. Deviation: an empty completion gets its group's lowest
-reward.
+Reasoning*, arXiv 2505.15134), EM-RL with its two rewards. As in the paper, both rewards are sums
+over tokens, so a short completion has an advantage. Deviation: an empty completion gets the lowest
+reward of its group.
 """
 
 from collections.abc import Sequence
@@ -27,7 +27,7 @@ def token_entropy_rewards(group: Sequence[TokenStatistics]) -> list[float]:
 def sequence_entropy_rewards(group: Sequence[TokenStatistics]) -> list[float]:
     """A completion's log-probability: `r_i = sum_t ln p_t(y_t)` (EM-RL-sequence).
 
-    Its mean over samples estimates minus the entropy of the distribution over whole completions.
+    The mean over samples estimates minus the entropy of the distribution over whole completions.
 
     Returns:
         (G,) nats, <= 0; higher is surer.

@@ -1,4 +1,4 @@
-"""The frozen majority reward: a vote taken once, before training, stands in for a label."""
+"""The frozen majority reward: a vote before training takes the place of a label."""
 
 from collections.abc import Callable, Sequence
 
@@ -11,25 +11,25 @@ def frozen_majority_rewards(
 ) -> list[float]:
     """Reward each answer of one question by whether it equals the stored vote.
 
-    If no answer equals the pseudo-label, or all do, every reward is the same. Then there is no
-    gradient under group normalisation.
+    If no answer or every answer equals the pseudo-label, all rewards are the same. Group
+    normalisation then gives no gradient.
 
     Args:
-        answers: (G,) extracted answers; None where a completion gave none.
+        answers: (G,) extracted answers; None for a completion without an answer.
         pseudo_label: The majority's answer in the stored rollouts.
         equal: Whether two answers are the same.
 
     Returns:
         (G,) 1.0 for an answer that is equivalent to the pseudo-label, else 0.0; higher is better.
 
-    Source: pseudo-labels by majority, frozen, are ours here; TTRL (arXiv 2504.16084) votes anew in
-    each step. They cannot collapse with the policy, and cannot get better with it either.
+    Source: ours. TTRL (arXiv 2504.16084) takes a new vote in each step. Frozen pseudo-labels cannot
+    collapse with the policy, and they cannot get better with it either.
     """
     return [float(bool(a and a.strip()) and equal(pseudo_label, a or "")) for a in answers]
 
 
 def frozen_majority(equal: Equal) -> WeakReward:
-    """Compare with the stored vote. Raises DataError if a row carries none."""
+    """Compare answers with the stored vote. Raises DataError for a row without a stored vote."""
 
     def reward(step: int, groups: Sequence[WeakGroup]) -> list[WeakResult]:
         results = []
@@ -37,7 +37,7 @@ def frozen_majority(equal: Equal) -> WeakReward:
             if group.pseudo_label is None:
                 raise DataError(
                     f"training row {group.question_id!r}: weak.reward is frozen_majority but the "
-                    f"row has no pseudo_label; put the stored vote there, or choose majority"
+                    f"row has no pseudo_label. Put the stored vote there, or choose majority"
                 )
             rewards = frozen_majority_rewards(group.answers, group.pseudo_label, equal)
             results.append(WeakResult(rewards))

@@ -1,4 +1,4 @@
-"""One question's completions in a training step: what refinement and alarms look at."""
+"""One question's completions in a training step, for the rules of refinement and for alarms."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ class Group:
     """One question's G completions with their rewards.
 
     Attributes:
-        question_id: The question's.
-        route: Annotate | weak.
-        answers: (G,) extracted; None where a completion gave none.
-        classes: (G,) the class of equivalent answers of each; -1 without an answer.
-        rewards: (G,) what each was given, before any weight.
-        relabelled: Whether an annotate row was verified by another label than its bought label.
+        question_id: Id of the question.
+        route: `annotate` or `weak`.
+        answers: (G,) extracted answers; None for a completion without an answer.
+        classes: (G,) class of equivalent answers; -1 for a completion without an answer.
+        rewards: (G,) reward of each completion, before any weight.
+        relabelled: Whether an annotate row was verified by another label than the bought label.
         num_tokens: (G,) tokens of each completion.
-        hidden: (G, d) a direction of each completion in the model's hidden space; None where no
-            rule asked for it.
+        hidden: (G, d) a direction of each completion in the model's hidden space; None if no rule
+            asked for it.
     """
 
     question_id: str
@@ -37,22 +37,22 @@ class Group:
 
 
 class Rule(Protocol):
-    """A rule that watches training and has a say in it: refinement, or an alarm.
+    """A rule that watches training and can act on it: a rule of refinement, or an alarm.
 
-    Every process of a training run sees every group of a step, in the same order, so that all come
-    to the same state. The state goes into each checkpoint.
+    Every process of a training run sees every group of a step in the same order. So the rule has
+    the same state in all processes. Each checkpoint holds that state.
     """
 
     def observe(self, step: int, groups: Sequence[Group]) -> None:
-        """Take in a step's groups (steps count from 0), before `weight` is asked for them."""
+        """Take in the groups of a step, before `weight` is called for them. Steps count from 0."""
         ...
 
     def weight(self, question_id: str, route: str) -> float:
-        """The factor of a row's own weight, in [0, 1]; 0 leaves its gradient out."""
+        """The factor of a row's own weight, in [0, 1]; 0 leaves the row's gradient out."""
         ...
 
     def label(self, question_id: str, label: str) -> str:
-        """The label that an annotate row is verified by: the one it has, or a better one."""
+        """The label that an annotate row is verified by: its own label, or a better label."""
         ...
 
     def state_dict(self) -> dict[str, Any]:
@@ -60,5 +60,5 @@ class Rule(Protocol):
         ...
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from a state that `state_dict` gave."""
+        """Take over a state that `state_dict` gave."""
         ...

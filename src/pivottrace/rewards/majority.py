@@ -1,4 +1,4 @@
-"""The majority reward: the group's own vote stands in for a label."""
+"""The majority reward: the vote of the group takes the place of a label."""
 
 from collections.abc import Callable, Sequence
 
@@ -24,23 +24,23 @@ def majority_rewards(
 ) -> tuple[list[float], Vote]:
     """Reward each answer of one question by whether it agrees with the majority.
 
-    `r_i = 1[class(a_i) = argmax_c |{j in answers and extra: class(a_j) = c}|]`. A tie, a lead that
-    is too small, or a group without answers is an abstention. It gives 0.0 to every row, so under
-    group normalisation there is no advantage and no gradient. An empty answer never wins, but it
-    counts in shares.
+    `r_i = 1[class(a_i) = argmax_c |{j in answers and extra: class(a_j) = c}|]`. The vote abstains
+    if there is a tie, if the lead is too small, or if no completion has an answer. Then every
+    reward is 0.0, and group normalisation gives no advantage and no gradient. An empty answer never
+    wins, but it counts in shares.
 
     Args:
-        answers: (G,) extracted answers; None where a completion gave none.
+        answers: (G,) extracted answers; None for a completion without an answer.
         equal: Whether two answers are the same.
-        extra: Further answers to the same question, which vote and are not trained on.
+        extra: Further answers to the same question, which vote but are not trained on.
         least_margin: Lead over the runner-up that a winner needs, as a share of all votes, [0, 1].
 
     Returns:
-        (G,) 1.0 for an answer in the winning class, else 0.0; higher is better. And the vote of all
-        G + len(extra).
+        (G,) rewards, 1.0 for an answer in the winning class, else 0.0, higher is better; and the
+        vote of all G + len(extra) answers.
 
-    Source: TTRL (arXiv 2504.16084), which the paper uses on weak rows; it votes with 64 answers and
-    trains on the first 32 of them. TTRL breaks ties by order and knows no margin; we abstain.
+    Source: TTRL (arXiv 2504.16084), which the paper uses on weak rows. TTRL votes with 64 answers
+    and trains on the first 32 of them. It breaks ties by order and has no margin, but we abstain.
     """
     classes = group_equivalent([*answers, *extra], equal)
     vote = majority_vote(classes, least_margin)
@@ -50,7 +50,7 @@ def majority_rewards(
 
 
 def majority(equal: Equal, *, least_margin: float = 0.0, ask_more: Ask | None = None) -> WeakReward:
-    """Vote anew in each step. With `ask_more`, further answers vote too. See `majority_rewards`."""
+    """Take a new vote in each step. With `ask_more`, further answers vote too."""
 
     def reward(step: int, groups: Sequence[WeakGroup]) -> list[WeakResult]:
         more = [Sampled([])] * len(groups)

@@ -1,9 +1,9 @@
-"""The mix: a row's route decides its reward, in one function under TRL's reward contract.
+"""The mix: the route of a row decides its reward, in one function under TRL's reward contract.
 
-TRL repeats every dataset row G times in a row and hands the reward function each column as a list.
-A majority vote is right only if a whole group is in that list, next to each other:
-`check_group_layout` refuses a batch layout where it is not, and the reward function looks at the
-ids that it is given.
+TRL repeats every dataset row G times, and gives the reward function each column as a list. A
+majority vote is right only if that list holds whole groups, each with its completions next to each
+other. `check_group_layout` refuses a batch layout without whole groups, and the reward function
+checks the ids that it is given.
 """
 
 from collections.abc import Callable, Sequence
@@ -24,11 +24,11 @@ Completion = str | list[dict[str, str]]
 LogMetric = Callable[[str, float], None]
 Observe = Callable[[int, Sequence[Group]], None]
 Directions = Callable[[Sequence[tuple[Prompt, Sequence[int]]]], npt.NDArray[np.float32]]
-"""N (prompt, completion token ids) to (N, d) directions in the model's hidden space."""
+"""A function of N (prompt, completion token ids) that returns (N, d) directions in hidden space."""
 
 
 class MixedReward(Protocol):
-    """TRL's contract of a reward function, over the columns of `TRAINING_ROWS`."""
+    """A reward function under TRL's contract, over the columns of `TRAINING_ROWS`."""
 
     def __call__(
         self,
@@ -40,7 +40,7 @@ class MixedReward(Protocol):
         log_metric: LogMetric | None = None,
         **columns: Any,
     ) -> list[float]:
-        """(N,) rewards of N = questions x G completions, groups next to each other."""
+        """(N,) rewards of N = questions x G completions. Each group stands together."""
         ...
 
 
@@ -57,18 +57,18 @@ def mixed_reward(
 ) -> MixedReward:
     """Make the reward function: `annotate` rows are verified, `weak` rows get the weak reward.
 
-    It logs, through TRL's `log_metric`, what `curves.batch_metrics` says.
+    The reward function logs the values of `batch_metrics.batch_metrics` by TRL's `log_metric`.
 
     Args:
-        extract: Reads the answer off a completion.
-        check: Decides whether answers are right by a label.
+        extract: Reads the answer in a completion's text.
+        check: Decides by a label whether answers are right.
         equal: Decides whether two answers are the same.
         num_generations: G.
         weak: Rewards the weak groups of a batch; by default the group's own live majority.
         rules: The run's rules, whose `label` an annotate row is verified by, one after another.
         observe: Called once per batch with the step and its groups, after their rewards are known;
             by default each rule's own `observe`.
-        directions: Fills `Group.hidden`; give it only where a rule looks at it.
+        directions: Fills `Group.hidden`. Give it only if a rule reads `hidden`.
 
     Returns:
         A function that gives every completion a float. It raises DataError if a group is not whole
@@ -128,7 +128,7 @@ def _weak_results(
     columns: dict[str, Any],
     spans: Sequence[slice],
 ) -> dict[int, WeakResult]:
-    """The results of the weak groups, by where each begins; every route is looked at."""
+    """The results of the weak groups, by the index of the first row. Every route is checked."""
     groups: dict[int, WeakGroup] = {}
     for span in spans:
         route, question_id = columns["route"][span.start], columns["question_id"][span.start]
@@ -147,7 +147,7 @@ def _weak_results(
                 f"training row {question_id!r}: route is {route!r}; only annotate and weak rows "
                 f"are trained on"
             )
-    # The live model is asked once for all groups of the batch, and not at all without one.
+    # The live model is asked once for all weak groups. Without weak groups it is not asked.
     results = weak(step, list(groups.values())) if groups else []
     for group, result in zip(groups.values(), results, strict=True):
         _refuse_other_number(result, group)
@@ -165,7 +165,7 @@ def _groups(
 ) -> list[Group]:
     """The groups for the rules. Without `equal` no rule looks, so answers are not compared."""
     ids = columns.get("completion_ids", ())
-    hidden = None
+    hidden = None  # or (N, d)
     if directions is not None:
         hidden = directions(list(zip(columns["prompts"], ids, strict=True)))
     return [
@@ -184,7 +184,7 @@ def _groups(
 
 
 def _at(columns: dict[str, Any], name: str, index: int) -> Any:
-    """A cell of a column that need not be there."""
+    """A cell of a column; None if the batch does not have the column."""
     column = columns.get(name)
     return None if column is None else column[index]
 
@@ -213,8 +213,8 @@ def group_starts(question_ids: Sequence[str], num_generations: int) -> range:
         if len(ids) > 1:
             raise DataError(
                 f"completions {start} to {start + num_generations - 1} belong to several questions "
-                f"({', '.join(sorted(ids))}): a group's {num_generations} completions must be next "
-                f"to each other, so leave the trainer's own sampler in place"
+                f"({', '.join(sorted(ids))}). The {num_generations} completions of a group must be "
+                f"next to each other, so leave the trainer's own sampler in place"
             )
     return starts
 
@@ -224,7 +224,8 @@ def check_group_layout(
 ) -> None:
     """Refuse a layout in which one process could hold a part of a group.
 
-    TRL asks for whole groups over all processes together only; a vote needs them on each.
+    TRL only requires whole groups over all processes together. A vote needs whole groups in each
+    process.
 
     Raises:
         ConfigError: The completions that one process generates at once are not whole groups.
@@ -244,7 +245,7 @@ def _label(columns: dict[str, Any], start: int) -> str:
     if label is None:
         raise DataError(
             f"training row {columns['question_id'][start]!r}: route is annotate but there is no "
-            f"label; import its label, or route it again"
+            f"label. Import its label, or route it again"
         )
     return label
 
@@ -261,6 +262,6 @@ def _refuse_other_number(result: WeakResult, group: WeakGroup) -> None:
 def _refuse_truth(label: str | None, question_id: str) -> None:
     if label is not None:
         raise DataError(
-            f"training row {question_id!r}: a weak row carries a label; leave it null, so that no "
-            f"hidden truth is in the training process"
+            f"training row {question_id!r}: a weak row carries a label. Leave the label null, so "
+            f"that no hidden truth is in the training process"
         )

@@ -1,4 +1,4 @@
-"""Rewards by the model's own distributions, without an answer: from statistics to a record."""
+"""Rewards by the model's own distributions, which need no answer, and their records."""
 
 from collections.abc import Callable, Sequence
 
@@ -9,11 +9,11 @@ from pivottrace.rewards.weak import ReadTokens, Reward, WeakGroup, WeakResult, W
 def confidence(
     rewards_of: Callable[[Sequence[TokenStatistics]], list[float]], read_tokens: ReadTokens
 ) -> WeakReward:
-    """Reward by the model's distributions: entropy, self-certainty, probability.
+    """Make a reward by the model's distributions: by entropy, self-certainty or probability.
 
     Args:
-        rewards_of: One group's statistics to its rewards, such as `self_certainty_rewards`.
-        read_tokens: Reads them for a whole batch at once.
+        rewards_of: Turns one group's statistics into its rewards, as `self_certainty_rewards` does.
+        read_tokens: Reads the statistics of a whole batch at once.
     """
 
     def reward(step: int, groups: Sequence[WeakGroup]) -> list[WeakResult]:
@@ -27,7 +27,7 @@ def confidence(
 def token_reward(
     name: str, title: str, rewards_of: Callable[[Sequence[TokenStatistics]], list[float]]
 ) -> Reward:
-    """The record of such a reward; arguments as `Reward` and `confidence` have them."""
+    """The record of such a reward. `Reward` and `confidence` describe the arguments."""
     return Reward(
         name,
         title,

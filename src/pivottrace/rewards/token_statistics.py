@@ -1,4 +1,4 @@
-"""Statistics of a completion by the model's own distributions, for rewards without an answer."""
+"""Statistics of the model's own distributions, for rewards that need no answer."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -14,12 +14,12 @@ FloatArray = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class TokenStatistics:
-    """One completion: (T,) each, over all its tokens, an end-of-sequence token among them.
+    """Statistics of one completion's T tokens, which may include an end-of-sequence token.
 
     Attributes:
-        entropy: Of the distribution that produced the token, nats, >= 0.
-        log_prob: Of the token, nats, <= 0.
-        self_certainty: KL(U || p) of that distribution, nats, >= 0.
+        entropy: (T,) entropy of the distribution that produced the token, nats, >= 0.
+        log_prob: (T,) log-probability of the token, nats, <= 0.
+        self_certainty: (T,) KL(U || p) of that distribution, nats, >= 0.
     """
 
     entropy: FloatArray
@@ -30,13 +30,13 @@ class TokenStatistics:
 def values_of(
     group: Sequence[TokenStatistics], value: Callable[[TokenStatistics], float]
 ) -> list[float]:
-    """The value of each completion; one without a token gets the group's lowest.
+    """The value of each completion. An empty completion gets the lowest value of its group.
 
-    (A sum over no token would be 0, and so the best of its group.) A group of empty completions
-    gets 0.0.
+    Without this rule, a sum over no tokens would be 0, and so the best value of its group. In a
+    group of empty completions all values are 0.0.
 
     Raises:
-        ModelError: A value is NaN: the model's logits are not finite.
+        ModelError: A value is NaN, because the model's logits are not finite.
     """
     values = [value(statistics) if statistics.log_prob.size else None for statistics in group]
     known = [v for v in values if v is not None]

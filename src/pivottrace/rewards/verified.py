@@ -1,16 +1,16 @@
-"""The verified reward: an answer is right or wrong by a label that was paid for."""
+"""The verified reward: a label that was paid for decides whether an answer is right."""
 
 from collections.abc import Callable, Sequence
 
 Check = Callable[[Sequence[str | None], Sequence[str]], list[bool]]
-"""(N,) answers and (N,) truths to (N,) verdicts; `Verifier.check_many` is one."""
+"""A function of (N,) answers and (N,) truths that returns (N,) verdicts: `Verifier.check_many`."""
 
 
 def verified_rewards(answers: Sequence[str | None], truth: str, check: Check) -> list[float]:
     """Reward each answer of one question by its label.
 
     Args:
-        answers: (G,) extracted answers; None where a completion gave none.
+        answers: (G,) extracted answers; None for a completion without an answer.
         truth: The question's label.
         check: Decides whether answers are right.
 

@@ -1,8 +1,8 @@
-"""Weak rewards: their record, the groups that they judge, and the live model as they may ask it.
+"""Weak rewards: their record, the groups that they judge, and their access to the live model.
 
-A reward is a pure function of one group, in the file of its name. Beside it, the file has the
-function that meets the live model, and the record. The live model answers for a whole batch at
-once: with further answers, or with statistics of the tokens.
+Each reward has a file of its own. The file holds a pure function of one group, the function that
+asks the live model, and the record. The live model is asked once for a whole batch. It gives
+further answers, or statistics of the tokens.
 """
 
 from collections.abc import Callable, Sequence
@@ -17,15 +17,16 @@ Prompt = str | list[dict[str, str]]
 
 @dataclass(frozen=True)
 class WeakGroup:
-    """One question's completions, to be rewarded without a label.
+    """One question's completions, which are rewarded without a label.
 
     Attributes:
-        question_id: The question's.
-        answers: (G,) extracted; None where a completion gave none.
-        prompt: As TRL has it: chat messages, or plain text for a model without a chat template.
+        question_id: Id of the question.
+        answers: (G,) extracted answers; None for a completion without an answer.
+        prompt: The prompt in TRL's form: chat messages, or plain text for a model without a chat
+            template.
         completion_ids: (G,) token ids of each completion.
-        pseudo_label: The stored vote, where the rows carry one.
-        rewrite: The same question in other words, as it is put to the model.
+        pseudo_label: The stored vote; None if the row has no stored vote.
+        rewrite: The rewritten question, as it is put to the model; None if the row has no rewrite.
     """
 
     question_id: str
@@ -38,13 +39,13 @@ class WeakGroup:
 
 @dataclass(frozen=True)
 class WeakResult:
-    """A group's rewards (G,), the vote behind them, if any, and the samples taken for it.
+    """A group's rewards, with the vote and the number of further samples behind them.
 
     Attributes:
-        rewards: (G,).
-        vote: None without a vote.
-        extra_rollouts: Completions sampled in addition, which are not trained on.
-        extra_tokens: Their tokens.
+        rewards: (G,) rewards, higher is better.
+        vote: The vote that decided the rewards; None if no vote was taken.
+        extra_rollouts: Number of completions sampled in addition, which are not trained on.
+        extra_tokens: Number of tokens of these completions.
     """
 
     rewards: list[float]
@@ -55,21 +56,26 @@ class WeakResult:
 
 @dataclass(frozen=True)
 class Sampled:
-    """Further answers to one question (None where a completion gave none), and their tokens."""
+    """Further answers to one question, and the number of tokens of their completions.
+
+    An answer is None for a completion without an answer.
+    """
 
     answers: list[str | None]
     num_tokens: int = 0
 
 
 WeakReward = Callable[[int, Sequence[WeakGroup]], list[WeakResult]]
-"""(step, groups of a batch) to one result per group."""
+"""A function of the step and of the groups of a batch that returns one result per group."""
 Equal = Callable[[str, str], bool]
 Ask = Callable[[int, Sequence[tuple[str, Prompt]]], list[Sampled]]
-"""(step, (question_id, prompt) of Q questions) to Q samples; the same again for the same step."""
+"""A function of the step and of (question_id, prompt) of Q questions that returns Q `Sampled`.
+
+The same step and questions give the same answers."""
 ReadTokens = Callable[[Sequence[tuple[Prompt, Sequence[int]]]], list[TokenStatistics]]
-"""N (prompt, completion) pairs to N statistics, by the model as it is."""
+"""A function of N (prompt, completion) pairs that returns N statistics, by the current model."""
 AskMany = Callable[[int, Sequence[tuple[str, Prompt]], int], list[Sampled]]
-"""As `Ask`, with the number of answers per question."""
+"""Like `Ask`, with the number of answers per question as a further argument."""
 
 
 @dataclass(frozen=True)
@@ -78,11 +84,11 @@ class Tools:
 
     Attributes:
         equal: Whether two answers are the same.
-        ask: Asks the policy as it is now.
+        ask: Asks the current policy.
         ask_teacher: Asks the slow teacher. Only a reward that needs it may call it.
-        read_tokens: Reads statistics of tokens, by the policy as it is now.
+        read_tokens: Reads statistics of tokens, by the current policy.
         num_generations: G, the completions per question that are trained on.
-        num_votes: Answers that vote: `weak.vote_size`, or G.
+        num_votes: Number of answers that vote: `weak.vote_size`, or G.
         least_margin: Lead that a winner needs, as a share of the votes, in [0, 1].
     """
 
@@ -106,7 +112,7 @@ class Reward:
             (`pseudo_label`), the question in other words (`rewrite`), a slow teacher (`teacher`),
             or the model's distributions (`tokens`).
         votes: The answers that vote during training: no answers (`none`), the group's own answers
-            and perhaps more (`group`), or only other answers (`others`).
+            and perhaps others (`group`), or only other answers (`others`).
         make: Builds the reward for one training.
     """
 

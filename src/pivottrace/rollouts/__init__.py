@@ -1,1 +1,1 @@
-"""Questions put to a model: questions of the pool, held-out and rewritten questions."""
+"""Questions are put to a model: questions of the pool, held-out and rewritten questions."""

@@ -1,4 +1,4 @@
-"""Held-out questions: read, sampled, checked and counted."""
+"""Held-out questions are read, put to the model, checked and counted."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from pivottrace.verifier.answers import extract_answer
 
 
 def held_out_questions(run: RunDir) -> list[dict[str, Any]]:
-    """The evaluation questions that have an answer, in order; none where there is no such table."""
+    """The evaluation questions that have an answer, in order; empty if there is no such table."""
     if not run.table_path("evaluation").is_file():
         return []
     questions = run.read_table("evaluation", made_by="run").to_pylist()
@@ -27,7 +27,7 @@ def held_out_questions(run: RunDir) -> list[dict[str, Any]]:
 
 
 def counts_of(table: pa.Table) -> QuestionCounts:
-    """Right samples of each question of an `EVALUATION` table."""
+    """Number of right samples for each question of an `EVALUATION` table."""
     return count_by_question(table["question_id"].to_pylist(), table["correct"].to_pylist())
 
 
@@ -41,15 +41,16 @@ def sample_and_check(
     """Sample `evaluate.num_samples` answers to each question and check them against its answer.
 
     Args:
-        sampler: Responds.
+        sampler: The model that responds.
         questions: Rows of schema `QUESTIONS`, each with an answer.
-        config: `[evaluate]` says how to sample, `[pool]` and `[answers]` how to ask and to read.
-        verifier: Decides what is right.
-        seed: Of the sampling.
+        config: `[evaluate]` says how to sample. `[pool]` says how to ask, and `[answers]` says how
+            to read the answers.
+        verifier: Decides whether answers are right.
+        seed: Seed of the sampling.
 
     Returns:
         A table of schema `EVALUATION`, question by question. A question whose prompt is empty or
-        leaves no room for a response counts as wrong, with finish `failed`, so that the denominator
+        leaves no room for a response counts as wrong, with finish `failed`. So the denominator
         never depends on the model.
     """
     settings = Sampling(
@@ -76,6 +77,7 @@ def sample_and_check(
             }
             for sample, response in enumerate(asked.responses)
         ]
+    # (questions x samples,) truths, in the order of the rows.
     truths = [question["answer"] for question in questions for _ in range(settings.num_samples)]
     verdicts = verifier.check_many([row["answer"] for row in rows], truths)
     for row, right in zip(rows, verdicts, strict=True):
@@ -84,7 +86,7 @@ def sample_and_check(
 
 
 def _failed_rows(question_id: str, num_samples: int) -> list[dict[str, Any]]:
-    """As many rows as an asked question has, none with an answer."""
+    """As many rows as a question that was asked has, but all without an answer."""
     return [
         {
             "question_id": question_id,

@@ -1,8 +1,8 @@
-"""The pool's questions put to the model, part by part, for the stages that ask for responses.
+"""The questions of the pool are put to the model part by part.
 
-A part is a run of `part_size` questions in pool order. Its samples are seeded by (round's seed,
-kind, part index), so that a part made again after a kill is the same, and no two kinds or rounds
-share samples.
+A part is `part_size` questions that follow each other in the pool. Its samples are seeded by
+(the round's seed, kind, part index). So a part that is made again after a kill is the same, and two
+kinds or two rounds never share samples.
 """
 
 from __future__ import annotations
@@ -27,32 +27,33 @@ from pivottrace.schemas import ROLLOUTS
 from pivottrace.verifier.answers import extract_answer
 
 NO_CHAT_TEMPLATE = (
-    "the model has no chat template: questions are put to it as plain text, which a chat model "
-    "rarely expects"
+    "the model has no chat template, so questions are put to it as plain text. A chat model rarely "
+    "expects plain text"
 )
 Begin = Callable[[], None]
-"""Called before each part is written. An attempt that fails before that fixes no settings."""
+"""A function that is called before each part is written. It records the settings of the attempt. An
+attempt that fails before its first part has nothing to keep, so its settings are not recorded."""
 
 
 class PoolRollouts:
-    """The run's sampler, opened, with every question of the pool rendered.
+    """The run's open sampler, with the prompt of every question of the pool.
 
-    Each kind is written independently: a stage may ask for the greedy parts alone, and another
-    stage for the sampled parts later.
+    The kinds of parts are written independently. One stage may ask for the greedy parts alone, and
+    another stage may ask for the sampled parts later.
 
     Attributes:
-        facts: The sampler's facts of its model, and whether it has a chat template. The run records
-            them.
-        num_questions: Questions of the pool.
-        num_parts: Part files that they make.
+        facts: The sampler's facts on its model, and whether the model has a chat template. A stage
+            records them.
+        num_questions: Number of questions in the pool.
+        num_parts: Number of part files for the whole pool.
 
     Raises:
         ModelError: The model cannot be opened, or its chat template refuses a question.
-        RunDirError: The model is not the model of the run's rollouts.
+        RunDirError: Another model wrote the run's rollouts.
     """
 
     def __init__(self, run: RunDir) -> None:
-        # Loading a model takes seconds and the question table is at hand, so look at it first.
+        # The question table is read first, because loading a model takes seconds.
         questions = run.read_table("pool", made_by="run").select(["id", "prompt"]).to_pylist()
         self._run, self._sampler = run, open_sampler(start_model(run), run.config.rollouts)
         facts, tokenizer = self._sampler.facts(), self._sampler.tokenizer
@@ -102,13 +103,13 @@ class PoolRollouts:
             )
 
     def _ask(self, index: int, settings: Sampling) -> pa.Table:
-        """Part `index`, a table of schema `ROLLOUTS`."""
+        """Make part `index`, a table of schema `ROLLOUTS`."""
         size, pattern = self._run.config.rollouts.part_size, self._run.config.answers.pattern
         part = slice(index * size, (index + 1) * size)
         rows: list[dict[str, Any]] = []
         asked = ask(self._sampler, self._prompts[part], settings)
         for question_id, each in zip(self._ids[part], asked, strict=True):
-            # Only greedy responses are traced, for which the prompt is needed too.
+            # Only greedy responses are traced, and a trace needs the prompt too.
             prompt = each.prompt if settings.temperature is None else None
             shared = {"question_id": question_id, "prompt_tokens": prompt}
             rows += [shared | row for row in _response_rows(each, pattern)]
@@ -116,7 +117,7 @@ class PoolRollouts:
 
 
 def sampling_of(rollouts: RolloutsConfig, num_samples: int) -> Sampling:
-    """How `[rollouts]` samples, still without a seed of its own."""
+    """The sampling of `[rollouts]`, with the default seed."""
     return Sampling(
         num_samples=num_samples,
         temperature=rollouts.temperature,
@@ -128,7 +129,7 @@ def sampling_of(rollouts: RolloutsConfig, num_samples: int) -> Sampling:
 
 
 def _response_rows(asked: Asked, pattern: str | None) -> list[dict[str, Any]]:
-    """One row per response, or one row with the reason if the question was not asked."""
+    """One row per response. A question that was not asked gets one row with the reason."""
     if asked.failure is not None:
         return [
             {

@@ -1,4 +1,4 @@
-"""Questions in other words, whose answers vote in Co-rewarding: from a column, or by the model."""
+"""Rewritten questions for Co-rewarding. They come from a column, or the model writes them."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from pivottrace.models.rendering import render_prompt
 from pivottrace.models.sampler import Sampler, Sampling
 
 MIRRORED = "/rewritten"
-"""Ends the id of a row that trains on a rewritten question."""
+"""The end of the id of a row that trains on a rewritten question."""
 
 
 def rewrites_from_column(questions: Iterable[Mapping[str, Any]], column: str) -> dict[str, str]:
-    """The text of a column of the questions' source, by question id.
+    """The texts in a column of the questions' source, by question id.
 
     Args:
-        questions: Rows with `id`, and `extra` as the pool keeps it.
-        column: The column, or the way to a nested one ("extra_info.rewrite").
+        questions: Rows with `id`, and with `extra` as the pool keeps it.
+        column: The column, or the dotted path to a nested column ("extra_info.rewrite").
 
     Raises:
         DataError: A question has no text there.
@@ -36,8 +36,8 @@ def rewrites_from_column(questions: Iterable[Mapping[str, Any]], column: str) ->
         if not isinstance(value, str) or not value.strip():
             raise DataError(
                 f"question {question['id']!r} has no text in the column weak.rewrite_column = "
-                f"{column!r}: fill it in at its source, or leave the setting out and let the model "
-                f"rewrite"
+                f"{column!r}. Add the text in the questions' source, or leave the setting out so "
+                f"that the model rewrites the questions"
             )
         rewrites[question["id"]] = value.strip()
     return rewrites
@@ -46,17 +46,17 @@ def rewrites_from_column(questions: Iterable[Mapping[str, Any]], column: str) ->
 def rewrites_by_model(
     questions: Sequence[Mapping[str, Any]], config: Config, sampler: Sampler, seed: int
 ) -> dict[str, str]:
-    """Let the model put questions in other words, one sample each, by question id.
+    """Let the model rewrite questions, with one sample per question. Results are by question id.
 
-    The text before a closing `</think>` is left out. If nothing remains, the text was cut at the
-    limit (it may be a thought), or the prompt is empty or leaves no room, the question stays as
-    it is.
+    Text before a closing `</think>` is left out. A question keeps its own words if no text remains,
+    or if the prompt is empty or leaves no room. The question keeps its words too if the text was
+    cut at the limit, because the text may then be a thought.
 
     Args:
         questions: Rows with `id` and `prompt`.
-        config: `weak.rewrite_prompt`, and how training samples.
+        config: Holds `weak.rewrite_prompt`, and the sampling of the training.
         sampler: The model before training.
-        seed: The round's.
+        seed: Seed of the round.
     """
     settings = Sampling(
         num_samples=1,
@@ -81,7 +81,7 @@ def rewrites_by_model(
 
 
 def _rewritten(asked: Asked) -> str:
-    """The text of the one response after its thought; empty where it did not come to its end."""
+    """The text of the one response after its thought; empty if the response was cut."""
     ended = [response.text for response in asked.responses if response.finish == "stop"]
     return "".join(ended).rpartition("</think>")[2].strip()
 
@@ -89,14 +89,14 @@ def _rewritten(asked: Asked) -> str:
 def put_to_model(
     messages: Sequence[Mapping[str, str]], rewrite: str, config: Config
 ) -> list[dict[str, str]]:
-    """A question's messages with its last user message rewritten, as they are put to the model."""
+    """A question's messages for the model, with `rewrite` in place of the last user message."""
     last = max(i for i, message in enumerate(messages) if message["role"] == "user")
     changed = [{**m, "content": rewrite} if i == last else m for i, m in enumerate(messages)]
     return format_prompt(changed, config.pool.system_prompt, config.pool.prompt_suffix)
 
 
 def mirrored(row: Mapping[str, Any]) -> dict[str, Any]:
-    """The training row the other way round: it trains on the rewriting, and the original votes."""
+    """The training row with the roles swapped: it trains on the rewrite, and the original votes."""
     return {
         **row,
         "question_id": row["question_id"] + MIRRORED,

@@ -1,4 +1,4 @@
-"""Facts of a question's samples alone: classes of equal answers, and the vote."""
+"""The results that need only a question's samples: classes of equal answers, and the vote."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from pivottrace.verifier.answers import Vote, group_equivalent, majority_vote
 
 @dataclass(frozen=True)
 class SampledAnswers:
-    """The G sampled answers of one question, compared with one another.
+    """The G sampled answers of one question, compared with each other.
 
     Attributes:
-        answers: (G,) None where a sample gave none.
-        classes: (G,) equivalence class of each answer, -1 for none.
+        answers: (G,) extracted answers; None if the sample has no answer.
+        classes: (G,) equivalence class of each answer; -1 if the sample has no answer.
         vote: The majority vote of the classes.
     """
 
@@ -29,7 +29,7 @@ class SampledAnswers:
         return all(each < 0 for each in self.classes)
 
     def columns(self) -> dict[str, Any]:
-        """The columns of `scores` that samples alone decide."""
+        """The columns of `scores` that depend only on the samples."""
         winner = self.vote.winner
         return {
             "vote_answer": None if winner is None else self.answers[self.classes.index(winner)],
