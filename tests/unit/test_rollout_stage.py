@@ -163,7 +163,7 @@ def test_another_model_is_refused_at_each_stage(make_run, killed, tmp_path, chan
     killed(lambda: rollout.run(make_run()), 1)
     keep = {path.name: path.read_bytes() for path in (tmp_path / "model").iterdir()}
     _change(tmp_path / "model", changed)
-    with pytest.raises(RunDirError, match=rf"not the model .*: other {changed}\. Put the old one"):
+    with pytest.raises(RunDirError, match=rf"another model .* other {changed}\. Put the old"):
         rollout.run(make_run())
     for name, content in keep.items():
         (tmp_path / "model" / name).write_bytes(content)

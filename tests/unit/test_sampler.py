@@ -93,7 +93,7 @@ def test_sampled_rollouts_can_be_made_without_greedy_ones(run):
 def test_another_model_behind_the_sampler_is_refused(run):
     rollout.run(run)
     changed = run.config.model_copy(update={"model": ModelConfig(path="second")})
-    with pytest.raises(RunDirError, match=r"second: the model is not the model .* other weights"):
+    with pytest.raises(RunDirError, match=r"second: another model wrote .* other weights"):
         PoolRollouts(RunDir(run.path, changed))
 
 

@@ -1,8 +1,8 @@
 """Weak rewards: their record, the groups that they judge, and their access to the live model.
 
-Each reward has a file of its own. The file holds a pure function of one group, the function that
-asks the live model, and the record. The live model is asked once for a whole batch. It gives
-further answers, or statistics of the tokens.
+The file of a reward holds a pure function of one group, the function that asks the live model, and
+the record. The live model is asked once for a whole batch. It gives further answers, or statistics
+of the tokens.
 """
 
 from collections.abc import Callable, Sequence
