@@ -149,7 +149,7 @@ def _stage(name: str) -> Callable[[list[str]], None]:
         from pivottrace.commands.status import stage_lines
         from pivottrace.pipeline import run_command, run_step
         from pivottrace.run.directory import is_first_process
-        from pivottrace.run.rounds import current
+        from pivottrace.run.rounds import current_round
 
         target, flags = split_target(arguments)
         if target is None and not any(flag.partition("=")[0] == "--output" for flag in flags):
@@ -159,7 +159,7 @@ def _stage(name: str) -> Callable[[list[str]], None]:
         run = _create_run(arguments)
         with run.locked():
             run_step(run, "pool")
-            run = current(run)
+            run = current_round(run)
             run_command(run, name)
         if is_first_process():
             for line in stage_lines(run, name):
@@ -181,7 +181,7 @@ def _label(arguments: list[str]) -> None:
         raise ConfigError(
             f"usage: pivottrace label {action} RUN {'FILE' if action == 'import' else '[FILE]'}"
         )
-    run = current(_open_run(f"label {action}", rest[:1]))
+    run = current_round(_open_run(f"label {action}", rest[:1]))
     with run.locked():
         if action == "export":
             path = requests.export(run, Path(rest[1]) if len(rest) > 1 else None)
@@ -220,9 +220,9 @@ def _study(arguments: list[str]) -> None:
 def _plan(arguments: list[str]) -> None:
     from pivottrace.commands.plan import make_plan
     from pivottrace.commands.printing import plan_lines
-    from pivottrace.run.rounds import latest
+    from pivottrace.run.rounds import latest_round
 
-    run = latest(_open_run("plan", arguments), "score")
+    run = latest_round(_open_run("plan", arguments), "score")
     with run.locked():
         table = make_plan(run)
     print("\n".join(plan_lines(run, table)))
@@ -232,14 +232,14 @@ def _audit(arguments: list[str]) -> None:
     from pivottrace.commands.audit import LABEL_ERROR, audit
     from pivottrace.commands.flags import take_option
     from pivottrace.commands.printing import audit_lines
-    from pivottrace.run.rounds import latest
+    from pivottrace.run.rounds import latest_round
 
     expected = take_option(arguments, "--label-error")
     try:
         label_error = LABEL_ERROR if expected is None else float(expected)
     except ValueError:
         raise ConfigError(f"--label-error {expected}: give a share, such as 0.05") from None
-    run = latest(_open_run("audit", arguments), "calibrate")
+    run = latest_round(_open_run("audit", arguments), "calibrate")
     with run.locked():
         suspects = audit(run, label_error)
     print("\n".join(audit_lines(run, suspects)))
@@ -248,11 +248,11 @@ def _audit(arguments: list[str]) -> None:
 def _export(arguments: list[str]) -> None:
     from pivottrace.commands.export import export, export_lines, find_format
     from pivottrace.commands.flags import take_option
-    from pivottrace.run.rounds import latest
+    from pivottrace.run.rounds import latest_round
 
     rest = list(arguments)
     name, folder = take_option(rest, "--to"), take_option(rest, "--out")
-    run = latest(_open_run("export --to verl", rest), "triage")
+    run = latest_round(_open_run("export --to verl", rest), "triage")
     place, written = export(run, find_format(name), Path(folder) if folder else None)
     print("\n".join(export_lines(run, place, written)))
 
@@ -354,9 +354,9 @@ def _open_run(command: str, arguments: list[str]) -> RunDir:
 def _print_summary(run: RunDir) -> None:
     from pivottrace.commands.status import notes, summary_lines
     from pivottrace.report import summary
-    from pivottrace.run.rounds import latest
+    from pivottrace.run.rounds import latest_round
 
-    run = latest(run, "triage")
+    run = latest_round(run, "triage")
     for note in notes(run):
         print(f"note: {note}")
     for line in summary_lines(run, summary(run)):

@@ -12,7 +12,7 @@ from pivottrace.errors import ConfigError, LabelsNeeded
 from pivottrace.report import build_report
 from pivottrace.run.directory import RUN_WIDE, RunDir
 from pivottrace.run.progress import in_words
-from pivottrace.run.rounds import current, every
+from pivottrace.run.rounds import all_rounds, current_round
 
 # Stage and module, in the order of the first round. A module is imported when its stage's turn
 # comes: most need torch.
@@ -111,11 +111,11 @@ def steps(run: RunDir, until: str | None = None) -> Iterator[tuple[int, str]]:
     rounds. `until` is a command; its last stage in the round that the run is in is the last step.
     """
     trains = run.config.train.enabled
-    command, here = until or ("evaluate" if trains else "triage"), current(run).round_index
+    command, here = until or ("evaluate" if trains else "triage"), current_round(run).round_index
     left_out = () if trains else ("train", "evaluate_after")
     end = [stage for stage in stages_of(command) if stage not in left_out][-1]
     index = 0
-    while index < len(every(run)):
+    while index < len(all_rounds(run)):
         for stage in STAGES:
             if stage in left_out or stage == "evaluate_after" or (index and stage in RUN_WIDE):
                 continue

@@ -227,10 +227,10 @@ def test_votes_that_fall_apart_are_promoted_while_the_budget_lasts(two_rounds, t
 
 def test_an_alarm_that_ended_training_ends_the_rounds(tmp_path):
     run = fabricate(tmp_path / "run", "triage", rounds={"num": 3})
-    assert "rollout" in unfinished(run) and len(rounds.every(run)) == 3
+    assert "rollout" in unfinished(run) and len(rounds.all_rounds(run)) == 3
     run.mark_done("train", trained=True, stopped="step 3: votes", num_rows={})
-    assert [each.round_index for each in rounds.every(run)] == [0]
-    assert rounds.is_last(run) and rounds.last_trained(run).round_index == 0
+    assert [each.round_index for each in rounds.all_rounds(run)] == [0]
+    assert rounds.is_last_round(run) and rounds.last_trained(run).round_index == 0
     assert not {"rollout", "calibrate", "triage", "train"} & set(unfinished(run))
 
 
@@ -315,7 +315,7 @@ def test_a_round_starts_from_the_model_that_was_trained_last(tmp_path):
     trained = str(run.path / "rounds" / "00" / "train" / "model")
     models = [rounds.start_model(run.in_round(i)).path for i in range(4)]
     assert models == [EMBEDDED_MODEL, trained, trained, trained]
-    assert rounds.current(run).round_index == 2
+    assert rounds.current_round(run).round_index == 2
     assert [rounds.train_settings(run.in_round(i)).steps for i in range(3)] == [4, 3, 3]
     assert [rounds.steps_before(run.in_round(i)) for i in range(3)] == [0, 4, 7]
     seeds = [rounds.round_seed(run.in_round(i)) for i in range(3)]
@@ -325,7 +325,7 @@ def test_a_round_starts_from_the_model_that_was_trained_last(tmp_path):
 
 def test_one_round_is_as_it_was(tmp_path):
     run = fabricate(tmp_path / "run", "pool", rounds={"num": 1})
-    assert rounds.current(run) is run and rounds.is_last(run)
+    assert rounds.current_round(run) is run and rounds.is_last_round(run)
     assert rounds.train_settings(run) == run.config.train
     assert rounds.labels_by_then(run, 80, 40) == 80
     names = "pool rollout trace score calibrate triage label evaluate_before train evaluate_after"

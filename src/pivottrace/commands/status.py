@@ -15,7 +15,7 @@ from pivottrace.run.choices import driving_estimator
 from pivottrace.run.directory import RunDir
 from pivottrace.run.progress import in_words
 from pivottrace.run.readings import evaluation_facts
-from pivottrace.run.rounds import current, every, start_model
+from pivottrace.run.rounds import all_rounds, current_round, start_model
 from pivottrace.stages.train import training_notes
 
 PARTS_OF = {"rollout": ("rollouts_greedy", "rollouts_sampled"), "trace": ("signals",)}
@@ -28,8 +28,8 @@ def describe(run: RunDir) -> Iterator[str]:
         RunDirError: The manifest or a table is torn.
     """
     run.refuse_torn_tables()
-    run = current(run)
-    seconds, left, num_rounds = run.seconds(), unfinished(run), len(every(run))
+    run = current_round(run)
+    seconds, left, num_rounds = run.seconds(), unfinished(run), len(all_rounds(run))
     of = f" (the first is 0) of {num_rounds}" if num_rounds > 1 else ""
     yield f"run {run.path}, round {run.round_index}{of}"
     for name in STAGES:
@@ -49,7 +49,7 @@ def describe(run: RunDir) -> Iterator[str]:
 
 def _route_lines(run: RunDir) -> Iterator[str]:
     """The routes. With several rounds: the routes of each, and the moves between them."""
-    rounds = every(run)
+    rounds = all_rounds(run)
     for each in rounds:
         triage = each.stage_facts("triage")
         if not triage:

@@ -36,9 +36,9 @@ def build_report(
         RunDirError: The report cannot be written, or a table of the run is torn.
     """
     from pivottrace.report.render import render_report
-    from pivottrace.run.rounds import latest
+    from pivottrace.run.rounds import latest_round
 
-    return render_report(latest(run, "triage"), unfinished, decode)
+    return render_report(latest_round(run, "triage"), unfinished, decode)
 
 
 def summary(run: RunDir) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from pivottrace.refine.alarms import AlarmEvent
 from pivottrace.routing.flows import Flow
 from pivottrace.run.directory import RunDir, installed_versions
 from pivottrace.run.readings import evaluation_facts
-from pivottrace.run.rounds import every, steps_before
+from pivottrace.run.rounds import all_rounds, steps_before
 from pivottrace.run.storage import read_json_lines, read_parquet
 from pivottrace.schemas import ALARMS, LEARNING_CURVE, METRICS
 
@@ -159,7 +159,7 @@ def training(run: RunDir) -> Training:
     """The lines that training logged so far, round after round, steps counted over all of them."""
     logs: dict[str, dict[int, dict[str, Any]]] = {METRICS: {}, LEARNING_CURVE: {}}
     alarms: list[AlarmEvent] = []
-    for each in every(run):
+    for each in all_rounds(run):
         before, folder = steps_before(each), each.round_path / "train"
         for name, rows in logs.items():
             # A round begins with the model that the one before ended with: one point of the curve.
@@ -173,7 +173,7 @@ def training(run: RunDir) -> Training:
 
 def flows(run: RunDir) -> list[tuple[int, list[Flow]]]:
     """The flows into each round that has been routed after another, by its index."""
-    found = [(each.round_index, table(each, "flows")) for each in every(run)]
+    found = [(each.round_index, table(each, "flows")) for each in all_rounds(run)]
     return [
         (index, [Flow(**row) for row in rows.to_pylist()])
         for index, rows in found

@@ -33,7 +33,7 @@ from pivottrace.run import readings
 from pivottrace.run.choices import driving_estimator, estimators_of
 from pivottrace.run.directory import RunDir
 from pivottrace.run.progress import in_words
-from pivottrace.run.rounds import current, latest
+from pivottrace.run.rounds import current_round, latest_round
 from pivottrace.run.storage import write_text
 
 # Fewer probes than this and an estimator's place among the others says next to nothing.
@@ -282,7 +282,7 @@ def _training(run: RunDir) -> dict[str, Any] | None:
     figure = training_figure(logs.metrics, curve, ends)
     facts = {
         name.removeprefix("num_").replace("_", " "): _plain(value)
-        for name, value in sorted(latest(run, "train").stage_facts("train").items())
+        for name, value in sorted(latest_round(run, "train").stage_facts("train").items())
         if name != "settings"
     }
     if figure is None and not facts:

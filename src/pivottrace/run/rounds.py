@@ -7,7 +7,7 @@ from pivottrace.routing.shares import label_cap, round_steps
 from pivottrace.run.directory import RunDir, part_seed
 
 
-def every(run: RunDir) -> list[RunDir]:
+def all_rounds(run: RunDir) -> list[RunDir]:
     """The run in each of its rounds, in order. A training that an alarm ended is the last round.
 
     Without training there is only the first round.
@@ -18,26 +18,26 @@ def every(run: RunDir) -> list[RunDir]:
     return rounds[: next(ended, num) + 1]
 
 
-def current(run: RunDir) -> RunDir:
+def current_round(run: RunDir) -> RunDir:
     """The present round: the first one without a finished training, else the last one."""
-    rounds = every(run)
+    rounds = all_rounds(run)
     return next((r for r in rounds if not r.is_done("train")), rounds[-1])
 
 
-def latest(run: RunDir, stage: str) -> RunDir:
+def latest_round(run: RunDir, stage: str) -> RunDir:
     """The last round in which a stage has finished, else the first round."""
-    return next((r for r in reversed(every(run)) if r.is_done(stage)), run.in_round(0))
+    return next((r for r in reversed(all_rounds(run)) if r.is_done(stage)), run.in_round(0))
 
 
 def last_trained(run: RunDir) -> RunDir | None:
     """The last round that has trained a model; None before any has."""
-    trained = (r for r in reversed(every(run)) if r.stage_facts("train").get("trained"))
+    trained = (r for r in reversed(all_rounds(run)) if r.stage_facts("train").get("trained"))
     return next(trained, None)
 
 
-def is_last(run: RunDir) -> bool:
+def is_last_round(run: RunDir) -> bool:
     """Whether no round comes after this one."""
-    return run.round_index + 1 >= len(every(run))
+    return run.round_index + 1 >= len(all_rounds(run))
 
 
 def start_model(run: RunDir) -> ModelConfig:
@@ -74,6 +74,6 @@ def steps_before(run: RunDir) -> int:
 
 def labels_by_then(run: RunDir, allowed: int, num_probes: int) -> int:
     """Labels that may be held by the end of this round, of `allowed`. Raises as `label_cap`."""
-    if run.config.rounds.spend == "at_once" or is_last(run):
+    if run.config.rounds.spend == "at_once" or is_last_round(run):
         return allowed
     return label_cap(allowed, num_probes, run.round_index, run.config.rounds.num)

@@ -7,7 +7,7 @@ from typing import Any
 from pivottrace.errors import RunDirError
 from pivottrace.rollouts.held_out import counts_of
 from pivottrace.run.directory import RunDir
-from pivottrace.run.rounds import every, last_trained, start_model
+from pivottrace.run.rounds import all_rounds, last_trained, start_model
 from pivottrace.run.storage import read_parquet
 from pivottrace.stages.evaluation import DIGITS, evaluate
 from pivottrace.stats.accuracy import paired_difference
@@ -24,7 +24,7 @@ def run(run: RunDir) -> None:
     Raises:
         RunDirError: training has not finished.
     """
-    if run.config.train.enabled and not all(each.is_done("train") for each in every(run)):
+    if run.config.train.enabled and not all(each.is_done("train") for each in all_rounds(run)):
         raise RunDirError(
             f"{run.path}: training has not finished. Finish it with: pivottrace train {run.path}"
         )

@@ -24,7 +24,13 @@ from pivottrace.rollouts.rewriting import (
 )
 from pivottrace.run.directory import RunDir
 from pivottrace.run.progress import progress
-from pivottrace.run.rounds import is_last, round_seed, start_model, steps_before, train_settings
+from pivottrace.run.rounds import (
+    is_last_round,
+    round_seed,
+    start_model,
+    steps_before,
+    train_settings,
+)
 from pivottrace.run.storage import read_json_lines, read_parquet
 from pivottrace.schemas import ALARMS, METRICS, TRAINING_ROWS
 from pivottrace.stats.accuracy import average_accuracy
@@ -142,12 +148,12 @@ def read_training_rows(run: RunDir) -> tuple[pa.Table, dict[str, int]]:
     ]
     table = pa.Table.from_pylist(rows, schema=TRAINING_ROWS)
     left_out = {"zero_weight": len(zero_weight), "unlabelled": len(unlabelled)}
-    return table, left_out | ({} if is_last(run) else {"probes": len(waiting)})
+    return table, left_out | ({} if is_last_round(run) else {"probes": len(waiting)})
 
 
 def _waiting_probes(run: RunDir) -> set[str]:
     """Probes that are not trained on yet, so that later rounds may be calibrated on them."""
-    if is_last(run) or run.config.rounds.train_probes == "every_round":
+    if is_last_round(run) or run.config.rounds.train_probes == "every_round":
         return set()
     return set(run.read_table("evidence", made_by="calibrate")["question_id"].to_pylist())
 
