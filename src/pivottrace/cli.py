@@ -1,4 +1,4 @@
-"""The command line: one thin command a stage. Heavy libraries are imported inside the commands."""
+"""The command line: one thin command per stage. Commands import heavy libraries when they run."""
 
 from __future__ import annotations
 
@@ -19,7 +19,12 @@ if TYPE_CHECKING:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run one command and return its exit code: 0 done, 1 or 2 an error, 3 waiting for labels."""
+    """Run one command and return its exit code.
+
+    Returns:
+        0 if the command is done, 1 or 2 after an error, 3 if the run waits for labels, 130 if the
+        user stopped the command.
+    """
     arguments = sys.argv[1:] if argv is None else argv
     if not arguments or arguments[0] in ("-h", "--help", "help"):
         print(usage(), end="")
@@ -41,7 +46,7 @@ def main(argv: list[str] | None = None) -> int:
         print(f"{'' if waiting else 'error: '}{error}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
-        print("stopped; finished parts are kept, the same command goes on", file=sys.stderr)
+        print("stopped; finished parts are kept, and the same command resumes", file=sys.stderr)
         return 130
     return 0
 
@@ -106,10 +111,10 @@ def _init(arguments: list[str]) -> None:
     if path is None:
         raise ConfigError("init needs a file to write: pivottrace init my.toml")
     if path.exists():
-        raise ConfigError(f"{path} is there already. Give another name, or remove it.")
+        raise ConfigError(f"{path} exists already. Give another name, or remove it.")
     if not path.parent.is_dir():
         raise ConfigError(
-            f"{path}: there is no folder {path.parent}. Make it, or give another place."
+            f"{path}: the folder {path.parent} does not exist. Make it, or give another place."
         )
     own = Config(output=Path("runs") / path.stem)
     write_text(path, template(parse(settings, own)))
@@ -209,7 +214,7 @@ def _study(arguments: list[str]) -> None:
     targets, flags = rest[:first_flag], rest[first_flag:]
     if with_grid:
         print(
-            "note: --grid chooses settings on these questions; report them on others",
+            "note: --grid chooses settings on these questions; report results on other questions",
             file=sys.stderr,
         )
     configs = [load([target, *flags]) for target in targets]
@@ -328,7 +333,7 @@ def _unknown_command(name: str) -> str:
 
 
 def _create_run(arguments: list[str]) -> RunDir:
-    """Make or take up the run of a configuration file, a run directory, or flags alone."""
+    """Make or resume the run of a configuration file, of a run directory, or of flags alone."""
     from pivottrace.commands.flags import load
     from pivottrace.run.directory import RunDir
 
@@ -336,8 +341,8 @@ def _create_run(arguments: list[str]) -> RunDir:
     others = run.other_versions()
     if others:
         print(
-            f"note: {run.path} was begun with {', '.join(others)}; what is still to come may "
-            f"differ from what that would give",
+            f"note: {run.path} was begun with {', '.join(others)}; the remaining stages may give "
+            f"other results than they would with the old versions",
             file=sys.stderr,
         )
     return run

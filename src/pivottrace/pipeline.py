@@ -1,4 +1,4 @@
-"""The main job as one readable list: every stage in order, each skipped where it has finished."""
+"""The main job as one readable list: every stage in order. A finished stage is skipped."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from pivottrace.run.directory import RUN_WIDE, RunDir
 from pivottrace.run.progress import in_words
 from pivottrace.run.rounds import all_rounds, current_round
 
-# Stage and module, in the order of the first round. A module is imported when its stage's turn
-# comes: most need torch.
+# Stage and module, in the order of the first round. Each module is imported when its stage begins,
+# because most modules need torch.
 STAGES: dict[str, str] = {
     "pool": "pivottrace.stages.pool",
     "rollout": "pivottrace.stages.rollout",
@@ -28,11 +28,11 @@ STAGES: dict[str, str] = {
     "train": "pivottrace.stages.train",
     "evaluate_after": "pivottrace.stages.evaluate_after",
 }
-# Users name a stage by its command. This one names two stages, every other command the stage of
-# its own name.
+# Users name a stage by its command. The command `evaluate` runs two stages. Every other command
+# runs the stage with the command's name.
 STAGES_OF = {"evaluate": ("evaluate_before", "evaluate_after")}
-# What each stage leaves for people and for the stages after it; {} is the round's folder, and an
-# evaluation's table is at its own place.
+# The files and folders that each stage writes for people and for later stages. {} is the round's
+# folder. The tables of the evaluations have their own places.
 OUTPUTS: dict[str, tuple[str, ...]] = {
     "pool": ("pool.parquet", "evaluation.parquet"),
     "rollout": ("{}/rollouts_greedy", "{}/rollouts_sampled"),
@@ -66,13 +66,14 @@ def command_of(stage: str) -> str:
 def run_all(run: RunDir, until: str | None = None) -> None:
     """Run every stage of every round up to and with `until`, then write the report.
 
-    With `until`, a command's name, the round that the run is in is the last. Without `until`, a run
-    that is not to train ends with its route files: no label is bought that nothing here would use,
-    and there is no model to compare.
+    `until` is the name of a command. With it, the current round is the last one. Without it, a run
+    with `train.enabled = false` ends with its route files. It buys no labels beyond the probes,
+    because nothing would use them, and it has no trained model to evaluate.
 
     Raises:
-        ConfigError: there is no command `until`, or the run does not train and is to do so.
-        LabelsNeeded: people have to give labels; the report so far has been written.
+        ConfigError: The command `until` does not exist, or it is `train` and `train.enabled` is
+            false.
+        LabelsNeeded: People must give labels. The report so far has been written.
     """
     if until is not None:
         _check_until(run, until)
@@ -87,7 +88,7 @@ def run_all(run: RunDir, until: str | None = None) -> None:
 
 
 def run_command(run: RunDir, command: str) -> None:
-    """Run the stages of one command; the evaluation after training only once that has finished."""
+    """Run the stages of one command. The evaluation after training needs a finished training."""
     for stage in stages_of(command):
         if stage != "evaluate_after" or run.is_done("train"):
             run_step(run, stage)
@@ -100,15 +101,15 @@ def _check_until(run: RunDir, until: str) -> None:
     if until == "train" and not run.config.train.enabled:
         raise ConfigError(
             "--until train: train.enabled is false, so nothing is trained. Set it to true, or "
-            "stop before with --until label"
+            "stop earlier with --until label"
         )
 
 
 def steps(run: RunDir, until: str | None = None) -> Iterator[tuple[int, str]]:
-    """Yield the run's steps in order, each a round and a stage, up to and with `until`.
+    """Yield the run's steps in order, up to and with `until`. A step is a round and a stage.
 
-    Rounds are counted while the steps are taken, since an alarm may end training, and with it the
-    rounds. `until` is a command; its last stage in the round that the run is in is the last step.
+    Rounds are counted while the steps are taken, because an alarm may end training and so the
+    rounds. `until` is a command. The last step is the command's last stage in the current round.
     """
     trains = run.config.train.enabled
     command, here = until or ("evaluate" if trains else "triage"), current_round(run).round_index
@@ -127,13 +128,13 @@ def steps(run: RunDir, until: str | None = None) -> Iterator[tuple[int, str]]:
 
 
 def unfinished(run: RunDir) -> list[str]:
-    """Stages that the whole run still has to do, each once, the next one first."""
+    """The unfinished stages of the whole run, each once, the next stage first."""
     left = [stage for index, stage in steps(run) if not run.in_round(index).is_done(stage)]
     return list(dict.fromkeys(left))
 
 
 def outputs(run: RunDir, stage: str) -> list[Path]:
-    """What a stage has left in the run directory, as far as it is there."""
+    """The files and folders of a stage that exist in the run directory."""
     folder = run.round_path.relative_to(run.path)
     tables = {name: run.table_path(name).relative_to(run.path) for name in EVALUATIONS}
     paths = [run.path / name.format(folder, **tables) for name in OUTPUTS[stage]]
@@ -141,7 +142,7 @@ def outputs(run: RunDir, stage: str) -> list[Path]:
 
 
 def run_step(run: RunDir, stage: str) -> None:
-    """Run one stage, timed; its own result decides whether there is anything left to do."""
+    """Run one stage and record its time. The stage itself skips the work if it has finished."""
     done = run.is_done(stage)
     if stage != "train" and not done:
         _refuse_several_processes(run, stage)
@@ -156,13 +157,13 @@ def run_step(run: RunDir, stage: str) -> None:
 def _refuse_several_processes(run: RunDir, name: str) -> None:
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise ConfigError(
-            f"{name} runs in one process: do what comes before training with `pivottrace run "
+            f"{name} runs in one process: run the stages before training with `pivottrace run "
             f"{run.path} --until label`, then `accelerate launch -m pivottrace.cli train "
             f"{run.path}`"
         )
 
 
 def write_report(run: RunDir) -> Path:
-    """Write the report of what there is so far. Raises as `build_report`."""
+    """Write the report of the run so far. Raises as `build_report`."""
     with run.timed("report"):
         return build_report(run, unfinished(run))

@@ -1,8 +1,8 @@
-"""Parts that are found by where they lie: a file in the right folder, or `package.module:name`.
+"""Parts that are found by their place: a file in the right folder, or `package.module:name`.
 
 Estimators, rewards, label sources and export formats are records, frozen dataclasses with a `name`.
-A module of the right folder holds one or more of them at its top level, and no list names it. A
-user's part lies outside the package and is given as `package.module:name`.
+A module of the right folder holds one or more records at its top level, and no list names the
+module. A user's part lies outside the package and is given as `package.module:name`.
 """
 
 from __future__ import annotations
@@ -52,14 +52,15 @@ def records_in(package: str, kind: type[Record]) -> dict[str, Record]:
 
 
 def load_part(reference: str, setting: str) -> Any:
-    """Import what `package.module:name` names.
+    """Import the object of the reference `package.module:name`.
 
     Args:
-        reference: As a setting holds it.
+        reference: The reference, as the setting holds it.
         setting: The setting's dotted key, for messages.
 
     Raises:
-        ConfigError: It is not of that form, the module cannot be imported, or has no such name.
+        ConfigError: The reference has another form, the module cannot be imported, or the module
+            does not have this name.
     """
     module_name, _, name = reference.partition(":")
     if not module_name or not name or module_name.startswith("."):

@@ -221,7 +221,7 @@ def test_a_name_without_a_slash_may_be_a_hub_id(tmp_path, capsys, monkeypatch):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["init", "nowhere/my.toml"], "there is no folder nowhere"),
+        (["init", "nowhere/my.toml"], "the folder nowhere does not exist"),
         (["init", "/sys/my.toml"], "/sys/my.toml: no permission to write there"),
         (["run", "--output", "/sys/x"], "/sys/x: no permission to write there"),
         (["run", "--output", "/proc/x"], "/proc/x: it cannot be written"),

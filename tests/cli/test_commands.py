@@ -70,7 +70,7 @@ def test_init_writes_every_setting_as_given(tmp_path, monkeypatch, capsys):
     assert config.pool.map == {"prompt": "task"}
     assert (config.train.enabled, config.labels.partial, config.labels.budget) == (False, True, 7)
     assert main(["init", "my.toml"]) == 2
-    assert "is there already" in capsys.readouterr().err
+    assert "exists already" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

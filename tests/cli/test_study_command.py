@@ -40,7 +40,7 @@ def test_two_pools_and_again(tmp_path, capsys):
     ]
     arguments = ["study", *pools, *SMALL, "--output", str(tmp_path / "out")]
     assert main([*arguments, "--grid"]) == 0
-    assert "report them on others" in capsys.readouterr().err
+    assert "report results on other questions" in capsys.readouterr().err
     results = json.loads((tmp_path / "out" / "study.json").read_text())
     estimators = results["estimators"]
     assert [p["num_questions"] for p in results["pools"]] == [16, 16]

@@ -128,7 +128,7 @@ def test_a_finished_pool_is_kept_unless_its_source_changed(tmp_path, questions, 
 
     original = (tmp_path / "pool.jsonl").read_bytes()
     (tmp_path / "pool.jsonl").write_bytes(original + b'{"id": 9, "question": "New?"}\n')
-    with pytest.raises(DataError, match=r"pool.jsonl: has changed since .*\(pool.questions\)"):
+    with pytest.raises(DataError, match=r"pool.jsonl has changed since .*\(pool.questions\)"):
         pool.run(make(tmp_path, **settings))
     (tmp_path / "pool.jsonl").write_bytes(original)
     pool.run(make(tmp_path, **settings))

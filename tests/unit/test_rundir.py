@@ -257,14 +257,14 @@ def test_columns_that_an_older_version_did_not_write_are_named_with_their_stage(
         score.run(run)
     assert str(caught.value) == (
         f"{run.part_path('signals', 0)} has no column layer_path, log_prob: an older version of "
-        f"pivottrace made it. Make the stage trace anew, in another run directory (--output)."
+        f"pivottrace made it. Make the stage trace again, in another run directory (--output)."
     )
     run.write_part("signals", 0, first)
     score.run(run)
     scores = run.read_table("scores", "score")
     for stage in (calibrate, triage):
         run.write_table("scores", scores.drop_columns(["peak_count"]))
-        with pytest.raises(RunDirError, match=r"no column peak_count.* Make the stage score anew"):
+        with pytest.raises(RunDirError, match=r"no column peak_count.* Make the stage score again"):
             stage.run(run)
         run.write_table("scores", scores)
         stage.run(run)

@@ -118,7 +118,7 @@ def changed_settings(used: Mapping[str, Mapping[str, Any]], config: Config) -> l
 
 
 def _is_within(key: str, keys: Iterable[str]) -> bool:
-    """Whether a key is one of some, or in a section that is."""
+    """Whether a key is among the keys, or in a section that is among them."""
     return any(key == other or key.startswith(f"{other}.") for other in keys)
 
 

@@ -13,7 +13,7 @@ TAKEN = {*RANKINGS, *scores_schema(()).names}
 
 
 def estimators_of(config: Config) -> dict[str, Estimator]:
-    """The estimators of a run by name: the package's, and the user's own one, if any.
+    """The estimators of a run by name: the package's estimators, and the user's own estimator.
 
     Raises:
         ConfigError: The user's estimator cannot be loaded, or its name is taken.

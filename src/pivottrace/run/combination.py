@@ -1,8 +1,9 @@
-"""The combination of estimators in a run: fitted on its probes, and its ranking where it is used.
+"""The combination of estimators in a run: its fit on the probes, and its ranking if it is used.
 
 Probes are drawn along the default ranking, because no label exists yet to fit on. If the settings
-ask for the combination and it is offered, it then ranks the pool anew. A probe takes its place from
-a fit without its label, so that labels that the ranking has seen do not flatter the calibration.
+ask for the combination and it is offered, it then ranks the pool again. A probe takes its place
+from a fit without its label. Otherwise the ranking would have seen the label, and the calibration
+would look too good.
 """
 
 from __future__ import annotations
@@ -64,7 +65,7 @@ def rerank(
 
 
 def _names(run: RunDir) -> list[str]:
-    """The estimators to combine, without scores from the rollouts themselves or from nothing."""
+    """The estimators to combine. They leave out scores from the rollouts and scores by chance."""
     return [name for name, each in estimators_of(run.config).items() if each.competes]
 
 

@@ -145,7 +145,7 @@ class RunDir:
             return pq.read_schema(path)
 
     def existing_table(self, name: str, made_by: str) -> Path:
-        """Where a table lies, for whoever reads it in parts. Raises RunDirError if missing."""
+        """The path of a table, for readers in parts. Raises RunDirError if it is missing."""
         path = self.table_path(name)
         if not path.is_file():
             raise RunDirError(f"{path} is missing. Make it with: pivottrace {made_by} {self.path}")
@@ -243,12 +243,12 @@ class RunDir:
         return bool(self.stage_facts(stage))
 
     def stage_facts(self, stage: str) -> dict[str, Any]:
-        """The record of `mark_done`; empty where the stage has not finished."""
+        """The record of `mark_done`; empty if the stage has not finished."""
         facts = self.begun_facts(stage)
         return {} if facts.get("unfinished") else facts
 
     def begun_facts(self, stage: str) -> dict[str, Any]:
-        """The record of `begin` or, later, of `mark_done`; empty where neither was called."""
+        """The record of `begin` or, later, of `mark_done`; empty if neither was called."""
         return self._stages.get(stage, {})
 
     @property
@@ -278,7 +278,7 @@ class RunDir:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Lock the run for this process, so that two never write it, and store its configuration.
+        """Lock the run, so that two processes never write it, and store its configuration.
 
         Further processes of one training write nothing and take no lock.
 
@@ -310,7 +310,7 @@ class RunDir:
             yield
 
     def _free_training(self) -> None:
-        """Forget a training that left no whole checkpoint: it begins anew, with any settings."""
+        """Forget a training without a whole checkpoint: it begins again, with any settings."""
         rounds = self.manifest.get("rounds", {})
         for index, stages in rounds.items():
             folder = self.in_round(int(index)).round_path / "train"
@@ -384,8 +384,8 @@ def run_parts(
 ) -> None:
     """Make the parts that are missing, in order.
 
-    `on_part` hears first how far finished parts reach, as the index of the last one before the
-    first gap (-1: there is none), then of each part that was made.
+    `on_part` is called first with the index of the last finished part before the first gap, or -1
+    if the first part is missing. Then it is called with the index of each part that was made.
     """
     missing = [index for index in range(num_parts) if not run.has_part(name, index)]
     on_part(missing[0] - 1 if missing else num_parts - 1)
@@ -395,7 +395,7 @@ def run_parts(
 
 
 def part_seed(seed: int, kind: str, index: int) -> int:
-    """A seed for one part: differs for every (run seed, kind, part), the same on any machine."""
+    """A seed for one part: it depends on run seed, kind and part only, so not on the machine."""
     digest = hashlib.sha256(f"{seed}/{kind}/{index}".encode()).digest()
     return int.from_bytes(digest[:4], "big")
 

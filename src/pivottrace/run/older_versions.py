@@ -1,4 +1,4 @@
-"""Readings of what older versions wrote into a run directory."""
+"""Readings of files that older versions wrote into a run directory."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from typing import Any
 def with_two_evaluations(manifest: dict[str, Any]) -> dict[str, Any]:
     """Read a manifest whose evaluations before and after training share one record.
 
-    Earlier versions had one stage `evaluate`. Its record held the figures `before` and `after`,
-    their `difference`, and `skipped` where an evaluation was left out.
+    Earlier versions had one stage `evaluate`. Its record held the figures `before` and `after` and
+    their `difference`. If an evaluation was left out, the record held `skipped`.
 
     Args:
-        manifest: As it stands on disk, of any version.
+        manifest: The manifest on disk, from any version.
 
     Returns:
-        The manifest with the records `evaluate_before` and `evaluate_after` in place of that one;
-        the manifest itself where there is no such record.
+        The manifest with the records `evaluate_before` and `evaluate_after` in place of `evaluate`;
+        the manifest itself if it has no record `evaluate`.
     """
     rounds = manifest.get("rounds", {})
     if not any("evaluate" in stages for stages in rounds.values()):
@@ -25,7 +25,7 @@ def with_two_evaluations(manifest: dict[str, Any]) -> dict[str, Any]:
 
 
 def _divided(stages: dict[str, Any]) -> dict[str, Any]:
-    """The records of one round, the evaluation's in two."""
+    """The records of one round, with the record of `evaluate` divided in two."""
     others = {name: facts for name, facts in stages.items() if name != "evaluate"}
     if "evaluate" not in stages:
         return others

@@ -14,7 +14,7 @@ from pivottrace.run.scored_pool import Scored, read_scored
 
 
 def driving_scores(run: RunDir) -> tuple[list[str], np.ndarray]:
-    """Question ids and the driving estimator's scores (Q,); NaN for a question that failed."""
+    """Question ids, and the driving estimator's scores (Q,). A failed question has NaN."""
     estimator = driving_estimator(run.config)
     table = run.read_table("scores", "score", ["question_id", "failure", estimator])
     scores = _combined_scores(run)
@@ -25,12 +25,12 @@ def driving_scores(run: RunDir) -> tuple[list[str], np.ndarray]:
 
 
 def is_combined(run: RunDir) -> bool:
-    """Whether a combination ranks the pool, which it does from calibration on."""
+    """Whether a combination ranks the pool. It can do so only after calibration."""
     return bool((run.stage_facts("calibrate").get("combination") or {}).get("used"))
 
 
 def _combined_scores(run: RunDir) -> np.ndarray | None:
-    """The combination's scores (Q,) where it ranks the pool."""
+    """The combination's scores (Q,), if it ranks the pool."""
     if not is_combined(run):
         return None
     scores: np.ndarray = run.read_table("ranking", made_by="calibrate")["score"].to_numpy()
@@ -47,12 +47,12 @@ def sampled_answers(run: RunDir) -> dict[str, list[str | None]]:
 
 
 def evaluation_facts(run: RunDir) -> dict[str, Any]:
-    """What the two evaluations recorded, as far as they are there.
+    """The facts that the two evaluations recorded. Facts that do not exist yet are left out.
 
     Returns:
         `before` and `after`, each {accuracy, low, high, pass_at_k, k, num_questions}; `difference`
-        {mean, low, high}, after minus before; `skipped`, why an evaluation was left out. Accuracies
-        are shares in [0, 1], intervals have 95 %.
+        {mean, low, high}, after minus before; `skipped`, the reason why an evaluation was left out.
+        Accuracies are shares in [0, 1]. Intervals have 95 %.
     """
     before, after = run.stage_facts("evaluate_before"), run.stage_facts("evaluate_after")
     facts = {
@@ -65,7 +65,7 @@ def evaluation_facts(run: RunDir) -> dict[str, Any]:
 
 
 def scored_pool(run: RunDir, probes: list[dict[str, Any]]) -> Scored:
-    """The scored pool as arrays; `probes` are the rows of `evidence`."""
+    """The scored pool as arrays. `probes` are the rows of `evidence`."""
     correctness = {row["question_id"]: row["num_correct"] / row["num_samples"] for row in probes}
     earlier = {
         row["question_id"]: row["num_correct"] / row["num_samples"] for row in earlier_labels(run)
@@ -77,9 +77,10 @@ def scored_pool(run: RunDir, probes: list[dict[str, Any]]) -> Scored:
 
 
 def earlier_labels(run: RunDir) -> list[dict[str, Any]]:
-    """Labels that earlier rounds bought beside the probes, rows of `labelled`; none in the first.
+    """Rows of `labelled`: labels that earlier rounds bought beside the probes.
 
-    Fixed at calibration, so that a triage that is killed and begun again knows the same labels.
+    The first round has none. Calibration fixes them, so that a triage that is killed and begun
+    again knows the same labels.
     """
     if run.round_index == 0:
         return []
@@ -88,7 +89,7 @@ def earlier_labels(run: RunDir) -> list[dict[str, Any]]:
 
 
 def calibration_curve(run: RunDir) -> CalibrationCurve | None:
-    """The stored curve; None where no probe was labelled."""
+    """The stored curve; None if no probe was labelled."""
     table = run.read_table("calibration", made_by="calibrate")
     if not len(table):
         return None

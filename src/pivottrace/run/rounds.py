@@ -8,7 +8,7 @@ from pivottrace.run.directory import RunDir, part_seed
 
 
 def all_rounds(run: RunDir) -> list[RunDir]:
-    """The run in each of its rounds, in order. A training that an alarm ended is the last round.
+    """The run in each of its rounds, in order. If an alarm ended a training, its round is the last.
 
     Without training there is only the first round.
     """
@@ -19,7 +19,7 @@ def all_rounds(run: RunDir) -> list[RunDir]:
 
 
 def current_round(run: RunDir) -> RunDir:
-    """The present round: the first one without a finished training, else the last one."""
+    """The current round: the first round without a finished training, else the last round."""
     rounds = all_rounds(run)
     return next((r for r in rounds if not r.is_done("train")), rounds[-1])
 
@@ -43,8 +43,8 @@ def is_last_round(run: RunDir) -> bool:
 def start_model(run: RunDir) -> ModelConfig:
     """The model that makes a round's rollouts and that its training starts from.
 
-    In the first round it is the run's own model, later the last trained one. `run.in_round(num)` of
-    `num` rounds gives the final model of the run.
+    In the first round it is the run's own model, later the last trained model. With `num` rounds,
+    the start model of `run.in_round(num)` is the final model of the run.
     """
     for index in reversed(range(run.round_index)):
         earlier = run.in_round(index)
@@ -73,7 +73,7 @@ def steps_before(run: RunDir) -> int:
 
 
 def labels_by_then(run: RunDir, allowed: int, num_probes: int) -> int:
-    """Labels that may be held by the end of this round, of `allowed`. Raises as `label_cap`."""
+    """Labels of `allowed` that may be bought by the end of this round. Raises as `label_cap`."""
     if run.config.rounds.spend == "at_once" or is_last_round(run):
         return allowed
     return label_cap(allowed, num_probes, run.round_index, run.config.rounds.num)

@@ -62,7 +62,7 @@ class Routed:
 
 
 def probe_evidence(rows: list[dict[str, Any]]) -> ProbeEvidence:
-    """Rows of `evidence`, one a labelled probe, as arrays."""
+    """Rows of `evidence`, one per labelled probe, as arrays."""
 
     def column(name: str, dtype: Any) -> np.ndarray:
         return np.array([row[name] for row in rows], dtype=dtype)
@@ -90,7 +90,7 @@ def read_scored(
         estimator: Column of the driving score.
         correctness: Share of right rollouts of each labelled probe, by question id, in the
             order of the probes.
-        earlier: The same for questions that earlier rounds labelled and that are no probes.
+        earlier: The same for questions that earlier rounds labelled and that are not probes.
 
     Raises:
         RunDirError: A part is torn, or lacks one of the columns.

@@ -37,7 +37,7 @@ def read_parquet(
     if missing:
         raise RunDirError(
             f"{path} has no column {', '.join(missing)}: an older version of pivottrace made it. "
-            f"Make the stage{f' {made_by}' if made_by else ''} anew, in another run directory "
+            f"Make the stage{f' {made_by}' if made_by else ''} again, in another run directory "
             f"(--output)."
         )
     with torn(path):

@@ -1,4 +1,4 @@
-"""Calibration: draw probes over the ranking, get their labels, read the curves off them."""
+"""Calibration: draw probes over the ranking, get their labels, and read the curves off them."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ from pivottrace.verifier import Verifier
 def run(run: RunDir) -> None:
     """Write `probes`, `evidence` and `calibration`; after the first round also `labelled`.
 
-    Later rounds ask for no label: they count anew how often the probes are right by now.
+    Later rounds ask for no label. They count again how often the model is right on the probes.
 
     Raises:
-        LabelsNeeded: the probes' labels must come from people.
+        LabelsNeeded: The probes' labels must come from people.
     """
     if run.is_done("calibrate"):
         return
@@ -44,7 +44,7 @@ def run(run: RunDir) -> None:
         rows = _label(run, 0, verifier)
         if _draws_twice(run) and rows:
             _write_more_probes(run, ids, scores, rows, num_probes)
-            # A request of its own: people are asked again, now for these.
+            # This is a second request: people are asked again, now for the added probes.
             rows += _label(run, 1, verifier)
         if run.round_index > 0:
             run.write_table("labelled", _other_labels(run, verifier))
@@ -62,10 +62,11 @@ def finish(run: RunDir, rows: list[dict[str, Any]], **facts: Any) -> None:
     """Write `evidence` and `calibration`, and record that calibration has finished.
 
     Args:
-        run: The run, whose `probes` are written.
-        rows: Rows of `evidence`, one a labelled probe.
-        **facts: Recorded beside the counts and means that follow from the probes: at least
-            `estimator`, what ranks the pool, and `combination`, as `combination_facts` gives it.
+        run: The run. Its table `probes` is written already.
+        rows: Rows of `evidence`, one per labelled probe.
+        **facts: Further facts to record, beside the counts and means that follow from the probes.
+            They include `estimator`, the name of the estimator that ranks the pool, and
+            `combination`, the result of `combination_facts`.
     """
     run.write_table("evidence", pa.Table.from_pylist(rows, schema=EVIDENCE))
     curve = _curve_table(run, probe_evidence(rows)) if rows else CALIBRATION.empty_table()
@@ -85,12 +86,12 @@ def finish(run: RunDir, rows: list[dict[str, Any]], **facts: Any) -> None:
 
 
 def _draws_twice(run: RunDir) -> bool:
-    """Whether the labels of the first probes say where the others are drawn."""
+    """Whether the labels of the first probes decide where the others are drawn."""
     return run.config.calibrate.draw == "adaptive" and run.round_index == 0
 
 
 def _write_probes(run: RunDir, ids: list[str], scores: np.ndarray, num_probes: int) -> None:
-    """Write the probes that are drawn before any label; in later rounds they are the first's."""
+    """Write the probes that are drawn before any label; later rounds keep the first probes."""
     if run.round_index > 0:
         run.write_table("probes", _probe_table(ids, scores, _first_probes(run, ids, scores), 0))
         return
@@ -107,8 +108,8 @@ def _write_probes(run: RunDir, ids: list[str], scores: np.ndarray, num_probes: i
 def _first_probes(run: RunDir, ids: list[str], scores: np.ndarray) -> np.ndarray:
     """The first round's labelled probes that have a score now, as indices in ranking order.
 
-    No label is bought for them again, and none is added to them: labels of the annotate route were
-    chosen by rank, so they stand for no stretch of the ranking.
+    No label is bought for them again. Labels of the annotate route are not added to them, because
+    those questions were chosen by rank, so they do not represent a stretch of the ranking.
     """
     first = run.in_round(0).read_table("evidence", made_by="calibrate")
     is_probe = np.isin(ids, first["question_id"].to_pylist())
@@ -119,7 +120,7 @@ def _first_probes(run: RunDir, ids: list[str], scores: np.ndarray) -> np.ndarray
 def _other_labels(run: RunDir, verifier: Verifier) -> pa.Table:
     """Labels of earlier rounds beside the probes, and how often this round's samples are right.
 
-    From here on they are what the round knows: what is bought later belongs to its own triage.
+    The round's triage knows these labels only. Labels that are bought later are its own purchases.
     """
     drawn = set(run.read_table("probes", made_by="calibrate")["question_id"].to_pylist())
     labels = {i: label for i, label in bought(run).items() if i not in drawn}
@@ -139,13 +140,13 @@ def _write_more_probes(
     evidence: list[dict[str, Any]],
     num_probes: int,
 ) -> None:
-    """Add the second stage of an adaptive draw, by the first one's curve, unless it is there."""
+    """Add the second stage of an adaptive draw by the first stage's curve, unless it exists."""
     probes = run.read_table("probes", made_by="calibrate")
     if pc.any(pc.equal(probes["stage"], 1)).as_py():
         return
     settings = run.config.calibrate
     curve = calibrate(probe_evidence(evidence), settings.window, settings.level)
-    # The defaults, not the run's: its thresholds may still change once probes are labelled.
+    # We take the default thresholds: the run's thresholds may change after probes are labelled.
     thresholds = (TriageOptions.mastered_floor, TriageOptions.hopeless_ceiling)
     need = probe_need(curve, rank_fractions(scores), thresholds)
     place = {question_id: i for i, question_id in enumerate(ids)}
@@ -158,13 +159,13 @@ def _write_more_probes(
 def _rank_anew(
     run: RunDir, rows: list[dict[str, Any]]
 ) -> tuple[dict[str, Any] | None, list[dict[str, Any]]]:
-    """Fit a combination on the probes and, where it is asked for and offered, rank by it.
+    """Fit a combination on the probes, and rank by it if the settings ask for it and it is offered.
 
-    It is never forced: a run that asks for one keeps its first ranking where none is offered.
+    A combination is never forced: if it is not offered, the run keeps its first ranking.
 
     Returns:
-        What is recorded of the combination, None where there is none, and the rows of `evidence`
-        at the probes' places in the ranking that counts from here on.
+        The facts of the combination to record, None without a combination; and the rows of
+        `evidence`, at the probes' places in the ranking that counts from here on.
     """
     combination = fit_combination(run, rows) if rows else None
     if combination is None:
@@ -187,7 +188,7 @@ def _probe_table(ids: list[str], scores: np.ndarray, chosen: np.ndarray, stage: 
 
 
 def _label(run: RunDir, stage: int, verifier: Verifier) -> list[dict[str, Any]]:
-    """Get the labels of the probes of one stage; rows of `evidence` for those that have one."""
+    """Get the labels of one stage's probes. Return rows of `evidence` for the labelled probes."""
     probes = run.read_table("probes", made_by="calibrate").filter(pc.field("stage") == stage)
     truths = obtain(run, probes["question_id"].to_pylist(), "probe")
     labelled = [row for row in probes.to_pylist() if row["question_id"] in truths]

@@ -15,14 +15,14 @@ from pivottrace.training.model_card import write_model_card
 
 
 def run(run: RunDir) -> None:
-    """Write `evaluation_after`, its figures to the manifest, and the model card anew.
+    """Write `evaluation_after`, its figures to the manifest, and the model card again.
 
-    The facts are those of `stages.evaluation.evaluate`, and `difference` {mean, low, high}, after
-    minus before on the same questions, with a 95 % interval clustered by question. Where nothing
-    was trained there is only `skipped`, the reason.
+    It records the facts of `stages.evaluation.evaluate` and `difference` {mean, low, high}. The
+    difference is after minus before on the same questions, with a 95 % interval clustered by
+    question. If nothing was trained, the only fact is `skipped`, the reason.
 
     Raises:
-        RunDirError: training has not finished.
+        RunDirError: Training has not finished.
     """
     if run.config.train.enabled and not all(each.is_done("train") for each in all_rounds(run)):
         raise RunDirError(
@@ -40,7 +40,7 @@ def run(run: RunDir) -> None:
 
 
 def _difference(run: RunDir) -> dict[str, Any]:
-    """The fact `difference`, where both evaluations are there."""
+    """The fact `difference`, if both evaluations have a table."""
     paths = [run.table_path(f"evaluation_{which}") for which in ("before", "after")]
     if not all(path.is_file() for path in paths):
         return {}

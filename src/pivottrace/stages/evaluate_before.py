@@ -10,9 +10,9 @@ from pivottrace.stages.evaluation import evaluate
 def run(run: RunDir) -> None:
     """Write `evaluation_before`, and its figures to the manifest.
 
-    The facts are those of `stages.evaluation.evaluate`.
+    It records the facts of `stages.evaluation.evaluate`.
 
     Raises:
-        RunDirError: the model is not the one that the rollouts came from.
+        RunDirError: The rollouts came from another model.
     """
     run.mark_done("evaluate_before", **evaluate(run, "before", start_model(run.in_round(0))))

@@ -1,6 +1,6 @@
-"""What both evaluations share: held-out questions sampled from a model, checked and counted.
+"""The shared part of both evaluations: sample held-out questions, check and count the answers.
 
-This module is no stage; `evaluate_before` and `evaluate_after` are.
+This module is not a stage. The stages are `evaluate_before` and `evaluate_after`.
 """
 
 from __future__ import annotations
@@ -26,21 +26,21 @@ DIGITS = 6  # of stored figures
 
 
 def evaluate(run: RunDir, which: Which, model: ModelConfig) -> dict[str, Any]:
-    """Write the table `evaluation_before` or `evaluation_after`; one that is there is kept.
+    """Write the table `evaluation_before` or `evaluation_after`. An existing table is kept.
 
     Args:
         run: The run, with its held-out questions.
-        which: Which of the two tables.
-        model: The model to sample from. Before training it must be the rollouts' own.
+        which: The evaluation: "before" or "after" training.
+        model: The model to sample from. For `before` it must be the model of the rollouts.
 
     Returns:
-        The facts to record: `figures` {accuracy, low, high, pass_at_k, k, num_questions}, with a
-        95 % interval clustered by question, and `unanswered`, the number of evaluation questions
-        without an answer to check against. Where no question can be checked, only `skipped`, the
+        The facts to record. `figures` {accuracy, low, high, pass_at_k, k, num_questions} has a 95 %
+        interval clustered by question. `unanswered` is the number of evaluation questions without
+        an answer to check against. If no question can be checked, the only fact is `skipped`, the
         reason.
 
     Raises:
-        RunDirError: `before` is asked of another model than the rollouts came from.
+        RunDirError: `before` was requested, and the rollouts came from another model.
     """
     questions = held_out_questions(run)
     if not questions:
@@ -56,7 +56,7 @@ def evaluate(run: RunDir, which: Which, model: ModelConfig) -> dict[str, Any]:
 
 
 def _figures(counts: QuestionCounts) -> dict[str, float | int]:
-    """Accuracy with its interval, pass@k and what they are made of."""
+    """Accuracy with its interval, pass@k, and the numbers of samples and questions behind them."""
     k = int(counts.num_samples.min())
     accuracy = average_accuracy(counts)
     return {
@@ -86,7 +86,7 @@ def _write_table(
 
         def make(index: int) -> pa.Table:
             part = questions[starts[index] : starts[index] + size]
-            # Before and after draw with the same seeds.
+            # Both evaluations draw with the same seeds.
             seed = part_seed(config.seed, "evaluation", index)
             return sample_and_check(sampler, part, config, verifier, seed)
 

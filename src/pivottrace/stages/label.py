@@ -12,7 +12,7 @@ def run(run: RunDir) -> None:
     """Buy or ask for the labels of the annotate route.
 
     Raises:
-        LabelsNeeded: people have to give them; the file to fill in has been written.
+        LabelsNeeded: People must give the labels. The file to fill in has been written.
     """
     if run.is_done("label"):
         return

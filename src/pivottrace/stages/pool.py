@@ -21,18 +21,18 @@ RECORDED_PAIRS = 1_000  # in the manifest, which every stage reads; overlap.parq
 
 
 def run(run: RunDir) -> None:
-    """Write the tables `pool` and, where there are held-out questions, `evaluation` and `overlap`.
+    """Write the table `pool` and, with held-out questions, `evaluation` and `overlap`.
 
-    A finished pool is kept: the run directory has its own copy, so the sources may be gone, but a
-    source that is there must not have changed. Recorded: `num_questions`, `num_with_answer`,
-    `num_evaluation`, `num_overlap` (pool questions), `overlap` (the first pairs of ids),
-    `num_dropped`, `digest` (of pool.parquet) and `source_digests`.
+    A finished pool is kept. The run directory has its own copy, so the sources may be gone, but a
+    source that still exists must not have changed. The stage records `num_questions`,
+    `num_with_answer`, `num_evaluation`, `num_overlap` (pool questions), `overlap` (the first pairs
+    of ids), `num_dropped`, `digest` (of pool.parquet) and `source_digests`.
 
     Raises:
-        DataError: a source is wrong or has changed, a held-out question has no answer, or pool and
+        DataError: A source is wrong or has changed, a held-out question has no answer, or pool and
             held-out questions overlap and `on_overlap` is `refuse`.
-        ConfigError: a source string, split or column map is wrong.
-        PivotTraceError: the run would fail later; see `stages.preconditions`.
+        ConfigError: A source string, split or column map is wrong.
+        PivotTraceError: The run would fail later; see `stages.preconditions`.
     """
     if run.is_done("pool") and run.table_path("pool").is_file():
         _refuse_changed_sources(run)
@@ -44,7 +44,7 @@ def run(run: RunDir) -> None:
 
 def _write_tables(run: RunDir) -> None:
     settings = run.config.pool
-    # Before reading, so that a change while we read is noticed next time.
+    # We take the digests before reading, so that a change while we read is noticed next time.
     digests = {key: source_digest(source) for key, source in _sources(settings).items()}
     pool, evaluation = read_sources(run.config)
     pairs = find_overlap(pool, evaluation) if evaluation is not None else []
@@ -54,7 +54,7 @@ def _write_tables(run: RunDir) -> None:
         run.write_table("evaluation", evaluation)
         write_parquet(run.path / "overlap.parquet", _overlap_table(pairs))
     else:
-        # An attempt that was killed may have left one, before held-out questions were taken out.
+        # A killed attempt may have left this table, before the setting pool.evaluation was removed.
         run.table_path("evaluation").unlink(missing_ok=True)
     run.write_table("pool", kept)
     run.mark_done(
@@ -71,7 +71,7 @@ def _write_tables(run: RunDir) -> None:
 
 
 def read_sources(config: Config) -> tuple[pa.Table, pa.Table | None]:
-    """Read the pool and, where they are given, the held-out questions.
+    """Read the pool and, if the settings name them, the held-out questions.
 
     `pool.split` is the pool's alone: the held-out source names its own (`...?split=test`), and the
     embedded world gives its evaluation split. `pool.map` is for both. A label source may withhold
@@ -110,8 +110,8 @@ def _read_held_out(config: Config) -> pa.Table | None:
         first = table.filter(pc.is_null(table["answer"]))["id"][0].as_py()
         raise DataError(
             f"{source}: {table['answer'].null_count} of {table.num_rows} held-out questions have "
-            f"no answer, the first is id {first!r}. Give their answers (is the column named? "
-            f"{source}?answer=COLUMN), or take them out"
+            f"no answer, and the first of these has id {first!r}. Give their answers (name the "
+            f"column with {source}?answer=COLUMN), or take them out"
         )
     return table
 
@@ -152,6 +152,6 @@ def _refuse_changed_sources(run: RunDir) -> None:
         now = source_digest(source)
         if now is not None and now != recorded.get(key):
             raise DataError(
-                f"{source}: has changed since {run.path} read it (pool.{key}). Put the old one "
-                "back, or start anew with another output directory (--output)"
+                f"{source} has changed since {run.path} read it (pool.{key}). Put the old version "
+                "back, or start again with another output directory (--output)"
             )

@@ -1,4 +1,4 @@
-"""What is refused once the pool is read, before hours are spent on it. This module is no stage."""
+"""Checks after the pool is read and before hours are spent on it. This module is not a stage."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ def refuse_the_impossible(config: Config, num_questions: int, num_answered: int)
     """Refuse a configuration whose run would fail later.
 
     Args:
-        config: The run's.
-        num_questions: In the pool.
-        num_answered: Those that have an answer there.
+        config: The configuration of the run.
+        num_questions: Number of questions in the pool.
+        num_answered: Number of pool questions with an answer in the pool.
 
     Returns:
-        The labels that the budget allows.
+        The number of labels that the budget allows.
 
     Raises:
-        PivotTraceError: The first thing that is wrong, with its cure.
+        PivotTraceError: A check has failed. The message names the first fault and its cure.
     """
     allowed = budget_labels(config.labels.budget, num_questions)
     if config.train.enabled:

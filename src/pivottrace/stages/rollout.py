@@ -10,10 +10,10 @@ from pivottrace.run.storage import read_parquet
 
 
 def run(run: RunDir) -> None:
-    """Write the parts of `rollouts_greedy` and `rollouts_sampled`; finished ones are kept.
+    """Write the parts of `rollouts_greedy` and `rollouts_sampled`. Finished parts are kept.
 
     Raises:
-        RunDirError: the model is not the one that finished parts came from.
+        RunDirError: The finished parts came from another model.
     """
     if run.is_done("rollout"):
         return
@@ -35,7 +35,7 @@ def run(run: RunDir) -> None:
 
 
 def _count_failures(run: RunDir, num_parts: int) -> dict[str, int]:
-    """How many greedy traces have no answer, and why; the report lists them."""
+    """Number of greedy traces without an answer, by reason. The report lists them."""
     counts: dict[str, int] = {}
     for index in range(num_parts):
         path = run.part_path("rollouts_greedy", index)

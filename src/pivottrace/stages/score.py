@@ -1,4 +1,4 @@
-"""Scoring: signals to pivots, every estimator's number a question, and votes of sampled answers.
+"""Scoring: pivots from signals, every estimator's score per question, and votes on the answers.
 
 The thresholds of onsets are percentiles over the reference traces, one for each signal that has
 onsets. They are stored in `reference.json` by the first round and frozen for later ones.
@@ -38,8 +38,8 @@ THRESHOLDS = {"threshold": "far_mass", "question_threshold": "question_mass"}
 def run(run: RunDir) -> None:
     """Write `scores`: every estimator, the pivots and the vote of each question.
 
-    A user's estimator that came later than the scores makes the table anew. The setting may change
-    until calibration begins, and the other columns come out the same.
+    If the user adds an estimator after scoring, the table is made again. The setting may change
+    until calibration begins, and the other columns stay the same.
     """
     estimators = estimators_of(run.config)
     schema = scores_schema(estimators)
@@ -53,7 +53,7 @@ def run(run: RunDir) -> None:
     signals_parts = run.iter_parts("signals", "trace", columns)
     thresholds = _thresholds(reference, signals_parts, run.config.pivots.percentile)
 
-    # A part at a time: its signals are some thirty bytes a token and signal as Python's numbers.
+    # We take one part at a time: as Python numbers, each signal needs about 30 bytes per token.
     scores: list[pa.Table] = []
     margins: list[float | None] = []
     with (
@@ -73,7 +73,7 @@ def run(run: RunDir) -> None:
                 margins.append(signal["top2_margin"])
             scores.append(pa.Table.from_pylist(rows, schema=schema))
         update(len(margins))
-    # Only now: an attempt that fails, at a wrong verifier say, binds nobody.
+    # We begin only now, so that a failed attempt (a wrong verifier, for example) fixes no setting.
     run.begin("score")
     write_text(path, json.dumps(reference | thresholds, indent=2) + "\n")
     table = pa.concat_tables(scores)
@@ -102,8 +102,8 @@ def _is_scored(run: RunDir, estimators: dict[str, Estimator], own: str | None) -
 def _thresholds(
     reference: dict[str, Any], parts: Iterable[pa.Table], percentile: float
 ) -> dict[str, float | None]:
-    """The frozen thresholds, or those that these signals give where there are none yet."""
-    chosen = pa.array(reference["question_ids"], pa.string())  # typed, since there may be none
+    """The frozen thresholds. A threshold that is not frozen yet is computed from the signals."""
+    chosen = pa.array(reference["question_ids"], pa.string())  # typed, since it may be empty
     is_usable = pc.field("question_id").isin(chosen) & pc.field("failure").is_null()
     usable = pa.concat_tables(part.filter(is_usable) for part in parts)
 
@@ -119,7 +119,7 @@ def _thresholds(
 def find_pivots(
     signal: np.ndarray, threshold: float, settings: PivotsConfig
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Positions of the pivots of one signal (T,), by both readings."""
+    """Positions of the pivots of one signal (T,): onsets and peaks."""
     onsets = find_onsets(signal, threshold, settings.amplitude, settings.window)
     peaks = find_peaks(signal, settings.amplitude, settings.window)
     return onsets, peaks
@@ -146,7 +146,7 @@ def _score(
 
 
 def _trace_columns(evidence: TraceEvidence, estimators: dict[str, Estimator]) -> dict[str, Any]:
-    """The pivots and every estimator. An estimator that lacks its samples is NaN."""
+    """The pivots and every estimator's score. The score is NaN if the estimator has no samples."""
     scores = {name: estimate(evidence) for name, estimate in estimators.items()}
     return {**scores, "onsets": evidence.onsets, "peaks": evidence.peaks}
 
@@ -187,7 +187,7 @@ def _layer_path(stored: dict[str, Any] | None) -> LayerPath | None:
 
 
 def _unanswered(trace: dict[str, Any], samples: SampledAnswers) -> str | None:
-    """The reason where neither the greedy trace nor any sample answers the question, else None."""
+    """The reason why neither the greedy trace nor any sample answers the question, else None."""
     if trace["answer"] is not None or not samples.is_unanswered:
         return None
     return "truncated" if trace["finish"] == "length" else "no_answer"

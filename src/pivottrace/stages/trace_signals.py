@@ -1,7 +1,7 @@
 """Tracing: attention, logits and hidden states of every greedy trace, by one teacher-forced pass.
 
-First a seeded reference sample is traced to choose the long-range heads; they are stored in the run
-directory (`reference.json`) and kept for every later round, so that scores stay comparable.
+First a seeded reference sample is traced to choose the long-range heads. The heads are stored in
+the run directory (`reference.json`). Later rounds use the same heads, so scores stay comparable.
 """
 
 from __future__ import annotations
@@ -24,9 +24,15 @@ from pivottrace.run.storage import write_text
 from pivottrace.schemas import SIGNALS
 
 SIGNAL_COLUMNS = (
-    "far_mass", "far_mass_all", "waad", "entropy", "log_prob", "self_certainty", "question_mass",
-)  # fmt: skip
-# What heads are chosen by, from `TokenSignals`.
+    "far_mass",
+    "far_mass_all",
+    "waad",
+    "entropy",
+    "log_prob",
+    "self_certainty",
+    "question_mass",
+)
+# The field of `TokenSignals` that heads are chosen by, for each value of `trace.heads`.
 HEADS_BY = {"long_range": "head_far_mass", "changing": "head_deviation"}
 
 
@@ -34,7 +40,7 @@ def run(run: RunDir) -> None:
     """Write the parts of `signals`, one for each part of the greedy rollouts.
 
     Raises:
-        RunDirError: the rollouts are missing, or came from another model.
+        RunDirError: The rollouts are missing, or they came from another model.
     """
     if run.is_done("trace"):
         return
@@ -73,7 +79,7 @@ class _Tracer:
         self.window = run.config.trace.window or run.config.pivots.window
 
     def __call__(self, rows: Sequence[dict[str, Any]], heads: Any) -> list[Any]:
-        """One `TokenSignals` a row, None for a row without a response."""
+        """One `TokenSignals` per row; None for a row without a response."""
         from pivottrace.attention.tracing import trace_responses
 
         results: list[Any] = [None] * len(rows)
@@ -96,7 +102,7 @@ class _Tracer:
 
 
 def _reference_heads(run: RunDir, rollouts: pa.Table, tracer: _Tracer) -> Any:
-    """The reference traces' long-range heads, from `reference.json` where it is there already."""
+    """The long-range heads of the reference traces, read from `reference.json` if it exists."""
     path = run.path / "reference.json"
     if not path.is_file():
         usable = [i for i, failure in enumerate(rollouts["failure"].to_pylist()) if failure is None]

@@ -1,4 +1,4 @@
-"""Training: the annotate and weak routes to training rows, and GRPO on both at once."""
+"""Training: make training rows of the annotate and weak routes, and train by GRPO on both."""
 
 from __future__ import annotations
 
@@ -37,17 +37,17 @@ from pivottrace.stats.accuracy import average_accuracy
 from pivottrace.training.model_card import write_model_card
 from pivottrace.training.reward import check_training, training_policy, training_reward
 
-# On the embedded world ten passes over 140 rows helped, and 25 over 58 left the model worse than
-# before (docs/results/headline.md); between the two nothing was measured.
+# On the embedded world 10 passes over 140 rows helped, and 25 passes over 58 rows left the model
+# worse than before (docs/results/headline.md). Nothing was measured between the two.
 MANY_PASSES = 16
 
 
 def run(run: RunDir) -> None:
-    """Write `training_rows`, train on them, and leave the model in `train/model`.
+    """Write `training_rows`, train on them, and write the model to `train/model`.
 
-    Beside the model lie `train/metrics.jsonl` and, with `train.evaluate_steps`,
-    `train/learning_curve.jsonl`. A killed run goes on from its last checkpoint. Where there is
-    nothing to train on, the stage finishes with the fact `trained = False` and its reason.
+    Training also writes `train/metrics.jsonl` and, with `train.evaluate_steps`,
+    `train/learning_curve.jsonl`. A killed run continues from its last checkpoint. Without rows to
+    train on, the stage finishes with the fact `trained = False` and its reason.
     """
     if run.is_done("train"):
         return
@@ -71,7 +71,7 @@ def run(run: RunDir) -> None:
     refuse_idle_rule(run.config.refine, counts, planned / rows.num_rows)
     for note in training_notes(run.config, counts, planned / rows.num_rows):
         print(f"note: {note}", file=sys.stderr, flush=True)
-    run.begin("train")  # its settings bind from its first checkpoint on
+    run.begin("train")  # from the first checkpoint on, the settings cannot change
     verifier_facts = _train(run, rows, *model)
     folder = run.round_path / "train"
     steps = max((row["step"] for row in read_json_lines(folder / METRICS)), default=0)
@@ -92,17 +92,17 @@ def run(run: RunDir) -> None:
 
 
 def training_notes(config: Config, counts: Mapping[str, int], passes: float) -> Iterator[str]:
-    """What to know of a training that may go wrong unseen.
+    """Warnings about a training that may go wrong without a visible sign.
 
     Args:
-        config: The run's.
-        counts: Training rows by route.
-        passes: Times that each row is seen in all.
+        config: The configuration of the run.
+        counts: Number of training rows by route.
+        passes: Number of times that training sees each row.
     """
     if passes >= MANY_PASSES:
         yield (
             f"training sees each row {passes:.0f} times, which can leave the model worse than "
-            f"before: take fewer train.steps, or more labels"
+            f"before: lower train.steps, or buy more labels"
         )
     if config.alarms.enabled and counts.get("weak") and not counts.get("annotate"):
         yield "no labelled row is trained on, so no alarm can tell when votes go wrong"
@@ -111,13 +111,15 @@ def training_notes(config: Config, counts: Mapping[str, int], passes: float) -> 
 def read_training_rows(run: RunDir) -> tuple[pa.Table, dict[str, int]]:
     """Rows to train on, in pool order, and how many routed rows were left out, by reason.
 
-    Labels come from the label store only, and the pool's answer column is never read, so no truth
-    that was not paid for is in the training process. Rows of weight 0 would only cost rollouts.
+    Labels come from the label store only, and the pool's answer column is never read. So training
+    does not see a true answer that was not paid for. Rows of weight 0 are left out, because they
+    would only cost rollouts.
 
     Returns:
-        A table of schema `TRAINING_ROWS`, and counts of `zero_weight` and `unlabelled` rows (the
-        latter where `labels.partial` lets a run go on without some of them), and of `probes` that
-        a later round is calibrated on, where there is one.
+        A table of schema `TRAINING_ROWS`, and the counts of rows that were left out. `zero_weight`
+        counts rows of weight 0. `unlabelled` counts annotate rows without a label, which
+        `labels.partial` allows. `probes` counts probes that a later round is calibrated on; the
+        last round does not have this count.
 
     Raises:
         RunDirError: Labels of annotate rows are missing.
@@ -161,21 +163,21 @@ def _waiting_probes(run: RunDir) -> set[str]:
 def _targets(
     row: Mapping[str, Any], labels: Mapping[str, str], frozen: bool
 ) -> dict[str, str | None]:
-    """What a row is judged by: the bought label, or the stored vote where the reward needs it."""
+    """The answer that judges a row: the bought label, or the stored vote if the reward needs it."""
     if row["route"] == "annotate":
         return {"label": labels[row["question_id"]], "pseudo_label": None}
     return {"label": None, "pseudo_label": row["pseudo_label"] if frozen else None}
 
 
 def with_rewrites(run: RunDir, rows: pa.Table, model: Any, tokenizer: Any) -> pa.Table:
-    """The rows with rewritten questions on weak ones, where the reward asks for them.
+    """The rows, with rewritten questions on the weak rows if the reward needs them.
 
-    With `weak.train_rewrites` each weak row is followed by its mirror image, which trains on the
-    rewriting while the original votes. What the model has once rewritten is taken from the stored
-    `training_rows`.
+    With `weak.train_rewrites` each weak row is followed by its mirror image. The mirror image
+    trains on the rewritten question, and the original question votes. A resumed training takes the
+    model's rewritten questions from the stored `training_rows`.
 
     Raises:
-        DataError: The column of rewritten questions is not there, or has holes.
+        DataError: The column of rewritten questions is missing, or some of its cells are empty.
     """
     weak = run.config.weak
     weak_ids = {r["question_id"] for r in rows.to_pylist() if r["route"] == "weak"}
@@ -198,7 +200,7 @@ def with_rewrites(run: RunDir, rows: pa.Table, model: Any, tokenizer: Any) -> pa
 def _rewrite(
     run: RunDir, questions: Sequence[Mapping[str, Any]], model: Any, tokenizer: Any
 ) -> dict[str, list[dict[str, str]]]:
-    """Rewritten questions as they are put to the model, by id."""
+    """The rewritten questions as prompts for the model, by id."""
     column = run.config.weak.rewrite_column
     if column is not None:
         texts = rewrites_from_column(questions, column)
@@ -211,7 +213,7 @@ def _rewrite(
 
 
 def _rewritten_before(run: RunDir, ids: set[str]) -> dict[str, list[dict[str, str]]]:
-    """What an interrupted training of these weak rows was given; nothing where there was none."""
+    """The rewritten questions of an interrupted training of these weak rows, by id; else empty."""
     if not run.begun_facts("train"):
         return {}
     stored = run.read_table("training_rows", made_by="train").to_pylist()
@@ -220,7 +222,7 @@ def _rewritten_before(run: RunDir, ids: set[str]) -> dict[str, list[dict[str, st
 
 
 def _load_model(run: RunDir) -> tuple[Any, Any]:
-    # Heavy; imported once there is something to train on.
+    # These imports are heavy, so they wait until the stage has rows to train on.
     from pivottrace.models.digests import digests
     from pivottrace.models.identity import refuse_another_model
     from pivottrace.models.load import load_model
@@ -231,8 +233,8 @@ def _load_model(run: RunDir) -> tuple[Any, Any]:
 
 
 def _train(run: RunDir, rows: pa.Table, model: Any, tokenizer: Any) -> dict[str, int]:
-    """Train; returns the verifier's counts, of this process where training was resumed."""
-    from pivottrace.training.trl import train_grpo  # heavy, as is the next
+    """Train, and return the verifier's counts. They cover this process only, not earlier ones."""
+    from pivottrace.training.trl import train_grpo  # heavy, like the next import
     from pivottrace.training.trl_rules import observe_together
     from pivottrace.verifier import Verifier
 
@@ -276,13 +278,16 @@ def _train(run: RunDir, rows: pa.Table, model: Any, tokenizer: Any) -> dict[str,
 
 
 def _name_for_trackers(run: RunDir) -> str:
-    """They show the trainings of many runs, whose folders are all called alike."""
+    """The name of this training in a tracker, which shows the trainings of many runs.
+
+    The folder `train` has the same name in every run, so we take the name of the run.
+    """
     name = run.path.resolve().name
     return f"{name}-round-{run.round_index}" if run.config.rounds.num > 1 else name
 
 
 def _learning_curve(run: RunDir, tokenizer: Any, verifier: Any) -> Any:
-    """What gives a point of the learning curve from the model; None without questions."""
+    """A function from the model to a point of the learning curve; None without questions."""
     from pivottrace.models.generate import TransformersSampler  # heavy
 
     questions = held_out_questions(run)[: run.config.train.evaluate_limit]
@@ -290,7 +295,7 @@ def _learning_curve(run: RunDir, tokenizer: Any, verifier: Any) -> Any:
         return None
 
     def evaluate(model: Any) -> dict[str, float]:
-        # The same seed at every point: what differs between points is the model.
+        # Every point takes the same seed, so that only the model differs between points.
         sampler = TransformersSampler(model, tokenizer)
         table = sample_and_check(sampler, questions, run.config, verifier, run.config.seed)
         accuracy = average_accuracy(counts_of(table))

@@ -1,4 +1,4 @@
-"""Triage: scores, curves and the budget to a route for every question, and the route files."""
+"""Triage: choose a route for every question by scores, curves and budget; write route files."""
 
 from __future__ import annotations
 
@@ -25,11 +25,12 @@ from pivottrace.schemas import FLOWS, TRIAGE
 def run(run: RunDir) -> None:
     """Write `triage`, and `routes/{annotate,weak,discard,defer}` as parquet and JSONL.
 
-    After the first round also `flows`. Labels of earlier rounds are free; what may still be bought
-    is the round's share of what is left of the budget.
+    After the first round it also writes `flows`. Labels of earlier rounds are free. The round may
+    buy its share of the labels that remain in the budget.
 
     Raises:
-        BudgetError: the budget was changed to one that the probes have spent, or cannot serve.
+        BudgetError: The changed budget is less than the labels bought, or it allows labels and the
+            budget at calibration was 0.
     """
     if run.is_done("triage"):
         return
@@ -54,9 +55,9 @@ def finish(run: RunDir, scored: scored_pool.Scored, routed: scored_pool.Routed) 
     """Write `triage`, the route files and `flows`, and record that triage has finished.
 
     Args:
-        run: The run, calibrated.
-        scored: Its pool.
-        routed: What was decided on the pool.
+        run: The run, after calibration.
+        scored: The scored pool of the run.
+        routed: The decision on this pool.
     """
     batches = scored_pool.triage_batches([run.table_path("scores")], scored, routed)
     write_batches(run.table_path("triage"), TRIAGE, batches)
@@ -81,26 +82,26 @@ def finish(run: RunDir, scored: scored_pool.Scored, routed: scored_pool.Routed) 
 
 
 def _num_labels(run: RunDir) -> int:
-    """Labels that are held: the probes', and those that earlier rounds bought beside them."""
+    """Number of labels bought so far: for probes, and by earlier rounds for other questions."""
     evidence = run.read_table("evidence", made_by="calibrate")
     return evidence.num_rows + len(readings.earlier_labels(run))
 
 
 def _num_probes(run: RunDir) -> int:
-    """Labels that were bought for probes, in this round's evidence or beside it."""
+    """Number of labels bought for probes, in this round's evidence or outside it."""
     evidence = run.read_table("evidence", made_by="calibrate")
     earlier = readings.earlier_labels(run)
     return evidence.num_rows + sum(row["purpose"] == "probe" for row in earlier)
 
 
 def _write_flows(run: RunDir, table: pa.Table) -> dict[str, Any]:
-    """Write `flows`, from the routes of the round before to these; returns the facts to record."""
+    """Write `flows`, from the previous round's routes to these. Return the facts to record."""
     earlier = run.in_round(run.round_index - 1)
     before = earlier.read_table("triage", made_by="triage")
     if not before["question_id"].equals(table["question_id"]):  # both are in the pool's order
         raise RunDirError(
-            f"{earlier.table_path('triage')}: its questions are not those of the next round. Put "
-            f"the old table back, or start again in another directory (--output)."
+            f"{earlier.table_path('triage')}: its questions differ from the questions of the next "
+            f"round. Put the old table back, or start again in another directory (--output)."
         )
     columns = [t[name] for t in (before, table) for name in ("route", "reason")]
     moved = pa.table(columns, names=FLOWS.names[:4]).group_by(FLOWS.names[:4])
@@ -112,7 +113,7 @@ def _write_flows(run: RunDir, table: pa.Table) -> dict[str, Any]:
 
 
 def write_route_files(run: RunDir) -> None:
-    """Write each route of the stored triage as one parquet and one JSONL file for other tools."""
+    """Write each route of the stored triage as a parquet file and a JSONL file for other tools."""
     folder = run.round_path / "routes"
     with disk_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)

@@ -1,8 +1,8 @@
 """Truth for a study: further samples of every question, checked against its true answer.
 
-Not a stage of the main job. It needs the answers of the whole pool, and its samples are its own:
-consistency, votes and probes never see them, so correctness judges no estimator by what it was made
-of. The vote that is checked beside it is the run's own.
+This is not a stage of the main job, because it needs the answers of the whole pool. It takes its
+own samples. Consistency, votes and probes never see them, so no estimator is judged by samples that
+it was computed from. The stage also checks the run's own vote.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ def run(run: RunDir) -> None:
     """Write the parts of `rollouts_truth`, and the table `truth`.
 
     Raises:
-        DataError: a question has no answer.
-        RunDirError: scores are missing, or the model is not the one that they came from.
+        DataError: A question has no answer.
+        RunDirError: Scores are missing, or they came from another model.
     """
     if run.is_done("truth"):
         return
