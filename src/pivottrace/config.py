@@ -111,9 +111,10 @@ class ModelConfig(Section):
     revision: str | None = None
     """Revision of a Hub id: a branch, a tag or a commit."""
     device: str = "auto"
-    """`auto` is CUDA where there is a GPU, else the CPU. Or a torch device, such as cuda:1."""
+    """`auto` is CUDA if the machine has a GPU, else the CPU. It may be a torch device: cuda:1."""
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
-    """Number format of the weights. `auto` is float32 on the CPU, the checkpoint's own on a GPU."""
+    """Number format of the weights. `auto` is float32 on the CPU, on a GPU the checkpoint's format.
+    """
 
 
 class AnswersConfig(Section):
@@ -132,7 +133,7 @@ class RolloutsConfig(Section):
     """Per question one greedy trace, and sampled rollouts for probes, votes and consistency."""
 
     backend: str = "transformers"
-    """What generates: `transformers`, or a function of your own, `package.module:function`."""
+    """The sampler: `transformers`, or a function of your own as `package.module:function`."""
     num_samples: int = Field(16, ge=2)
     """Sampled responses per question."""
     temperature: float = Field(1.0, gt=0)
@@ -192,7 +193,7 @@ class ScoreConfig(Section):
 
 
 class LabelsConfig(Section):
-    """The budget for true answers, and where they come from."""
+    """The budget for true answers, and their source."""
 
     budget: float = Field(0.293, ge=0)
     """A value up to 1 is a share of the pool; a larger one is a number of labels. The budget
@@ -273,7 +274,7 @@ class TrainConfig(Section):
     """Maximum number of responses per forward pass. The default is a whole step, on the CPU at most
     16. A smaller number saves memory."""
     gradient_checkpointing: bool = False
-    """Saves memory and costs time: for models that do not fit otherwise."""
+    """Checkpointing saves memory and costs time. It is for models that do not fit otherwise."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """Number format of the training's matrix products; trained weights are always float32. `auto`
     is bfloat16 on a GPU if the model comes in half precision."""
@@ -345,11 +346,11 @@ class AlarmsConfig(Section):
     alpha: float = Field(0.01, gt=0, lt=0.5)
     """Chance of a false alarm per look, if the votes are exactly at the floor."""
     diversity_ratio: float = Field(0.5, ge=0, lt=1)
-    """Report when the share of different answers falls below this times its start; 0 is never."""
+    """Report if the share of different answers falls below this times its start; 0 never does."""
     length_ratio: float = Field(2.0, ge=0)
-    """Report when responses are this many times longer or shorter than at the start; 0 is never."""
+    """Report if responses get this many times longer or shorter than at the start; 0 never does."""
     entropy_ratio: float = Field(0.1, ge=0, lt=1)
-    """Report when the entropy of tokens falls below this times its start; 0 is never."""
+    """Report if the entropy of tokens falls below this times its start; 0 never does."""
 
 
 class WeakConfig(Section):
@@ -386,8 +387,8 @@ class RoundsConfig(Section):
     num: int = Field(1, ge=1)
     """Number of rounds. Each later round starts from the model that the round before trained."""
     spend: Literal["evenly", "at_once"] = "evenly"
-    """When we buy labels beyond the probes. `evenly` gives each round an equal share, and passes on
-    the rest. `at_once` buys in the first round as many as teach."""
+    """The time to buy labels beyond the probes. `evenly` gives each round an equal share, and
+    passes on the rest. `at_once` buys all labels that teach in the first round."""
     train_probes: Literal["last_round", "every_round"] = "last_round"
     """A probe that we train on no longer stands for the pool, and the next round is calibrated on
     the probes. So `last_round` trains on them only in the last round."""

@@ -74,7 +74,7 @@ def audit(
     evidence = run.read_table("evidence", made_by="calibrate").to_pylist()
     if not evidence:
         raise RunDirError(
-            f"{run.path}: no probe is labelled, so nothing says where votes are reliable. "
+            f"{run.path}: no probe is labelled, so the reliability of votes is unknown. "
             f"Raise labels.budget in a new run."
         )
     contradicted = _contradicted(run, min_share)
@@ -147,7 +147,7 @@ def _reliability(
         others = np.array([question_id != row["question_id"] for question_id in own])
         rank = ranks[[place[row["question_id"]]]]
         if not others.any() or np.isnan(rank[0]):
-            continue  # nothing is known of this vote, so it is not reliable
+            continue  # this vote's reliability is unknown, so it does not count as reliable
         rest = ProbeEvidence(**{name: values[others] for name, values in vars(probes).items()})
         curve = calibrate(rest, window).at(rank)
         values = with_own_votes(curve, rest, rank, [row["vote_share"]], window=window)

@@ -1,8 +1,8 @@
 """`pivottrace export`: the routes of a run in the format that another tool reads.
 
 The run is only read. A folder is written beside its place and renamed into it, so it is whole or
-absent. `export.json` in it has the digests of its files: by them a later export knows what it may
-replace.
+absent. Its file `export.json` has the digests of its files. They tell a later export which files
+it may replace.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ RECORD = "export.json"
 
 
 def find_format(name: str | None) -> ExportFormat:
-    """The format that `--to` names: one of the package, or `package.module:name`.
+    """The format that `--to` names: a format of the package, or `package.module:name`.
 
     Raises:
-        ConfigError: There is no such format, or the part that is named is none.
+        ConfigError: No such format exists, or the named part is not a format.
     """
     known = export_formats()
     choices = f"Give one of {', '.join(known)}, or your own as package.module:name."
@@ -47,7 +47,7 @@ def find_format(name: str | None) -> ExportFormat:
     if name not in known:
         near = get_close_matches(name, known, n=1)
         hint = f" Did you mean {near[0]}?" if near else ""
-        raise ConfigError(f"--to {name}: there is no such format.{hint} {choices}")
+        raise ConfigError(f"--to {name}: this format does not exist.{hint} {choices}")
     return known[name]
 
 
@@ -66,7 +66,7 @@ def export(run: RunDir, to: ExportFormat, folder: Path | None = None) -> tuple[P
     Raises:
         RunDirError: The round has no routes yet, one of its tables is torn, or the folder cannot
             be written.
-        ConfigError: There is something in the folder that no export to this format has written.
+        ConfigError: The folder has files that no export to this format has written.
     """
     if not run.is_done("triage"):
         raise RunDirError(
@@ -92,7 +92,7 @@ def export(run: RunDir, to: ExportFormat, folder: Path | None = None) -> tuple[P
 
 
 def export_lines(run: RunDir, folder: Path, written: Written) -> Iterator[str]:
-    """The closing lines of the command: the files with their rows, what is missing, what is next.
+    """The closing lines of the command: the files with their rows, omissions, and the next step.
 
     Args:
         run: The run, seen in the round that was exported.

@@ -1,4 +1,4 @@
-"""The report: a run directory in, one self-contained HTML file out.
+"""The report: one self-contained HTML file about a run directory.
 
 Heavy libraries (matplotlib, jinja2) are imported when the report is built, not with this package.
 """
@@ -18,19 +18,20 @@ __all__ = ["build_report", "summary"]
 def build_report(
     run: RunDir, unfinished: Sequence[str], decode: Callable[[list[int]], str] | None = None
 ) -> Path:
-    """Write `<run>/report.html` of whatever the run has so far, and return its path.
+    """Write `<run>/report.html` about the results of the run so far, and return its path.
 
-    It shows the last round that has routed its questions, whatever round `run` is in, and how they
-    moved between routes from round to round. The same run directory gives the same bytes. Sections
-    whose tables are missing say which command makes them.
+    The report shows the last round that has routed its questions, not the round of `run`. It also
+    shows the moves between routes from round to round. The same run directory gives the same bytes.
+    If the tables of a section are missing, the section names the command that makes them.
 
     Args:
         run: The run, at any stage.
-        unfinished: Stages that the run still has to do, the next one first; see
+        unfinished: Stages that the run still has to do, the next stage first; see
             `pivottrace.pipeline.unfinished`.
-        decode: Token ids to text, used to place pivots in the examples. By default the tokenizer
-            of the run's model, loaded only when there are examples to show; where it cannot be
-            loaded the examples have their text and their signal, and say that marks are missing.
+        decode: Function from token ids to text, which places the pivots in the examples. The
+            default is the tokenizer of the run's model, loaded only if the report has examples. If
+            it cannot be loaded, the examples have their text and signal, and a note about the
+            missing marks.
 
     Raises:
         RunDirError: The report cannot be written, or a table of the run is torn.

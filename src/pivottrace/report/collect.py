@@ -1,6 +1,6 @@
-"""What the report shows, read from a run directory at any stage. Nothing here is markup.
+"""The contents of the report, read from a run directory at any stage. Nothing here is markup.
 
-True answers are read from the label store only: an answer that was not paid for never gets here.
+True answers are read from the label store only, so the report has no answer that was not paid for.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from pivottrace.schemas import ALARMS, LEARNING_CURVE, METRICS
 
 @dataclass(frozen=True)
 class Spending:
-    """Labels of the budget: how many may be bought, were bought for what, and are still planned."""
+    """Numbers of labels: allowed by the budget, bought for each purpose, and still planned."""
 
     allowed: int
     probes: int
@@ -65,7 +65,7 @@ class Failure:
 
 @dataclass(frozen=True)
 class Training:
-    """Lines of the training's logs; empty where there are none."""
+    """Lines of the training's logs; empty before training."""
 
     metrics: list[dict[str, Any]]
     curve: list[dict[str, Any]]
@@ -91,17 +91,17 @@ def headline(run: RunDir) -> dict[str, Any]:
 
 
 def report_path(run: RunDir) -> Path:
-    """Where the report lies."""
+    """The path of the report."""
     return run.path / "report.html"
 
 
 def stage_seconds(run: RunDir) -> dict[str, float]:
-    """Seconds a stage, without the report's own: it would change with every report."""
+    """Seconds per stage. The report's seconds are left out: they would change with every report."""
     return {name: took for name, took in run.seconds().items() if name != "report"}
 
 
 def table(run: RunDir, name: str) -> pa.Table | None:
-    """A whole table of the run, or None where it is not there.
+    """A whole table of the run, or None if it is missing.
 
     Raises:
         RunDirError: The file is torn.
@@ -113,7 +113,7 @@ def table(run: RunDir, name: str) -> pa.Table | None:
 def part_rows(
     run: RunDir, name: str, columns: list[str], ids: list[str] | None = None
 ) -> list[dict[str, Any]]:
-    """Rows of a table in parts: all, or those of some questions; finished parts only.
+    """Rows of a table in parts: all rows, or the rows of some questions, from finished parts only.
 
     Raises:
         RunDirError: A part is torn.
@@ -126,7 +126,7 @@ def part_rows(
 
 
 def num_probes(run: RunDir) -> int | None:
-    """Probes that were labelled or, before that, drawn."""
+    """Number of labelled probes or, before they are labelled, of drawn probes."""
     known = run.stage_facts("calibrate").get("num_probes")
     if known is not None:
         return int(known)
@@ -135,7 +135,7 @@ def num_probes(run: RunDir) -> int | None:
 
 
 def spending(run: RunDir) -> Spending | None:
-    """Labels bought and planned; None before the pool is there."""
+    """Labels bought and planned; None before the pool has been read."""
     if not run.is_done("pool"):
         return None
     allowed = allowed_labels(run)
@@ -156,13 +156,13 @@ def changed_settings(config: Config) -> list[Setting]:
 
 
 def training(run: RunDir) -> Training:
-    """The lines that training logged so far, round after round, steps counted over all of them."""
+    """The lines that training logged so far, round after round. Steps count over all rounds."""
     logs: dict[str, dict[int, dict[str, Any]]] = {METRICS: {}, LEARNING_CURVE: {}}
     alarms: list[AlarmEvent] = []
     for each in all_rounds(run):
         before, folder = steps_before(each), each.round_path / "train"
         for name, rows in logs.items():
-            # A round begins with the model that the one before ended with: one point of the curve.
+            # A round begins with the final model of the round before: the same point of the curve.
             for row in read_json_lines(folder / name):
                 rows.setdefault(before + row["step"], row | {"step": before + row["step"]})
         events = [AlarmEvent(**row) for row in read_json_lines(folder / ALARMS)]
@@ -172,7 +172,7 @@ def training(run: RunDir) -> Training:
 
 
 def flows(run: RunDir) -> list[tuple[int, list[Flow]]]:
-    """The flows into each round that has been routed after another, by its index."""
+    """The flows into each routed round after the first, with the index of the round."""
     found = [(each.round_index, table(each, "flows")) for each in all_rounds(run)]
     return [
         (index, [Flow(**row) for row in rows.to_pylist()])
@@ -182,11 +182,11 @@ def flows(run: RunDir) -> list[tuple[int, list[Flow]]]:
 
 
 def failures(run: RunDir, num_ids: int = 5) -> list[Failure]:
-    """What went wrong with single questions, by step and reason; the first few ids in order."""
+    """Failures of single questions, by step and reason, each with its first few ids in order."""
     found: dict[tuple[str, str], list[str]] = {}
     told: set[tuple[str, str]] = set()
     for step, question_id, reason in _failed_rows(run):
-        # What went wrong in one step is passed on by the next ones: it is told once.
+        # Later steps pass on the failure of an earlier step, so we report it once.
         if (question_id, reason) not in told:
             told.add((question_id, reason))
             found.setdefault((step, reason), []).append(question_id)
@@ -194,7 +194,7 @@ def failures(run: RunDir, num_ids: int = 5) -> list[Failure]:
 
 
 def _failed_rows(run: RunDir) -> Iterator[tuple[str, str, str]]:
-    """(step, question, reason) of every row that says why it is no use, in the steps' order."""
+    """(step, question, reason) of every row with a failure, in the order of the steps."""
     for row in part_rows(run, "rollouts_greedy", ["question_id", "answer", "finish", "failure"]):
         reason = row["failure"]
         if reason is None and row["answer"] is None:
@@ -225,7 +225,7 @@ def digests(run: RunDir) -> dict[str, str]:
 
 
 def versions(run: RunDir) -> dict[str, str]:
-    """Versions that the manifest recorded, else those of this installation."""
+    """Versions that the manifest recorded, else the versions of this installation."""
     recorded = run.manifest.get("versions")
     if isinstance(recorded, dict):
         return {str(name): str(value) for name, value in recorded.items()}

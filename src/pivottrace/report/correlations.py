@@ -1,6 +1,6 @@
 """Figures that the report computes: the mix of routes along the ranking, and rank correlations.
 
-Ours throughout.
+They are our additions to the paper.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ class RankCorrelation:
         rho: Spearman's correlation in [-1, 1]; -1 is best, because scores rank by uncertainty.
         low: Lower end of the bootstrap interval.
         high: Upper end.
-        best_share: Share of resamples in which it is the lowest of all competing estimators, in
-            [0, 1]; NaN if it does not compete.
+        best_share: Share of resamples in which its correlation is the lowest of all competing
+            estimators, in [0, 1]; NaN if the estimator does not compete.
         num_probes: Probes with a score.
     """
 
@@ -47,8 +47,8 @@ def route_mix(
 ) -> FloatArray:
     """Return the share of each route in equal stretches of the ranking.
 
-    Questions of equal rank stand side by side in no order, so a tie is spread evenly over the
-    places that it takes: each stretch of it has the tie's own mix.
+    Questions of equal rank have no order among them. So a tie is spread evenly over the places that
+    it takes, and each stretch of the tie has the same mix.
 
     Args:
         ranks: (Q,) place in the ranking; NaN (not scored) is left out.
@@ -87,14 +87,14 @@ def rank_correlations(
     resamples, so that "best" compares them question by question.
 
     Args:
-        scores: Estimator name to (n,) scores; NaN where it has none.
+        scores: (n,) scores of each estimator, by name; NaN for a missing score.
         correctness: (n,) share of right rollouts, in [0, 1].
         competing: Estimators that may be called best. An estimator may not be called so if it
             shares its rollouts with the correctness that judges it.
         seed: Seed of the resamples.
 
     Returns:
-        One entry an estimator that has a correlation, best (lowest) first.
+        One entry per estimator with a correlation, the best (lowest) first.
     """
     truth = np.asarray(correctness, dtype=np.float64)
     if truth.size < MIN_PROBES:
@@ -119,7 +119,7 @@ def rank_correlations(
 
 
 def _win_shares(resampled: Mapping[str, FloatArray]) -> dict[str, float]:
-    """Share of resamples in which each estimator is lowest. Tied ones divide a resample."""
+    """Share of resamples in which each estimator is lowest. Tied estimators divide a resample."""
     if not resampled:
         return {}
     table = np.where(np.isnan(stack := np.stack(list(resampled.values()))), np.inf, stack)

@@ -34,11 +34,11 @@ PER_ROUTE = 3
 
 @dataclass(frozen=True)
 class Example:
-    """One question as the report shows it; texts are cleaned, not escaped.
+    """One question as the report shows it. Its texts are cleaned, but not escaped.
 
     Attributes:
         question: The last user message.
-        response: The greedy response in stretches, pivots on their own.
+        response: The greedy response in stretches; each pivot is a stretch of its own.
         num_left_out: Characters of the response that are not shown.
         marked: Whether the pivots could be placed in the text.
         signal: An SVG of the far mass, or None without a signal.
@@ -70,8 +70,8 @@ class Example:
 def examples(run: RunDir, decode: Decode | None) -> dict[str, list[Example]] | None:
     """Examples by route, in the routes' order; None before triage.
 
-    In each route the questions at 1/6, 3/6 and 5/6 of its places by (rank, id): typical ones, not
-    the most flattering.
+    From each route they are the questions at 1/6, 3/6 and 5/6 of its places by (rank, id). So they
+    are typical questions, not the most flattering ones.
     """
     triage = collect.table(run, "triage")
     if triage is None:
@@ -94,7 +94,7 @@ def _chosen(triage: pa.Table) -> list[dict[str, Any]]:
         found = found.sort_by([("rank", "ascending"), ("question_id", "ascending")])
         places = {len(found) * (2 * i + 1) // (2 * PER_ROUTE) for i in range(PER_ROUTE)}
         kept = sorted(place for place in places if place < len(found))
-        chosen += found.take(pa.array(kept, pa.int64())).to_pylist()  # typed: there may be none
+        chosen += found.take(pa.array(kept, pa.int64())).to_pylist()  # typed: it may be empty
     return chosen
 
 

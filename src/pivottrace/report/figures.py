@@ -1,4 +1,4 @@
-"""The report's figures: arrays in, one inline SVG out. No model-written text goes into a figure."""
+"""The report's figures: each draws arrays as one inline SVG, without any text from a model."""
 
 from __future__ import annotations
 
@@ -141,7 +141,7 @@ def training_figure(
     curve: Sequence[Mapping[str, float]],
     ends: Sequence[tuple[float, Mapping[str, float]]],
 ) -> str | None:
-    """Rewards by route, held-out accuracy, and the training's vital signs, as far as logged.
+    """Draw the rewards by route, the held-out accuracy, and further measures of training.
 
     Args:
         metrics: One mapping per logged step; any key may be missing.

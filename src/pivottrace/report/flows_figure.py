@@ -1,4 +1,4 @@
-"""The picture of several rounds: each round's routes as a column, moves between them as bands."""
+"""The picture of several rounds: a column for each round's routes, and bands for the moves."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def _column(axes: Any, index: int, size: np.ndarray, shares: np.ndarray, tops: n
 
 
 def _bands(axes: Any, index: int, shares: np.ndarray, left: np.ndarray, right: np.ndarray) -> None:
-    """Bands leave a route in the order of where they go, and arrive in that of where they left."""
+    """Draw the bands between two columns. They leave sorted by end, and arrive sorted by start."""
     leaving, arriving = left.copy(), right.copy()
     for start, route in enumerate(ROUTES):
         for end in range(len(ROUTES)):

@@ -1,4 +1,4 @@
-"""The picture of a plan: routes and expected learning by budget, as an SVG file of its own."""
+"""The picture of a plan: routes and expected learning by budget, as a separate SVG file."""
 
 from __future__ import annotations
 

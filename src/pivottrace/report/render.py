@@ -1,4 +1,4 @@
-"""Run directory to report.html: what was collected and drawn, through one escaping template."""
+"""Render report.html: the collected contents and figures, in one template that escapes all."""
 
 from __future__ import annotations
 
@@ -36,15 +36,15 @@ from pivottrace.run.progress import in_words
 from pivottrace.run.rounds import current_round, latest_round
 from pivottrace.run.storage import write_text
 
-# Fewer probes than this and an estimator's place among the others says next to nothing.
+# With fewer probes than this, an estimator's place among the others says almost nothing.
 FEW_PROBES = 128
-# Best in this share of resamples is called clear.
+# An estimator that is best in at least this share of resamples is called clearly the best.
 CLEARLY = 0.95
 
 
 def render_report(run: RunDir, unfinished: Sequence[str], decode: Decode | None = None) -> Path:
     """Write the report; see `pivottrace.report.build_report`."""
-    run.refuse_torn_tables()  # also those that no section shows yet
+    run.refuse_torn_tables()  # also the tables that no section shows yet
     path = collect.report_path(run)
     template = _environment(estimators_of(run.config)).get_template("report.html")
     write_text(path, template.render(_context(run, unfinished, decode)))
@@ -55,7 +55,7 @@ def _environment(estimators: Mapping[str, Estimator]) -> Environment:
     titles = wording.marked_titles(estimators)
     environment = Environment(
         loader=PackageLoader("pivottrace.report"),
-        autoescape=True,  # for every name, not only .html: there is no text that needs none
+        autoescape=True,  # for every template, not only .html, because every text needs it
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
@@ -109,7 +109,7 @@ def _context(run: RunDir, unfinished: Sequence[str], decode: Decode | None) -> d
 
 
 def _argument(path: Path) -> str:
-    """A path as an argument of a command: whole, and quoted where a shell would split it."""
+    """A path as an argument of a command: whole, and quoted if a shell would split it."""
     return clean(shlex.quote(str(path)))
 
 
@@ -167,7 +167,7 @@ def _routes(run: RunDir) -> dict[str, Any] | None:
 
 
 def _flows(run: RunDir) -> dict[str, Any] | None:
-    """How questions moved between the rounds; None where there is one round, or one so far."""
+    """The moves of questions between the rounds; None while only one round has routes."""
     flows = collect.flows(run)
     if not flows:
         return None
@@ -223,7 +223,7 @@ def _ranking(run: RunDir) -> dict[str, Any] | None:
     correct = _correctness(evidence)
     place = {question_id: i for i, question_id in enumerate(scores["question_id"].to_pylist())}
     places = [place[i] for i in evidence["question_id"].to_pylist()]
-    rows = scores.take(pa.array(places, pa.int64()))  # typed, since there may be none
+    rows = scores.take(pa.array(places, pa.int64()))  # typed, since it may be empty
     estimators = estimators_of(run.config)
     columns = {name: _floats(rows, name) for name in estimators if name in rows.column_names}
     competing = [name for name in columns if estimators[name].competes]
@@ -261,7 +261,7 @@ def ranking_verdict(
         start = f"These probes do not show that {name} ranks by correctness at all"
     else:
         start = f"{name[0].upper()}{name[1:]} ranks by correctness (ρ = {_signed(own.rho)})"
-    if not rivals or rivals[0].rho >= own.rho:  # its own name too; −1 is best
+    if not rivals or rivals[0].rho >= own.rho:  # the first may be itself; −1 is best
         return f"{start}; no other estimator does better on these probes."
     best = rivals[0]
     sure = "clearly" if best.best_share >= CLEARLY else "but not surely"
@@ -299,7 +299,7 @@ def _signed(number: float, digits: int = 2) -> str:
 
 
 def _plain(value: Any) -> str:
-    """A fact of the manifest as words: {"annotate": 3, "weak": 4} is "annotate 3, weak 4"."""
+    """A fact of the manifest in words: {"annotate": 3, "weak": 4} is "annotate 3, weak 4"."""
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, dict):

@@ -1,4 +1,4 @@
-"""The far mass of one trace as a small SVG, drawn by hand: a tenth of matplotlib's weight."""
+"""The far mass of one trace as a small SVG, drawn by hand: a tenth of the size by matplotlib."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 WIDTH, HEIGHT = 720, 84
 _LEFT, _RIGHT, _TOP, _BOTTOM = 6, 58, 14, 16
-# Beyond this many points a screen cannot show more; each column keeps its highest value.
+# A screen cannot show more points than this. Each column of the screen keeps its highest value.
 MAX_POINTS = 720
 
 

@@ -66,7 +66,7 @@ _NO_METADATA = {"Creator": None, "Date": None, "Format": None, "Type": None}
 
 @contextmanager
 def drawing() -> Iterator[None]:
-    """The report's drawing style, whatever the user's matplotlib configuration says."""
+    """The report's drawing style. It ignores the user's matplotlib configuration."""
     with matplotlib.rc_context():
         matplotlib.rcdefaults()
         matplotlib.rcParams.update(_STYLE)

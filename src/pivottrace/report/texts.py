@@ -66,16 +66,18 @@ def field(value: object) -> str:
 def token_texts(tokens: Sequence[int], decode: Decode) -> list[str] | None:
     """Split a response's text into one piece per token. The joined pieces are the text.
 
-    A token is decoded beside the ones before it, because a tokenizer may glue (byte-level BPE
-    spreads a character over tokens) or drop a leading space. A character that several tokens make
-    belongs to the last of them; the others have an empty piece.
+    A token is decoded together with the tokens before it. Alone it may lack part of a character
+    (byte-level BPE spreads a character over tokens) or lose its leading space. If several tokens
+    make one character, the character belongs to the last of them, and the others have an empty
+    piece.
 
     Args:
         tokens: (T,) ids of the response.
-        decode: Token ids to text.
+        decode: Function from token ids to text.
 
     Returns:
-        (T,) texts, or None where joined pieces are not the text, so that nothing can be placed.
+        (T,) texts, or None if the joined pieces differ from the text, so that no pivot can be
+        placed.
     """
     pieces: list[str] = []
     start = done = 0  # context begins at `start`; tokens before `done` are in `pieces`
@@ -104,7 +106,7 @@ def mark_pivots(
         limit: Maximum number of characters to show.
 
     Returns:
-        The cleaned stretches up to the limit, and how many characters were left out.
+        The cleaned stretches up to the limit, and the number of characters that were left out.
     """
     number = {position: i + 1 for i, position in enumerate(sorted(pivots))}
     stretches: list[Piece] = []
@@ -114,7 +116,7 @@ def mark_pivots(
         piece = piece[: max(0, limit - shown)]
         shown += len(piece)
         if waiting and piece:
-            # The space that a token begins with is no part of the word to mark.
+            # The space that a token begins with is not part of the word to mark.
             word = piece.lstrip(" ") or piece
             plain += piece[: len(piece) - len(word)]
             stretches += [Piece(clean(plain)), Piece(clean(word), tuple(waiting))]
