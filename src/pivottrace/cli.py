@@ -179,7 +179,7 @@ def _label(arguments: list[str]) -> None:
         return _stage("label")(arguments)
     from pivottrace.commands.status import quoted
     from pivottrace.labels import requests
-    from pivottrace.run.rounds import current
+    from pivottrace.run.rounds import current_round
 
     action, rest = arguments[0], arguments[1:]
     if not rest or (action == "import" and len(rest) != 2):

@@ -280,7 +280,7 @@ def test_people_are_asked_in_the_second_round_for_what_is_new(tmp_path):
         """Fill in what a stage asks for, and let it go on."""
         with pytest.raises(LabelsNeeded):
             stage.run(view)
-        file = requests.waiting_file(rounds.current(view))
+        file = requests.waiting_file(rounds.current_round(view))
         asked = waiting.requested(view)
         missing = [i for i in asked if i not in budget.bought(view)]
         filled = tmp_path / "filled.csv"

@@ -66,7 +66,7 @@ def _counted(counts: dict[str, int]) -> str:
 
 def next_line(run: RunDir, at_the_end: str) -> str:
     """The next command of the whole run, or `at_the_end` if nothing is left to do."""
-    waiting = waiting_file(current(run))
+    waiting = waiting_file(current_round(run))
     if waiting is not None:
         place, file = quoted(run.path), quoted(waiting)
         return f"next: fill in `answer` in {file}, then: pivottrace label import {place} {file}"

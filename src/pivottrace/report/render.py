@@ -77,7 +77,7 @@ def _environment(estimators: Mapping[str, Estimator]) -> Environment:
 
 def _context(run: RunDir, unfinished: Sequence[str], decode: Decode | None) -> dict[str, Any]:
     """Everything that the template names; a section without its tables is None."""
-    head, waiting = collect.headline(run), waiting_file(current(run))
+    head, waiting = collect.headline(run), waiting_file(current_round(run))
     return {
         "name": run.path.name,
         "path": _argument(run.path),

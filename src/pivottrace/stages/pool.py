@@ -81,8 +81,8 @@ def read_sources(config: Config) -> tuple[pa.Table, pa.Table | None]:
         (pool, held-out questions or None), both with the schema `QUESTIONS`.
 
     Raises:
-        DataError: a source is wrong, or a held-out question has no answer.
-        ConfigError: a source string, split or column map is wrong, or the label source cannot
+        DataError: A source is wrong, or a held-out question has no answer.
+        ConfigError: A source string, split or column map is wrong, or the label source cannot
             answer such questions.
     """
     source = label_source(config.labels.source)
