@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from pivottrace.run.directory import RunDir
 
 
+# Turns that a waiting thread of OpenMP spins before it sleeps (the library's default is far longer).
+SHORT_SPIN = "1000"
+
+
 def main(argv: list[str] | None = None) -> int:
     """Run one command and return its exit code.
 
@@ -57,10 +61,10 @@ def _set_environment() -> None:
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    # Threads that spin while they wait hold a core that the awaited one may need, where other
-    # processes run too: docs/training-runs.md. A count of the user's would override the policy.
-    if "GOMP_SPINCOUNT" not in os.environ:
-        os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    # A waiting thread that spins for long holds a core that the awaited thread may need, if other
+    # processes run too: docs/training-runs.md. A count would override the user's policy.
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ.setdefault("GOMP_SPINCOUNT", SHORT_SPIN)
 
 
 def _help(arguments: list[str]) -> None:

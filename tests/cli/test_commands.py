@@ -74,20 +74,20 @@ def test_init_writes_every_setting_as_given(tmp_path, monkeypatch, capsys):
 
 
 @pytest.mark.parametrize(
-    ("given", "policy"),
+    ("given", "count"),
     [
-        ({}, "passive"),
-        ({"OMP_NUM_THREADS": "1"}, "passive"),
-        ({"OMP_WAIT_POLICY": "active"}, "active"),
-        ({"GOMP_SPINCOUNT": "10000"}, None),  # which would override a policy
+        ({}, "1000"),
+        ({"OMP_WAIT_POLICY": "active"}, None),  # a count would override it
+        ({"GOMP_SPINCOUNT": "10000"}, "10000"),
+        ({"OMP_NUM_THREADS": "1"}, "1000"),
     ],
 )
-def test_threads_wait_without_spinning_unless_the_user_says_otherwise(monkeypatch, given, policy):
+def test_threads_spin_shortly_unless_the_user_says_otherwise(monkeypatch, given, count):
     names = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "OMP_NUM_THREADS")
     others = {name: value for name, value in os.environ.items() if name not in names}
     monkeypatch.setattr(os, "environ", {**others, **given})
     assert main(["no-such-command"]) == 2
-    assert os.environ.get("OMP_WAIT_POLICY") == policy
+    assert os.environ.get("GOMP_SPINCOUNT") == count
     assert {name: os.environ[name] for name in given} == given
 
 

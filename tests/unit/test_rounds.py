@@ -200,7 +200,7 @@ def test_flows_are_stored_told_and_drawn(two_rounds):
     told = ", ".join(f"{move.replace('_', ' ')} {count}" for move, count in moves.items())
     assert f"moves since round 0: {told}" in lines
     page = build_report(run, unfinished(run), decode).read_text(encoding="utf-8")
-    assert "What moved between the rounds" in page and "flows-" in page
+    assert "Moves between the rounds" in page and "flows-" in page
     assert "Round 1." in page
     # Both rounds' steps in one curve, the second's after the first's 30.
     assert unfinished(run)[0] == "train"
