@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pivottrace.run.directory import RunDir
 
 
-# Turns that a waiting thread of OpenMP spins before it sleeps (the library's default is far longer).
+# Turns that a waiting thread of OpenMP spins before it sleeps. Its own default is far longer.
 SHORT_SPIN = "1000"
 
 
