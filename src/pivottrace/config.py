@@ -113,8 +113,8 @@ class ModelConfig(Section):
     device: str = "auto"
     """`auto` is CUDA if the machine has a GPU, else the CPU. It may be a torch device: cuda:1."""
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
-    """Number format of the weights. `auto` is float32 on the CPU, on a GPU the checkpoint's format.
-    """
+    """Number format of the weights. `auto` is float32 on the CPU. On a GPU it is the format of the
+    checkpoint."""
 
 
 class AnswersConfig(Section):

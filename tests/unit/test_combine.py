@@ -129,7 +129,7 @@ def test_a_used_combination_ranks_the_pool(tmp_path, monkeypatch) -> None:
     moved = np.array([abs(row["rank"] - rank_of[row["question_id"]]) for row in evidence])
     assert 0 < moved.mean() < 0.1  # near the pool's own, by a fit without the probe
     page = build_report(run, unfinished(run), report_run.decode).read_text()
-    assert "and ranks this run" in page and "(ranks this run)" not in page
+    assert "and it ranks this run" in page and "(ranks this run)" not in page
     assert "(probes were drawn along it)" in page
 
 

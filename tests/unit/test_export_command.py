@@ -127,8 +127,8 @@ def test_an_export_that_fails_leaves_the_earlier_one_and_nothing_else(run, tmp_p
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--to", "vrel"], "--to vrel: there is no such format. Did you mean verl? {choices}"),
-        (["--to", "zzz"], "--to zzz: there is no such format. {choices}"),
+        (["--to", "vrel"], "--to vrel: this format does not exist. Did you mean verl? {choices}"),
+        (["--to", "zzz"], "--to zzz: this format does not exist. {choices}"),
         ([], "--to is missing: it names the format. {choices}"),
         (["--to"], "give one run directory, for instance: pivottrace export --to verl runs/my"),
         (["--to", "json:loads"], "not a pivottrace.exports.ExportFormat. Name the record"),
