@@ -108,7 +108,8 @@ def _run(arguments: list[str]) -> None:
 
 def _init(arguments: list[str]) -> None:
     from pivottrace.commands.flags import parse, split_target
-    from pivottrace.config import Config, template
+    from pivottrace.config import Config
+    from pivottrace.config.template import template
     from pivottrace.run.storage import write_text
 
     path, settings = split_target(arguments)

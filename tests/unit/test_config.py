@@ -1,6 +1,7 @@
 import pytest
 
-from pivottrace.config import PRESETS, Config, dump_config, load_config, parse_config, template
+from pivottrace.config import PRESETS, Config, dump_config, load_config, parse_config
+from pivottrace.config.template import template
 from pivottrace.errors import ConfigError
 
 

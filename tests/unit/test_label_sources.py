@@ -10,7 +10,8 @@ import pytest
 from report_run import make_run as fabricate
 
 from pivottrace.cli import main
-from pivottrace.config import Config, load_config, template
+from pivottrace.config import Config, load_config
+from pivottrace.config.template import template
 from pivottrace.errors import BudgetError, ConfigError, DataError, LabelsNeeded
 from pivottrace.label_sources import LabelSource, label_source, label_sources
 from pivottrace.labels import budget, buying, requests

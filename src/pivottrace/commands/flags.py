@@ -13,7 +13,8 @@ import tyro
 from pydantic import ValidationError
 
 from pivottrace.commands.usage import SHORTCUTS
-from pivottrace.config import Config, Section, apply_preset, explain, inline_table, load_config
+from pivottrace.config import Config, Section, apply_preset, explain, load_config
+from pivottrace.config.template import inline_table
 from pivottrace.errors import ConfigError
 
 WHERE = "command line"

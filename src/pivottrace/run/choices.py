@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from pivottrace.config import RANKINGS, Config
+from pivottrace.config import Config
+from pivottrace.config.parts import RANKINGS
 from pivottrace.errors import ConfigError
 from pivottrace.estimators import ESTIMATORS, Estimator, load_estimator
 from pivottrace.routing.routes import TriageOptions

@@ -1,72 +1,23 @@
-"""One typed configuration tree: read from TOML, and written back with every value filled in.
-
-Flags override the file, and the file overrides its preset. The file written back repeats the run.
-The texts below the fields are the settings' help.
-"""
+"""The sections of the configuration. The texts below the fields are the settings' help."""
 
 from __future__ import annotations
 
-import difflib
-import textwrap
-import tomllib
-from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-import tomli_w
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
-from pydantic_core import PydanticCustomError
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from pivottrace.errors import ConfigError
-from pivottrace.estimators import ESTIMATORS, load_estimator
-from pivottrace.label_sources import label_source, label_sources
-from pivottrace.plugins import refuse_unknown
-from pivottrace.rewards import REWARDS, reward_named
+from pivottrace.config.parts import (
+    ESTIMATOR_HELP,
+    REWARD_HELP,
+    SOURCE_HELP,
+    loads,
+    ranking_of,
+)
+from pivottrace.label_sources import label_source
+from pivottrace.rewards import reward_named
 
 EMBEDDED_MODEL = "embedded"
-# Values of `score.estimator` that name no single estimator.
-RANKINGS = ("pivots", "combination")
-_OWN = "or your own, as `package.module:name`"
-HELP_WIDTH = 96
-"""Characters per line of a setting's help that we make from records."""
-_ESTIMATOR = (
-    f"The ranking of the pool. `pivots` is the reading and statistic of `[pivots]`. `combination` "
-    f"is fitted on the probes, and used only if it is better beyond chance. Or one estimator: "
-    f"{', '.join(ESTIMATORS)}; {_OWN}."
-)
-_REWARD = f"The reward of weak rows: {', '.join(REWARDS)}; {_OWN}."
-_SOURCE = "; ".join(f"`{s.name}`: {s.title}" for s in label_sources().values()) + f"; {_OWN}."
-
-
-def loads(load: Callable[[str], object]) -> Callable[[str], str]:
-    """A validator that loads the part that a setting names, so that a slip stops early.
-
-    Args:
-        load: It takes the value, and raises a ConfigError that begins with key and value.
-    """
-
-    def check(value: str) -> str:
-        try:
-            load(value)
-        except ConfigError as error:
-            # `explain` puts the key and its value before the reason.
-            reason = str(error).partition(f"{value!r}: ")[2]
-            raise PydanticCustomError("part", "{reason}", {"reason": reason}) from None
-        return value
-
-    return check
-
-
-def ranking_of(value: str) -> object:
-    """The ranking of `score.estimator`: a word of `RANKINGS`, or the estimator.
-
-    Raises:
-        ConfigError: There is no such estimator, or the user's one cannot be loaded.
-    """
-    if value in RANKINGS or value in ESTIMATORS:
-        return ESTIMATORS.get(value, value)
-    refuse_unknown(value, [*RANKINGS, *ESTIMATORS], "estimator", "score.estimator")
-    return load_estimator(value, "score.estimator")
 
 
 class Section(BaseModel):
@@ -187,7 +138,7 @@ class PivotsConfig(Section):
 class ScoreConfig(Section):
     """The estimator that ranks the pool."""
 
-    estimator: str = Field("pivots", description=textwrap.fill(_ESTIMATOR, HELP_WIDTH))
+    estimator: str = Field("pivots", description=ESTIMATOR_HELP)
 
     _known = field_validator("estimator")(loads(ranking_of))
 
@@ -198,7 +149,7 @@ class LabelsConfig(Section):
     budget: float = Field(0.293, ge=0)
     """A value up to 1 is a share of the pool; a larger one is a number of labels. The budget
     includes the probes."""
-    source: str = Field("column", description=textwrap.fill(_SOURCE, HELP_WIDTH))
+    source: str = Field("column", description=SOURCE_HELP)
     partial: bool = False
     """Continue with the labels given so far, and leave out questions without one."""
 
@@ -356,7 +307,7 @@ class AlarmsConfig(Section):
 class WeakConfig(Section):
     """The reward of weak rows; docs/training.md says which reward serves which purpose."""
 
-    reward: str = Field("majority", description=textwrap.fill(_REWARD, HELP_WIDTH))
+    reward: str = Field("majority", description=REWARD_HELP)
     vote_size: int | None = Field(None, ge=1)
     """Number of answers that vote. The default is `train.num_generations`. `majority` samples the
     answers beyond that number in addition, and does not train on them. `co_rewarding_…` samples all
@@ -446,143 +397,3 @@ class Config(Section):
     rounds: RoundsConfig = RoundsConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
     study: StudyConfig = StudyConfig()
-
-
-_PAPER: dict[str, dict[str, Any]] = {
-    "pivots": {
-        "reading": "onset",
-        "statistic": "density",
-        "percentile": 95.0,
-        "amplitude": 0.05,
-        "window": 10,
-    },
-    "trace": {"heads": "all"},
-}
-# Every preset has the same keys, so that each one undoes the others.
-PRESETS: dict[str, dict[str, dict[str, Any]]] = {
-    "default": {
-        "pivots": {key: getattr(PivotsConfig(), key) for key in _PAPER["pivots"]},
-        "trace": {key: getattr(TraceConfig(), key) for key in _PAPER["trace"]},
-    },
-    "paper": _PAPER,
-}
-
-
-def load_config(path: Path) -> Config:
-    """Read a TOML file over its preset.
-
-    Raises:
-        ConfigError: The file is missing, is not TOML, or has an unknown key or a wrong value. The
-            message names the file, the key and the nearest valid one.
-    """
-    try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ConfigError(f"{path}: no such file. Write one with: pivottrace init {path}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: not valid TOML: {error}") from None
-    return parse_config(values, where=str(path))
-
-
-def parse_config(values: dict[str, Any], where: str) -> Config:
-    """Validate a nested dict over its preset; `where` names it in errors. Raises ConfigError."""
-    merged = {**values}
-    for section, defaults in _preset(values.get("preset", "default"), where).items():
-        given = values.get(section, {})
-        merged[section] = {**defaults, **given} if isinstance(given, dict) else given
-    try:
-        return Config.model_validate(merged)
-    except ValidationError as error:
-        raise ConfigError(explain(where, error)) from None
-
-
-def apply_preset(config: Config, name: str) -> Config:
-    """Put a preset's values over a configuration, as `--preset` does. Raises ConfigError."""
-    sections = {
-        section: getattr(config, section).model_copy(update=values)
-        for section, values in _preset(name, "command line").items()
-    }
-    return config.model_copy(update={"preset": name, **sections})
-
-
-def _preset(name: Any, where: str) -> dict[str, dict[str, Any]]:
-    if name not in list(PRESETS):
-        raise ConfigError(f"{where}: preset = {name!r} is not one of {', '.join(PRESETS)}")
-    return PRESETS[name]
-
-
-def explain(where: str, error: ValidationError) -> str:
-    """One line per mistake, which names the key and the cure."""
-    return "\n".join(_explain(where, e) for e in error.errors())
-
-
-def _explain(where: str, error: Any) -> str:
-    key = ".".join(str(part) for part in error["loc"])
-    if error["type"] != "extra_forbidden":
-        return f"{where}: {key} = {error['input']!r}: {error['msg']}"
-    near = difflib.get_close_matches(key, valid_keys(), n=1, cutoff=0.0)
-    return f"{where}: {key} is not a setting. The nearest one is {near[0]}."
-
-
-def valid_keys(section: type[Section] = Config, prefix: str = "") -> list[str]:
-    """Every dotted key of the tree."""
-    keys = []
-    for name, field in section.model_fields.items():
-        keys.append(prefix + name)
-        if isinstance(field.annotation, type) and issubclass(field.annotation, Section):
-            keys += valid_keys(field.annotation, f"{prefix}{name}.")
-    return keys
-
-
-def dump_config(config: Config) -> str:
-    """The resolved tree as TOML text."""
-    return tomli_w.dumps(config.model_dump(mode="json", exclude_none=True))
-
-
-def inline_table(table: dict[str, Any]) -> str:
-    """A table as TOML on one line."""
-    pairs = []
-    for key, value in table.items():
-        name = tomli_w.dumps({key: 0}).removesuffix(" = 0\n")
-        nested = isinstance(value, dict)
-        pairs.append(f"{name} = {inline_table(value)}" if nested else tomli_w.dumps({key: value}))
-    return f"{{{', '.join(pair.strip() for pair in pairs)}}}"
-
-
-def template(config: Config) -> str:
-    """A configuration file with every setting and its meaning.
-
-    Unset settings are commented out. So are the settings of the preset, because a file's keys
-    override its preset: the user may then name another preset in the file.
-    """
-    lines = [
-        "# PivotTrace configuration. Run it with: pivottrace run THIS_FILE",
-        "# A setting behind a # is unset, or the preset sets it. Remove the # to set it.",
-        "",
-    ]
-    tops = [n for n in Config.model_fields if not isinstance(getattr(config, n), Section)]
-    lines += _template_fields(config, tops, {})
-    for name in Config.model_fields:
-        section = getattr(config, name)
-        if isinstance(section, Section):
-            lines += ["", f"[{name}]", f"# {(type(section).__doc__ or '').strip()}"]
-            by_preset = PRESETS[config.preset].get(name, {})
-            lines += _template_fields(section, list(type(section).model_fields), by_preset)
-    return "\n".join(lines) + "\n"
-
-
-def _template_fields(section: Section, names: list[str], by_preset: Mapping[str, Any]) -> list[str]:
-    values = section.model_dump(mode="json")
-    lines = []
-    for name in names:
-        description = type(section).model_fields[name].description
-        lines += [f"# {line.strip()}" for line in (description or "").splitlines() if line.strip()]
-        value = values[name]
-        if value is None:
-            lines.append(f"# {name} = ")
-        elif isinstance(value, dict):
-            lines.append(f"{name} = {inline_table(value)}")
-        else:
-            hidden = "# " if by_preset.get(name) == value else ""
-            lines.append(hidden + tomli_w.dumps({name: value}).strip())
-    return lines

@@ -1,0 +1,104 @@
+"""The configuration is read from TOML over a preset, and written back with every value."""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import tomli_w
+from pydantic import ValidationError
+
+from pivottrace.config.sections import Config, PivotsConfig, Section, TraceConfig
+from pivottrace.errors import ConfigError
+
+_PAPER: dict[str, dict[str, Any]] = {
+    "pivots": {
+        "reading": "onset",
+        "statistic": "density",
+        "percentile": 95.0,
+        "amplitude": 0.05,
+        "window": 10,
+    },
+    "trace": {"heads": "all"},
+}
+# Every preset has the same keys, so that each one undoes the others.
+PRESETS: dict[str, dict[str, dict[str, Any]]] = {
+    "default": {
+        "pivots": {key: getattr(PivotsConfig(), key) for key in _PAPER["pivots"]},
+        "trace": {key: getattr(TraceConfig(), key) for key in _PAPER["trace"]},
+    },
+    "paper": _PAPER,
+}
+
+
+def load_config(path: Path) -> Config:
+    """Read a TOML file over its preset.
+
+    Raises:
+        ConfigError: The file is missing, is not TOML, or has an unknown key or a wrong value. The
+            message names the file, the key and the nearest valid one.
+    """
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: no such file. Write one with: pivottrace init {path}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: not valid TOML: {error}") from None
+    return parse_config(values, where=str(path))
+
+
+def parse_config(values: dict[str, Any], where: str) -> Config:
+    """Validate a nested dict over its preset; `where` names it in errors. Raises ConfigError."""
+    merged = {**values}
+    for section, defaults in _preset(values.get("preset", "default"), where).items():
+        given = values.get(section, {})
+        merged[section] = {**defaults, **given} if isinstance(given, dict) else given
+    try:
+        return Config.model_validate(merged)
+    except ValidationError as error:
+        raise ConfigError(explain(where, error)) from None
+
+
+def apply_preset(config: Config, name: str) -> Config:
+    """Put a preset's values over a configuration, as `--preset` does. Raises ConfigError."""
+    sections = {
+        section: getattr(config, section).model_copy(update=values)
+        for section, values in _preset(name, "command line").items()
+    }
+    return config.model_copy(update={"preset": name, **sections})
+
+
+def _preset(name: Any, where: str) -> dict[str, dict[str, Any]]:
+    if name not in list(PRESETS):
+        raise ConfigError(f"{where}: preset = {name!r} is not one of {', '.join(PRESETS)}")
+    return PRESETS[name]
+
+
+def explain(where: str, error: ValidationError) -> str:
+    """One line per mistake, which names the key and the cure."""
+    return "\n".join(_explain(where, e) for e in error.errors())
+
+
+def _explain(where: str, error: Any) -> str:
+    key = ".".join(str(part) for part in error["loc"])
+    if error["type"] != "extra_forbidden":
+        return f"{where}: {key} = {error['input']!r}: {error['msg']}"
+    near = difflib.get_close_matches(key, valid_keys(), n=1, cutoff=0.0)
+    return f"{where}: {key} is not a setting. The nearest one is {near[0]}."
+
+
+def valid_keys(section: type[Section] = Config, prefix: str = "") -> list[str]:
+    """Every dotted key of the tree."""
+    keys = []
+    for name, field in section.model_fields.items():
+        keys.append(prefix + name)
+        if isinstance(field.annotation, type) and issubclass(field.annotation, Section):
+            keys += valid_keys(field.annotation, f"{prefix}{name}.")
+    return keys
+
+
+def dump_config(config: Config) -> str:
+    """The resolved tree as TOML text."""
+    return tomli_w.dumps(config.model_dump(mode="json", exclude_none=True))

@@ -1,0 +1,60 @@
+"""The configuration as a file for people: every setting with its meaning."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import tomli_w
+
+from pivottrace.config.reading import PRESETS
+from pivottrace.config.sections import Config, Section
+
+
+def inline_table(table: dict[str, Any]) -> str:
+    """A table as TOML on one line."""
+    pairs = []
+    for key, value in table.items():
+        name = tomli_w.dumps({key: 0}).removesuffix(" = 0\n")
+        nested = isinstance(value, dict)
+        pairs.append(f"{name} = {inline_table(value)}" if nested else tomli_w.dumps({key: value}))
+    return f"{{{', '.join(pair.strip() for pair in pairs)}}}"
+
+
+def template(config: Config) -> str:
+    """A configuration file with every setting and its meaning.
+
+    Unset settings are commented out. So are the settings of the preset, because a file's keys
+    override its preset: the user may then name another preset in the file.
+    """
+    lines = [
+        "# PivotTrace configuration. Run it with: pivottrace run THIS_FILE",
+        "# A setting behind a # is unset, or the preset sets it. Remove the # to set it.",
+        "",
+    ]
+    tops = [n for n in Config.model_fields if not isinstance(getattr(config, n), Section)]
+    lines += _template_fields(config, tops, {})
+    for name in Config.model_fields:
+        section = getattr(config, name)
+        if isinstance(section, Section):
+            lines += ["", f"[{name}]", f"# {(type(section).__doc__ or '').strip()}"]
+            by_preset = PRESETS[config.preset].get(name, {})
+            lines += _template_fields(section, list(type(section).model_fields), by_preset)
+    return "\n".join(lines) + "\n"
+
+
+def _template_fields(section: Section, names: list[str], by_preset: Mapping[str, Any]) -> list[str]:
+    values = section.model_dump(mode="json")
+    lines = []
+    for name in names:
+        description = type(section).model_fields[name].description
+        lines += [f"# {line.strip()}" for line in (description or "").splitlines() if line.strip()]
+        value = values[name]
+        if value is None:
+            lines.append(f"# {name} = ")
+        elif isinstance(value, dict):
+            lines.append(f"{name} = {inline_table(value)}")
+        else:
+            hidden = "# " if by_preset.get(name) == value else ""
+            lines.append(hidden + tomli_w.dumps({name: value}).strip())
+    return lines
