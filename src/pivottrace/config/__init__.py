@@ -3,7 +3,7 @@
 The file that a run writes back has every value filled in, and repeats the run.
 """
 
-from pivottrace.config.reading import (
+from pivottrace.config.presets import (
     PRESETS,
     apply_preset,
     dump_config,

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from pivottrace.config.parts import (
+from pivottrace.config.named_parts import (
     ESTIMATOR_HELP,
     REWARD_HELP,
     SOURCE_HELP,

@@ -7,7 +7,7 @@ from typing import Any
 
 import tomli_w
 
-from pivottrace.config.reading import PRESETS
+from pivottrace.config.presets import PRESETS
 from pivottrace.config.sections import Config, Section
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pivottrace.config import Config
-from pivottrace.config.parts import RANKINGS
+from pivottrace.config.named_parts import RANKINGS
 from pivottrace.errors import ConfigError
 from pivottrace.estimators import ESTIMATORS, Estimator, load_estimator
 from pivottrace.routing.routes import TriageOptions
