@@ -1,7 +1,6 @@
 r"""Read an answer off a completion, normalise it, group equal answers, vote.
 
-Everything here is pure text and counting. Another process compares mathematical answers
-(`pivottrace.verifier.comparison`), because model-written text is hostile.
+Everything here is pure text and counting. `pivottrace.verifier.comparison` compares answers.
 """
 
 import re
@@ -133,61 +132,38 @@ def normalise_exact(answer: str) -> str:
     return " ".join(unicodedata.normalize("NFC", answer).split())
 
 
-_LATEX_WRAPPER = re.compile(r"\\(?:text|textbf|textit|mathrm|mathbf|mbox|boxed)\s*\{([^{}]*)\}")
-_CHOICE = re.compile(
-    r"(?:(?:option|choice|answer)\s*:?\s*)?"
-    r"(?:[(\[](?P<bracketed>[A-Z])[)\]][.:]?|(?P<bare>[A-Z])[).:]?)(?P<rest>\s.*)?",
-    re.IGNORECASE | re.DOTALL,
-)
-
-
-def normalise_choice(answer: str) -> str:
-    r"""Bring a multiple-choice answer to its letter.
-
-    "(B)", "B.", "b", "\text{B}", "option B" and "B. Paris" all give "B". Text after the letter is
-    dropped only if a bracket, full stop or colon sets the letter off ("A cat" is not choice A). An
-    answer without a choice letter gives its case-folded exact text, so that it equals itself and
-    never a letter.
-    """
-    text = normalise_exact(_LATEX_WRAPPER.sub(r"\1", answer)).strip("*$ ")
-    match = _CHOICE.fullmatch(text)
-    if match is None:
-        return text.casefold()
-    letter = match.group("bracketed") or match.group("bare")
-    set_off = text[: match.start("rest")].endswith((")", "]", ".", ":"))
-    if match.group("rest") and not set_off:
-        return text.casefold()
-    return letter.upper()
-
-
 def group_equivalent(answers: Sequence[str | None], equal: Callable[[str, str], bool]) -> list[int]:
-    """Give every answer the id of its equivalence class.
+    """Give every answer the id of its class, where chains of equal answers make a class.
 
-    An answer joins the first class whose *representative* (first member) equals it. So a relation
-    that is not transitive (0.333333 = 1/3) still gives one partition. The number of comparisons is
-    at most classes x answers.
+    So a relation that is not transitive still gives one partition, whatever the order. `Verifier`
+    has the faster `group`, which uses this only for a user's own function.
 
     Args:
         answers: (N,) answers of one question; None or blank if a completion gave no answer.
-        equal: Whether (representative, answer) are the same answer.
+        equal: Whether two answers are the same; symmetric. It is called once per pair of different
+            texts.
 
     Returns:
         (N,) class ids, 0, 1, … by order of first appearance; -1 for None or blank.
     """
-    representatives: list[str] = []
-    classes: list[int] = []
-    for answer in answers:
-        if answer is None or not answer.strip():
-            classes.append(-1)
-            continue
-        for class_id, representative in enumerate(representatives):
-            if equal(representative, answer):
-                classes.append(class_id)
-                break
-        else:
-            classes.append(len(representatives))
-            representatives.append(answer)
-    return classes
+    given = list(dict.fromkeys(a for a in answers if a is not None and a.strip()))
+    leader = {answer: answer for answer in given}
+
+    def lead(answer: str) -> str:
+        while leader[answer] != answer:
+            answer = leader[answer]
+        return answer
+
+    for index, answer in enumerate(given):
+        for earlier in given[:index]:
+            first, second = lead(earlier), lead(answer)
+            if first != second and equal(earlier, answer):
+                leader[second] = first
+    ids: dict[str, int] = {}
+    return [
+        ids.setdefault(lead(answer), len(ids)) if answer in leader else -1
+        for answer in ("" if a is None else a for a in answers)
+    ]
 
 
 @dataclass(frozen=True)

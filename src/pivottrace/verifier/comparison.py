@@ -1,45 +1,46 @@
-"""Decide whether two answers are equal, with hostile answers in another process.
+"""Decide whether answers are right and whether they are the same.
 
-One child process compares mathematical answers and runs users' own functions. It starts at the
-first need, is killed when a pair takes too long, and starts again for the next pair. Answers that
-need no parsing (plain numbers, words, exact text, multiple choice) are decided here.
+Hostile answers are valued in other processes, which start at the first need and are killed when
+one item takes too long (`pivottrace.verifier.workers`). Answers that need no parsing (plain
+numbers, words, exact text, multiple choice) are decided here.
 """
 
-import functools
 import math
-import os
 import re
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from fractions import Fraction
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 from pivottrace.errors import ConfigError, DataError
-from pivottrace.verifier.answers import normalise_choice, normalise_exact
-from pivottrace.verifier.math_text import normalise_math, quick_verdict
-from pivottrace.verifier.process import ChildProcess
-
-BATCH_PAIRS = 256
-"""Pairs per message. Their replies (6 bytes each) always fit a pipe, so no side can block."""
+from pivottrace.verifier.answers import group_equivalent, normalise_exact
+from pivottrace.verifier.choices import normalise_choice
+from pivottrace.verifier.keys import vote_classes
+from pivottrace.verifier.mathematics import Mathematics
+from pivottrace.verifier.truths import read_truth
+from pivottrace.verifier.workers import DIED, TIMEOUT, Workers
 
 CACHE_PAIRS = 500_000
-"""Number of verdicts kept, about 100 MB at worst; the oldest are dropped first."""
+"""Number of a user function's verdicts kept, about 100 MB at worst; the oldest go first."""
 
 DEFAULT_MEMORY_BYTES = 2 * 1024**3
 
 _FUNCTION = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*")
+_NORMALISERS: dict[str, Callable[[str], str]] = {
+    "exact": normalise_exact,
+    "choice": normalise_choice,
+}
 
 
 class Verifier:
-    """Compare answers; a context manager. Threads may share it; a fork starts its own child.
+    """Compare answers; a context manager. Threads may share it; a fork starts its own processes.
 
     It needs POSIX, because it relies on pipes that can be polled, on process groups and on interval
     timers.
 
     Attributes:
         kind: The rule that decides equality, as given.
-        timeouts: Pairs whose comparison was killed after `timeout_s`; each counts as not equal.
-        crashes: Pairs of kind "math" at which the child died or ran out of memory; not equal.
     """
 
     def __init__(
@@ -47,38 +48,45 @@ class Verifier:
         kind: str,
         timeout_s: float = 5.0,
         *,
+        tolerance: float | None = None,
         memory_bytes: int | None = DEFAULT_MEMORY_BYTES,
     ) -> None:
-        r"""Choose the comparison. The child does not start before the first pair that needs it.
+        r"""Choose the comparison. No process starts before the first answer that needs one.
 
         Args:
-            kind: "math" (math-verify after `normalise_math`; numbers agree to 6 decimals, units are
-                not compared), "exact" (`normalise_exact`, case-sensitive), "choice"
-                (`normalise_choice`), or "package.module:function" with `function(answer: str,
-                truth: str) -> bool`, deterministic, importable from `sys.path`; it is called in the
-                child process.
-            timeout_s: Seconds that one pair may take in the child, > 0.
-            memory_bytes: Memory that the child may allocate beyond its loaded modules, if the
+            kind: "math" (the rules of docs/answers.md), "exact" (`normalise_exact`,
+                case-sensitive), "choice" (`normalise_choice`), or "package.module:function" with
+                `function(answer: str, truth: str) -> bool`, deterministic, importable from
+                `sys.path`; it is called in a process of its own.
+            timeout_s: Seconds that one item may take in a process, > 0.
+            tolerance: Greatest relative difference of a right number from the truth, in [0, 1).
+                None is `keys.DEFAULT_TOLERANCE`, which serves only where a decimal cannot be
+                exact. Votes have no tolerance. Only "math" uses it.
+            memory_bytes: Memory that a process may allocate beyond its loaded modules, if the
                 system can limit it; None is no limit.
 
         Raises:
-            ConfigError: If `kind` is none of these, or `timeout_s` is not a positive number.
+            ConfigError: If `kind` is none of these, or a number is out of its range.
         """
-        if kind not in ("math", "exact", "choice") and not _FUNCTION.fullmatch(kind):
+        if kind not in ("math", *_NORMALISERS) and not _FUNCTION.fullmatch(kind):
             raise ConfigError(
                 f"answers.verifier = {kind!r} is unknown; use math, exact, choice or "
                 f"package.module:function"
             )
         if not (math.isfinite(timeout_s) and timeout_s > 0):
             raise ConfigError(f"verifier timeout_s must be a positive number, not {timeout_s}")
+        if tolerance is not None and not 0 <= tolerance < 1:
+            raise ConfigError(f"answers.tolerance must lie in [0, 1), not be {tolerance}")
         self.kind = kind
-        self.timeouts = 0
-        self.crashes = 0
-        self._timeout_s = timeout_s
-        self._memory_bytes = memory_bytes
+        self._tolerance = None if tolerance is None else Fraction(str(tolerance))
+        # A user's function may hold a model of its own, so it gets one process.
+        most = None if kind == "math" else 1
+        self._workers = Workers(kind, timeout_s, memory_bytes, most)
+        self._mathematics = Mathematics(self._workers)
+        self._normalise = _NORMALISERS.get(kind)
         self._verdicts: dict[tuple[str, str], bool] = {}
-        self._child: ChildProcess | None = None
-        self._lock = threading.Lock()
+        self._late = 0
+        self._lock = threading.RLock()
 
     def __enter__(self) -> Self:
         return self
@@ -98,162 +106,135 @@ class Verifier:
             ConfigError: If the module or function cannot be loaded.
         """
         if ":" in self.kind:
-            with self._lock:
-                self._running_child()
+            self._workers.load()
 
     def close(self) -> None:
-        """End the child process. The verifier stays usable; a later pair starts a new child."""
-        with self._lock:
-            self._stop_child()
+        """End the processes. The verifier stays usable; a later answer starts new ones."""
+        self._workers.close()
+
+    @property
+    def timeouts(self) -> int:
+        """Items that were killed after `timeout_s`; each counts as not equal."""
+        return self._late + self._mathematics.timeouts
+
+    @property
+    def crashes(self) -> int:
+        """Items of kind "math" at which the process ended or ran out of memory; not equal."""
+        return self._mathematics.crashes
 
     def facts(self) -> dict[str, int]:
-        """Return the facts that a stage records: how many pairs timed out, and how many crashed."""
+        """Return the facts that a stage records: how many items timed out, and how many crashed."""
         return {"verifier_timeouts": self.timeouts, "verifier_crashes": self.crashes}
 
-    def equal(self, a: str, b: str) -> bool:
-        """Whether two answers are the same. An empty answer equals nothing. See `equal_many`."""
-        verdict, _ = self._decide_here(a, b)
-        return self.equal_many([(a, b)])[0] if verdict is None else verdict
+    def group(self, answers: Sequence[str | None]) -> list[int]:
+        """Give every answer the id of its class, for a vote.
 
-    def equal_many(self, pairs: Sequence[tuple[str, str]]) -> list[bool]:
-        """Compare pairs of answers.
-
-        The comparison is symmetric for every built-in kind, and reflexive except on an empty
-        answer. A pair is compared once, because verdicts are kept in memory.
+        Equality is an equivalence, so the classes do not depend on the order of the answers (only
+        their numbers do). A user's function need not be one: there two answers are in one class if
+        a chain of equal answers joins them.
 
         Args:
-            pairs: (N,) pairs (answer, truth).
+            answers: (N,) answers of one question; None or blank if a completion gave no answer.
 
         Returns:
-            (N,) verdicts; True is equal. A pair that timed out is False.
+            (N,) class ids, 0, 1, … by order of first appearance; -1 for None or blank.
 
         Raises:
-            ConfigError: If the user's module or function cannot be loaded, or math-verify is not
-                installed.
-            DataError: If the user's function raises, returns None or ends its process. The message
-                names the function and the index of the pair.
+            ConfigError: As `check_many`.
+            DataError: As `check_many`.
         """
-        return self._compare(list(pairs), list(range(len(pairs))))
+        if self.kind == "math":
+            with self._lock:
+                return vote_classes(self._mathematics.keys(answers))
+        if self._normalise:
+            keys = [self._normalise(answer) if answer else "" for answer in answers]
+            return vote_classes([(key, "") if key else None for key in keys])
+        given = list(dict.fromkeys(a for a in answers if a is not None and a.strip()))
+        pairs = [(a, b) for a in given for b in given if a != b]
+        same = dict(zip(pairs, self._functions(pairs, range(len(pairs))), strict=True))
+        return group_equivalent(answers, lambda a, b: a == b or same[a, b] or same[b, a])
+
+    def equal(self, answer: str, truth: str) -> bool:
+        """Whether an answer is right. An empty answer never is. See `check_many`."""
+        return self.check_many([answer], [truth])[0]
 
     def check_many(self, answers: Sequence[str | None], truths: Sequence[str]) -> list[bool]:
         """Whether each answer is right.
 
         Args:
             answers: (N,) extracted answers; None is wrong.
-            truths: (N,) true answers.
+            truths: (N,) true answers, as `truths.read_truth` reads them: one of several
+                alternatives is enough, and a tolerance of its own comes before the verifier's.
 
         Returns:
-            (N,) True is right.
+            (N,) True is right. An answer whose comparison timed out is wrong.
 
         Raises:
-            DataError: If the lengths differ, and as in `equal_many`.
+            ConfigError: If the user's module or function cannot be loaded, or math-verify is not
+                installed.
+            DataError: If the lengths differ, or the user's function raises, returns None or ends
+                its process. The message names the function and the index of the pair.
         """
         if len(answers) != len(truths):
             raise DataError(
                 f"{len(answers)} answers against {len(truths)} truths; give one truth an answer"
             )
-        given = [(i, answer) for i, answer in enumerate(answers) if answer is not None]
-        verdicts = self._compare([(a, truths[i]) for i, a in given], [i for i, _ in given])
         right = [False] * len(answers)
-        for (i, _), verdict in zip(given, verdicts, strict=True):
-            right[i] = verdict
+        pairs, indices, tolerances = [], [], []
+        for index, (answer, text) in enumerate(zip(answers, truths, strict=True)):
+            if answer is None or not answer.strip():
+                continue
+            truth = read_truth(text)
+            for alternative in truth.alternatives:
+                pairs.append((answer, alternative))
+                indices.append(index)
+                tolerances.append(self._tolerance if truth.tolerance is None else truth.tolerance)
+        for index, verdict in zip(indices, self._compare(pairs, indices, tolerances), strict=True):
+            right[index] |= verdict
         return right
 
-    def _compare(self, pairs: list[tuple[str, str]], indices: list[int]) -> list[bool]:
-        """Return verdicts of `pairs`; messages name the caller's numbers for them, `indices`."""
-        verdicts: list[bool | None] = []
-        keys: list[tuple[str, str]] = []
-        for a, b in pairs:
-            verdict, key = self._decide_here(a, b)
-            verdicts.append(verdict)
-            keys.append(key)
+    def _compare(
+        self,
+        pairs: Sequence[tuple[str, str]],
+        indices: Sequence[int],
+        tolerances: Sequence[Fraction | None],
+    ) -> list[bool]:
+        if self.kind == "math":
+            with self._lock:
+                return self._mathematics.verdicts(pairs, tolerances)
+        if self._normalise:
+            keys = [(self._normalise(answer), self._normalise(truth)) for answer, truth in pairs]
+            return [bool(answer) and answer == truth for answer, truth in keys]
+        return self._functions(pairs, indices)
+
+    def _functions(self, pairs: Sequence[tuple[str, str]], indices: Sequence[int]) -> list[bool]:
+        """Verdicts of the user's function; messages name the caller's numbers, `indices`."""
         with self._lock:
             pending: dict[tuple[str, str], int] = {}
-            for position, key in enumerate(keys):
-                if verdicts[position] is None and key not in self._verdicts:
-                    pending.setdefault(key, indices[position])
-            fresh = self._ask(list(pending), list(pending.values())) if pending else {}
-            known = self._verdicts
-            settled = [
-                (fresh[key] if key in fresh else known[key]) if verdict is None else verdict
-                for verdict, key in zip(verdicts, keys, strict=True)
-            ]
-            known.update(fresh)
-            while len(known) > CACHE_PAIRS:
-                del known[next(iter(known))]
-        return settled
-
-    def _decide_here(self, a: str, b: str) -> tuple[bool | None, tuple[str, str]]:
-        """Return the verdict if no child is needed, and the key under which a verdict is kept."""
-        if self.kind == "math":
-            left, right = _normalise_math(a), _normalise_math(b)
-            return quick_verdict(left, right), (left, right) if left <= right else (right, left)
-        if self.kind == "exact":
-            left, right = normalise_exact(a), normalise_exact(b)
-            return bool(left) and left == right, (a, b)
-        if self.kind == "choice":
-            left, right = normalise_choice(a), normalise_choice(b)
-            return bool(left) and left == right, (a, b)
-        return (None if a.strip() and b.strip() else False), (a, b)
-
-    def _ask(self, pairs: list[tuple[str, str]], indices: list[int]) -> dict[tuple[str, str], bool]:
-        """Get verdicts from the child, and restart it after every pair that it does not survive."""
-        verdicts: dict[tuple[str, str], bool] = {}
-        position, finished = 0, False
-        try:
-            while position < len(pairs):
-                batch = pairs[position : position + BATCH_PAIRS]
-                child = self._running_child()
-                child.send(batch)
-                for pair in batch:
-                    reply = child.receive(self._timeout_s)
-                    verdicts[pair] = self._judge(reply, pair, indices[position])
-                    position += 1
-                    if reply in ("timeout", "died"):
-                        self._stop_child()
-                        break  # the rest of the batch goes to the next child
-            finished = True
-        finally:
-            if not finished:  # replies may be on their way: they must not meet the next batch
-                self._stop_child()
+            for pair, index in zip(pairs, indices, strict=True):
+                if all(side.strip() for side in pair) and pair not in self._verdicts:
+                    pending.setdefault(pair, index)
+            replies = self._workers.ask(list(pending))
+            for (pair, index), reply in zip(pending.items(), replies, strict=True):
+                self._verdicts[pair] = self._judge(reply, pair, index)
+            verdicts = [self._verdicts.get(pair, False) for pair in pairs]
+            while len(self._verdicts) > CACHE_PAIRS:
+                del self._verdicts[next(iter(self._verdicts))]
         return verdicts
 
-    def _judge(self, reply: Any, pair: tuple[str, str], index: int) -> bool:
-        """Turn one reply into a verdict, a count, or an error."""
-        if isinstance(reply, bool):
-            return reply
-        if reply == "timeout":
-            self.timeouts += 1
+    def _judge(self, reply: object, pair: tuple[str, str], index: int) -> bool:
+        """Turn one reply of the user's function into a verdict, a count, or an error."""
+        if reply == TIMEOUT:
+            self._late += 1
             return False
-        if self.kind == "math":
-            self.crashes += 1
-            return False
-        what = "ended its process" if reply == "died" else reply["error"]
+        if isinstance(reply, dict) and "value" in reply:
+            return bool(reply["value"])
+        what = "ended its process" if reply == DIED else dict(reply)["error"]  # type: ignore[call-overload]
         raise DataError(
             f"verifier {self.kind!r} {what} at pair {index} "
             f"(answer {_shortened(pair[0])}, truth {_shortened(pair[1])}); "
             "let the function return False for an answer that it cannot read"
         )
-
-    def _running_child(self) -> ChildProcess:
-        if self._child is not None and self._child.owner_pid != os.getpid():
-            self._child = None  # after a fork the child belongs to the other process
-        if self._child is None:
-            child = ChildProcess(self.kind, self._timeout_s, self._memory_bytes)
-            child.await_ready()
-            self._child = child
-        return self._child
-
-    def _stop_child(self) -> None:
-        if self._child is not None:
-            self._child.stop()
-            self._child = None
-
-
-@functools.lru_cache(maxsize=65_536)
-def _normalise_math(answer: str) -> str:
-    """Return `normalise_math` from a cache, because samples of one question share few answers."""
-    return normalise_math(answer)
 
 
 def _shortened(text: str, limit: int = 60) -> str:

@@ -1,4 +1,4 @@
-"""The parent's end of the process in which `pivottrace.verifier.comparison` compares answers.
+"""The parent's end of a process that values expressions or runs a user function.
 
 The other end is `pivottrace.verifier.child`, whose docstring has the protocol. We use a plain
 subprocess, because `multiprocessing` imports the caller's main script again, and often torch too.

@@ -1,0 +1,190 @@
+r"""Numbers as they are written: plain, mixed, scientific, repeating, in words, with a unit."""
+
+import re
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import lru_cache
+
+from pivottrace.verifier.units import CURRENCY_SIGNS, FACTORS, MONEY, Words, read_words
+
+MAX_EXPONENT = 400
+"""A power of ten beyond this is left to the parser, which may give up."""
+
+_DIGITS = r"(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)"
+_PLAIN = rf"(?:{_DIGITS}(?:\.\d*)?|\.\d+)"
+_FRACTION = r"\\frac\s*\{\s*[+-]?[\d,]+\s*\}\s*\{\s*[\d,]+\s*\}"
+_NUMBER = re.compile(rf"[+-]?{_PLAIN}")
+_QUOTIENT = re.compile(
+    rf"(?P<sign>[+-]?)\s*(?:(?P<whole>\d+)\s*(?={_FRACTION})|(?P<spaced>\d+)\s+(?=\d+\s*/))?"
+    r"(?:\\frac\s*\{\s*(?P<top>[+-]?[\d,]+)\s*\}\s*\{\s*(?P<bottom>[\d,]+)\s*\}"
+    r"|(?P<over>\d+)\s*/\s*(?P<under>\d+))"
+)
+_POWER_OF_TEN = re.compile(
+    rf"(?P<sign>[+-]?)(?:(?P<factor>{_PLAIN})\s*(?:\\times|\\cdot|\*|x|X)\s*)?10\s*\^\s*"
+    r"(?:\{\s*(?P<braced>[+-]?\d{1,4})\s*\}|(?P<bare>\d))"
+)
+_SCIENTIFIC = re.compile(rf"(?P<factor>[+-]?{_PLAIN})[eE](?P<power>[+-]?\d{{1,4}})")
+_REPEATING = re.compile(
+    r"(?P<sign>[+-]?)(?P<whole>\d*)\.(?P<first>\d*)\\(?:overline|dot)\s*\{?\s*(?P<again>\d+)\s*\}?"
+)
+_BASE = re.compile(r"\(?(?P<digits>[0-9A-Fa-f]+)\)?_\s*(?:\{\s*\(?(\d{1,2})\)?\s*\}|(\d))")
+_LEADING = re.compile(rf"[+-]?\s*(?:{_FRACTION}|{_PLAIN}(?:\s*{_FRACTION}|\s*/\s*\d+|\s+\d+/\d+)?)")
+_SIGN = re.compile(r"([+-]?)\s*(\\\$|[$€£¥₹])\s*([+-]?)\s*")
+_SPACED_THOUSANDS = re.compile(r"([+-]?)(\d{1,3}(?: \d{3})+)(\.\d+)?")
+_SMALL = {
+    word: value
+    for value, word in enumerate(
+        "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen "
+        "fifteen sixteen seventeen eighteen nineteen".split()
+    )
+}
+_TENS = {
+    word: 10 * value
+    for value, word in enumerate("twenty thirty forty fifty sixty seventy eighty ninety".split(), 2)
+}
+
+
+@dataclass(frozen=True)
+class Amount:
+    """A number that was read.
+
+    Attributes:
+        value: Its exact value.
+        mark: Its unit, currency, percent sign or base; "" if it has none.
+    """
+
+    value: Fraction
+    mark: str = ""
+
+
+@lru_cache(maxsize=65_536)
+def plain_number(text: str) -> Fraction | None:
+    r"""Exact value of an integer, decimal, simple or mixed fraction; None for anything else.
+
+    Examples are "007", "1,234.50", "1 234", "+5", "-3/4", "2 1/2", "\frac{3}{4}", "3 \times
+    10^{8}", "1.6e-19" and "0.\overline{36}". A zero denominator is left to the parser.
+    """
+    if _NUMBER.fullmatch(text):
+        return Fraction(text.replace(",", ""))
+    if found := _QUOTIENT.fullmatch(text):
+        return _quotient(found)
+    if found := _SPACED_THOUSANDS.fullmatch(text):
+        return Fraction(text.replace(" ", ""))
+    if found := _SCIENTIFIC.fullmatch(text):
+        return _power_of_ten(found["factor"], found["power"])
+    if found := _POWER_OF_TEN.fullmatch(text):
+        return _power_of_ten(found["sign"] + (found["factor"] or "1"), found["braced"] or found["bare"])
+    if found := _REPEATING.fullmatch(text):
+        return _repeating(found)
+    return None
+
+
+def _quotient(found: re.Match[str]) -> Fraction | None:
+    over = int((found["top"] or found["over"]).replace(",", ""))
+    under = int((found["bottom"] or found["under"]).replace(",", ""))
+    whole = int(found["whole"] or found["spaced"] or 0)
+    if not under or (whole and over < 0):
+        return None
+    return (-1 if found["sign"] == "-" else 1) * (whole + Fraction(over, under))
+
+
+def _power_of_ten(factor: str, power: str) -> Fraction | None:
+    if abs(int(power)) > MAX_EXPONENT:
+        return None
+    return Fraction(factor.replace(",", "")) * Fraction(10) ** int(power)
+
+
+def _repeating(found: re.Match[str]) -> Fraction:
+    first, again = found["first"], found["again"]
+    cycle = Fraction(int(again), 10 ** len(first) * (10 ** len(again) - 1))
+    value = int(found["whole"] or 0) + Fraction(int(first or 0), 10 ** len(first)) + cycle
+    return -value if found["sign"] == "-" else value
+
+
+def amount(text: str) -> Amount | None:
+    r"""Read a number with a currency before it, and a factor, a unit or a remark behind it.
+
+    Examples: "$1.2 million" is 1,200,000 with the mark "$", "25k" is 25,000, "5 km" has the mark
+    "km", "12 apples" has none, "101_{2}" has the mark "base 2", "twenty-five" is 25.
+
+    Returns:
+        The number; None if the text is anything else, such as "5 squared" or "two of 18".
+    """
+    if based := _BASE.fullmatch(text):
+        base = int(based.group(2) or based.group(3))
+        digits = based["digits"]
+        fits = 2 <= base <= 36 and all(int(digit, 16) < base for digit in digits)
+        return Amount(Fraction(int(digits)), f"base {base}") if fits and digits.isdecimal() else None
+    currency = ""
+    if sign := _SIGN.match(text):
+        currency = CURRENCY_SIGNS[sign.group(2)]
+        text = sign.group(1) + sign.group(3) + text[sign.end() :]
+    value, rest = plain_number(text), ""
+    if value is None:
+        leading = _LEADING.match(text)
+        value = plain_number(leading.group().strip()) if leading else None
+        if value is None or leading is None:
+            return None if currency else in_words(text)
+        rest = text[leading.end() :]
+        if rest[:1].isdigit() or rest[:1] in ".,^_!(" and rest[:2] != "^{":
+            return None
+    words = read_suffix(rest, after_money=bool(currency))
+    if words is None:
+        return None
+    factor, mark = words
+    if currency and mark in ("", *MONEY):
+        mark = currency if mark in ("", currency) else mark
+    return Amount(value * factor, mark or currency)
+
+
+def read_suffix(text: str, *, after_money: bool = False) -> Words | None:
+    r"""Read the suffix of a number or an expression: words, a degree or percent sign, `\text{}`."""
+    text = text.strip()
+    if not text:
+        return 1, ""
+    if text.startswith(r"^{\circ}"):
+        scale = read_words("degrees " + _SUFFIX_TEXT.sub(r" \1 ", text[8:]), as_text=True)
+        return scale
+    if text in (r"\%", "%"):
+        return 1, "%"
+    as_text = "\\" in text
+    plain = _SUFFIX_TEXT.sub(r" \1 ", text).replace(r"\%", "%").replace(r"\$", "$")
+    if "\\" in plain or not _ONLY_WORDS.fullmatch(plain):
+        return None
+    if text.startswith("(") and text.endswith(")"):
+        as_text, plain = True, plain.strip(" ()")
+    return read_words(plain, after_money=after_money, as_text=as_text)
+
+
+_SUFFIX_TEXT = re.compile(
+    r"\\(?:text|textbf|textit|textrm|textnormal|mathrm|mathbf|mbox|hbox|operatorname)\s*"
+    r"\{([^{}]*)\}"
+)
+_ONLY_WORDS = re.compile(r"[\s\-–]*[A-Za-z$€£¥₹¢%(][A-Za-z$€£¥₹¢%\s()/.,'\-^{}0-9]*")
+
+
+def in_words(text: str) -> Amount | None:
+    """Read an amount in English words: "twenty-five", "one hundred and five dollars", "a half"."""
+    tokens = re.findall(r"[A-Za-z]+", text.lower())
+    if not tokens or not re.fullmatch(r"[A-Za-z\s\-,]+", text):
+        return None
+    if tokens in (["half"], ["one", "half"], ["a", "half"]):
+        return Amount(Fraction(1, 2))
+    total = current = used = 0
+    for index, token in enumerate(tokens):
+        if token in _SMALL or token in _TENS:
+            current += _SMALL.get(token, 0) + _TENS.get(token, 0)
+        elif token in FACTORS and token != "k" and (used or tokens[0] == "a"):
+            current = max(current, 1) * FACTORS[token]
+            if FACTORS[token] >= 1_000:
+                total, current = total + current, 0
+        elif not (token in ("a", "and") and index + 1 < len(tokens) and (used or token == "a")):
+            break
+        used = index + 1
+    while used and tokens[used - 1] in ("a", "and"):
+        used -= 1
+    if not used:
+        return None
+    rest = tokens[used:]
+    words = read_words(" ".join(rest), as_text=True) if len(rest) <= 3 and "of" not in rest else None
+    return Amount(Fraction(total + current), words[1]) if words and words[0] == 1 else None

@@ -1,0 +1,331 @@
+r"""The form of an answer: a number, an expression, a set, an interval, a point, a time, a text …
+
+An answer is read into a tree of forms by its text alone. Leaves that are neither numbers nor text
+are LaTeX expressions, which only a parser can value; see `verifier.keys`.
+"""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from functools import lru_cache
+from math import gcd
+
+from pivottrace.verifier.amounts import amount, read_suffix
+from pivottrace.verifier.answers import MAX_ANSWER_CHARS, normalise_exact
+from pivottrace.verifier.notation import normalise_notation, without_text_commands
+from pivottrace.verifier.splitting import (
+    enclosed,
+    split_alternatives,
+    split_at,
+    split_relation,
+)
+
+MAX_DEPTH = 6
+"""Brackets nested deeper than this are left to the parser."""
+
+
+@dataclass(frozen=True)
+class Form:
+    """An answer, or a part of one.
+
+    Attributes:
+        kind: "number", "infinity", "expression", "equation", "interval", "tuple", "set", "matrix",
+            "time", "ratio", "text" or "empty". An interval of two ends in round brackets looks
+            like a point, and is a "tuple".
+        text: LaTeX of an expression; "left - (right)" of an equation; brackets of an interval or
+            tuple ("(]"); the sign of an infinity; the folded text of a text.
+        parts: Ends, elements, or rows of elements.
+        value: Value of a number, exactly.
+        mark: Unit, currency, percent sign, base, am or pm, or the name before "="; "" for none.
+    """
+
+    kind: str
+    text: str = ""
+    parts: tuple["Form", ...] = ()
+    value: Fraction | None = None
+    mark: str = ""
+
+    def expressions(self) -> Iterator["Form"]:
+        """Every leaf that a parser has to value."""
+        if self.kind in ("expression", "equation"):
+            yield self
+        for part in self.parts:
+            yield from part.expressions()
+
+
+EMPTY = Form("empty")
+_REMARK = re.compile(r"\s*\((?P<words>[^()\d\\=<>]*[A-Za-z]{2}[^()\\=<>]*)\)$")
+_ABOUT = re.compile(
+    r"(?:\\approx|\\sim|=|≈|~|approximately|approx\.?|about|around|roughly|exactly)\s*(?=[\d.$\\+-])",
+    re.IGNORECASE,
+)
+_TIME = re.compile(
+    r"(\d{1,2})\s*:\s*([0-5]\d)(?:\s*:\s*([0-5]\d))?\s*([ap])?\.?\s*(?(4)m\.?)|"
+    r"(\d{1,2})\s*([ap])\.?\s*m\.?",
+    re.IGNORECASE,
+)
+_RATIO = re.compile(r"\d+(?:\.\d+)?(?:\s*:\s*\d+(?:\.\d+)?)+")
+_INFINITY = re.compile(r"([+-]?)\s*\\infty")
+_NAME = re.compile(
+    r"(?:[A-Za-z]|\\[A-Za-z]+|[A-Za-z]{2,12})(?:_\s*(?:\{[^{}]*\}|\w))?'?(?:\([A-Za-z\d,\s]*\))?"
+)
+_MATRIX = re.compile(r"\\begin\s*\{([pbvBV]?matrix|array)\}(?:\{[^{}]*\})?(.*)\\end\s*\{\1\}", re.DOTALL)
+_TRAILING_TEXT = re.compile(
+    r"(?P<head>.*[\w}\)])\s*(?P<words>\\(?:text|textnormal|textrm|mathrm|mbox|hbox)\s*\{[^{}]*\}"
+    r"(?:\s*\^\s*\{?\d\}?)?|\^\{\\circ\}(?:\s*\\?(?:text|mathrm)?\{?\s*[CF]\}?)?|\\%|%)$",
+    re.DOTALL,
+)
+_COMMAND = re.compile(r"\\(?:begin|end)\s*\{[^{}]*\}|\\[A-Za-z]+")
+_WORD = re.compile(r"[^\W\d_]{3,}")
+_MATH_WORDS = frozenset(
+    "sin cos tan arcsin arccos arctan sinh cosh tanh log exp sqrt mod cot sec csc lim max min gcd "
+    "lcm det inf".split()
+)
+_ADJACENT_NUMBERS = re.compile(r"\d\s+\d")
+_LETTER = re.compile(r"\(?([A-Za-z])\)?[.):]?")  # of a choice, or a variable
+
+
+def form_of(text: str) -> str:
+    """The kind of an answer by its text alone, as `Form.kind`; an infinity counts as a number."""
+    kind = read_form(text).kind
+    return "number" if kind == "infinity" else kind
+
+
+@lru_cache(maxsize=65_536)
+def read_form(answer: str) -> Form:
+    """Read an answer into its form. Text over `MAX_ANSWER_CHARS` is a text and nothing else."""
+    exact = normalise_exact(answer)
+    if not exact:
+        return EMPTY
+    if len(exact) > MAX_ANSWER_CHARS:
+        return Form("text", exact)
+    text = normalise_notation(exact)
+    return _read(text, 0) if text else _text(exact)
+
+
+def _read(text: str, depth: int) -> Form:
+    """Read normalised text, from the whole to its parts."""
+    text = _ABOUT.sub("", text.strip(), count=1) if _ABOUT.match(text.strip()) else text.strip()
+    if not text:
+        return EMPTY
+    if simple := _simple(text):
+        return simple
+    if (remark := _REMARK.search(text)) and (form := _with_remark(text, remark, depth)):
+        return form
+    if depth < MAX_DEPTH and (form := _structure(text, depth)):
+        return form
+    if suffixed := _TRAILING_TEXT.fullmatch(text):
+        words = read_suffix(suffixed["words"])
+        if words is not None and not is_prose(suffixed["head"]):
+            factor, mark = words
+            head = suffixed["head"].strip()
+            return _marked(_read(head if factor == 1 else f"{factor} ({head})", depth + 1), mark)
+    if is_prose(text):
+        return _text(text)
+    plain = without_text_commands(text).strip()
+    if letter := _LETTER.fullmatch(plain):
+        return Form("expression", letter.group(1).casefold())
+    return Form("expression", plain if "\\text" in text else text)
+
+
+def _simple(text: str) -> Form | None:
+    """A number, an infinity, a time or a ratio."""
+    if found := amount(text):
+        return Form("number", value=found.value, mark=found.mark)
+    if found := _INFINITY.fullmatch(text):
+        return Form("infinity", found.group(1).replace("+", ""))
+    plain = without_text_commands(text).strip()
+    if time := _TIME.fullmatch(re.sub(r"\s+", " ", plain)):
+        hour, minute, second, half, lone_hour, lone_half = time.groups()
+        numbers = (int(hour or lone_hour), int(minute or 0), int(second or 0))
+        mark = f"{(half or lone_half).lower()}m" if half or lone_half else ""
+        return Form("time", ":".join(map(str, numbers)), mark=mark)
+    if _RATIO.fullmatch(plain):
+        return Form("ratio", _lowest_terms(plain))
+    return None
+
+
+def _lowest_terms(text: str) -> str:
+    terms = [Fraction(term.strip()) for term in text.split(":")]
+    scale = 1
+    for term in terms:
+        scale = scale * term.denominator // gcd(scale, term.denominator)
+    whole = [int(term * scale) for term in terms]
+    common = gcd(*whole) or 1
+    return ":".join(str(term // common) for term in whole)
+
+
+def _with_remark(text: str, remark: re.Match[str], depth: int) -> Form | None:
+    """A value before words in brackets: "9 (apples)", "5 (km)", "12 (twelve)"."""
+    head, words = text[: remark.start()].strip(), remark["words"]
+    if not head or is_prose(head) or not re.search(r"[\d}]$", head):
+        return None
+    form = _read(head, depth + 1)
+    behind = read_suffix(f"({words})")
+    return _marked(form, behind[1] if behind and behind[0] == 1 else "")
+
+
+def _structure(text: str, depth: int) -> Form | None:
+    """Brackets, lists, unions, relations and plus-minus; None for anything else."""
+    if matrix := _MATRIX.fullmatch(text):
+        rows = tuple(
+            Form("tuple", "row", tuple(_read(cell, depth + 1) for cell in split_at(row, "&")))
+            for row in re.split(r"\\\\", matrix.group(2).strip().removesuffix("\\\\"))
+        )
+        return Form("matrix", parts=rows)
+    if text.strip() in (r"\emptyset", r"\{\}", r"\{ \}"):
+        return Form("set")
+    if text.strip() in (r"\mathbb{R}", r"\R"):
+        return Form("interval", "()", (Form("infinity", "-"), Form("infinity")))
+    if brackets := enclosed(text):
+        return _bracketed(*brackets, depth)
+    if len(sets := split_at(text, r"\cup")) > 1:
+        return _set([_read(part, depth + 1) for part in sets], "union")
+    if len(items := split_alternatives(text)) > 1:
+        return _listed(items, depth)
+    if relation := split_relation(text):
+        return _related(relation, depth)
+    if r"\pm" in text or r"\mp" in text:
+        plus = text.replace(r"\pm", "+").replace(r"\mp", "-")
+        minus = text.replace(r"\pm", "-").replace(r"\mp", "+")
+        return _set([_read(_without_plus(side), depth + 1) for side in (plus, minus)])
+    return None
+
+
+def _without_plus(text: str) -> str:
+    return text.strip().removeprefix("+").strip()
+
+
+def _bracketed(opening: str, inside: str, closing: str, depth: int) -> Form | None:
+    """A set in braces; a point, interval or tuple; None where brackets only group."""
+    items = split_at(inside, ",", ";")
+    if opening == r"\{":
+        if len(about := split_at(inside, "|", ":")) == 2:
+            return _read(about[1], depth + 1)  # {x | x > 3}
+        return _set(_flat(_read(item, depth + 1) for item in items))
+    if len(items) < 2:
+        return _read(inside, depth + 1) if opening == closing[::-1] == "(" and depth else None
+    parts = tuple(_read(item, depth + 1) for item in items)
+    if any(part.kind in ("empty", "text") and part.text[1:] for part in parts):
+        return None
+    ends = any(part.kind == "infinity" for part in parts) or opening + closing not in ("()", "<>")
+    if len(parts) == 2:
+        return Form("interval" if ends else "tuple", opening + closing, parts)
+    return Form("tuple", "()", parts)
+
+
+def _listed(items: list[str], depth: int) -> Form | None:
+    """Values joined by commas, "or" or "and": a set. Words between commas are a text."""
+    if any(is_prose(item) and not amount(item.strip()) and not _is_relation(item) for item in items):
+        return None
+    forms = [_read(item, depth + 1) for item in items]
+    if any(form.kind in ("empty", "text") and len(form.text) != 1 for form in forms):
+        return None
+    return _set(_flat(forms))
+
+
+def _is_relation(text: str) -> bool:
+    relation = split_relation(text)
+    return relation is not None and not any(is_prose(side) for side in relation[::2])
+
+
+def _flat(forms: "Iterator[Form] | list[Form]") -> list[Form]:
+    """Elements that are sets themselves by plus-minus give their elements."""
+    flat: list[Form] = []
+    for form in forms:
+        is_list = form.kind == "set" and form.text == "" and form.parts and not form.mark
+        flat += form.parts if is_list else [form]
+    return flat
+
+
+def _set(forms: list[Form], text: str = "") -> Form:
+    """A set, with the mark that all its elements have, or that only the last one has."""
+    if len(forms) == 1:
+        return forms[0]
+    marks = [form.mark for form in forms]
+    mark = marks[-1] if len({*marks, marks[-1]} - {""}) == 1 and marks[-1] else ""
+    if mark and set(marks[:-1]) <= {"", mark}:
+        forms = [replace(form, mark="") for form in forms]
+    else:
+        mark = ""
+    unique = tuple(dict.fromkeys(forms))
+    return replace(unique[0], mark=mark) if len(unique) == 1 else Form("set", text, unique, mark=mark)
+
+
+_FLIPPED = {"<": ">", ">": "<", r"\le": r"\ge", r"\ge": r"\le"}
+
+
+def _related(relation: list[str], depth: int) -> Form | None:
+    r"""A value with its name ("x = 5", "x \in (1, 2)"), an inequality, or an equation."""
+    left, sign, right = (part.strip() for part in relation[:3])
+    if sign in (r"\in", "=") and len(relation) > 3 and _NAME.fullmatch(left):
+        right = relation[-1].strip()  # x = 2 + 3 = 5
+    elif len(relation) == 5:
+        return _between([part.strip() for part in relation], depth)
+    elif len(relation) > 3:
+        return None
+    if sign in _FLIPPED:
+        if _NAME.fullmatch(right) and not _NAME.fullmatch(left):
+            left, sign, right = right, _FLIPPED[sign], left
+        return _half_line(left, sign, right, depth) if _NAME.fullmatch(left) else None
+    if sign == r"\in" or sign == "=":
+        if sign == "=" and _NAME.fullmatch(right) and not _NAME.fullmatch(left):
+            left, right = right, left
+        if _NAME.fullmatch(left) and not _names(left, right):
+            return _marked(_read(right, depth + 1), _mark_name(left))
+        return Form("equation", f"{left} - ({right})") if sign == "=" else None
+    return None
+
+
+def _names(name: str, text: str) -> bool:
+    """Whether an expression holds the name, so that "x = x^2" is an equation."""
+    letter = re.match(r"\\?[A-Za-z]+", name)
+    return bool(letter) and bool(
+        re.search(rf"(?<![A-Za-z\\]){re.escape(letter.group())}(?![A-Za-z])", text)
+    )
+
+
+def _mark_name(name: str) -> str:
+    return re.sub(r"[\s{}]", "", name) + "="
+
+
+def _half_line(name: str, sign: str, end: str, depth: int) -> Form:
+    form = _read(end, depth + 1)
+    closing = sign in (r"\le", r"\ge")
+    if sign in ("<", r"\le"):
+        parts = (Form("infinity", "-"), form)
+        return Form("interval", "(]" if closing else "()", parts, mark=_mark_name(name))
+    return Form("interval", "[)" if closing else "()", (form, Form("infinity")), mark=_mark_name(name))
+
+
+def _between(relation: list[str], depth: int) -> Form | None:
+    r"""The interval of "1 < x \le 2" or "2 \ge x > 1"."""
+    low, first, name, second, high = relation
+    if not _NAME.fullmatch(name) or first not in _FLIPPED or second not in _FLIPPED:
+        return None
+    if first in (">", r"\ge"):
+        low, first, second, high = high, _FLIPPED[second], _FLIPPED[first], low
+    if first not in ("<", r"\le") or second not in ("<", r"\le"):
+        return None
+    brackets = ("[" if first == r"\le" else "(") + ("]" if second == r"\le" else ")")
+    ends = (_read(low, depth + 1), _read(high, depth + 1))
+    return Form("interval", brackets, ends, mark=_mark_name(name))
+
+
+def _marked(form: Form, mark: str) -> Form:
+    """Give a form a mark; one that it has stays, because "x = 5 km" is about kilometres."""
+    return replace(form, mark=form.mark or mark)
+
+
+def _text(text: str) -> Form:
+    folded = " ".join(without_text_commands(text).casefold().split()).strip("\"' .")
+    return Form("text", folded or text)
+
+
+def is_prose(text: str) -> bool:
+    """Whether normalised text holds words, or numbers side by side, that are no mathematics."""
+    bare = _COMMAND.sub(" ", text)
+    if _ADJACENT_NUMBERS.search(bare) and "&" not in bare and "\\" not in text:
+        return True
+    return any(word.lower() not in _MATH_WORDS for word in _WORD.findall(bare))

@@ -1,0 +1,117 @@
+"""Mathematical answers: their keys for votes, and verdicts for rewards.
+
+Numbers and texts are settled here. Only expressions go to the processes, each distinct one once.
+"""
+
+from collections.abc import Iterable, Sequence
+from fractions import Fraction
+from typing import Any
+
+from pivottrace.verifier.forms import Form, read_form
+from pivottrace.verifier.keys import Key, Value, key_of, matches
+from pivottrace.verifier.workers import DIED, TIMEOUT, Workers
+
+MOST_KEPT = 200_000
+"""Values and verdicts kept; beyond this the oldest are dropped, and asked again if needed."""
+
+
+class Mathematics:
+    """Keys and verdicts of mathematical answers.
+
+    Attributes:
+        timeouts: Expressions and pairs that took too long. They equal nothing but their own text.
+        crashes: Expressions and pairs at which the process ended or ran out of memory; likewise.
+    """
+
+    def __init__(self, workers: Workers) -> None:
+        self.timeouts = 0
+        self.crashes = 0
+        self._workers = workers
+        self._values: dict[tuple[str, str], Value | None] = {}
+        self._same: dict[tuple[str, str], bool] = {}
+        self._keys: dict[str, Key | None] = {}
+
+    def keys(self, answers: Sequence[str | None]) -> list[Key | None]:
+        """The key of each answer; None for None and for an empty answer."""
+        known = self._keys
+        new = {answer for answer in answers if answer is not None and answer not in known}
+        if new:
+            forms = {answer: read_form(answer) for answer in new}
+            self._value(forms.values())
+            for answer, form in forms.items():
+                known[answer] = key_of(form, self._value_of)
+            _trim(known)
+        return [None if answer is None else known.get(answer) for answer in answers]
+
+    def verdicts(
+        self, pairs: Sequence[tuple[str, str]], tolerances: Sequence[Fraction | None]
+    ) -> list[bool]:
+        """Whether each answer matches its truth.
+
+        Args:
+            pairs: (N,) of (answer, truth), each one value.
+            tolerances: (N,) as in `matches`.
+        """
+        forms = [(read_form(answer), read_form(truth)) for answer, truth in pairs]
+        # Nothing is valued for a pair that differs in its kinds, such as a number and a text.
+        self._value(form for pair in forms for form in pair if _may_match(*pair))
+        found = [
+            matches(*pair, self._value_of, tolerance)
+            for pair, tolerance in zip(forms, tolerances, strict=True)
+        ]
+        unsettled = {
+            _ordered(answer.text, truth.text): None
+            for (answer, truth), verdict in zip(forms, found, strict=True)
+            if verdict is None
+        }
+        asked = [pair for pair in unsettled if pair not in self._same]
+        for pair, reply in zip(asked, self._ask([("same", *pair) for pair in asked]), strict=True):
+            self._same[pair] = bool(reply)
+        verdicts = [
+            self._same[_ordered(pair[0].text, pair[1].text)] if verdict is None else verdict
+            for pair, verdict in zip(forms, found, strict=True)
+        ]
+        _trim(self._same)
+        return verdicts
+
+    def _value(self, forms: Iterable[Form]) -> None:
+        """Have the expressions of the forms valued, each distinct one once."""
+        wanted = {
+            (leaf.kind, leaf.text): None
+            for form in forms
+            for leaf in form.expressions()
+            if (leaf.kind, leaf.text) not in self._values
+        }
+        for item, reply in zip(wanted, self._ask(list(wanted)), strict=True):
+            self._values[item] = Value.of(reply)
+
+    def _value_of(self, form: Form) -> Value | None:
+        return self._values.get((form.kind, form.text))
+
+    def _ask(self, items: Sequence[tuple[str, ...]]) -> list[Any]:
+        """The values of the replies; None where there is none."""
+        if not items:
+            return []
+        _trim(self._values)
+        values = []
+        for reply in self._workers.ask(items):
+            self.timeouts += reply == TIMEOUT
+            self.crashes += reply == DIED or (isinstance(reply, dict) and "error" in reply)
+            values.append(reply.get("value") if isinstance(reply, dict) else None)
+        return values
+
+
+def _may_match(answer: Form, truth: Form) -> bool:
+    settled = {"number", "text", "time", "ratio", "empty", "infinity"}
+    return not (answer.kind != truth.kind and {answer.kind, truth.kind} <= settled) and not (
+        answer.kind in settled and truth.kind in settled
+    )
+
+
+def _ordered(left: str, right: str) -> tuple[str, str]:
+    return (left, right) if left <= right else (right, left)
+
+
+def _trim(kept: dict[Any, Any]) -> None:
+    while len(kept) > MOST_KEPT:
+        del kept[next(iter(kept))]

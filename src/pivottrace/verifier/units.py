@@ -1,0 +1,190 @@
+"""Units, currencies and words behind a number: marks of its value, factors, or remarks.
+
+A mark distinguishes values: 5 km is not 5 m. A factor changes the value: 5 million. Any other word
+is a remark that says what was counted: 12 apples is 12.
+"""
+
+import re
+
+# Mark → spellings, in lower case. "pounds" are money or weight, which no question mixes.
+_SPELLINGS = {
+    "mm": "mm millimeter millimeters millimetre millimetres",
+    "cm": "cm cms centimeter centimeters centimetre centimetres",
+    "dm": "dm decimeter decimeters decimetre decimetres",
+    "m": "m meter meters metre metres",
+    "km": "km kms kilometer kilometers kilometre kilometres",
+    "in": "in inch inches",
+    "ft": "ft foot feet",
+    "yd": "yd yds yard yards",
+    "mi": "mi mile miles",
+    "mg": "mg milligram milligrams",
+    "g": "g gram grams gm",
+    "kg": "kg kgs kilogram kilograms kilo kilos",
+    "pound": "lb lbs pound pounds £ gbp",
+    "oz": "oz ounce ounces",
+    "ton": "ton tons tonne tonnes",
+    "ms": "ms millisecond milliseconds",
+    "s": "s sec secs second seconds",
+    "min": "min mins minute minutes",
+    "h": "h hr hrs hour hours",
+    "day": "day days",
+    "week": "week weeks",
+    "month": "month months",
+    "year": "year years yr yrs",
+    "mL": "ml milliliter milliliters millilitre millilitres",
+    "L": "l liter liters litre litres",
+    "gal": "gal gallon gallons",
+    "quart": "quart quarts",
+    "pint": "pint pints",
+    "cup": "cup cups",
+    "$": "$ dollar dollars usd buck bucks",
+    "cent": "cent cents ¢",
+    "€": "€ euro euros eur",
+    "¥": "¥ yen yuan rmb",
+    "₹": "₹ rupee rupees",
+    "%": "% percent pct",
+    "deg": "deg degree degrees",
+    "rad": "rad radian radians",
+    "Hz": "hz hertz",
+    "kHz": "khz",
+    "N": "newton newtons",
+    "J": "joule joules",
+    "kJ": "kj",
+    "cal": "calorie calories",
+    "W": "watt watts",
+    "kW": "kw kilowatt kilowatts",
+    "V": "volt volts",
+    "A": "amp amps ampere amperes",
+    "Pa": "pa pascal pascals",
+    "K": "kelvin kelvins",
+    "eV": "ev",
+    "mol": "mol mole moles",
+    "mph": "mph",
+    "km/h": "kmh kph kmph",
+}
+_MARK_OF = {word: mark for mark, words in _SPELLINGS.items() for word in words.split()}
+# These single letters are units only where a text command or a fraction shows it: "5 N", "5 K".
+_CAPITALS = {letter: letter for letter in "NJWVAKCF"}
+MONEY = frozenset({"$", "cent", "€", "¥", "₹", "pound"})
+CURRENCY_SIGNS = {"$": "$", r"\$": "$", "£": "pound", "€": "€", "¥": "¥", "₹": "₹"}
+
+FACTORS = {
+    "dozen": 12,
+    "hundred": 100,
+    "thousand": 1_000,
+    "million": 10**6,
+    "billion": 10**9,
+    "trillion": 10**12,
+    "k": 1_000,
+}
+_SHORT_FACTORS = {"m": 10**6, "mn": 10**6, "mm": 10**6, "b": 10**9, "bn": 10**9, "t": 10**12}
+"""After a currency only: "$5M" are five million, and "5 m" are metres."""
+
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+# With one of these words behind it, a number has another value than itself.
+_VALUE_WORDS = _words(
+    "sin cos tan cot csc arcsin arccos arctan sinh cosh tanh log ln exp sqrt mod and half halves "
+    "quarter am pm pi factorial or to over plus minus below squared cubed not no more less than "
+    "remainder root"
+)
+# "10 sec" and "5 times" are 10 and 5, but "2 sec x" and "5 times x" are not.
+_VARIABLES = _words("x y z n theta alpha beta phi")
+# These are a value right behind the number, but not before a noun: "4 third graders" are 4.
+_ORDINALS = _words(
+    "third fourth fifth sixth seventh eighth ninth tenth eleventh twelfth fifteenth sixteenth "
+    "twentieth hundredth thousandth"
+)
+_POWER_WORDS = {"square": 2, "sq": 2, "cubic": 3, "cu": 3}
+_POWERS_BEHIND = {"squared": 2, "cubed": 3}
+_PER_CENT = re.compile(r"\bper\s+cent\b", re.IGNORECASE)
+_TOKENS = re.compile(r"\^\s*\{?\s*(-?\d)\s*\}?|([A-Za-z$€£¥₹¢%]+)|(/)|(\S)")
+
+
+Words = tuple[int, str]
+"""(factor of the value, mark or "")."""
+
+
+def read_words(text: str, *, after_money: bool = False, as_text: bool = False) -> Words | None:
+    r"""Read what stands behind a number.
+
+    Args:
+        text: Such as "million dollars", "square feet", "km/h", "cm^{2}", "apples left".
+        after_money: A currency sign stands before the number.
+        as_text: The words stood in `\text{}` or brackets, so that "x" is no variable.
+
+    Returns:
+        The words' factor and mark; None if they change the value in a way that we do not read.
+    """
+    factor, words = 1, []
+    tokens = list(_TOKENS.finditer(_PER_CENT.sub("percent", text)))
+    for index, token in enumerate(tokens):
+        word = (token.group(2) or "").lower()
+        times = FACTORS.get(word) or FACTORS.get(word.removesuffix("s") if word != "ks" else "")
+        times = times or (_SHORT_FACTORS.get(word) if after_money else None)
+        if times is None:
+            words = tokens[index:]
+            break
+        factor *= times
+    mark = _mark_of(words, as_text)
+    if mark is None:
+        if _changes_value(re.findall(r"[a-z]+", text.lower()) if words else [], as_text):
+            return None
+        mark = ""
+    return factor, mark
+
+
+def _mark_of(tokens: list[re.Match[str]], as_text: bool) -> str | None:
+    """The mark that the tokens spell; None if a word in them is no unit."""
+    if not tokens:
+        return ""
+    parts: list[str] = []
+    power, divided = 0, False
+    for token in tokens:
+        raised, spelled, slash, other = token.groups()
+        if raised and parts:
+            parts[-1] += raised
+            continue
+        if slash or (spelled and spelled.lower() in ("per", "an", "a") and parts):
+            divided = True
+            parts.append("/")
+            continue
+        if other in (".", "-", "{", "}", "(", ")"):
+            continue
+        if other or raised or spelled is None:
+            return None
+        word = spelled.lower()
+        if word in _POWER_WORDS:
+            power = _POWER_WORDS[word]
+            continue
+        if word in _POWERS_BEHIND and parts:
+            parts[-1] += str(_POWERS_BEHIND[word])
+            continue
+        unit = (_CAPITALS.get(spelled) if as_text else None) or _MARK_OF.get(word)
+        if unit is None and parts[-1:] == ["deg"] and spelled in ("F", "C", "Fahrenheit", "Celsius"):
+            parts[-1] = f"deg{spelled[0].upper()}"
+            continue
+        if unit is None:
+            return None
+        parts.append(unit + (str(power) if power else ""))
+        power = 0
+    mark = "".join(parts)
+    if divided and parts[0] in MONEY:
+        return parts[0]  # dollars, dollars an hour and dollars each are one mark
+    return {"mi/h": "mph"}.get(mark, mark).strip("/") or None
+
+
+def _changes_value(words: list[str], as_text: bool) -> bool:
+    """Whether words behind a number change it ("5 squared", "2 sec x", "3 sixteenths")."""
+    if not words:
+        return False
+    first, *rest = words
+    if first.removesuffix("s") in _ORDINALS and rest[:1] in ([], ["of"]):
+        return True
+    if len(max(words, key=len)) < 3 and not as_text:
+        return True  # "5 x" is a product
+    valued = {word.removesuffix("s") for word in words} | set(words)
+    return bool(valued & _VALUE_WORDS) or not (as_text or _VARIABLES.isdisjoint(rest))
