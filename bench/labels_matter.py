@@ -104,7 +104,7 @@ def _arm(output: Path, arm: str, seed: int, config: Config) -> pa.Table:
             reward = mixed_reward(
                 extract=partial(extract_answer, pattern=None),
                 check=verifier.check_many,
-                equal=verifier.equal,
+                group=verifier.group,
                 num_generations=config.train.num_generations,
             )
             folder = _verdicts(output, arm, seed).with_suffix("")

@@ -120,7 +120,7 @@ def seconds_a_step(
     reward = mixed_reward(
         extract=partial(extract_answer, pattern=None),
         check=verifier.check_many,
-        equal=verifier.equal,
+        group=verifier.group,
         num_generations=config.num_generations,
         rules=rules,
         observe=observe_together(*rules) if rules else None,

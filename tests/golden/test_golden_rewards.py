@@ -16,10 +16,15 @@ from pivottrace.rewards.sequence_confidence import sequence_confidence_rewards
 from pivottrace.rewards.token_statistics import TokenStatistics
 from pivottrace.rewards.verified import verified_rewards
 from pivottrace.rewards.weak import Sampled, WeakGroup
+from pivottrace.verifier.answers import group_equivalent
 
 
 def equal(a, b):
     return Fraction(a) == Fraction(b)
+
+
+def group(answers):
+    return group_equivalent(answers, equal)
 
 
 def check(answers, truths):
@@ -71,7 +76,7 @@ MAJORITY = [
     ("answers", "extra", "margin", "rewards", "share", "lead", "reason"), MAJORITY
 )
 def test_majority(answers, extra, margin, rewards, share, lead, reason):
-    found, vote = majority_rewards(answers, equal, extra=extra, least_margin=margin)
+    found, vote = majority_rewards(answers, group, extra=extra, least_margin=margin)
     assert found == rewards
     assert (vote.share, vote.margin, vote.reason) == (share, lead, reason)
     assert (vote.winner is None) == (reason != "ok")
@@ -106,7 +111,7 @@ OTHERS = [
 
 @pytest.mark.parametrize(("answers", "voters", "margin", "rewards", "reason"), OTHERS)
 def test_co_rewarding(answers, voters, margin, rewards, reason):
-    found, vote = co_rewarding_rewards(answers, voters, equal, least_margin=margin)
+    found, vote = co_rewarding_rewards(answers, voters, group, equal, least_margin=margin)
     assert (found, vote.reason) == (rewards, reason)
 
 
@@ -116,8 +121,8 @@ def test_a_question_and_its_rewriting_judge_each_other():
     A group that is sure of a wrong answer does not reward itself for it.
     """
     original, rewritten = ["4", "4", "5"], ["5", "5", "4"]
-    assert co_rewarding_rewards(original, rewritten, equal)[0] == [0, 0, 1]
-    assert co_rewarding_rewards(rewritten, original, equal)[0] == [0, 0, 1]
+    assert co_rewarding_rewards(original, rewritten, group, equal)[0] == [0, 0, 1]
+    assert co_rewarding_rewards(rewritten, original, group, equal)[0] == [0, 0, 1]
 
 
 # Confidence -----------------------------------------------------------------------------------
@@ -195,12 +200,12 @@ def test_logits_that_are_not_finite_are_no_reward(rewards_of):
     [
         verified_rewards(["7", "7", "7"], "7", check),
         verified_rewards(["1", None, "2"], "7", check),
-        majority_rewards(["7", "7", "7"], equal)[0],
-        majority_rewards(["7", "8", None], equal)[0],
-        majority_rewards([None, None], equal)[0],
-        majority_rewards(["7"], equal)[0],
+        majority_rewards(["7", "7", "7"], group)[0],
+        majority_rewards(["7", "8", None], group)[0],
+        majority_rewards([None, None], group)[0],
+        majority_rewards(["7"], group)[0],
         frozen_majority_rewards(["7", "8"], "9", equal),
-        co_rewarding_rewards(["7", "8"], ["9"], equal)[0],
+        co_rewarding_rewards(["7", "8"], ["9"], group, equal)[0],
     ],
 )
 def test_groups_that_say_nothing_have_no_advantage(rewards):
@@ -221,12 +226,12 @@ def test_the_model_is_asked_once_for_all_groups_of_a_batch():
         WeakGroup("a", ["4", "5"], prompt="A?", rewrite="a?"),
         WeakGroup("b", ["6", "7"], prompt="B?", rewrite="b?"),
     ]
-    first, second = majority(equal, ask_more=ask)(3, groups)
+    first, second = majority(group, ask_more=ask)(3, groups)
     assert (first.rewards, second.rewards) == ([0, 1], [1, 0])
     assert (first.extra_rollouts, first.extra_tokens, first.vote.share) == (2, 11, 3 / 4)
-    teacher = co_rewarding(equal, ask)(4, groups)
+    teacher = co_rewarding(group, equal, ask)(4, groups)
     assert [result.rewards for result in teacher] == [[0, 1], [1, 0]]
-    co_rewarding(equal, ask, rewritten=True)(5, groups)
+    co_rewarding(group, equal, ask, rewritten=True)(5, groups)
     own, rewritten = [("a", "A?"), ("b", "B?")], [("a", "a?"), ("b", "b?")]
     assert asked == [(3, own), (4, own), (5, rewritten)]
 
@@ -235,4 +240,6 @@ def test_rows_without_what_their_reward_needs_are_named():
     with pytest.raises(DataError, match=r"'q'.*no pseudo_label"):
         frozen_majority(equal)(0, [WeakGroup("q", ["4"])])
     with pytest.raises(DataError, match=r"'q'.*no rewrite"):
-        co_rewarding(equal, lambda step, questions: [], rewritten=True)(0, [WeakGroup("q", ["4"])])
+        co_rewarding(group, equal, lambda step, questions: [], rewritten=True)(
+            0, [WeakGroup("q", ["4"])]
+        )

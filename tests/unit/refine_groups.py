@@ -14,10 +14,14 @@ def equal(a, b):
     return Fraction(a) == Fraction(b)
 
 
+def group(answers):
+    return group_equivalent(answers, equal)
+
+
 def weak(question_id, answers, hidden=None):
     """A weak group whose rewards are its majority's."""
-    classes = tuple(group_equivalent(answers, equal))
-    rewards, _ = majority_rewards(answers, equal)
+    classes = tuple(group(answers))
+    rewards, _ = majority_rewards(answers, group)
     return Group(question_id, "weak", tuple(answers), classes, tuple(rewards), hidden=rows(hidden))
 
 
@@ -29,7 +33,7 @@ def votes(question_id, agreeing, of=8):
 def annotate(question_id, answers, label="0", hidden=None):
     """An annotate group verified by its label."""
     right = tuple(float(bool(a) and equal(a, label)) for a in answers)
-    classes = tuple(group_equivalent(answers, equal))
+    classes = tuple(group(answers))
     return Group(question_id, "annotate", tuple(answers), classes, right, hidden=rows(hidden))
 
 

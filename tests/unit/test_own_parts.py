@@ -17,6 +17,7 @@ from pivottrace.run.choices import driving_estimator, estimators_of
 from pivottrace.run.directory import RunDir
 from pivottrace.stages import pool, rollout, score, trace_signals
 from pivottrace.training.reward import check_training
+from pivottrace.verifier.answers import group_equivalent
 
 PAGE = Path(__file__).parents[2] / "docs" / "extending.md"
 OWN = {"score": {"estimator": "late_entropy:LATE_ENTROPY"}}
@@ -95,11 +96,24 @@ def test_a_part_that_is_neither_record_nor_function_is_refused(loads):
         loads("math:pi", "a.setting")
 
 
-def tools(equal=str.__eq__):
+def group(answers):
+    return group_equivalent(answers, str.__eq__)
+
+
+def tools():
     def refuse(*_):
         raise AssertionError("this reward asks nobody")
 
-    return Tools(equal, refuse, refuse, refuse, num_generations=4, num_votes=4, least_margin=0.0)
+    return Tools(
+        str.__eq__,
+        group,
+        refuse,
+        refuse,
+        refuse,
+        num_generations=4,
+        num_votes=4,
+        least_margin=0.0,
+    )
 
 
 def test_the_reward_of_the_page():
@@ -121,7 +135,7 @@ def test_a_reward_that_returns_another_number_than_completions_is_refused(exampl
     mix = mixed_reward(
         extract=str,
         check=lambda *_: [],
-        equal=str.__eq__,
+        group=group,
         num_generations=2,
         weak=reward_named("short:short").make(tools()),
     )

@@ -1,10 +1,12 @@
 """What samples say by themselves: classes, the vote, and nothing of the trace."""
 
 import operator
+from functools import partial
 
 import pytest
 
 from pivottrace.rollouts.sampled_answers import compare_answers
+from pivottrace.verifier.answers import group_equivalent
 
 
 @pytest.mark.parametrize(
@@ -17,7 +19,7 @@ from pivottrace.rollouts.sampled_answers import compare_answers
     ],
 )
 def test_answers_are_grouped_and_vote(answers, classes, columns):
-    found = compare_answers(answers, operator.eq)
+    found = compare_answers(answers, partial(group_equivalent, equal=operator.eq))
     assert found.classes == classes
     names = ("vote_answer", "vote_share", "vote_reason", "num_samples")
     assert found.columns() == dict(zip(names, columns, strict=True))

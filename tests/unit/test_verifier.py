@@ -11,10 +11,10 @@ from fractions import Fraction
 from itertools import pairwise
 
 import pytest
+from pivottrace.verifier.math_text import normalise_math, plain_number, quick_verdict
 
 from pivottrace.errors import ConfigError, DataError
 from pivottrace.verifier import Verifier
-from pivottrace.verifier.math_text import normalise_math, plain_number, quick_verdict
 
 USER_MODULE = """
 import os, time

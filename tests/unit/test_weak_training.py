@@ -3,6 +3,8 @@
 import copy
 import json
 import math
+import operator
+from functools import partial
 
 import pyarrow as pa
 import pytest
@@ -23,6 +25,7 @@ from pivottrace.schemas import TRAINING_ROWS
 from pivottrace.training.reward import check_training, training_policy, training_reward
 from pivottrace.training.trl import train_grpo
 from pivottrace.verifier import Verifier
+from pivottrace.verifier.answers import group_equivalent
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -204,7 +207,7 @@ def test_rules_see_every_group_and_may_change_a_label():
     reward = mixed_reward(
         extract=lambda text: text or None,
         check=lambda answers, truths: [a == t for a, t in zip(answers, truths, strict=True)],
-        equal=lambda a, b: a == b,
+        group=partial(group_equivalent, equal=operator.eq),
         num_generations=2,
         rules=[rule],
         directions=lambda pairs: torch.arange(len(pairs))[:, None].numpy(),

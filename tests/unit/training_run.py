@@ -2,6 +2,8 @@
 
 import copy
 import json
+import operator
+from functools import partial
 
 import pyarrow as pa
 import torch
@@ -12,6 +14,7 @@ from pivottrace.config import TrainConfig
 from pivottrace.rewards.mix import mixed_reward
 from pivottrace.schemas import TRAINING_ROWS
 from pivottrace.training.trl import train_grpo
+from pivottrace.verifier.answers import group_equivalent
 
 WORDS = ["<pad>", "</s>", "<s>", "user", "system", "assistant", "think", "no", ":", *"abcdefghij"]
 TEMPLATE = (
@@ -88,7 +91,7 @@ def parity(text):
 REWARD = mixed_reward(
     extract=parity,
     check=lambda answers, truths: [a == t for a, t in zip(answers, truths, strict=True)],
-    equal=lambda a, b: a == b,
+    group=partial(group_equivalent, equal=operator.eq),
     num_generations=GROUP,
 )
 CONFIG = TrainConfig(

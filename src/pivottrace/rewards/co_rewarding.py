@@ -9,7 +9,7 @@ Deviations: answers are compared by equivalence, not as text. A tie abstains, bu
 takes the first class. A setting can require a margin.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from pivottrace.errors import DataError
 from pivottrace.rewards.frozen_majority import frozen_majority_rewards
@@ -17,6 +17,7 @@ from pivottrace.rewards.weak import (
     Ask,
     AskMany,
     Equal,
+    Grouping,
     Prompt,
     Reward,
     Tools,
@@ -24,13 +25,14 @@ from pivottrace.rewards.weak import (
     WeakResult,
     WeakReward,
 )
-from pivottrace.verifier.answers import Vote, group_equivalent, majority_vote
+from pivottrace.verifier.answers import Vote, majority_vote
 
 
 def co_rewarding_rewards(
     answers: Sequence[str | None],
     voters: Sequence[str | None],
-    equal: Callable[[str, str], bool],
+    group: Grouping,
+    equal: Equal,
     *,
     least_margin: float = 0.0,
 ) -> tuple[list[float], Vote]:
@@ -42,13 +44,14 @@ def co_rewarding_rewards(
         answers: (G,) extracted answers of the group that is trained on; None for a completion
             without an answer.
         voters: (N,) extracted answers to the rewritten question, or of the teacher.
-        equal: Whether two answers are the same.
+        group: Puts the voters' answers into classes.
+        equal: Whether an answer is right by a truth; here by the winner.
         least_margin: Lead over the runner-up that a winner needs, as a share of N, in [0, 1].
 
     Returns:
         (G,) rewards 1.0 or 0.0, higher is better; and the vote of the voters.
     """
-    classes = group_equivalent(voters, equal)
+    classes = group(voters)
     vote = majority_vote(classes, least_margin)
     if vote.winner is None:
         return [0.0] * len(answers), vote
@@ -57,6 +60,7 @@ def co_rewarding_rewards(
 
 
 def co_rewarding(
+    group: Grouping,
     equal: Equal,
     ask: Ask,
     *,
@@ -66,29 +70,30 @@ def co_rewarding(
     """Make the Co-rewarding reward. The policy or the teacher gives the answers that vote.
 
     Args:
-        equal: Whether two answers are the same.
+        group: Puts the voters' answers into classes.
+        equal: Whether an answer is right by a truth; here by the winner.
         ask: Asks the policy if `rewritten` is set, else the teacher.
         least_margin: See `co_rewarding_rewards`.
         rewritten: Ask the `rewrite` of each row in place of its prompt. The reward raises DataError
             for a row without a rewrite.
     """
 
-    def question(group: WeakGroup) -> tuple[str, Prompt]:
+    def question(each: WeakGroup) -> tuple[str, Prompt]:
         if not rewritten:
-            return group.question_id, group.prompt
-        if group.rewrite is None:
+            return each.question_id, each.prompt
+        if each.rewrite is None:
             raise DataError(
-                f"training row {group.question_id!r}: weak.reward is co_rewarding_rewrite but the "
+                f"training row {each.question_id!r}: weak.reward is co_rewarding_rewrite but the "
                 f"row has no rewrite. Put the rewritten question there"
             )
-        return group.question_id, group.rewrite
+        return each.question_id, each.rewrite
 
     def reward(step: int, groups: Sequence[WeakGroup]) -> list[WeakResult]:
-        sampled = ask(step, [question(group) for group in groups])
+        sampled = ask(step, [question(each) for each in groups])
         results = []
-        for group, voters in zip(groups, sampled, strict=True):
+        for each, voters in zip(groups, sampled, strict=True):
             rewards, vote = co_rewarding_rewards(
-                group.answers, voters.answers, equal, least_margin=least_margin
+                each.answers, voters.answers, group, equal, least_margin=least_margin
             )
             results.append(WeakResult(rewards, vote, len(voters.answers), voters.num_tokens))
         return results
@@ -98,6 +103,7 @@ def co_rewarding(
 
 def _rewrite(tools: Tools) -> WeakReward:
     return co_rewarding(
+        tools.group,
         tools.equal,
         _counted(tools.ask, tools.num_votes),
         least_margin=tools.least_margin,
@@ -107,7 +113,7 @@ def _rewrite(tools: Tools) -> WeakReward:
 
 def _teacher(tools: Tools) -> WeakReward:
     ask = _counted(tools.ask_teacher, tools.num_votes)
-    return co_rewarding(tools.equal, ask, least_margin=tools.least_margin)
+    return co_rewarding(tools.group, tools.equal, ask, least_margin=tools.least_margin)
 
 
 def _counted(ask: AskMany, count: int) -> Ask:

@@ -1,13 +1,13 @@
 """The frozen majority reward: a vote before training takes the place of a label."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from pivottrace.errors import DataError
 from pivottrace.rewards.weak import Equal, Reward, WeakGroup, WeakResult, WeakReward
 
 
 def frozen_majority_rewards(
-    answers: Sequence[str | None], pseudo_label: str, equal: Callable[[str, str], bool]
+    answers: Sequence[str | None], pseudo_label: str, equal: Equal
 ) -> list[float]:
     """Reward each answer of one question by whether it equals the stored vote.
 
@@ -17,7 +17,7 @@ def frozen_majority_rewards(
     Args:
         answers: (G,) extracted answers; None for a completion without an answer.
         pseudo_label: The majority's answer in the stored rollouts.
-        equal: Whether two answers are the same.
+        equal: Whether an answer is right by a truth, in this order.
 
     Returns:
         (G,) 1.0 for an answer that is equivalent to the pseudo-label, else 0.0; higher is better.
@@ -25,7 +25,7 @@ def frozen_majority_rewards(
     Source: ours. TTRL (arXiv 2504.16084) takes a new vote in each step. Frozen pseudo-labels cannot
     collapse with the policy, and they cannot get better with it either.
     """
-    return [float(bool(a and a.strip()) and equal(pseudo_label, a or "")) for a in answers]
+    return [float(bool(a and a.strip()) and equal(a or "", pseudo_label)) for a in answers]
 
 
 def frozen_majority(equal: Equal) -> WeakReward:

@@ -1,10 +1,10 @@
 """The majority reward: the vote of the group takes the place of a label."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from pivottrace.rewards.weak import (
     Ask,
-    Equal,
+    Grouping,
     Reward,
     Sampled,
     Tools,
@@ -12,12 +12,12 @@ from pivottrace.rewards.weak import (
     WeakResult,
     WeakReward,
 )
-from pivottrace.verifier.answers import Vote, group_equivalent, majority_vote
+from pivottrace.verifier.answers import Vote, majority_vote
 
 
 def majority_rewards(
     answers: Sequence[str | None],
-    equal: Callable[[str, str], bool],
+    group: Grouping,
     *,
     extra: Sequence[str | None] = (),
     least_margin: float = 0.0,
@@ -31,7 +31,7 @@ def majority_rewards(
 
     Args:
         answers: (G,) extracted answers; None for a completion without an answer.
-        equal: Whether two answers are the same.
+        group: Puts the answers into classes.
         extra: Further answers to the same question, which vote but are not trained on.
         least_margin: Lead over the runner-up that a winner needs, as a share of all votes, [0, 1].
 
@@ -42,24 +42,26 @@ def majority_rewards(
     Source: TTRL (arXiv 2504.16084), which the paper uses on weak rows. TTRL votes with 64 answers
     and trains on the first 32 of them. It breaks ties by order and has no margin, but we abstain.
     """
-    classes = group_equivalent([*answers, *extra], equal)
+    classes = group([*answers, *extra])
     vote = majority_vote(classes, least_margin)
     if vote.winner is None:
         return [0.0] * len(answers), vote
     return [float(class_id == vote.winner) for class_id in classes[: len(answers)]], vote
 
 
-def majority(equal: Equal, *, least_margin: float = 0.0, ask_more: Ask | None = None) -> WeakReward:
+def majority(
+    group: Grouping, *, least_margin: float = 0.0, ask_more: Ask | None = None
+) -> WeakReward:
     """Take a new vote in each step. With `ask_more`, further answers vote too."""
 
     def reward(step: int, groups: Sequence[WeakGroup]) -> list[WeakResult]:
         more = [Sampled([])] * len(groups)
         if ask_more is not None:
-            more = ask_more(step, [(group.question_id, group.prompt) for group in groups])
+            more = ask_more(step, [(each.question_id, each.prompt) for each in groups])
         results = []
-        for group, extra in zip(groups, more, strict=True):
+        for each, extra in zip(groups, more, strict=True):
             rewards, vote = majority_rewards(
-                group.answers, equal, extra=extra.answers, least_margin=least_margin
+                each.answers, group, extra=extra.answers, least_margin=least_margin
             )
             results.append(WeakResult(rewards, vote, len(extra.answers), extra.num_tokens))
         return results
@@ -70,7 +72,7 @@ def majority(equal: Equal, *, least_margin: float = 0.0, ask_more: Ask | None = 
 def _make(tools: Tools) -> WeakReward:
     more = tools.num_votes - tools.num_generations
     return majority(
-        tools.equal,
+        tools.group,
         least_margin=tools.least_margin,
         ask_more=(lambda step, questions: tools.ask(step, questions, more)) if more > 0 else None,
     )

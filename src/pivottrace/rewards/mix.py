@@ -17,8 +17,7 @@ from pivottrace.rewards.batch_metrics import batch_metrics
 from pivottrace.rewards.groups import Group, Rule
 from pivottrace.rewards.majority import majority
 from pivottrace.rewards.verified import Check, verified_rewards
-from pivottrace.rewards.weak import Equal, Prompt, WeakGroup, WeakResult, WeakReward
-from pivottrace.verifier.answers import group_equivalent
+from pivottrace.rewards.weak import Grouping, Prompt, WeakGroup, WeakResult, WeakReward
 
 Completion = str | list[dict[str, str]]
 LogMetric = Callable[[str, float], None]
@@ -48,7 +47,7 @@ def mixed_reward(
     *,
     extract: Callable[[str], str | None],
     check: Check,
-    equal: Equal,
+    group: Grouping,
     num_generations: int,
     weak: WeakReward | None = None,
     rules: Sequence[Rule] = (),
@@ -62,7 +61,7 @@ def mixed_reward(
     Args:
         extract: Reads the answer in a completion's text.
         check: Decides by a label whether answers are right.
-        equal: Decides whether two answers are the same.
+        group: Puts the answers of one question into classes.
         num_generations: G.
         weak: Rewards the weak groups of a batch; by default the group's own live majority.
         rules: The run's rules, whose `label` an annotate row is verified by, one after another.
@@ -76,7 +75,7 @@ def mixed_reward(
         has no label, or a `weak` row has one. And it does so if the weak reward returns another
         number of rewards than a group has completions.
     """
-    weak = weak or majority(equal)
+    weak = weak or majority(group)
 
     def mix(
         *,
@@ -106,8 +105,8 @@ def mixed_reward(
                     relabelled.add(span.start)
                 rewards += verified_rewards(answers[span], truth, check)
         watched = bool(rules) or observe is not None
-        same = equal if watched else None
-        groups = _groups(answers, rewards, relabelled, columns, spans, same, directions)
+        grouping = group if watched else None
+        groups = _groups(answers, rewards, relabelled, columns, spans, grouping, directions)
         if observe is not None:
             observe(step, groups)
         else:
@@ -160,10 +159,10 @@ def _groups(
     relabelled: set[int],
     columns: dict[str, Any],
     spans: Sequence[slice],
-    equal: Equal | None,
+    group: Grouping | None,
     directions: Directions | None,
 ) -> list[Group]:
-    """The groups for the rules. Without `equal` no rule looks, so answers are not compared."""
+    """The groups for the rules. Without `group` no rule looks, so answers are not compared."""
     ids = columns.get("completion_ids", ())
     hidden = None  # or (N, d)
     if directions is not None:
@@ -173,7 +172,7 @@ def _groups(
             question_id=columns["question_id"][span.start],
             route=columns["route"][span.start],
             answers=tuple(answers[span]),
-            classes=tuple(group_equivalent(answers[span], equal)) if equal else (),
+            classes=tuple(group(answers[span])) if group else (),
             rewards=tuple(rewards[span]),
             num_tokens=tuple(len(tokens) for tokens in ids[span]),
             relabelled=span.start in relabelled,

@@ -68,6 +68,9 @@ class Sampled:
 WeakReward = Callable[[int, Sequence[WeakGroup]], list[WeakResult]]
 """A function of the step and of the groups of a batch that returns one result per group."""
 Equal = Callable[[str, str], bool]
+"""Whether an answer is right by a truth, in this order."""
+Grouping = Callable[[Sequence[str | None]], list[int]]
+"""A function of the (N,) answers of one question that returns their (N,) classes, -1 for none."""
 Ask = Callable[[int, Sequence[tuple[str, Prompt]]], list[Sampled]]
 """A function of the step and of (question_id, prompt) of Q questions that returns Q `Sampled`.
 
@@ -83,7 +86,8 @@ class Tools:
     """The parts of a training that a weak reward may use.
 
     Attributes:
-        equal: Whether two answers are the same.
+        equal: Whether an answer is right by a truth, in this order.
+        group: The classes of the answers of one question, for a vote; -1 for no answer.
         ask: Asks the current policy.
         ask_teacher: Asks the slow teacher. Only a reward that needs it may call it.
         read_tokens: Reads statistics of tokens, by the current policy.
@@ -93,6 +97,7 @@ class Tools:
     """
 
     equal: Equal
+    group: Grouping
     ask: AskMany
     ask_teacher: AskMany
     read_tokens: ReadTokens

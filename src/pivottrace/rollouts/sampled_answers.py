@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pivottrace.verifier.answers import Vote, group_equivalent, majority_vote
+from pivottrace.verifier.answers import Vote, majority_vote
 
 
 @dataclass(frozen=True)
@@ -40,13 +40,13 @@ class SampledAnswers:
 
 
 def compare_answers(
-    answers: Sequence[str | None], equal: Callable[[str, str], bool]
+    answers: Sequence[str | None], group: Callable[[Sequence[str | None]], list[int]]
 ) -> SampledAnswers:
     """Group a question's sampled answers and let them vote.
 
     Args:
         answers: (G,) in sample order; G may be 0.
-        equal: Whether two answers are the same.
+        group: Puts the answers into classes, as `Verifier.group`.
     """
-    classes = group_equivalent(answers, equal)
+    classes = group(answers)
     return SampledAnswers(answers, classes, majority_vote(classes))

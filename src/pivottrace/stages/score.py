@@ -68,7 +68,7 @@ def run(run: RunDir) -> None:
             rows: list[dict[str, Any]] = []
             for signal, trace in zip(signals.to_pylist(), traces.to_pylist(), strict=True):
                 update(len(margins))
-                samples = compare_answers(answers[signal["question_id"]], verifier.equal)
+                samples = compare_answers(answers[signal["question_id"]], verifier.group)
                 rows.append(_score(run, signal, trace, samples, thresholds, estimators))
                 margins.append(signal["top2_margin"])
             scores.append(pa.Table.from_pylist(rows, schema=schema))

@@ -11,7 +11,7 @@ from pivottrace.errors import ConfigError
 from pivottrace.rewards import reward_named
 from pivottrace.rewards.groups import Rule
 from pivottrace.rewards.mix import MixedReward, Observe, mixed_reward
-from pivottrace.rewards.weak import Equal, Tools, WeakReward
+from pivottrace.rewards.weak import Tools, WeakReward
 from pivottrace.verifier import Verifier
 from pivottrace.verifier.answers import extract_answer
 
@@ -84,9 +84,9 @@ def training_reward(
     return mixed_reward(
         extract=partial(extract_answer, pattern=config.answers.pattern),
         check=verifier.check_many,
-        equal=verifier.equal,
+        group=verifier.group,
         num_generations=config.train.num_generations,
-        weak=weak_reward(config, verifier.equal, policy),
+        weak=weak_reward(config, verifier, policy),
         rules=rules,
         observe=observe,
         directions=policy.directions if with_directions else None,
@@ -124,12 +124,13 @@ def check_training(config: Config) -> None:
         )
 
 
-def weak_reward(config: Config, equal: Equal, policy: Policy) -> WeakReward:
+def weak_reward(config: Config, verifier: Verifier, policy: Policy) -> WeakReward:
     """The reward of weak rows, over the live model. Raises as `reward_named`."""
     group = config.train.num_generations
     return reward_named(config.weak.reward).make(
         Tools(
-            equal=equal,
+            equal=verifier.equal,
+            group=verifier.group,
             ask=policy.ask,
             ask_teacher=policy.ask_teacher,
             read_tokens=policy.token_statistics,

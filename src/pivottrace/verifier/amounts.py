@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
 
+from pivottrace.verifier.splitting import words
 from pivottrace.verifier.units import CURRENCY_SIGNS, FACTORS, MONEY, Words, read_words
 
 MAX_EXPONENT = 400
@@ -34,13 +35,15 @@ _SPACED_THOUSANDS = re.compile(r"([+-]?)(\d{1,3}(?: \d{3})+)(\.\d+)?")
 _SMALL = {
     word: value
     for value, word in enumerate(
-        "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen "
-        "fifteen sixteen seventeen eighteen nineteen".split()
+        words(
+            "zero one two three four five six seven eight nine ten eleven twelve thirteen "
+            "fourteen fifteen sixteen seventeen eighteen nineteen"
+        )
     )
 }
 _TENS = {
     word: 10 * value
-    for value, word in enumerate("twenty thirty forty fifty sixty seventy eighty ninety".split(), 2)
+    for value, word in enumerate(words("twenty thirty forty fifty sixty seventy eighty ninety"), 2)
 }
 
 
@@ -73,7 +76,9 @@ def plain_number(text: str) -> Fraction | None:
     if found := _SCIENTIFIC.fullmatch(text):
         return _power_of_ten(found["factor"], found["power"])
     if found := _POWER_OF_TEN.fullmatch(text):
-        return _power_of_ten(found["sign"] + (found["factor"] or "1"), found["braced"] or found["bare"])
+        return _power_of_ten(
+            found["sign"] + (found["factor"] or "1"), found["braced"] or found["bare"]
+        )
     if found := _REPEATING.fullmatch(text):
         return _repeating(found)
     return None
@@ -114,7 +119,9 @@ def amount(text: str) -> Amount | None:
         base = int(based.group(2) or based.group(3))
         digits = based["digits"]
         fits = 2 <= base <= 36 and all(int(digit, 16) < base for digit in digits)
-        return Amount(Fraction(int(digits)), f"base {base}") if fits and digits.isdecimal() else None
+        return (
+            Amount(Fraction(int(digits)), f"base {base}") if fits and digits.isdecimal() else None
+        )
     currency = ""
     if sign := _SIGN.match(text):
         currency = CURRENCY_SIGNS[sign.group(2)]
@@ -126,12 +133,12 @@ def amount(text: str) -> Amount | None:
         if value is None or leading is None:
             return None if currency else in_words(text)
         rest = text[leading.end() :]
-        if rest[:1].isdigit() or rest[:1] in ".,^_!(" and rest[:2] != "^{":
+        if rest[:1].isdigit() or (rest[:1] in ".,^_!(" and rest[:2] != "^{"):
             return None
-    words = read_suffix(rest, after_money=bool(currency))
-    if words is None:
+    behind = read_suffix(rest, after_money=bool(currency))
+    if behind is None:
         return None
-    factor, mark = words
+    factor, mark = behind
     if currency and mark in ("", *MONEY):
         mark = currency if mark in ("", currency) else mark
     return Amount(value * factor, mark or currency)
@@ -186,5 +193,7 @@ def in_words(text: str) -> Amount | None:
     if not used:
         return None
     rest = tokens[used:]
-    words = read_words(" ".join(rest), as_text=True) if len(rest) <= 3 and "of" not in rest else None
-    return Amount(Fraction(total + current), words[1]) if words and words[0] == 1 else None
+    behind = (
+        read_words(" ".join(rest), as_text=True) if len(rest) <= 3 and "of" not in rest else None
+    )
+    return Amount(Fraction(total + current), behind[1]) if behind and behind[0] == 1 else None

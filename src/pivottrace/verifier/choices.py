@@ -19,7 +19,7 @@ _JOINTS = re.compile(r"\b(?:and|or)\b", re.IGNORECASE)
 
 
 def normalise_choice(answer: str) -> str:
-    r"""Bring a multiple-choice answer to its letter, or to its letters in the order of the alphabet.
+    r"""Bring a multiple-choice answer to its letter, or its letters in alphabetical order.
 
     "(B)", "B.", "b", "\text{B}", "option B", '"B"', "B. Paris", "B - Paris" and "\text{(B)}\ 24"
     all give "B"; "C, A", "A and C" and "AC" give "AC". Text after the letter is dropped only if a

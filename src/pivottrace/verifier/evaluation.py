@@ -96,9 +96,7 @@ class Evaluator:
         from sympy.core.function import AppliedUndef
 
         sympy = self._sympy
-        named = {
-            symbol: sympy.I for symbol in expression.free_symbols if symbol.name in ("i", "I")
-        }
+        named = {symbol: sympy.I for symbol in expression.free_symbols if symbol.name in ("i", "I")}
         applied = {call: sympy.Symbol(str(call)) for call in expression.atoms(AppliedUndef)}
         return expression.xreplace(applied | named) if applied or named else expression
 

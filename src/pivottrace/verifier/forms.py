@@ -1,4 +1,4 @@
-r"""The form of an answer: a number, an expression, a set, an interval, a point, a time, a text …
+r"""The form of an answer: a number, an expression, a set, an interval, a point, a time or a text.
 
 An answer is read into a tree of forms by its text alone. Leaves that are neither numbers nor text
 are LaTeX expressions, which only a parser can value; see `verifier.keys`.
@@ -19,6 +19,7 @@ from pivottrace.verifier.splitting import (
     split_alternatives,
     split_at,
     split_relation,
+    words,
 )
 
 MAX_DEPTH = 6
@@ -70,7 +71,9 @@ _INFINITY = re.compile(r"([+-]?)\s*\\infty")
 _NAME = re.compile(
     r"(?:[A-Za-z]|\\[A-Za-z]+|[A-Za-z]{2,12})(?:_\s*(?:\{[^{}]*\}|\w))?'?(?:\([A-Za-z\d,\s]*\))?"
 )
-_MATRIX = re.compile(r"\\begin\s*\{([pbvBV]?matrix|array)\}(?:\{[^{}]*\})?(.*)\\end\s*\{\1\}", re.DOTALL)
+_MATRIX = re.compile(
+    r"\\begin\s*\{([pbvBV]?matrix|array)\}(?:\{[^{}]*\})?(.*)\\end\s*\{\1\}", re.DOTALL
+)
 _TRAILING_TEXT = re.compile(
     r"(?P<head>.*[\w}\)])\s*(?P<words>\\(?:text|textnormal|textrm|mathrm|mbox|hbox)\s*\{[^{}]*\}"
     r"(?:\s*\^\s*\{?\d\}?)?|\^\{\\circ\}(?:\s*\\?(?:text|mathrm)?\{?\s*[CF]\}?)?|\\%|%)$",
@@ -79,8 +82,10 @@ _TRAILING_TEXT = re.compile(
 _COMMAND = re.compile(r"\\(?:begin|end)\s*\{[^{}]*\}|\\[A-Za-z]+")
 _WORD = re.compile(r"[^\W\d_]{3,}")
 _MATH_WORDS = frozenset(
-    "sin cos tan arcsin arccos arctan sinh cosh tanh log exp sqrt mod cot sec csc lim max min gcd "
-    "lcm det inf".split()
+    words(
+        "sin cos tan arcsin arccos arctan sinh cosh tanh log exp sqrt mod cot sec csc lim "
+        "max min gcd lcm det inf"
+    )
 )
 _ADJACENT_NUMBERS = re.compile(r"\d\s+\d")
 _LETTER = re.compile(r"\(?([A-Za-z])\)?[.):]?")  # of a choice, or a variable
@@ -116,9 +121,9 @@ def _read(text: str, depth: int) -> Form:
     if depth < MAX_DEPTH and (form := _structure(text, depth)):
         return form
     if suffixed := _TRAILING_TEXT.fullmatch(text):
-        words = read_suffix(suffixed["words"])
-        if words is not None and not is_prose(suffixed["head"]):
-            factor, mark = words
+        behind = read_suffix(suffixed["words"])
+        if behind is not None and not is_prose(suffixed["head"]):
+            factor, mark = behind
             head = suffixed["head"].strip()
             return _marked(_read(head if factor == 1 else f"{factor} ({head})", depth + 1), mark)
     if is_prose(text):
@@ -158,11 +163,11 @@ def _lowest_terms(text: str) -> str:
 
 def _with_remark(text: str, remark: re.Match[str], depth: int) -> Form | None:
     """A value before words in brackets: "9 (apples)", "5 (km)", "12 (twelve)"."""
-    head, words = text[: remark.start()].strip(), remark["words"]
+    head = text[: remark.start()].strip()
     if not head or is_prose(head) or not re.search(r"[\d}]$", head):
         return None
     form = _read(head, depth + 1)
-    behind = read_suffix(f"({words})")
+    behind = read_suffix(f"({remark['words']})")
     return _marked(form, behind[1] if behind and behind[0] == 1 else "")
 
 
@@ -217,7 +222,9 @@ def _bracketed(opening: str, inside: str, closing: str, depth: int) -> Form | No
 
 def _listed(items: list[str], depth: int) -> Form | None:
     """Values joined by commas, "or" or "and": a set. Words between commas are a text."""
-    if any(is_prose(item) and not amount(item.strip()) and not _is_relation(item) for item in items):
+    if any(
+        is_prose(item) and not amount(item.strip()) and not _is_relation(item) for item in items
+    ):
         return None
     forms = [_read(item, depth + 1) for item in items]
     if any(form.kind in ("empty", "text") and len(form.text) != 1 for form in forms):
@@ -250,7 +257,9 @@ def _set(forms: list[Form], text: str = "") -> Form:
     else:
         mark = ""
     unique = tuple(dict.fromkeys(forms))
-    return replace(unique[0], mark=mark) if len(unique) == 1 else Form("set", text, unique, mark=mark)
+    return (
+        replace(unique[0], mark=mark) if len(unique) == 1 else Form("set", text, unique, mark=mark)
+    )
 
 
 _FLIPPED = {"<": ">", ">": "<", r"\le": r"\ge", r"\ge": r"\le"}
@@ -296,7 +305,9 @@ def _half_line(name: str, sign: str, end: str, depth: int) -> Form:
     if sign in ("<", r"\le"):
         parts = (Form("infinity", "-"), form)
         return Form("interval", "(]" if closing else "()", parts, mark=_mark_name(name))
-    return Form("interval", "[)" if closing else "()", (form, Form("infinity")), mark=_mark_name(name))
+    return Form(
+        "interval", "[)" if closing else "()", (form, Form("infinity")), mark=_mark_name(name)
+    )
 
 
 def _between(relation: list[str], depth: int) -> Form | None:

@@ -7,6 +7,7 @@ import re
 import unicodedata
 
 from pivottrace.verifier.answers import normalise_exact
+from pivottrace.verifier.splitting import words
 
 _CHARACTERS = {
     **dict.fromkeys("−–‒﹣－‐‑", "-"),
@@ -48,14 +49,15 @@ _CHARACTERS = {
 _GREEK = dict(
     zip(
         "αβγδεζηθικλμνξρστυφχψωΓΔΘΛΞΠΣΦΨΩ",
-        "alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi rho sigma tau "
-        "upsilon phi chi psi omega Gamma Delta Theta Lambda Xi Pi Sigma Phi Psi Omega".split(),
+        words(
+            "alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi rho "
+            "sigma tau upsilon phi chi psi omega Gamma Delta Theta Lambda Xi Pi Sigma Phi Psi "
+            "Omega"
+        ),
         strict=True,
     )
 )
-_TABLE = str.maketrans(
-    _CHARACTERS | {letter: rf"\{name} " for letter, name in _GREEK.items()}
-)
+_TABLE = str.maketrans(_CHARACTERS | {letter: rf"\{name} " for letter, name in _GREEK.items()})
 _SUPERSCRIPTS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ⁿ", "0123456789+-n")
 _SUBSCRIPTS = str.maketrans("₀₁₂₃₄₅₆₇₈₉", "0123456789")
 _RAISED = re.compile("[⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ⁿ]+")
@@ -77,7 +79,9 @@ _DELIMITERS = (
     ("'", "'"),
     ("{", "}"),
 )
-_TEXT = r"(?:text|textbf|textit|textrm|textnormal|textsf|mathrm|mathbf|mathsf|mbox|hbox|rm|operatorname)"
+_TEXT = (
+    "(?:text|textbf|textit|textrm|textnormal|textsf|mathrm|mathbf|mathsf|mbox|hbox|operatorname)"
+)
 _WHOLE_TEXT = re.compile(rf"\\(?:{_TEXT}|boxed|fbox|displaystyle)\s*\{{([^{{}}]*)\}}")
 _EMPTY_COMMANDS = re.compile(
     r"\\(?:displaystyle|textstyle|limits|left|right|[bB]igg?[lrm]?|quad|qquad)(?![A-Za-z])|\\[!;:]"
@@ -102,7 +106,9 @@ _SAME_COMMANDS = (
     (re.compile(r"\\bar\s*(?=[\d{])|\\overline\s*(?=\d)"), r"\\overline"),
     (re.compile(r"\\approxeq(?![A-Za-z])|\\simeq(?![A-Za-z])"), r"\\approx "),
 )
-_DIGIT_GROUPS = re.compile(r"(?<=\d)(?:\{,\}|,\\!|\\,|\\!|\\;|\\ |~|[\u00a0\u202f\u2009'’])(?=\d{3}(?!\d))")
+_DIGIT_GROUPS = re.compile(
+    r"(?<=\d)(?:\{,\}|,\\!|\\,|\\!|\\;|\\ |~|[\u00a0\u202f\u2009'’])(?=\d{3}(?!\d))"
+)
 _HARD_SPACES = re.compile(r"\\ |~|\\,|\\space(?![A-Za-z])")
 _PLAIN_POWER = re.compile(r"\^\s*(?:\(([^()]*)\)|(-?\d+(?:\.\d+)?|-[A-Za-z]))")
 _POWER_TOWER = re.compile(r"(?:\^\{[^{}]+\}){2,}")

@@ -2,6 +2,12 @@ r"""Cuts through LaTeX at its outermost level, where no bracket or brace is open
 
 import re
 
+
+def words(text: str) -> list[str]:
+    """A list of words, for tables that read better as one text."""
+    return text.split()
+
+
 _OPENING = {"(": ")", "[": "]", "{": "}", r"\{": r"\}", r"\langle": r"\rangle"}
 _CLOSING = {")", "]", "}", r"\}", r"\rangle"}
 _TOKEN = re.compile(r"\\[A-Za-z]+|\\.|.", re.DOTALL)

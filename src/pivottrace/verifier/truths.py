@@ -1,7 +1,7 @@
 """A truth as a text: alternatives, any of which is right, and a tolerance of its own.
 
-    12 ||| twelve
-    9.81 [tolerance 0.01]
+12 ||| twelve
+9.81 [tolerance 0.01]
 """
 
 import re

@@ -6,6 +6,8 @@ is a remark that says what was counted: 12 apples is 12.
 
 import re
 
+from pivottrace.verifier.splitting import words
+
 # Mark → spellings, in lower case. "pounds" are money or weight, which no question mixes.
 _SPELLINGS = {
     "mm": "mm millimeter millimeters millimetre millimetres",
@@ -62,7 +64,7 @@ _SPELLINGS = {
     "mph": "mph",
     "km/h": "kmh kph kmph",
 }
-_MARK_OF = {word: mark for mark, words in _SPELLINGS.items() for word in words.split()}
+_MARK_OF = {word: mark for mark, spellings in _SPELLINGS.items() for word in spellings.split()}
 # These single letters are units only where a text command or a fraction shows it: "5 N", "5 K".
 _CAPITALS = {letter: letter for letter in "NJWVAKCF"}
 MONEY = frozenset({"$", "cent", "€", "¥", "₹", "pound"})
@@ -81,22 +83,22 @@ _SHORT_FACTORS = {"m": 10**6, "mn": 10**6, "mm": 10**6, "b": 10**9, "bn": 10**9,
 """After a currency only: "$5M" are five million, and "5 m" are metres."""
 
 
-def _words(text: str) -> frozenset[str]:
-    return frozenset(text.split())
-
-
 # With one of these words behind it, a number has another value than itself.
-_VALUE_WORDS = _words(
-    "sin cos tan cot csc arcsin arccos arctan sinh cosh tanh log ln exp sqrt mod and half halves "
-    "quarter am pm pi factorial or to over plus minus below squared cubed not no more less than "
-    "remainder root"
+_VALUE_WORDS = frozenset(
+    words(
+        "sin cos tan cot csc arcsin arccos arctan sinh cosh tanh log ln exp sqrt mod and half halves "
+        "quarter am pm pi factorial or to over plus minus below squared cubed not no more less than "
+        "remainder root"
+    )
 )
 # "10 sec" and "5 times" are 10 and 5, but "2 sec x" and "5 times x" are not.
-_VARIABLES = _words("x y z n theta alpha beta phi")
+_VARIABLES = frozenset(words("x y z n theta alpha beta phi"))
 # These are a value right behind the number, but not before a noun: "4 third graders" are 4.
-_ORDINALS = _words(
-    "third fourth fifth sixth seventh eighth ninth tenth eleventh twelfth fifteenth sixteenth "
-    "twentieth hundredth thousandth"
+_ORDINALS = frozenset(
+    words(
+        "third fourth fifth sixth seventh eighth ninth tenth eleventh twelfth fifteenth sixteenth "
+        "twentieth hundredth thousandth"
+    )
 )
 _POWER_WORDS = {"square": 2, "sq": 2, "cubic": 3, "cu": 3}
 _POWERS_BEHIND = {"squared": 2, "cubed": 3}
@@ -119,19 +121,20 @@ def read_words(text: str, *, after_money: bool = False, as_text: bool = False) -
     Returns:
         The words' factor and mark; None if they change the value in a way that we do not read.
     """
-    factor, words = 1, []
+    factor = 1
+    behind: list[re.Match[str]] = []
     tokens = list(_TOKENS.finditer(_PER_CENT.sub("percent", text)))
     for index, token in enumerate(tokens):
         word = (token.group(2) or "").lower()
         times = FACTORS.get(word) or FACTORS.get(word.removesuffix("s") if word != "ks" else "")
         times = times or (_SHORT_FACTORS.get(word) if after_money else None)
         if times is None:
-            words = tokens[index:]
+            behind = tokens[index:]
             break
         factor *= times
-    mark = _mark_of(words, as_text)
+    mark = _mark_of(behind, as_text)
     if mark is None:
-        if _changes_value(re.findall(r"[a-z]+", text.lower()) if words else [], as_text):
+        if _changes_value(re.findall(r"[a-z]+", text.lower()) if behind else [], as_text):
             return None
         mark = ""
     return factor, mark
@@ -164,7 +167,11 @@ def _mark_of(tokens: list[re.Match[str]], as_text: bool) -> str | None:
             parts[-1] += str(_POWERS_BEHIND[word])
             continue
         unit = (_CAPITALS.get(spelled) if as_text else None) or _MARK_OF.get(word)
-        if unit is None and parts[-1:] == ["deg"] and spelled in ("F", "C", "Fahrenheit", "Celsius"):
+        if (
+            unit is None
+            and parts[-1:] == ["deg"]
+            and spelled in ("F", "C", "Fahrenheit", "Celsius")
+        ):
             parts[-1] = f"deg{spelled[0].upper()}"
             continue
         if unit is None:
