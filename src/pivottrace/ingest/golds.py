@@ -33,8 +33,11 @@ class Gold(NamedTuple):
 
 
 def read_gold(text: str, pattern: str | None) -> Gold:
-    """Read one gold."""
-    return Gold(to_answer(text, pattern), None)
+    """Read one gold. A text of several lines is a derivation and none."""
+    answer = to_answer(text, pattern)
+    if answer is not None and "\n" in answer:
+        return Gold(None, "is a derivation without a final answer")
+    return Gold(answer, None)
 
 
 def read_cell(value: Any, pattern: str | None, decimal_comma: bool = False) -> Gold:

@@ -6,32 +6,35 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from string import ascii_uppercase
 from typing import Any
 
+from pivottrace.errors import DataError
 from pivottrace.ingest.columns import Columns, Path, look_up, plain
 from pivottrace.ingest.options import is_options_name, read_options
 from pivottrace.ingest.template import Template, as_text, is_empty
 
-# What a question tells first, what follows it, and what no template can ask as it is.
-_BEFORE = {
-    "body",
+# What a question tells first (in this order), what follows it, and what no template can ask.
+_BEFORE = (
+    "background",
+    "story",
+    "document",
+    "documents",
     "context",
     "passage",
     "paragraph",
-    "background",
-    "story",
     "premise",
     "pretext",
     "table",
     "posttext",
-    "document",
-    "documents",
-}
+    "body",
+)
 _AFTER = {"input", "optiona", "optionb", "optionc", "optiond", "optione"}
 _UNUSABLE = re.compile(
     r"(incorrect|wrong)(answer|option|choice)s?\d*|distractors?\d*|numbers|quesstatement|images?|figures?"
 )
 _LETTER_COLUMNS = ("A", "B", "C", "D", "E")
+LEAST_CHARS = 12  # of a text that hardly stands in a question by chance; ours
 
 
 @dataclass
@@ -90,22 +93,22 @@ def nested_parts(row: Mapping[str, Any], prompt: Path, unused: Sequence[str]) ->
 
 
 def cure(parts: Sequence[Part], columns: Columns, template_text: str | None) -> str:
-    """Return the line that mends a pool whose question lacks these columns, and the other one."""
+    """Return the lines that a user may add, one below the other, each with its meaning."""
     unused = f"unused = {json.dumps([part.name for part in parts], ensure_ascii=False)}"
+    lines = [f"{unused}  # the question is whole without"]
     usable = [part for part in parts if not _UNUSABLE.fullmatch(plain(part.path[-1]))]
-    if not usable:
-        return f"If the question is whole without it, add this line under [pool]: {unused}"
-    question = template_text or f"{{{'.'.join(columns.prompt)}}}"
-    line = f"template = {json.dumps(_template_with(usable, question), ensure_ascii=False)}"
-    place = " (in place of prompt in its map)" if columns.prompt_mapped else ""
-    return (
-        f"To ask it, add this line under [pool]{place}: {line} To leave it out, add this one: "
-        f"{unused}"
-    )
+    if usable:
+        question = template_text or f"{{{'.'.join(columns.prompt)}}}"
+        line = f"template = {json.dumps(_template_with(usable, question), ensure_ascii=False)}"
+        mapped = ", in place of the prompt in the map" if columns.prompt_mapped else ""
+        lines.insert(0, f"{line}  # the question with it{mapped}")
+    head = "Add one of these lines under [pool]:" if usable else "Add this line under [pool]:"
+    return "\n  ".join([head, *lines])
 
 
 def _template_with(parts: Sequence[Part], question: str) -> str:
     before = [part for part in parts if plain(part.path[-1]) in _BEFORE]
+    before.sort(key=lambda part: _BEFORE.index(plain(part.path[-1])))
     text = question
     for part in reversed(before):
         # A body is the story that the question ends; other texts are blocks of their own.
@@ -128,17 +131,26 @@ def _looks_like_a_part(name: str) -> bool:
 
 
 def _is_in(value: Any, question: str) -> bool:
-    """Return whether the question has a column's text already; options must be in their order."""
+    """Return whether the question has a column's text already; options must be in their order.
+
+    A short text may stand in a question by chance ("3" in "3 litres"). So fewer than
+    `LEAST_CHARS` characters only count as options of which each stands behind its letter.
+    """
     try:
         options = read_options(value) if not isinstance(value, str) else None
         texts = options.contents if options is not None else as_text(value).split("\n")
-    except ValueError:  # a value that is no text cannot be in one
+    except DataError:  # a value that is no text cannot be in one
         return False
-    at = 0
-    for text in texts:
-        wanted = " ".join(text.split())
-        at = question.find(wanted, at)
-        if at < 0:
+    wanted = [rf"(?<!\w){re.escape(' '.join(text.split()))}(?!\w)" for text in texts]
+    if sum(map(len, texts)) < LEAST_CHARS:
+        if options is None:
             return False
-        at += len(wanted)
+        letters = zip(ascii_uppercase, wanted, strict=False)
+        wanted = [rf"(?<!\w){letter}[).:] ?{text}" for letter, text in letters]
+    at = 0
+    for pattern in wanted:
+        found = re.compile(pattern).search(question, at)
+        if found is None:
+            return False
+        at = found.end()
     return True
