@@ -14,9 +14,9 @@ from pivottrace.ingest.columns import Columns, look_up, without
 from pivottrace.ingest.golds import Choice, choice_of, read_cell, with_tolerance
 from pivottrace.ingest.messages import parse_messages, to_messages
 from pivottrace.ingest.options import Options
-from pivottrace.ingest.parts import Part, nested_parts, parts_of
+from pivottrace.ingest.question_parts import Part, nested_parts, parts_of
 from pivottrace.ingest.rows import Row, Source
-from pivottrace.ingest.template import Template
+from pivottrace.ingest.question_template import Template
 from pivottrace.ingest.values import is_missing, kind_of, to_id, to_json
 from pivottrace.schemas import QUESTIONS
 

@@ -140,11 +140,10 @@ class Letters:
 def as_letters(choices: Sequence[Choice], answer: Path) -> Letters:
     """Decide what the golds of multiple-choice questions are, from all of them together.
 
-    The readings are tried in this order, and the first one that explains every gold is taken:
-    labels, contents, indices. Indices come before contents in a column whose name is an index or a
-    label. They are counted from 1 if none is 0 and one is the number of its options, and else from
-    0, as most public data sets count. If no reading explains every gold, each is read by itself as
-    a label or a content.
+    The reading that explains most golds is taken; of several, the first in this order: labels,
+    contents, indices, labels or contents. Indices come before contents in a column whose name is an
+    index or a label. They are counted from 1 if none is 0 and one is the number of its options, and
+    else from 0, as most public data sets count.
 
     Args:
         choices: (Q,) what each gold may name.
@@ -152,25 +151,27 @@ def as_letters(choices: Sequence[Choice], answer: Path) -> Letters:
     """
     labels = [choice.label for choice in choices]
     contents = [choice.content for choice in choices]
-    numbers = [choice.number for choice in choices]
-    whole = [(n, c.num_options) for n, c in zip(numbers, choices, strict=True) if n is not None]
-    first = int(min((n for n, _ in whole), default=0) > 0 and any(n == size for n, size in whole))
-    indices = [
-        n - first if n is not None and 0 <= n - first < c.num_options else None
-        for n, c in zip(numbers, choices, strict=True)
-    ]
-    by_index = (indices, f"indices of the options, counted from {first}")
+    mixed = [a if a is not None else b for a, b in zip(labels, contents, strict=True)]
+    indices, first = _indices(choices)
     by_content = (contents, "contents of the options")
-    by_name = re.search("index|idx|label", plain(answer[-1]))
-    readings = [(labels, "letters of the options")]
-    readings += [by_index, by_content] if by_name else [by_content, by_index]
-    for found, words in readings:
-        if None not in found:
-            return Letters([ascii_uppercase[i] for i in found if i is not None], words)
-    # Most golds decide between indices and the other readings, so a single wrong cell does not.
-    if sum(i is not None for i in indices) > len(choices) / 2:
-        mixed, words = indices, by_index[1]
-    else:
-        mixed = [a if a is not None else b for a, b in zip(labels, contents, strict=True)]
-        words = "letters or contents of the options"
-    return Letters([ascii_uppercase[i] if i is not None else None for i in mixed], words)
+    by_index = (indices, f"indices of the options, counted from {first}")
+    named_index = re.search("index|idx|label", plain(answer[-1]))
+    readings = [
+        (labels, "letters of the options"),
+        *((by_index, by_content) if named_index else (by_content, by_index)),
+        (mixed, "letters or contents of the options"),
+    ]
+    found, words = max(readings, key=lambda reading: sum(i is not None for i in reading[0]))
+    return Letters([ascii_uppercase[i] if i is not None else None for i in found], words)
+
+
+def _indices(choices: Sequence[Choice]) -> tuple[list[int | None], int]:
+    """Return the options that numbers name, each an index from 0, and what the count begins at."""
+    given = [(c.number, c.num_options) for c in choices if c.number is not None]
+    from_one = all(number > 0 for number, _ in given) and any(n == size for n, size in given)
+    first = int(from_one)
+    indices = [
+        c.number - first if c.number is not None and 0 <= c.number - first < c.num_options else None
+        for c in choices
+    ]
+    return indices, first

@@ -17,7 +17,7 @@ from pivottrace.ingest.building import BUILT, Builder, IdTrouble, Unreadable
 from pivottrace.ingest.columns import choose_columns
 from pivottrace.ingest.repeats import OnDuplicate
 from pivottrace.ingest.sources import open_source
-from pivottrace.ingest.template import parse_template
+from pivottrace.ingest.question_template import parse_template
 from pivottrace.world import WORLD_PREFIX
 
 BATCH_ROWS = 8_192  # rows held as Python objects at a time
@@ -77,7 +77,7 @@ def read_source(
         limit: Number of rows that are read and checked, from the first one; None means all.
         answer_pattern: Regular expression that is tried first on the source's answers. Without one,
             a solution that ends in `#### 18` or `\boxed{18}` gives "18".
-        template: The question from several columns; see `ingest.template`.
+        template: The question from several columns; see `ingest.question_template`.
         unused: Columns that look like a part of the question and are not to be asked.
         on_duplicate: "keep_first" keeps one of several equal questions whose golds agree, and
             refuses others. "drop_disagreeing" leaves out the others. "refuse" refuses both.

@@ -14,7 +14,7 @@ from pivottrace.errors import DataError
 from pivottrace.ingest.building import Builder, IdTrouble, id_column, row_error
 from pivottrace.ingest.columns import look_up
 from pivottrace.ingest.golds import MOST_UNREADABLE, as_letters
-from pivottrace.ingest.parts import cure
+from pivottrace.ingest.question_parts import cure
 from pivottrace.ingest.repeats import OnDuplicate, Repeats, find_repeats, first_repeat
 from pivottrace.verifier import Verifier
 

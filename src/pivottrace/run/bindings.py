@@ -22,6 +22,8 @@ _EVALUATION = (
     "rollouts.batch_size",
     "rollouts.part_size",
 )
+# pool lacks `answers.verifier`: it decides only which repeated questions agree, and a user must be
+# able to correct a wrong one after the pool was read.
 # calibrate lacks `labels.partial`: the user may switch it on while the run waits for labels.
 # triage has `labels.budget`: calibration keeps the number of probes drawn (`probes_wanted`).
 # calibrate has the settings of the ranking: scoring writes every estimator in any case.
@@ -40,7 +42,6 @@ STAGE_SETTINGS: dict[str, tuple[str, ...]] = {
         "pool.on_overlap",
         "labels.source",
         "answers.pattern",
-        "answers.verifier",
     ),
     "rollout": ("seed", *_MODEL, *_PROMPT, "answers.pattern", "rollouts"),
     "trace": (

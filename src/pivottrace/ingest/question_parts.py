@@ -12,7 +12,7 @@ from typing import Any
 from pivottrace.errors import DataError
 from pivottrace.ingest.columns import Columns, Path, look_up, plain
 from pivottrace.ingest.options import is_options_name, read_options
-from pivottrace.ingest.template import Template, as_text, is_empty
+from pivottrace.ingest.question_template import Template, as_text, is_empty
 
 # What a question tells first (in this order), what follows it, and what no template can ask.
 _BEFORE = (
