@@ -1,4 +1,4 @@
-"""From a source's rows to rows of the question table, with a record of what was settled."""
+"""From a source's rows to rows of the question table, with a record of the decisions."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from pivottrace.ingest.golds import Choice, choice_of, read_cell, with_tolerance
 from pivottrace.ingest.messages import parse_messages, to_messages
 from pivottrace.ingest.options import Options
 from pivottrace.ingest.question_parts import Part, nested_parts, parts_of
-from pivottrace.ingest.rows import Row, Source
 from pivottrace.ingest.question_template import Template
+from pivottrace.ingest.rows import Row, Source
 from pivottrace.ingest.values import is_missing, kind_of, to_id, to_json
 from pivottrace.schemas import QUESTIONS
 
@@ -48,12 +48,12 @@ class Unreadable:
 
 @dataclass
 class Builder:
-    """Builds the rows of one source, one after the other, and takes note of what it settles.
+    """Builds the rows of one source, one after the other, and takes note of its decisions.
 
     Attributes:
         source: The opened source.
         columns: Its columns.
-        template: Makes the prompt, if there is one.
+        template: Makes the prompt; None if a column is the prompt.
         pattern: The user's `answers.pattern`.
         unused: Columns that are not a part of the question, by the user's word.
         parts: Columns that look like a part of the question.
@@ -61,7 +61,7 @@ class Builder:
         num_unreadable: Golds of these that are none; `unreadable` has the first ones.
         num_json: Prompts that were messages written as JSON text.
         first_golds: (index of the row, its cell) of the first given golds.
-        choices: Index of a row → what its gold may name, for rows with a list of options.
+        choices: Index of a row → the options that its gold may name, for rows with options.
     """
 
     source: Source

@@ -14,8 +14,8 @@ from pivottrace.errors import ConfigError, DataError
 from pivottrace.ingest.rows import Row
 from pivottrace.ingest.values import is_missing
 
-# Names are tried in this order, without case, spaces, underscores and hyphens. The first one that
-# has a value in some row is taken. A solution is a derivation more often than an answer, so every
+# Names are tried in this order, without case, spaces, underscores and hyphens. The first column
+# with a value in some row is taken. A solution is a derivation more often than an answer, so every
 # name of an answer comes before it; `label` and `target` are also classes of questions.
 DEFAULT_NAMES: dict[str, tuple[str, ...]] = {
     "prompt": (
@@ -69,7 +69,7 @@ class Columns:
         id_optional: Whether the last part of the id may be missing in every row.
         id_mapped: Whether the user named the column of ids, so that it must be complete.
         prompt_mapped: Whether the user named the column of the question.
-        tolerance: Column of the answer's relative tolerance; None if there is none.
+        tolerance: Column of the answer's relative tolerance; None if no column has it.
     """
 
     prompt: Path
@@ -245,7 +245,7 @@ def path_of(column: str, available: Sequence[str]) -> Path:
 
 
 def what_there_is(available: Sequence[str], wanted: str) -> str:
-    """Return a sentence that lists the columns and names the one nearest to what was wanted."""
+    """Return a sentence that lists the columns and names the one nearest to the wanted one."""
     near = difflib.get_close_matches(wanted, available, n=1, cutoff=0.0)
     listed = ", ".join(available) or "none"
     return f"The columns are: {listed}." + (f" The nearest is {near[0]!r}." if near else "")

@@ -15,7 +15,7 @@ from pivottrace.ingest.options import Options
 from pivottrace.ingest.values import is_missing, kind_of, number_text, to_answer, valid_text
 
 ALTERNATIVES = " ||| "
-"""Between alternative golds, of which any is right."""
+"""Between alternative golds. Any of them is right."""
 
 MOST_UNREADABLE = 0.05
 """Largest share of given golds that may be unreadable; more of them mean a wrong column. Ours."""
@@ -43,8 +43,8 @@ def read_gold(text: str, pattern: str | None) -> Gold:
 def read_cell(value: Any, pattern: str | None, decimal_comma: bool = False) -> Gold:
     """Read the value of an answer column.
 
-    A number gives its shortest text. A list holds alternatives, of which any is right: they are
-    joined by `ALTERNATIVES`, each one once. A missing or blank value is no gold and no problem.
+    A number gives its shortest text. A list holds alternatives, and any of them is right: they
+    are joined by `ALTERNATIVES`, each one once. A missing or blank value is no gold and no problem.
 
     Args:
         value: The value.
@@ -166,7 +166,7 @@ def as_letters(choices: Sequence[Choice], answer: Path) -> Letters:
 
 
 def _indices(choices: Sequence[Choice]) -> tuple[list[int | None], int]:
-    """Return the options that numbers name, each an index from 0, and what the count begins at."""
+    """Return the options that numbers name, each an index from 0, and the number of the first."""
     given = [(c.number, c.num_options) for c in choices if c.number is not None]
     from_one = all(number > 0 for number, _ in given) and any(n == size for n, size in given)
     first = int(from_one)

@@ -35,7 +35,7 @@ class Options:
     contents: tuple[str, ...]
 
     def by_label(self, gold: str) -> int | None:
-        """Return the index of the option with this label or letter; None if there is none."""
+        """Return the index of the option with this label or letter; None if no option has it."""
         names = [label.casefold() for label in self.labels]
         for name in (gold.strip(), normalise_choice(gold)):
             if name.casefold() in names:
@@ -43,7 +43,7 @@ class Options:
         return None
 
     def by_content(self, gold: str) -> int | None:
-        """Return the index of the only option with this content; None if there is none."""
+        """Return the index of the only option with this content; None if it is not unique."""
         wanted = " ".join(gold.split())
         found = [i for i, c in enumerate(self.contents) if " ".join(c.split()) == wanted]
         return found[0] if len(found) == 1 else None

@@ -14,7 +14,8 @@ from pivottrace.ingest.columns import Columns, Path, look_up, plain
 from pivottrace.ingest.options import is_options_name, read_options
 from pivottrace.ingest.question_template import Template, as_text, is_empty
 
-# What a question tells first (in this order), what follows it, and what no template can ask.
+# Names of texts before the question (in this order), of texts after it, and of columns that no
+# template can ask.
 _BEFORE = (
     "background",
     "story",
@@ -39,7 +40,7 @@ LEAST_CHARS = 12  # of a text that hardly stands in a question by chance; ours
 
 @dataclass
 class Part:
-    """One such column, and what the rows so far show of it.
+    """One such column, with the evidence of the rows so far.
 
     Attributes:
         path: The way to its value.
@@ -68,7 +69,7 @@ class Part:
 def parts_of(
     available: Sequence[str], columns: Columns, template: Template | None, unused: Sequence[str]
 ) -> list[Part]:
-    """Return the columns to watch: those that look like a part of the question.
+    """Return the columns to watch, because they look like a part of the question.
 
     Columns that are the prompt, an answer or an id, that the template uses, or that the user names
     as unused, are not among them.
@@ -134,7 +135,7 @@ def _is_in(value: Any, question: str) -> bool:
     """Return whether the question has a column's text already; options must be in their order.
 
     A short text may stand in a question by chance ("3" in "3 litres"). So fewer than
-    `LEAST_CHARS` characters only count as options of which each stands behind its letter.
+    `LEAST_CHARS` characters count only as options, and only if each stands behind its letter.
     """
     try:
         options = read_options(value) if not isinstance(value, str) else None

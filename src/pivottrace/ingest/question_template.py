@@ -1,11 +1,13 @@
 r"""`pool.template`: the question from several columns of a row.
 
-"{Body} {Question}"           two columns with a space between them
-"{qa.question}"               a part of a nested column
-"{question}\n{choices}"       a list of options, one lettered line for each
-"{pre_text}\n{table}\n{q}"    a list of texts as lines; a list of rows as a table
-"{instruction}\n{input?}"     a column that may be empty
-"Use \\boxed{{}}. {q}"        doubled braces are braces
+    "{Body} {Question}"         two columns with a space between them
+    "{qa.question}"             a part of a nested column
+    "{question}\n{choices}"     a list of options, one lettered line for each
+    "{pre_text}\n{table}\n{q}"  a list of texts as lines; a list of rows as a table
+    "{instruction}\n{input?}"   a column that may be empty
+    "Box it: \boxed{{}}. {q}"   doubled braces are braces of the text
+
+A list of one user message stands for its text.
 """
 
 from __future__ import annotations

@@ -15,9 +15,9 @@ from pivottrace.errors import ConfigError, DataError
 from pivottrace.ingest import settling
 from pivottrace.ingest.building import BUILT, Builder, IdTrouble, Unreadable
 from pivottrace.ingest.columns import choose_columns
+from pivottrace.ingest.question_template import parse_template
 from pivottrace.ingest.repeats import OnDuplicate
 from pivottrace.ingest.sources import open_source
-from pivottrace.ingest.question_template import parse_template
 from pivottrace.world import WORLD_PREFIX
 
 BATCH_ROWS = 8_192  # rows held as Python objects at a time
@@ -25,11 +25,11 @@ BATCH_ROWS = 8_192  # rows held as Python objects at a time
 
 @dataclass(frozen=True)
 class Reading:
-    """The questions of one source, and what reading them settled.
+    """The questions of one source, with the decisions that reading them took.
 
     Attributes:
         table: The questions, with the schema `QUESTIONS`.
-        notes: What was settled and is not seen in the table, one sentence each, in plain words.
+        notes: Decisions that the table does not show, one sentence each, in plain words.
         golds: (cell, gold) of the first given golds; the gold is None if the cell is none.
         unreadable: The first cells that are no gold.
         num_unreadable: Number of all such cells.
@@ -63,7 +63,7 @@ def read_source(
     on_duplicate: OnDuplicate = "keep_first",
     verifier: str = "math",
 ) -> Reading:
-    r"""Read and check the questions of one source; what is settled on the way is in the notes.
+    r"""Read and check the questions of one source; the notes have the decisions on the way.
 
     Columns that are not prompt, answer or id go to `extra` as one JSON object per row. Without a
     complete id column, ids are made from the prompts, so that the order of rows does not matter.

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import polars as pl
 
 OnDuplicate = Literal["keep_first", "drop_disagreeing", "refuse"]
-"""What happens with a question that occurs again."""
+"""The treatment of a question that occurs again."""
 
 
 @dataclass(frozen=True)

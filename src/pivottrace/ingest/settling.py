@@ -1,4 +1,4 @@
-"""What all rows of a source together decide: lost parts, golds, repeated questions and ids."""
+"""Decisions that need all rows of a source: lost parts, golds, repeated questions and ids."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Settings:
         template: The text of `pool.template`, or None.
         limit: Number of rows that are read, or None.
         answer_mapped: Whether the user named the column of answers.
-        on_duplicate: What happens with repeated questions.
+        on_duplicate: The treatment of repeated questions.
         verifier: The rule by which golds agree.
     """
 
@@ -48,7 +48,7 @@ class Settled:
     Attributes:
         table: (Q,) with the schema `BUILT`.
         numbers: (Q,) the number of each row in its source.
-        notes: What was settled, one sentence each.
+        notes: The decisions, one sentence each.
     """
 
     table: pa.Table

@@ -97,8 +97,8 @@ def _after_blanks(text: str, start: int) -> int:
 def read_csv(name: str, path: Path, limit: int | None) -> Opened:
     """Open a file of a header and rows, separated by commas, semicolons or tabs.
 
-    The separator is the one that the header has most often; a comma where it has none. Every value
-    is text. An empty field is a missing value. Blank lines are skipped.
+    The separator is the sign that the header has most often; a comma if it has no such sign.
+    Every value is text. An empty field is a missing value. Blank lines are skipped.
     """
     separator = _separator(line for _, line in _lines(name, path))
 
