@@ -189,7 +189,7 @@ def test_one_of_equal_questions_is_kept_where_golds_agree(tmp_path, answers, gol
     read = read_source(repeated(tmp_path, *answers))
     assert read.table["answer"].to_pylist() == ["1", gold]
     (note,) = read.notes
-    assert f"{len(answers) - 1} of {len(answers) + 1} rows repeat an earlier question" in note
+    assert f"left out {len(answers) - 1} of {len(answers) + 1} rows as duplicates of" in note
     assert "line 3 is line 2" in note
 
 
@@ -203,7 +203,7 @@ def test_golds_that_differ_are_refused_by_row(tmp_path, answers):
     assert 'pool.on_duplicate = "drop_disagreeing"' in message
     read = read_source(source, on_duplicate="drop_disagreeing")
     assert read.table["answer"].to_pylist() == ["1"]
-    assert f"left out with all their {len(answers)} rows" in read.notes[0]
+    assert f"left out all {len(answers)} rows of repeated questions" in read.notes[0]
 
 
 def test_the_verifier_decides_whether_golds_agree(tmp_path):

@@ -55,7 +55,7 @@ def test_messages_as_json_text_are_counted(tmp_path):
     rows = [{"prompt": json.dumps(user(f"{i}?"))} for i in range(3)]
     read = read_source(write_jsonl(tmp_path / "q.jsonl", rows))
     (note,) = read.notes
-    assert "3 prompts are messages written as JSON text" in note
+    assert note.endswith("prompts that were read from messages in JSON text: 3")
 
 
 def test_a_json_file_may_hold_objects_in_a_row(tmp_path):

@@ -119,6 +119,12 @@ def test_the_template_and_a_mapped_prompt_are_refused_together_but_a_sources_own
         ),
         ({"prompt": "Q?", "image": "iVBO"}, "'image'", 'unused = ["image"]'),
         ({"prompt": "Q?", "Incorrect Answer 1": "3"}, "'Incorrect Answer 1'", "unused ="),
+        ({"question": "number0 + 2?", "Numbers": "3"}, "'Numbers'", "unused ="),
+        (
+            {"question": "Q?", "instruction": "Count."},
+            "'instruction'",
+            '"{instruction}\\n{question}"',
+        ),
         ({"prompt": "Is 3 l a lot?", "context": "3"}, "'context'", '"{context}\\n{prompt}"'),
         ({"problem": "Q?", "Body": "ä"}, "'Body'", '"{Body} {problem}"'),
     ],
@@ -142,6 +148,7 @@ def test_a_lost_part_is_refused_with_the_line_to_add(tmp_path, row, named, line)
         {"prompt": "Which?\nA) 3\nB) 4", "options": ["3", "4"]},
         {"prompt": "Which?\nA. 3\nB. 4", "choices": {"A": "3", "B": "4"}},
         {"prompt": "Which? a long one, or one more", "choices": ["a long one", "one more"]},
+        {"prompt": "3 + 2?", "numbers": [3, 2]},
         {"prompt": "Q?", "subject": "Algebra", "solution": "2", "url": "u", "C": "x"},
     ],
 )

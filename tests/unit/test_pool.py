@@ -64,8 +64,8 @@ def test_notes_of_both_sources_are_recorded_and_shown(tmp_path, questions):
     facts = run.stage_facts("pool")
     assert (facts["num_questions"], facts["num_evaluation"]) == (6, 1)
     first, second = facts["notes"]
-    assert first.startswith(f"{twice}: 6 of 12 rows repeat an earlier question")
-    assert second.startswith(f"{held_out}: 2 of 3 rows repeat an earlier question")
+    assert first.startswith(f"{twice}: left out 6 of 12 rows as duplicates")
+    assert second.startswith(f"{held_out}: left out 2 of 3 rows as duplicates")
     assert list(notes(run))[:2] == facts["notes"]
 
 

@@ -41,7 +41,7 @@ def test_what_is_not_asked_and_what_was_settled_are_shown(tmp_path):
         write_jsonl(tmp_path / "q.jsonl", [row, row]), unused=["table", "context", "other"]
     )
     assert "  not asked: table, context" in lines
-    assert lines[-1].startswith("  note: ") and "1 of 2 rows repeat" in lines[-1]
+    assert lines[-1].startswith("  note: ") and "left out 1 of 2 rows" in lines[-1]
 
 
 def test_unreadable_golds_are_shown_by_row(tmp_path):

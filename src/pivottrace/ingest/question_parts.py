@@ -17,6 +17,8 @@ from pivottrace.ingest.question_template import Template, as_text, is_empty
 # Names of texts before the question (in this order), of texts after it, and of columns that no
 # template can ask.
 _BEFORE = (
+    "instruction",
+    "instructions",
     "background",
     "story",
     "document",
@@ -30,11 +32,13 @@ _BEFORE = (
     "posttext",
     "body",
 )
-_AFTER = {"input", "optiona", "optionb", "optionc", "optiond", "optione"}
+_AFTER = {"hypothesis", "input", "optiona", "optionb", "optionc", "optiond", "optione"}
 _UNUSABLE = re.compile(
     r"(incorrect|wrong)(answer|option|choice)s?\d*|distractors?\d*|numbers|quesstatement|images?|figures?"
 )
 _LETTER_COLUMNS = ("A", "B", "C", "D", "E")
+# "number0" and "N_1" in place of the numbers, which stand in a column of their own (MAWPS).
+_PLACEHOLDER = re.compile(r"\bnumber\d+\b|\bN_?\d+\b|\[NUM\d*\]")
 LEAST_CHARS = 12  # of a text that hardly stands in a question by chance; ours
 
 
@@ -62,6 +66,8 @@ class Part:
         value = look_up(row, self.path)
         if is_empty(value):
             self.has_gaps = True
+        elif plain(self.path[-1]) == "numbers" and not _PLACEHOLDER.search(question):
+            return  # notes on the question, and no part of it
         elif self.first_lost is None and not _is_in(value, question):
             self.first_lost = number
 

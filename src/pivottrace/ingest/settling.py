@@ -88,11 +88,11 @@ def settle_golds(builder: Builder, settings: Settings, found: Settled) -> None:
     """
     if settings.answer_mapped:
         _refuse_a_slip(builder, settings, found.table)
-    _give_letters(builder, found)
+    _give_letters(builder, settings, found)
     if builder.num_json:
         found.notes.append(
-            f"{builder.source.name}: {builder.num_json} prompts are messages written as JSON text, "
-            "and were read as messages"
+            f"{builder.source.name}: prompts that were read from messages in JSON text: "
+            f"{builder.num_json}"
         )
     if not builder.num_unreadable:
         return
@@ -142,16 +142,16 @@ def settle_repeats(builder: Builder, settings: Settings, found: Settled) -> None
     if repeats.num_left_out:
         first, second = (numbers[row] for row in repeats.first)
         found.notes.append(
-            f"{source.name}: {repeats.num_left_out} of {len(numbers)} rows repeat an earlier "
-            f"question and were left out, as duplicates ({source.unit} {second} is {source.unit} "
-            f"{first}; pool.on_duplicate)"
+            f"{source.name}: left out {repeats.num_left_out} of {len(numbers)} rows as duplicates "
+            f"of an earlier question ({source.unit} {second} is {source.unit} {first}; "
+            "pool.on_duplicate)"
         )
     if repeats.disagreeing:
         first, second = (numbers[row] for row in repeats.disagreeing[0])
         found.notes.append(
-            f"{source.name}: {len(repeats.disagreeing)} repeated questions have golds that differ, "
-            f"and were left out with all their {repeats.num_disagreeing_rows} rows ({source.unit} "
-            f"{first} and {source.unit} {second}; pool.on_duplicate)"
+            f"{source.name}: left out all {repeats.num_disagreeing_rows} rows of repeated "
+            f"questions with golds that differ ({source.unit} {first} and {source.unit} {second}; "
+            "pool.on_duplicate)"
         )
     if repeats.golds:
         answers = found.table["answer"].to_pylist()
@@ -187,7 +187,7 @@ def shortened(text: str) -> str:
     return line if len(line) <= SHOWN_CHARS else f"{line[: SHOWN_CHARS - 3]}..."
 
 
-def _give_letters(builder: Builder, found: Settled) -> None:
+def _give_letters(builder: Builder, settings: Settings, found: Settled) -> None:
     if not builder.choices or builder.columns.answer is None:
         return
     read = as_letters(list(builder.choices.values()), builder.columns.answer)
@@ -197,9 +197,12 @@ def _give_letters(builder: Builder, found: Settled) -> None:
             builder.refuse_gold(found.numbers[row], answers[row], "names none of its options")
         answers[row] = letter
     found.set_answers(pa.array(answers, pa.string()))
+    compare = (
+        "" if settings.verifier == "choice" else ' (answers.verifier = "choice" compares them)'
+    )
     found.notes.append(
         f"{builder.source.name}: column {'.'.join(builder.columns.answer)!r} was read as "
-        f"{read.reading}; each gold is the letter of its option"
+        f"{read.reading}; each gold is the letter of its option{compare}"
     )
 
 
@@ -207,10 +210,9 @@ def _disagreement(builder: Builder, found: Settled, repeats: Repeats) -> DataErr
     earlier, later = repeats.disagreeing[0]
     one, other = (found.table["answer"][row].as_py() for row in (earlier, later))
     unit, first = builder.source.unit, found.numbers[earlier]
-    counted = f"{len(repeats.disagreeing)} questions are repeated with golds that differ"
     problem = (
         f"is a duplicate of {unit} {first}, but their golds differ: {one!r} there and {other!r} "
-        f"here. {counted}. Correct them, or leave such questions out, with "
+        f"here. Such questions: {len(repeats.disagreeing)}. Correct them, or leave them out, with "
         'pool.on_duplicate = "drop_disagreeing"'
     )
     column = ".".join(builder.columns.prompt) or "template"
