@@ -38,7 +38,12 @@ TWO = [{"role": "system", "content": "Be brief."}, *user("8 rows of 7?")]
         (json.dumps([{"from": "human", "value": "A?"}]), user("A?")),
         (json.dumps(TWO[1]), TWO[1:]),
         ("[1, 2, 3]: which is largest?", user("[1, 2, 3]: which is largest?")),
-        ('{"role": a word in a text', None),
+        ('{"role": a word of a text', user('{"role": a word of a text')),
+        ('[{"value": 3}] Its sum?', user('[{"value": 3}] Its sum?')),
+        ('[{"from": "A", "to": "B"}]', user('[{"from": "A", "to": "B"}]')),
+        ('[{"role": "user", "content": "A?"}', None),
+        ("[{'role': 'user', 'content': 'A?'}]", None),
+        ("array([{'content': 'A?', 'role': 'user'}],\n      dtype=object)", None),
         ('["a", "b"]', user('["a", "b"]')),
     ],
 )

@@ -27,10 +27,10 @@ _ROLE_OF = {
     "observation": "tool",
 }
 _KEYS = (("role", "content"), ("from", "value"))
-# A text that begins like a list of messages: of JSON, of Python's str(list) or of NumPy's repr.
-_WRITTEN_MESSAGES = re.compile(
-    r"\s*(array\()?\[?\s*\{\s*['\"](role|content|from|value)['\"]\s*:", re.DOTALL
-)
+# A text that begins and ends like messages: JSON, Python's str(list) or NumPy's repr.
+_BEGINS = re.compile(r"\s*(?:array\()?\[?\s*\{\s*['\"](?:role|content|from|value)['\"]\s*:")
+_OTHER_KEY = re.compile(r"['\"](?:content|value)['\"]\s*:")
+_ENDS = ("}", "}]", "],dtype=object)")
 _TEXT_PARTS = (None, "text", "input_text")
 
 
@@ -64,18 +64,22 @@ def parse_messages(text: str) -> list[Any] | None:
     """Return the messages that a text holds as JSON; None if it is an ordinary text.
 
     Raises:
-        DataError: The text begins like messages and is not JSON, such as Python's `str(messages)`.
+        DataError: The text looks like messages and is not JSON, such as Python's `str(messages)`.
     """
-    if not _WRITTEN_MESSAGES.match(text):
+    if not _BEGINS.match(text):
         return None
     try:
         value = json.loads(text)
     except (ValueError, RecursionError):
-        raise DataError(
-            "is a list of messages written as a text that is not JSON. Write the messages as a "
-            "list, or as JSON text (json.dumps)"
-        ) from None
-    return value if isinstance(value, list) else [value]
+        ending = "".join(text[-100:].split())
+        if ending.endswith(_ENDS) and _OTHER_KEY.search(text):
+            raise DataError(
+                "is a list of messages written as a text that is not JSON. Write the messages as a "
+                "list, or as JSON text (json.dumps)"
+            ) from None
+        return None
+    items = value if isinstance(value, list) else [value]
+    return items if all(_keys_of(item) for item in items) else None
 
 
 def _to_message(number: int, item: Any) -> dict[str, str]:
