@@ -43,12 +43,12 @@ def test_good_input_passes(command):
 @pytest.mark.parametrize(
     ("rows", "words"),
     [
-        (changed(2, id="q0"), ["pool.jsonl", "q0", "line 1", "line 3"]),
+        (changed(2, question="What is 0 + 1?"), ["pool.jsonl", "'1'", "'3'", "line 1", "line 3"]),
         (changed(1, question=""), ["pool.jsonl", "line 2", "question"]),
         (changed(3, question=7), ["pool.jsonl", "line 4", "question"]),
-        (changed(1, id=""), ["pool.jsonl", "line 2", "id"]),
+        (changed(1, context="It is cold."), ["pool.jsonl", "line 2", "context", "pool"]),
     ],
-    ids=["duplicate id", "empty prompt", "mixed types", "empty id"],
+    ids=["duplicate with another answer", "empty prompt", "mixed types", "lost part"],
 )
 def test_rows_are_named(command, rows, words):
     code, message = command(rows=rows)
@@ -56,6 +56,13 @@ def test_rows_are_named(command, rows, words):
     for word in words:
         assert word in message
     assert "Traceback" not in message
+
+
+@pytest.mark.parametrize(("row", "id_"), [(2, "q0"), (1, "")], ids=["duplicate id", "empty id"])
+def test_ids_are_named_when_the_user_chose_their_column(command, row, id_):
+    code, message = command("--map", "id=id", rows=changed(row, id=id_))
+    assert code == 2
+    assert f"line {row + 1}: column 'id'" in message
 
 
 def test_broken_line_is_named(command):

@@ -1,25 +1,19 @@
 """Sources of questions: what each mistake in a row or a file is told."""
 
+import json
+
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from ingest_sources import refused, save_jsonl, save_parquet, user, write_jsonl
 
 from pivottrace.errors import ConfigError
+from pivottrace.ingest.questions import read_source
 
 BAD_ROWS = {
-    "empty id": ([{"id": " ", "prompt": "A?"}], "line 1: column 'id': is empty"),
-    "missing id": (
-        [{"id": "a", "prompt": "A?"}, {"prompt": "B?"}],
-        "line 2: column 'id': is empty. Give every row an id",
-    ),
-    "duplicate id": (
-        [{"id": "a", "prompt": "A?"}, {"id": "b", "prompt": "B?"}, {"id": "a", "prompt": "C?"}],
-        "line 3: column 'id': 'a' is also the id of line 1. Give each its own",
-    ),
     "duplicate prompt": (
-        [{"prompt": "A?"}, {"prompt": "B?"}, {"prompt": "A?"}],
-        "line 3: column 'prompt': is the same question as line 1. Keep one",
+        [{"prompt": "A?", "answer": 1}, {"prompt": "B?"}, {"prompt": "A?", "answer": 2}],
+        "line 3: column 'prompt': is a duplicate of line 1, but their golds differ: '1' there",
     ),
     "text and messages alike": (
         [{"prompt": user("A?")}, {"prompt": "A?"}],
@@ -28,16 +22,15 @@ BAD_ROWS = {
     "empty prompt": ([{"prompt": "A?"}, {"prompt": " \n"}], "line 2: column 'prompt': is empty"),
     "null prompt": ([{"prompt": None}], "line 1: column 'prompt': is missing"),
     "numeric prompt": ([{"prompt": 5}], "is number, but a prompt is a text or a list"),
-    "mixed answers": (
-        [{"prompt": "A?", "answer": "1"}, {"prompt": "B?"}, {"prompt": "C?", "answer": 1}],
-        "line 3: column 'answer': is number, but it is text in line 1: the types are mixed",
-    ),
-    "mixed ids": (
-        [{"id": 1, "prompt": "A?"}, {"id": "2", "prompt": "B?"}],
-        "line 2: column 'id': is text, but it is number in line 1",
+    "answers of true among texts": (
+        [{"prompt": "A?", "answer": "1"}, {"prompt": "B?"}, {"prompt": "C?", "answer": True}],
+        "line 3: column 'answer': is true or false, but it is text, a number or a list in line 1",
     ),
     "object answer": ([{"prompt": "A?", "answer": {"x": 1}}], "is object, but an answer is"),
-    "list answer": ([{"prompt": "A?", "answer": [1, 2]}], "is list, but an answer is"),
+    "list in a list answer": (
+        [{"prompt": "A?", "answer": ["1", ["2"]]}],
+        "is a list that holds list, but alternative answers are texts",
+    ),
     "infinite answer": ([{"prompt": "A?", "answer": float("inf")}], "not a finite number"),
     "no messages": ([{"prompt": []}], "column 'prompt': is empty: no user message"),
     "message without role": (
@@ -52,9 +45,17 @@ BAD_ROWS = {
         [{"prompt": [*user("A?"), {"role": "human", "content": "B?"}]}],
         "message 2 has the unknown role 'human'. Use system",
     ),
-    "content in parts": (
-        [{"prompt": [{"role": "user", "content": [{"text": "A?"}]}]}],
-        "message 1: content is list. Only text",
+    "unknown sender": (
+        [{"prompt": [{"from": "narrator", "value": "A?"}]}],
+        "message 1 has the unknown role 'narrator'. Use system",
+    ),
+    "an image part": (
+        [{"prompt": [{"role": "user", "content": [{"type": "image_url", "image_url": "x"}]}]}],
+        "message 1: a part of its content is 'image_url'. Only text is supported",
+    ),
+    "messages as Python text": (
+        [{"prompt": "[{'role': 'user', 'content': 'A?'}]"}],
+        "column 'prompt': is a list of messages written as a text that is not JSON",
     ),
     "more in a message": (
         [{"prompt": [{"role": "user", "content": "A?", "name": "Jo"}]}],
@@ -77,6 +78,34 @@ def test_bad_rows_are_refused_by_line_and_column(tmp_path, name):
     assert expected in message
 
 
+BAD_IDS = {
+    "empty id": ([{"id": " ", "prompt": "A?"}], "line 1: column 'id': is empty"),
+    "missing id": (
+        [{"id": "a", "prompt": "A?"}, {"prompt": "B?"}],
+        "line 2: column 'id': is empty. Give every row an id",
+    ),
+    "repeated id": (
+        [{"id": "a", "prompt": "A?"}, {"id": "b", "prompt": "B?"}, {"id": "a", "prompt": "C?"}],
+        "line 3: column 'id': 'a' is also the id of line 1. Give each its own",
+    ),
+    "id that is a list": ([{"id": [1], "prompt": "A?"}], "is list, but an id is a text or"),
+}
+
+
+@pytest.mark.parametrize("name", BAD_IDS)
+def test_bad_ids_are_refused_in_a_mapped_column_and_given_up_in_a_guessed_one(tmp_path, name):
+    rows, expected = BAD_IDS[name]
+    source = write_jsonl(tmp_path / "q.jsonl", rows)
+    assert expected in refused(source, column_map={"id": "id"})
+    read = read_source(source)
+    assert all(len(made) == 16 for made in read.table["id"].to_pylist())
+    (note,) = read.notes
+    assert expected in note and note.endswith("Ids were made from the questions instead")
+    assert [json.loads(e) for e in read.table["extra"].to_pylist()] == [
+        {"id": row["id"]} if "id" in row else {} for row in rows
+    ]
+
+
 BAD_FILES = {
     "empty": ("q.jsonl", b"", "the file is empty"),
     "blank": ("q.jsonl", b"\n\n", "has no rows"),
@@ -95,7 +124,8 @@ BAD_FILES = {
     "utf-16": ("q.csv", "prompt\nA?\n".encode("utf-16"), "with: iconv -f utf-16 -t utf-8 q.csv"),
     "huge number": ("q.jsonl", b'{"prompt": ' + b"1" * 5_000 + b"}", "line 1: not usable JSON"),
     "deep nesting": ("q.jsonl", b"[" * 100_000, "line 1: not usable JSON"),
-    "jsonl named json": ("q.json", b'{"prompt": "A?"}\n{"prompt": "B?"}', "name it .jsonl"),
+    "xml": ("q.xml", b"<a/>", "XML is not read, because every XML file has elements of its own"),
+    "torn objects in a row": ("q.json", b'{"prompt": "A?"}\n{"prompt": "B?"', "line 2: not valid"),
     "object": ("q.json", b'{"data": []}', "holds an object, not a list of objects"),
     "empty list": ("q.json", b"[]", "has no rows"),
     "list of texts": ("q.json", b'[{"prompt": "A?"}, "B?"]', "row 2: is a text, not an object"),

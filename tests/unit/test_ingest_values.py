@@ -66,7 +66,7 @@ def test_other_columns_become_json(tmp_path):
             "at": pa.array([datetime(2024, 5, 1, 12)], pa.timestamp("ns")),
             "price": [Decimal("1.20")],
             "text": [b"caf\xc3\xa9"],
-            "image": [b"\xff\xd8"],
+            "picture": [b"\xff\xd8"],
             "scores": [[1.5, float("nan"), float("-inf")]],
             "nested": [{"a": {"b": [1, None]}}],
         }
@@ -78,7 +78,7 @@ def test_other_columns_become_json(tmp_path):
         "at": "2024-05-01T12:00:00",
         "price": "1.20",
         "text": "café",
-        "image": base64.b64encode(b"\xff\xd8").decode(),
+        "picture": base64.b64encode(b"\xff\xd8").decode(),
         "scores": [1.5, None, "-Infinity"],
         "nested": {"a": {"b": [1, None]}},
     }

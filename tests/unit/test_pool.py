@@ -6,6 +6,7 @@ import pyarrow.parquet as pq
 import pytest
 from ingest_sources import write_jsonl
 
+from pivottrace.commands.status import notes
 from pivottrace.config import Config, LabelsConfig, PoolConfig
 from pivottrace.errors import ConfigError, DataError
 from pivottrace.ingest import read_questions
@@ -51,6 +52,34 @@ def test_pool_and_evaluation_are_written_and_recorded(tmp_path, questions, held_
     again = make(tmp_path, "again", questions=questions, evaluation=held_out)
     pool.run(again)
     assert again.table_path("pool").read_bytes() == content
+
+
+def test_notes_of_both_sources_are_recorded_and_shown(tmp_path, questions):
+    rows = [{"prompt": "What is 9 + 9?", "answer": "18"}] * 3
+    held_out = write_jsonl(tmp_path / "test.jsonl", rows)
+    twice = tmp_path / "twice.jsonl"
+    twice.write_text((tmp_path / "pool.jsonl").read_text() * 2)
+    run = make(tmp_path, questions=str(twice), evaluation=held_out)
+    pool.run(run)
+    facts = run.stage_facts("pool")
+    assert (facts["num_questions"], facts["num_evaluation"]) == (6, 1)
+    first, second = facts["notes"]
+    assert first.startswith(f"{twice}: left out 6 of 12 rows as duplicates")
+    assert second.startswith(f"{held_out}: left out 2 of 3 rows as duplicates")
+    assert list(notes(run))[:2] == facts["notes"]
+
+
+def test_the_template_is_for_both_sources_and_bound(tmp_path):
+    rows = [{"body": "Ann has 3.", "q": f"And {i}?", "answer": i} for i in range(4)]
+    source = write_jsonl(tmp_path / "pool.jsonl", rows)
+    test = write_jsonl(tmp_path / "test.jsonl", [{"body": "Bo:", "q": "And 9?", "answer": 9}])
+    settings = {"questions": source, "evaluation": test, "template": "{body} {q}"}
+    run = make(tmp_path, **settings)
+    pool.run(run)
+    asked = run.read_table("evaluation", made_by="run")["prompt"][0][0]["content"].as_py()
+    assert asked == "Bo: And 9?"
+    with pytest.raises(ConfigError, match=r"pool\.template: was .*\(used by pool\)"):
+        make(tmp_path, **settings | {"template": "{body}\n{q}"})
 
 
 def test_overlap_is_dropped_or_refused(tmp_path, questions, held_out):

@@ -90,6 +90,7 @@ def quoted(path: Path) -> str:
 
 def notes(run: RunDir) -> Iterator[str]:
     """Warnings that a user needs before trusting the result, in plain words."""
+    yield from run.stage_facts("pool").get("notes", [])
     overlap = run.stage_facts("pool").get("num_overlap")
     if overlap:
         done = "dropped" if run.config.pool.on_overlap == "drop" else "kept"

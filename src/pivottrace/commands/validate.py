@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from pivottrace.config import Config
+
+if TYPE_CHECKING:
+    from pivottrace.ingest.questions import Reading
 
 
 def validate(config: Config) -> Iterator[str]:
@@ -21,12 +26,17 @@ def validate(config: Config) -> Iterator[str]:
     from pivottrace.stages.pool import read_sources
     from pivottrace.stages.preconditions import refuse_the_impossible
 
-    pool, evaluation = read_sources(config)
+    read, held_out = read_sources(config)
+    pool = read.table
     answered = len(pool) - pool["answer"].null_count
     yield f"pool: {len(pool)} questions, {answered} with an answer"
-    if evaluation is not None:
-        overlap = find_overlap(pool, evaluation)
-        yield f"evaluation: {len(evaluation)} questions, {len(overlap)} of them also in the pool"
+    yield from what_was_read(read)
+    if held_out is not None:
+        overlap = find_overlap(pool, held_out.table)
+        yield (
+            f"evaluation: {len(held_out.table)} questions, {len(overlap)} of them also in the pool"
+        )
+        yield from what_was_read(held_out)
     allowed = refuse_the_impossible(config, len(pool), answered)
     yield f"labels: {allowed} allowed, from {config.labels.source}"
     yield f"ranking: {driving_estimator(config)}"
@@ -41,3 +51,37 @@ def validate(config: Config) -> Iterator[str]:
     yield f"model: {config.model.path} on {device}, {weights}"
     yield f"prompt: {template}; the first one has {len(prompt)} tokens:"
     yield tokenizer.decode(prompt)
+
+
+def what_was_read(read: Reading) -> Iterator[str]:
+    """Yield what reading a source made of its golds and columns, indented by two spaces.
+
+    These are the first golds beside their cells, the number of golds of each form, the cells that
+    are no gold, the columns that the user named as unused, and the notes.
+    """
+    from pivottrace.ingest.settling import shortened
+
+    if read.golds:
+        cells = [shortened(cell) for cell, _ in read.golds]
+        width = max(map(len, ("cell", *cells)))
+        yield f"  {'cell':<{width}}  read as"
+        for cell, (_, gold) in zip(cells, read.golds, strict=True):
+            yield f"  {cell:<{width}}  {gold if gold is not None else '(no gold)'}"
+        forms = Counter(form_of(gold) for gold in read.table["answer"].to_pylist() if gold)
+        yield "  golds: " + ", ".join(f"{count} {form}" for form, count in forms.most_common())
+    for none in read.unreadable:
+        yield f"  {read.unit} {none.number}: {shortened(none.cell)!r} {none.problem}"
+    if read.num_unreadable > len(read.unreadable):
+        yield f"  and {read.num_unreadable - len(read.unreadable)} more golds that are none"
+    if read.unused:
+        yield f"  not asked: {', '.join(read.unused)}"
+    yield from (f"  note: {note}" for note in read.notes)
+
+
+def form_of(gold: str) -> str:
+    """Return the form of a gold, in one word."""
+    try:
+        float(gold)
+    except ValueError:
+        return "text"
+    return "number"

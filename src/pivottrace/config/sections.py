@@ -32,14 +32,24 @@ class PoolConfig(Section):
     """The questions: their source, and the prompt that we make of them."""
 
     questions: str = "world:default"
-    """A JSONL, CSV or parquet file, a `datasets` folder, a Hub id, or `world:PRESET` (the embedded
-    world)."""
+    """A JSONL, JSON, CSV or parquet file, a `datasets` folder, a Hub id, or `world:PRESET` (the
+    embedded world)."""
     evaluation: str | None = None
     """Held-out questions with answers, in the same forms. Optional."""
     split: str | None = None
     """Split of a `datasets` folder or Hub id."""
     map: dict[str, str] = Field(default_factory=dict)
-    """The source's column for each of `prompt`, `answer` and `id`."""
+    """The source's column for each of `prompt`, `answer`, `id` and `tolerance` (the relative
+    tolerance of a row's answer)."""
+    template: str | None = None
+    """The question from several columns, such as "{Body} {Question}". Options are lettered, one per
+    line. {name?} may be empty, and braces of the text are written twice."""
+    unused: list[str] = Field(default_factory=list)
+    """Columns that look like a part of the question (`options`, `context`, `table`, ...) and are
+    not to be asked."""
+    on_duplicate: Literal["keep_first", "drop_disagreeing", "refuse"] = "keep_first"
+    """Treatment of repeated questions. `keep_first` keeps one where their answers agree, and
+    refuses the others; `drop_disagreeing` leaves the others out; `refuse` refuses any."""
     limit: int | None = Field(None, ge=1)
     """Use only this many questions, from the start."""
     evaluation_limit: int | None = Field(None, ge=1)

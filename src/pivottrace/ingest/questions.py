@@ -2,230 +2,183 @@
 
 from __future__ import annotations
 
-import difflib
-import hashlib
 from array import array
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any
 
 import pyarrow as pa
 
 from pivottrace.config import Config
-from pivottrace.errors import DataError
-from pivottrace.ingest.columns import Columns, Path, choose_columns, look_up, without
-from pivottrace.ingest.rows import Row, Source
+from pivottrace.errors import ConfigError, DataError
+from pivottrace.ingest import settling
+from pivottrace.ingest.building import BUILT, Builder, IdTrouble, Unreadable
+from pivottrace.ingest.columns import choose_columns
+from pivottrace.ingest.question_template import parse_template
+from pivottrace.ingest.repeats import OnDuplicate
 from pivottrace.ingest.sources import open_source
-from pivottrace.ingest.values import is_missing, kind_of, to_answer, to_id, to_json, to_messages
-from pivottrace.schemas import QUESTIONS
+from pivottrace.world import WORLD_PREFIX
 
 BATCH_ROWS = 8_192  # rows held as Python objects at a time
-ID_CHARS = 16  # 64 bits of SHA-256: a million questions collide with a chance of 3e-8
-
-# The table while it is built; `prompt_digest` finds equal prompts.
-_BUILT = QUESTIONS.append(pa.field("prompt_digest", pa.string()))
 
 
-def read_questions(
+@dataclass(frozen=True)
+class Reading:
+    """The questions of one source, with the decisions that reading them took.
+
+    Attributes:
+        table: The questions, with the schema `QUESTIONS`.
+        notes: Decisions that the table does not show, one sentence each, in plain words.
+        golds: (cell, gold) of the first given golds; the gold is None if the cell is none.
+        unreadable: The first cells that are no gold.
+        num_unreadable: Number of all such cells.
+        unit: The unit of a row's number, "row" or "line".
+        unused: Columns that the user named as no part of the question, and that the source has.
+    """
+
+    table: pa.Table
+    notes: tuple[str, ...] = ()
+    golds: tuple[tuple[str, str | None], ...] = ()
+    unreadable: tuple[Unreadable, ...] = ()
+    num_unreadable: int = 0
+    unit: str = "row"
+    unused: tuple[str, ...] = ()
+
+
+def read_questions(source: str, **options: Any) -> pa.Table:
+    """Return the table of `read_source`, without its notes. It takes the same options."""
+    return read_source(source, **options).table
+
+
+def read_source(
     source: str,
     *,
     column_map: Mapping[str, str] | None = None,
     split: str | None = None,
     limit: int | None = None,
     answer_pattern: str | None = None,
-) -> pa.Table:
-    r"""Read and check the questions of one source; no row is left out or repaired silently.
+    template: str | None = None,
+    unused: Sequence[str] = (),
+    on_duplicate: OnDuplicate = "keep_first",
+    verifier: str = "math",
+) -> Reading:
+    r"""Read and check the questions of one source; the notes have the decisions on the way.
 
-    Columns that are not prompt, answer or id go to `extra` as one JSON object per row. Without an
-    id column, ids are made from the prompts, so that the order of rows does not matter.
+    Columns that are not prompt, answer or id go to `extra` as one JSON object per row. Without a
+    complete id column, ids are made from the prompts, so that the order of rows does not matter.
 
     Args:
-        source: `.jsonl`, `.json`, `.csv`, `.parquet` (verl's is recognised), a `datasets` folder, a
-            Hub id or `world:PRESET`, with options after "?"; see `ingest.sources`.
-        column_map: `prompt`, `answer`, `id` → column; see `ingest.columns.choose_columns`.
+        source: `.jsonl`, `.json`, `.csv`, `.tsv`, `.parquet` (verl's is recognised), a `datasets`
+            folder, a Hub id or `world:PRESET`, with options after "?"; see `ingest.sources`.
+        column_map: `prompt`, `answer`, `id`, `tolerance` → column; see
+            `ingest.columns.choose_columns`.
         split: Split of a `datasets` folder, a Hub id or the embedded world.
         limit: Number of rows that are read and checked, from the first one; None means all.
         answer_pattern: Regular expression that is tried first on the source's answers. Without one,
-            a solution that ends in `#### 18` or `\boxed{18}` gives "18", and any other text stays
-            as it is.
+            a solution that ends in `#### 18` or `\boxed{18}` gives "18".
+        template: The question from several columns; see `ingest.question_template`.
+        unused: Columns that look like a part of the question and are not to be asked.
+        on_duplicate: "keep_first" keeps one of several equal questions whose golds agree, and
+            refuses others. "drop_disagreeing" leaves out the others. "refuse" refuses both.
+        verifier: The rule by which golds agree, as in `answers.verifier`.
 
     Returns:
-        A table with the schema `QUESTIONS`, in the order of the source. It has at least one row,
-        and its ids and prompts are distinct.
+        The questions in the order of the source, at least one; their ids and prompts are distinct.
 
     Raises:
         DataError: The data is wrong; the message names source, row (or line), column and cure.
-        ConfigError: The source string, split, column map or pattern is wrong.
+        ConfigError: The source string, split, column map, template or pattern is wrong.
     """
     opened = open_source(source, split, limit)
     asked = {} if opened.fixed_columns else {**(column_map or {}), **opened.column_map}
     # An empty list, or a file of blank lines, gets its own message, not that of a missing column.
     if next(opened.rows(), None) is None:
         raise DataError(f"{opened.name}: has no rows. Give a source with at least one question")
-    columns = choose_columns(opened.name, opened.columns, asked)
-    numbers = array("q")
-    kinds = _Kinds()
-    rows = islice(opened.rows(), limit)
-    batches = []
-    while chunk := list(islice(rows, BATCH_ROWS)):
-        numbers.extend(number for number, _ in chunk)
-        built = [_build(opened, columns, kinds, row, answer_pattern) for row in chunk]
-        batches.append(pa.RecordBatch.from_pylist(built, schema=_BUILT))
-    table = pa.Table.from_batches(batches, schema=_BUILT)
-    if "answer" in asked:
-        _refuse_a_slip(opened, columns.answer or (), limit, table)
-    _refuse_duplicates(opened, columns, numbers, table)
-    return table.drop_columns(["prompt_digest"])
+    if opened.fixed_columns or "prompt" in opened.column_map:
+        template = None  # the source's own prompt wins over the settings
+    if template is not None and "prompt" in asked:
+        raise ConfigError(
+            f"{opened.name}: pool.template and prompt = {asked['prompt']!r} in pool.map both say "
+            "what the question is. Take one of them out"
+        )
+    filler = parse_template(opened.name, template, opened.columns) if template else None
+    columns = choose_columns(
+        opened.name,
+        opened.columns,
+        asked,
+        lambda: islice(opened.rows(), limit),
+        from_template=filler is not None,
+    )
+    settings = settling.Settings(template, limit, "answer" in asked, on_duplicate, verifier)
+    builder = Builder(opened, columns, filler, answer_pattern, unused)
+    try:
+        return _read(builder, settings)
+    except IdTrouble as trouble:
+        # The column of ids was our guess, so it is given up and not the user's mistake.
+        without_ids = replace(columns, id=(), id_optional=False)
+        builder = Builder(opened, without_ids, filler, answer_pattern, unused)
+        return _read(builder, settings, f"{trouble} Ids were made from the questions instead")
 
 
-def read_pool(config: Config) -> pa.Table:
-    """Read the pool's questions, with the answers that their source has. As `read_questions`."""
-    return read_questions(
-        config.pool.questions,
-        column_map=config.pool.map,
-        split=config.pool.split,
-        limit=config.pool.limit,
-        answer_pattern=config.answers.pattern,
+def read_pool(config: Config) -> Reading:
+    """Read the pool's questions, with the answers that their source has. As `read_source`."""
+    return _configured(
+        config, config.pool.questions, split=config.pool.split, limit=config.pool.limit
     )
 
 
-@dataclass
-class _Kinds:
-    """The first type of each field, and the row that had it."""
+def read_held_out(config: Config) -> Reading | None:
+    """Read the held-out questions; None if the settings name none. As `read_source`.
 
-    first: dict[str, tuple[str, int]] = field(default_factory=dict)
-
-    def check(self, name: str, kind: str, number: int, unit: str) -> None:
-        was, where = self.first.setdefault(name, (kind, number))
-        if kind != was:
-            raise DataError(
-                f"is {kind}, but it is {was} in {unit} {where}: the types are mixed. Write the "
-                "whole column in one of them"
-            )
-
-
-def _build(
-    source: Source, columns: Columns, kinds: _Kinds, row: Row, pattern: str | None
-) -> dict[str, Any]:
-    number, values = row
-    column = ".".join(columns.prompt)
-    try:
-        prompt = look_up(values, columns.prompt)
-        if is_missing(prompt):
-            raise DataError("is missing. Write the question, or take the row out")
-        messages = to_messages(prompt)
-        kinds.check("prompt", kind_of(prompt), number, source.unit)
-        digest = _digest(messages)
-
-        answer = None
-        if columns.answer is not None:
-            column = ".".join(columns.answer)
-            value = look_up(values, columns.answer)
-            answer = to_answer(value, pattern)
-            if not is_missing(value):
-                kinds.check("answer", kind_of(value), number, source.unit)
-
-        column = _id_column(columns)
-        question_id = _id(columns, kinds, values, number, source.unit) or digest[:ID_CHARS]
-        column = "extra"
-        extra = to_json(without(values, columns.used))
-    except DataError as error:
-        raise _error(source, number, column, error) from None
-    return {
-        "id": question_id,
-        "prompt": messages,
-        "answer": answer,
-        "source": source.name,
-        "extra": extra,
-        "prompt_digest": digest,
-    }
-
-
-def _id(
-    columns: Columns, kinds: _Kinds, values: Mapping[str, Any], number: int, unit: str
-) -> str | None:
-    if not columns.id:
+    `pool.split` is the pool's alone: the held-out source names its own (`...?split=test`), and the
+    embedded world gives its evaluation split. The other settings of `pool` are for both.
+    """
+    source = config.pool.evaluation
+    if source is None:
         return None
-    parts = [look_up(values, path) for path in columns.id]
-    if columns.id_optional:
-        given = "missing" if is_missing(parts[-1]) else "given"
-        kinds.check("optional id", given, number, unit)
-        if given == "missing":
-            return None
-    text = "-".join(to_id(part) for part in parts)
-    kinds.check("id", kind_of(parts[-1]), number, unit)
-    return text
+    split = "evaluation" if source.startswith(WORLD_PREFIX) else None
+    return _configured(config, source, split=split, limit=config.pool.evaluation_limit)
 
 
-def _digest(messages: list[dict[str, str]]) -> str:
-    digest = hashlib.sha256()
-    for message in messages:
-        content = message["content"].encode()
-        # The length is included, so that two different lists of messages never give the same bytes.
-        digest.update(f"{message['role']} {len(content)}\n".encode())
-        digest.update(content)
-    return digest.hexdigest()
+def _configured(config: Config, source: str, *, split: str | None, limit: int | None) -> Reading:
+    return read_source(
+        source,
+        column_map=config.pool.map,
+        split=split,
+        limit=limit,
+        answer_pattern=config.answers.pattern,
+        template=config.pool.template,
+        unused=config.pool.unused,
+        on_duplicate=config.pool.on_duplicate,
+        verifier=config.answers.verifier,
+    )
 
 
-def _refuse_a_slip(source: Source, way: Path, limit: int | None, table: pa.Table) -> None:
-    """Refuse a nested answer name that no row has, if a similar name exists; it is a slip."""
-    if len(way) < 2 or table["answer"].null_count < len(table):
-        return
-    beside: dict[str, None] = {}
-    for _, values in islice(source.rows(), limit):
-        around = look_up(values, way[:-1])
-        if isinstance(around, Mapping):
-            beside |= dict.fromkeys(around)
-    near = difflib.get_close_matches(way[-1], beside, n=1)
-    if near and way[-1] not in beside:
-        raise DataError(
-            f"{source.name}: no row has {'.'.join(way)!r} to be the answer; the nearest is "
-            f"{'.'.join((*way[:-1], near[0]))!r}. Put the name right in the map, or end the source "
-            f"in ?answer= if it has no answers"
-        )
-
-
-def _refuse_duplicates(
-    source: Source, columns: Columns, numbers: array[int], table: pa.Table
-) -> None:
-    """Refuse repeated prompts, then repeated ids: if both repeat, the whole row is repeated."""
-    if pair := _first_repeat(table["prompt_digest"]):
-        first, second = (numbers[index] for index in pair)
-        problem = (
-            f"is the same question as {source.unit} {first}. Keep one of the two: it would be "
-            "labelled and counted twice"
-        )
-        raise _error(source, second, ".".join(columns.prompt), problem)
-    if pair := _first_repeat(table["id"]):
-        first, second = (numbers[index] for index in pair)
-        problem = (
-            f"{table['id'][pair[1]].as_py()!r} is also the id of {source.unit} {first}. Give each "
-            "its own, or map id to nothing (--map id=) to have ids made from the prompts"
-        )
-        raise _error(source, second, _id_column(columns), problem)
-
-
-def _first_repeat(values: pa.ChunkedArray) -> tuple[int, int] | None:
-    """Return indices (earlier, later) of the first repeated value; None if all values differ."""
-    import polars as pl
-
-    # The later index is the first value that is not a first occurrence.
-    series = pl.Series(values=pl.from_arrow(values), name="value")
-    repeats = (~series.is_first_distinct()).arg_true()
-    if repeats.is_empty():
-        return None
-    later = int(repeats[0])
-    earlier = int((series == series[later]).arg_true()[0])
-    return earlier, later
-
-
-def _id_column(columns: Columns) -> str:
-    return " and ".join(".".join(path) for path in columns.id) or "id"
-
-
-def _error(source: Source, number: int, column: str, problem: object) -> DataError:
-    return DataError(f"{source.name}: {source.unit} {number}: column {column!r}: {problem}")
+def _read(builder: Builder, settings: settling.Settings, *notes: str) -> Reading:
+    """Build every row, and settle what all rows together decide."""
+    numbers = array("q")
+    rows = islice(builder.source.rows(), settings.limit)
+    batches = []
+    while chunk := list(islice(rows, BATCH_ROWS)):
+        numbers.extend(number for number, _ in chunk)
+        built = [builder.build(row) for row in chunk]
+        batches.append(pa.RecordBatch.from_pylist(built, schema=BUILT))
+    found = settling.Settled(pa.Table.from_batches(batches, schema=BUILT), numbers, list(notes))
+    settling.refuse_lost_parts(builder, settings)
+    settling.settle_golds(builder, settings, found)
+    golds = [(cell, found.table["answer"][row].as_py()) for row, cell in builder.first_golds]
+    settling.settle_repeats(builder, settings, found)
+    settling.refuse_repeated_ids(builder, found)
+    return Reading(
+        table=found.table.drop_columns(["prompt_digest"]),
+        notes=tuple(found.notes),
+        golds=tuple(golds),
+        unreadable=tuple(builder.unreadable),
+        num_unreadable=builder.num_unreadable,
+        unit=builder.source.unit,
+        unused=tuple(name for name in builder.unused if name in builder.source.columns),
+    )
 
 
 def iter_messages(table: pa.Table) -> Iterator[tuple[str, list[dict[str, str]]]]:

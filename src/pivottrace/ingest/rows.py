@@ -21,6 +21,7 @@ class Source:
         unit: The unit of a row's number, "row" or "line".
         column_map: The source string's own column options.
         fixed_columns: The columns have known meanings, so that a column map does not apply.
+        decimal_comma: Whether "3,5" in a column of answers is 3.5.
     """
 
     name: str
@@ -29,3 +30,4 @@ class Source:
     unit: str = "row"
     column_map: dict[str, str] = field(default_factory=dict)
     fixed_columns: bool = False
+    decimal_comma: bool = False

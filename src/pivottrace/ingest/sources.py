@@ -1,13 +1,14 @@
 """Sources: what a source string means, and which reader opens it.
 
-    questions.jsonl  .json  .csv  .parquet          a file
+    questions.jsonl  .json  .csv  .tsv  .parquet    a file
     my_dataset/                                     a folder written by `datasets`' save_to_disk
     openai/gsm8k  openai/gsm8k:main                 a Hub id, with the name of its configuration
     world:default  world:hard                       the embedded world
 
 Options follow a question mark: `openai/gsm8k:main?split=test`, `test.csv?prompt=task&answer=gold`,
 `world:default?num=200&seed=1&split=evaluation`. They hold for this source only and override `--map`
-and `split`, because a pool and its evaluation questions may need different ones.
+and `split`, because a pool and its evaluation questions may need different ones. A prompt among
+them overrides `pool.template` too.
 """
 
 from __future__ import annotations
@@ -22,8 +23,8 @@ from pivottrace.ingest.rows import Source
 from pivottrace.run.storage import digest_file
 from pivottrace.world import WORLD_PREFIX
 
-FILE_SUFFIXES = (".jsonl", ".json", ".csv", ".parquet")
-COLUMN_OPTIONS = ("prompt", "answer", "id")
+FILE_SUFFIXES = (".jsonl", ".json", ".csv", ".tsv", ".parquet")
+COLUMN_OPTIONS = ("prompt", "answer", "id", "tolerance")
 _HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?(:[\w.-]+)?")
 # "gsm8k-v1.1" is a Hub name, "pool.txt" is a file.
 _SUFFIX = re.compile(r"\.[a-z]\w*", re.IGNORECASE)
@@ -116,8 +117,14 @@ def _open_file(name: str, path: Path, column_map: dict[str, str], limit: int | N
         ".jsonl": tabular.read_jsonl,
         ".json": tabular.read_json,
         ".csv": tabular.read_csv,
+        ".tsv": tabular.read_csv,
         ".parquet": tabular.read_parquet,
     }
+    if path.suffix.lower() == ".xml":
+        raise DataError(
+            f"{name}: XML is not read, because every XML file has elements of its own. Write one "
+            'JSON object per question into a .jsonl file: {"prompt": "...", "answer": "..."}'
+        )
     if path.suffix.lower() not in readers:
         raise DataError(
             f"{name}: files ending in {path.suffix or 'nothing'!r} are not read; "
@@ -129,5 +136,12 @@ def _open_file(name: str, path: Path, column_map: dict[str, str], limit: int | N
         raise DataError(f"{name}: no permission to read it. Change that, or copy it") from None
     if path.stat().st_size == 0:
         raise DataError(f"{name}: the file is empty. Give one with at least one question")
-    columns, rows, unit = readers[path.suffix.lower()](name, path, limit)
-    return Source(name, columns, rows, unit, column_map)
+    found = readers[path.suffix.lower()](name, path, limit)
+    return Source(
+        name,
+        found.columns,
+        found.rows,
+        found.unit,
+        column_map,
+        decimal_comma=found.decimal_comma,
+    )

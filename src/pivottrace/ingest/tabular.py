@@ -9,18 +9,29 @@ from __future__ import annotations
 import codecs
 import csv
 import json
+import re
 from collections.abc import Callable, Iterator
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from pivottrace.errors import DataError
 from pivottrace.ingest.rows import Row
 
-Opened = tuple[tuple[str, ...], Callable[[], Iterator[Row]], str]
-"""(columns, function that starts a new pass over the rows, unit of their numbers)."""
+
+class Opened(NamedTuple):
+    """A file's columns, a function that starts a new pass over its rows, and how to read them."""
+
+    columns: tuple[str, ...]
+    rows: Callable[[], Iterator[Row]]
+    unit: str
+    decimal_comma: bool = False
+
 
 PARQUET_BATCH_ROWS = 8_192
+# In this order, so that the comma wins where none occurs.
+_SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs"}
+_BLANK = re.compile(r"[ \t\r\n]*+")
 _BOM = "\ufeff"  # Excel and PowerShell put one before the first character
 
 
@@ -36,25 +47,14 @@ def read_jsonl(name: str, path: Path, limit: int | None) -> Opened:
     columns: dict[str, None] = {}
     for _, row in islice(rows(), limit):
         columns.update(dict.fromkeys(row))
-    return tuple(columns), rows, "line"
+    return Opened(tuple(columns), rows, "line")
 
 
 def read_json(name: str, path: Path, limit: int | None) -> Opened:
-    """Open a file of one JSON list of objects."""
-    text = "".join(line for _, line in _lines(name, path))
-    try:
-        items = json.loads(text)
-    except json.JSONDecodeError as error:
-        hint = (
-            "It looks like JSON Lines: name it .jsonl"
-            if error.msg == "Extra data"
-            else "Correct it there"
-        )
-        raise DataError(
-            f"{name}: line {error.lineno}: not valid JSON ({error.msg}). {hint}"
-        ) from None
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"{name}: not valid JSON ({error}). Correct it") from None
+    """Open a file of one JSON list of objects, or of several objects one after the other."""
+    items = _parse_values(name, "".join(line for _, line in _lines(name, path)))
+    if len(items) == 1:
+        (items,) = items
     if not isinstance(items, list):
         raise DataError(
             f"{name}: holds {_json_type(items)}, not a list of objects. Write the questions as "
@@ -67,18 +67,45 @@ def read_json(name: str, path: Path, limit: int | None) -> Opened:
                 '{"prompt": ...} for every question'
             )
     columns = dict.fromkeys(key for item in items[:limit] for key in item)
-    return tuple(columns), lambda: iter(enumerate(items, 1)), "row"
+    return Opened(tuple(columns), lambda: iter(enumerate(items, 1)), "row")
+
+
+def _parse_values(name: str, text: str) -> list[Any]:
+    """Return the JSON values that stand in a text one after the other, as in JSON Lines."""
+    values = []
+    decoder = json.JSONDecoder()
+    end = _after_blanks(text, 0)
+    while end < len(text):
+        try:
+            value, end = decoder.raw_decode(text, end)
+        except json.JSONDecodeError as error:
+            raise DataError(
+                f"{name}: line {error.lineno}: not valid JSON ({error.msg}). Correct it there"
+            ) from None
+        except (ValueError, RecursionError) as error:
+            raise DataError(f"{name}: not valid JSON ({error}). Correct it") from None
+        values.append(value)
+        end = _after_blanks(text, end)
+    return values
+
+
+def _after_blanks(text: str, start: int) -> int:
+    found = _BLANK.match(text, start)
+    return found.end() if found else start
 
 
 def read_csv(name: str, path: Path, limit: int | None) -> Opened:
-    """Open a file of a header and comma-separated rows; every value is text.
+    """Open a file of a header and rows, separated by commas, semicolons or tabs.
 
-    An empty field is a missing value. Blank lines are skipped.
+    The separator is the sign that the header has most often; a comma if it has no such sign.
+    Every value is text. An empty field is a missing value. Blank lines are skipped.
     """
+    separator = _separator(line for _, line in _lines(name, path))
 
     def records() -> Iterator[list[str]]:
+        lines = (line for _, line in _lines(name, path))
         # With `strict` an unclosed quote is an error; without it the rest of the file is one field.
-        reader = csv.reader((line for _, line in _lines(name, path)), strict=True)
+        reader = csv.reader(lines, delimiter=separator, strict=True)
         try:
             yield from reader
         except csv.Error as error:
@@ -97,11 +124,19 @@ def read_csv(name: str, path: Path, limit: int | None) -> Opened:
             if len(record) != len(header):
                 raise DataError(
                     f"{name}: row {number}: has {len(record)} fields, the header has "
-                    f"{len(header)}. Put texts with commas or line breaks in double quotes"
+                    f"{len(header)}. Put texts with {_SEPARATORS[separator]} or line breaks in "
+                    "double quotes"
                 )
             yield number, {k: v if v != "" else None for k, v in zip(header, record, strict=True)}
 
-    return tuple(header), rows, "row"
+    # Spreadsheets write semicolons where the comma is the decimal sign.
+    return Opened(tuple(header), rows, "row", decimal_comma=separator == ";")
+
+
+def _separator(lines: Iterator[str]) -> str:
+    header = next((line for line in lines if line.strip()), "")
+    outside = "".join(header.split('"')[::2])  # what stands between quotes is a column's name
+    return max(_SEPARATORS, key=outside.count)
 
 
 def read_parquet(name: str, path: Path, limit: int | None) -> Opened:
@@ -124,7 +159,7 @@ def read_parquet(name: str, path: Path, limit: int | None) -> Opened:
             except (pa.ArrowException, OSError) as error:
                 raise broken(error) from None
 
-    return columns, rows, "row"
+    return Opened(columns, rows, "row")
 
 
 def arrow_rows(name: str, batches: Any) -> Iterator[Row]:

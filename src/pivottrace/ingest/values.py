@@ -1,4 +1,4 @@
-"""Conversion of a source's values to messages, answer text, id text and extra JSON.
+"""Conversion of a source's values to answer text, id text and extra JSON.
 
 Each function returns the value or raises a `DataError` that states the problem and the cure. The
 caller knows file, row and column, and puts them in front.
@@ -16,7 +16,6 @@ from decimal import Decimal
 from typing import Any
 
 from pivottrace.errors import DataError
-from pivottrace.ingest.prompts import ROLES
 from pivottrace.verifier.answers import extract_answer
 
 _THOUSANDS = re.compile(r"[-+]?\d{1,3}(,\d{3})+(\.\d+)?")
@@ -37,49 +36,6 @@ def kind_of(value: Any) -> str:
 def is_missing(value: Any) -> bool:
     """Return whether a value is null, or the NaN that dataframes use for null."""
     return value is None or (isinstance(value, float) and math.isnan(value))
-
-
-def to_messages(value: Any) -> list[dict[str, str]]:
-    """Return a prompt as chat messages: a text becomes one message, a list is checked."""
-    if isinstance(value, str):
-        if not value.strip():
-            raise DataError("is empty. Write the question, or take the row out")
-        return [{"role": "user", "content": valid_text(value)}]
-    if not isinstance(value, list):
-        raise DataError(
-            f"is {kind_of(value)}, but a prompt is a text or a list of messages with role and "
-            "content. Convert it"
-        )
-    messages = [_to_message(number, item) for number, item in enumerate(value, 1)]
-    if not any(m["role"] == "user" and m["content"].strip() for m in messages):
-        raise DataError("is empty: no user message has text. Write the question there")
-    if messages[-1]["role"] == "assistant":
-        raise DataError(
-            "ends with an assistant message, which would give the answer away. Take it out, so "
-            "that the user's question comes last"
-        )
-    return messages
-
-
-def _to_message(number: int, item: Any) -> dict[str, str]:
-    if not isinstance(item, Mapping) or item.get("role") is None or item.get("content") is None:
-        raise DataError(
-            f"message {number} has no role and content. Write it as "
-            '{"role": "user", "content": "..."}'
-        )
-    role, content = item["role"], item["content"]
-    if role not in ROLES:
-        raise DataError(f"message {number} has the unknown role {role!r}. Use {', '.join(ROLES)}")
-    if not isinstance(content, str):
-        raise DataError(f"message {number}: content is {kind_of(content)}. Only text is supported")
-    # A parquet struct has every key in every message, so keys with null are ignored.
-    more = [key for key, v in item.items() if key not in ("role", "content") and v is not None]
-    if more:
-        raise DataError(
-            f"message {number} has {more[0]!r} beside role and content, which would be lost. "
-            "Take it out, or move it to a column of its own"
-        )
-    return {"role": role, "content": valid_text(content)}
 
 
 def to_answer(value: Any, pattern: str | None = None) -> str | None:

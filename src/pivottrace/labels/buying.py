@@ -118,7 +118,7 @@ def _pool_answers(run: RunDir) -> dict[str, str]:
 
 
 def _source_answers(config: Config) -> dict[str, str]:
-    pool = read_pool(config)
+    pool = read_pool(config).table
     return _answered(pool["id"].to_pylist(), pool["answer"].to_pylist())
 
 

@@ -22,6 +22,8 @@ _EVALUATION = (
     "rollouts.batch_size",
     "rollouts.part_size",
 )
+# pool lacks `answers.verifier`: it decides only which repeated questions agree, and the user may
+# correct the name of a verifier after the pool was read, before anything else uses it.
 # calibrate lacks `labels.partial`: the user may switch it on while the run waits for labels.
 # triage has `labels.budget`: calibration keeps the number of probes drawn (`probes_wanted`).
 # calibrate has the settings of the ranking: scoring writes every estimator in any case.
@@ -32,6 +34,9 @@ STAGE_SETTINGS: dict[str, tuple[str, ...]] = {
         "pool.evaluation",
         "pool.split",
         "pool.map",
+        "pool.template",
+        "pool.unused",
+        "pool.on_duplicate",
         "pool.limit",
         "pool.evaluation_limit",
         "pool.on_overlap",

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from pivottrace.config import Config, PoolConfig
 from pivottrace.errors import DataError
-from pivottrace.ingest import find_overlap, read_questions, source_digest
-from pivottrace.ingest.questions import read_pool
+from pivottrace.ingest import find_overlap, source_digest
+from pivottrace.ingest.questions import Reading, read_held_out, read_pool
 from pivottrace.label_sources import label_source
 from pivottrace.run.directory import RunDir
 from pivottrace.run.storage import digest_file, write_parquet
 from pivottrace.stages.preconditions import refuse_the_impossible
-from pivottrace.world import WORLD_PREFIX
 
 OVERLAP = pa.schema([("question_id", pa.string()), ("evaluation_id", pa.string())])
 SHOWN_PAIRS = 3  # in a message
@@ -26,7 +27,8 @@ def run(run: RunDir) -> None:
     A finished pool is kept. The run directory has its own copy, so the sources may be gone, but a
     source that still exists must not have changed. The stage records `num_questions`,
     `num_with_answer`, `num_evaluation`, `num_overlap` (pool questions), `overlap` (the first pairs
-    of ids), `num_dropped`, `digest` (of pool.parquet) and `source_digests`.
+    of ids), `num_dropped`, `notes` (what reading settled, in words), `digest` (of pool.parquet) and
+    `source_digests`.
 
     Raises:
         DataError: A source is wrong or has changed, a held-out question has no answer, or pool and
@@ -46,7 +48,8 @@ def _write_tables(run: RunDir) -> None:
     settings = run.config.pool
     # We take the digests before reading, so that a change while we read is noticed next time.
     digests = {key: source_digest(source) for key, source in _sources(settings).items()}
-    pool, evaluation = read_sources(run.config)
+    read, held_out = read_sources(run.config)
+    pool, evaluation = read.table, held_out.table if held_out is not None else None
     pairs = find_overlap(pool, evaluation) if evaluation is not None else []
     kept = _apply_overlap(pool, pairs, settings)
 
@@ -65,55 +68,48 @@ def _write_tables(run: RunDir) -> None:
         num_overlap=len({ours for ours, _ in pairs}),
         overlap=[list(pair) for pair in pairs[:RECORDED_PAIRS]],
         num_dropped=pool.num_rows - kept.num_rows,
+        notes=[*read.notes, *(held_out.notes if held_out is not None else ())],
         digest=digest_file(run.table_path("pool")),
         source_digests=digests,
     )
 
 
-def read_sources(config: Config) -> tuple[pa.Table, pa.Table | None]:
+def read_sources(config: Config) -> tuple[Reading, Reading | None]:
     """Read the pool and, if the settings name them, the held-out questions.
 
-    `pool.split` is the pool's alone: the held-out source names its own (`...?split=test`), and the
-    embedded world gives its evaluation split. `pool.map` is for both. A label source may withhold
-    the pool's answers, as the oracle does: the pool is then made without them.
+    A label source may withhold the pool's answers, as the oracle does: the pool is then made
+    without them.
 
     Returns:
-        (pool, held-out questions or None), both with the schema `QUESTIONS`.
+        (pool, held-out questions or None).
 
     Raises:
         DataError: A source is wrong, or a held-out question has no answer.
-        ConfigError: A source string, split or column map is wrong, or the label source cannot
-            answer such questions.
+        ConfigError: A source string, split, column map or template is wrong, or the label source
+            cannot answer such questions.
     """
     source = label_source(config.labels.source)
     if source.check_pool is not None:
         source.check_pool(config.pool.questions)
     pool = read_pool(config)
     if source.withholds_answers:
-        column = pool.schema.get_field_index("answer")
-        pool = pool.set_column(column, "answer", pa.nulls(pool.num_rows, pa.string()))
-    return pool, _read_held_out(config)
+        column = pool.table.schema.get_field_index("answer")
+        blank = pa.nulls(pool.table.num_rows, pa.string())
+        pool = replace(pool, table=pool.table.set_column(column, "answer", blank), golds=())
+    return pool, _checked(read_held_out(config), config)
 
 
-def _read_held_out(config: Config) -> pa.Table | None:
-    source = config.pool.evaluation
-    if source is None:
-        return None
-    table = read_questions(
-        source,
-        column_map=config.pool.map,
-        split="evaluation" if source.startswith(WORLD_PREFIX) else None,
-        limit=config.pool.evaluation_limit,
-        answer_pattern=config.answers.pattern,
+def _checked(held_out: Reading | None, config: Config) -> Reading | None:
+    if held_out is None or not held_out.table["answer"].null_count:
+        return held_out
+    source, table = config.pool.evaluation, held_out.table
+    first = table.filter(pc.is_null(table["answer"]))["id"][0].as_py()
+    why = "".join(f" ({u.cell!r} {u.problem})" for u in held_out.unreadable[:1])
+    raise DataError(
+        f"{source}: {table['answer'].null_count} of {table.num_rows} held-out questions have "
+        f"no answer, and the first of these has id {first!r}{why}. Give their answers (name the "
+        f"column with {source}?answer=COLUMN), or take them out"
     )
-    if table["answer"].null_count:
-        first = table.filter(pc.is_null(table["answer"]))["id"][0].as_py()
-        raise DataError(
-            f"{source}: {table['answer'].null_count} of {table.num_rows} held-out questions have "
-            f"no answer, and the first of these has id {first!r}. Give their answers (name the "
-            f"column with {source}?answer=COLUMN), or take them out"
-        )
-    return table
 
 
 def _sources(settings: PoolConfig) -> dict[str, str]:
