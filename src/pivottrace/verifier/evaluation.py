@@ -93,11 +93,12 @@ class Evaluator:
 
     def _with_plain_symbols(self, expression: Any) -> Any:
         """Make "i" the imaginary unit, and f(x) a symbol of its own."""
-        from sympy.core.function import AppliedUndef
-
         sympy = self._sympy
         named = {symbol: sympy.I for symbol in expression.free_symbols if symbol.name in ("i", "I")}
-        applied = {call: sympy.Symbol(str(call)) for call in expression.atoms(AppliedUndef)}
+        applied = {
+            call: sympy.Symbol(str(call))
+            for call in expression.atoms(sympy.core.function.AppliedUndef)
+        }
         return expression.xreplace(applied | named) if applied or named else expression
 
     def _number(self, expression: Any) -> dict[str, Any] | None:

@@ -136,8 +136,8 @@ def _read(text: str, depth: int) -> Form:
 
 def _simple(text: str) -> Form | None:
     """A number, an infinity, a time or a ratio."""
-    if found := amount(text):
-        return Form("number", value=found.value, mark=found.mark)
+    if number := amount(text):
+        return Form("number", value=number.value, mark=number.mark)
     if found := _INFINITY.fullmatch(text):
         return Form("infinity", found.group(1).replace("+", ""))
     plain = without_text_commands(text).strip()
@@ -289,10 +289,10 @@ def _related(relation: list[str], depth: int) -> Form | None:
 
 def _names(name: str, text: str) -> bool:
     """Whether an expression holds the name, so that "x = x^2" is an equation."""
-    letter = re.match(r"\\?[A-Za-z]+", name)
-    return bool(letter) and bool(
-        re.search(rf"(?<![A-Za-z\\]){re.escape(letter.group())}(?![A-Za-z])", text)
-    )
+    letters = re.findall(r"\\?[A-Za-z]+", name)[0]
+    if len(letters) == 1:
+        return letters in _COMMAND.sub(" ", text)  # "xy" holds x, and "\\exp" does not
+    return re.search(rf"(?<![A-Za-z\\]){re.escape(letters)}(?![A-Za-z])", text) is not None
 
 
 def _mark_name(name: str) -> str:

@@ -132,7 +132,7 @@ def normalise_notation(answer: str) -> str:
     """
     text = _WIDE.sub(lambda found: chr(ord(found.group()) - 0xFEE0), normalise_exact(answer))
     text = _unwrap(_DIGIT_GROUPS.sub(",", text))
-    if text.isascii() and text.isalnum():
+    if text.isascii() and text.isdecimal():
         return text
     if not text.isascii():
         text = _plain_unicode(text)

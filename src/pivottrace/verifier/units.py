@@ -86,9 +86,9 @@ _SHORT_FACTORS = {"m": 10**6, "mn": 10**6, "mm": 10**6, "b": 10**9, "bn": 10**9,
 # With one of these words behind it, a number has another value than itself.
 _VALUE_WORDS = frozenset(
     words(
-        "sin cos tan cot csc arcsin arccos arctan sinh cosh tanh log ln exp sqrt mod and half halves "
-        "quarter am pm pi factorial or to over plus minus below squared cubed not no more less than "
-        "remainder root"
+        "sin cos tan cot csc arcsin arccos arctan sinh cosh tanh log ln exp sqrt mod and half "
+        "halves quarter am pm pi factorial or to over plus minus below squared cubed not no more "
+        "less than remainder root"
     )
 )
 # "10 sec" and "5 times" are 10 and 5, but "2 sec x" and "5 times x" are not.
@@ -184,14 +184,14 @@ def _mark_of(tokens: list[re.Match[str]], as_text: bool) -> str | None:
     return {"mi/h": "mph"}.get(mark, mark).strip("/") or None
 
 
-def _changes_value(words: list[str], as_text: bool) -> bool:
+def _changes_value(behind: list[str], as_text: bool) -> bool:
     """Whether words behind a number change it ("5 squared", "2 sec x", "3 sixteenths")."""
-    if not words:
+    if not behind:
         return False
-    first, *rest = words
+    first, *rest = behind
     if first.removesuffix("s") in _ORDINALS and rest[:1] in ([], ["of"]):
         return True
-    if len(max(words, key=len)) < 3 and not as_text:
+    if len(max(behind, key=len)) < 3 and not as_text:
         return True  # "5 x" is a product
-    valued = {word.removesuffix("s") for word in words} | set(words)
+    valued = {word.removesuffix("s") for word in behind} | set(behind)
     return bool(valued & _VALUE_WORDS) or not (as_text or _VARIABLES.isdisjoint(rest))
