@@ -11,7 +11,7 @@ from pivottrace.verifier.units import CURRENCY_SIGNS, FACTORS, MONEY, Words, rea
 MAX_EXPONENT = 400
 """A power of ten beyond this is left to the parser, which may give up."""
 
-_DIGITS = r"(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)"
+_DIGITS = r"(?:(?!0)\d{1,3}(?:,\d{3})+(?!\d)|\d+)"
 _PLAIN = rf"(?:{_DIGITS}(?:\.\d*)?|\.\d+)"
 _FRACTION = r"\\frac\s*\{\s*[+-]?[\d,]+\s*\}\s*\{\s*[\d,]+\s*\}"
 _NUMBER = re.compile(rf"[+-]?{_PLAIN}")

@@ -145,7 +145,7 @@ class Verifier:
         """
         if self.kind == "math":
             with self._lock:
-                return vote_classes(self._mathematics.keys(answers))
+                return self._mathematics.classes(answers)
         if self._normalise:
             keys = [self._normalise(answer) if answer else "" for answer in answers]
             return vote_classes([(key, "") if key else None for key in keys])

@@ -5,22 +5,50 @@ Two expressions with one fingerprint are the same function (but for a chance of 
 equality needs no simplification, costs no comparison of pairs, and is an equivalence.
 """
 
+import functools
 import hashlib
 import importlib
 import logging
 import re
 import warnings
+from dataclasses import dataclass
 from typing import Any
+
+from pivottrace.verifier.amounts import MAX_EXPONENT
+from pivottrace.verifier.splitting import split_sum
 
 DIGITS = 40
 """Decimal digits of a number; the caller rounds."""
 FINGERPRINT_DIGITS = 10
 POINTS = 3
+MOST_TERMS = 4_096
+"""Valued terms that are kept, some 2 kB each."""
 MOST_EXACT_POWER = 2_000
 """Powers of whole numbers are computed exactly up to this exponent."""
 _NOISE = 1e-15  # a part that is smaller than this share of the value is a rounding error
 # math-verify reads "2(3)" as a mixed number, 5.
 _PRODUCT = re.compile(r"(?<=\d)\s*(?=\()")
+
+
+@dataclass(frozen=True)
+class _Valued:
+    """A number, or values at the points; both are numbers of sympy."""
+
+    number: Any = None
+    points: list[Any] | None = None
+
+    def __add__(self, other: "_Valued") -> "_Valued":
+        if self.points is None and other.points is None:
+            return _Valued(self.number + other.number)
+        return _Valued(points=[a + b for a, b in zip(self._all(), other._all(), strict=True)])
+
+    def __rmul__(self, sign: int) -> "_Valued":
+        if self.points is None:
+            return _Valued(sign * self.number)
+        return _Valued(points=[sign * value for value in self.points])
+
+    def _all(self) -> list[Any]:
+        return [self.number] * POINTS if self.points is None else self.points
 
 
 class Evaluator:
@@ -47,6 +75,7 @@ class Evaluator:
             "extraction_mode": "first_match",
             "parsing_timeout": None,
         }
+        self._term = functools.lru_cache(MOST_TERMS)(self._valued)
 
     def answer(self, request: str, *texts: str) -> Any:
         """Serve "expression" and "equation" (see `value`) and "same" (see `same`)."""
@@ -62,17 +91,18 @@ class Evaluator:
 
         Returns:
             {"number": [real, imaginary], "exact": "p/q" or null}, with decimals as text;
-            {"fingerprint": [...]}; or None if the text cannot be parsed or valued.
+            {"fingerprint": [...]}, also of a number beyond 10**±`MAX_EXPONENT`; or None if the text cannot be parsed or valued.
         """
-        parsed = self._parsed(_PRODUCT.sub(r"\\cdot ", latex))
-        if not parsed or not isinstance(parsed[0], self._sympy.Expr):
+        # Terms are parsed one by one, because the time of a parse grows faster than its text, and
+        # answers to one question share terms.
+        terms = [(sign, self._term(term)) for sign, term in split_sum(latex)]
+        values = [sign * term for sign, term in terms if term is not None]
+        if len(values) < len(terms):
             return None
-        expression = self._with_plain_symbols(parsed[0])
-        if not expression.free_symbols:
-            return self._number(expression) if kind == "expression" else None
-        points = [self._at(expression, point) for point in range(POINTS)]
-        if None in points:
-            return None
+        total = sum(values[1:], values[0])
+        if total.points is None:
+            return self._number(total.number) if kind == "expression" else None
+        points = total.points
         if kind == "equation":
             scale = next((value for value in points if value != 0), None)
             points = [value / scale for value in points] if scale is not None else points
@@ -101,17 +131,32 @@ class Evaluator:
         }
         return expression.xreplace(applied | named) if applied or named else expression
 
-    def _number(self, expression: Any) -> dict[str, Any] | None:
-        sympy = self._sympy
-        if exact := self._rational(expression):
-            return {"number": [str(sympy.N(exact, DIGITS)), "0"], "exact": str(exact)}
-        value = expression.evalf(DIGITS)
-        real, imaginary = value.as_real_imag()
-        if not (real.is_Number and imaginary.is_Number and value.is_finite):
+    def _valued(self, latex: str) -> "_Valued | None":
+        """The value of one term, or None."""
+        parsed = self._parsed(_PRODUCT.sub(r"\\cdot ", latex))
+        if not parsed or not isinstance(parsed[0], self._sympy.Expr):
             return None
-        size = abs(real) + abs(imaginary)
-        parts = [str(part) if abs(part) > size * _NOISE else "0" for part in (real, imaginary)]
-        return {"number": parts, "exact": None}
+        expression = self._with_plain_symbols(parsed[0])
+        if not expression.free_symbols:
+            exact = self._rational(expression)
+            number = expression.evalf(DIGITS) if exact is None else exact
+            return _Valued(number) if self._is_finite(number) else None
+        points = [self._at(expression, point) for point in range(POINTS)]
+        return None if None in points else _Valued(points=points)
+
+    def _is_finite(self, value: Any) -> bool:
+        return all(part.is_Number and part.is_finite for part in value.as_real_imag())
+
+    def _number(self, number: Any) -> dict[str, Any]:
+        sympy = self._sympy
+        if number.is_Rational:
+            return {"number": [str(sympy.N(number, DIGITS)), "0"], "exact": str(number)}
+        parts = number.as_real_imag()
+        size = sum(abs(part) for part in parts)
+        if size and abs(self._sympy.log(size, 10).evalf(5)) > MAX_EXPONENT:
+            return {"fingerprint": [self._rounded(number)]}
+        shown = [str(part) if abs(part) > size * _NOISE else "0" for part in parts]
+        return {"number": shown, "exact": None}
 
     def _rational(self, expression: Any) -> Any:
         """The exact value of sums, products and small whole powers of rational numbers."""
@@ -135,9 +180,7 @@ class Evaluator:
         values = {symbol: _coordinate(symbol.name, point) for symbol in expression.free_symbols}
         values = {symbol: sympy.Float(value, DIGITS) for symbol, value in values.items()}
         value = expression.evalf(DIGITS // 2, subs=values)
-        real, imaginary = value.as_real_imag()
-        finite = real.is_Number and imaginary.is_Number and real.is_finite and imaginary.is_finite
-        return value if finite else None
+        return value if self._is_finite(value) else None
 
     def _rounded(self, value: Any) -> list[str]:
         sympy = self._sympy

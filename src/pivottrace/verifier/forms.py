@@ -37,6 +37,7 @@ class Form:
         text: LaTeX of an expression; "left - (right)" of an equation; brackets of an interval or
             tuple ("(]"); the sign of an infinity; the folded text of a text.
         parts: Ends, elements, or rows of elements.
+        equation: "y - (right)" of an expression that stood behind "y =", as an equation's text.
         value: Value of a number, exactly.
         mark: Unit, currency, percent sign, base, am or pm, or the name before "="; "" for none.
     """
@@ -46,11 +47,14 @@ class Form:
     parts: tuple["Form", ...] = ()
     value: Fraction | None = None
     mark: str = ""
+    equation: str = ""
 
     def expressions(self) -> Iterator["Form"]:
         """Every leaf that a parser has to value."""
         if self.kind in ("expression", "equation"):
             yield self
+        if self.equation:
+            yield Form("equation", self.equation)
         for part in self.parts:
             yield from part.expressions()
 
@@ -68,9 +72,21 @@ _TIME = re.compile(
 )
 _RATIO = re.compile(r"\d+(?:\.\d+)?(?:\s*:\s*\d+(?:\.\d+)?)+")
 _INFINITY = re.compile(r"([+-]?)\s*\\infty")
+# A name is a letter, a run of capitals (of points) or a word. "xy" is a product.
 _NAME = re.compile(
-    r"(?:[A-Za-z]|\\[A-Za-z]+|[A-Za-z]{2,12})(?:_\s*(?:\{[^{}]*\}|\w))?'?(?:\([A-Za-z\d,\s]*\))?"
+    r"(?:\\?[A-Za-z]|\\[A-Za-z]+|[A-Z]{2,4}|[A-Za-z]{4,12})(?:_\s*(?:\{[^{}]*\}|\w))?'?"
+    r"(?:\([A-Za-z\d,\s]*\))?"
 )
+_NEGATIVE_NAME = re.compile(r"-\s*([A-Za-z])")
+_POINT_NAMES = re.compile(r"\(\s*([A-Za-z](?:_\{?\w\}?)?(?:\s*,\s*[A-Za-z](?:_\{?\w\}?)?)+)\s*\)")
+# Lengths, areas and their ratios: "|AB|", "A:B", "S_{ABC}:S", "\angle ABC", "\frac{NO}{BO}".
+_MEASURE = (
+    r"(?:\\(?:angle|triangle|overline|widehat)\s*)?[|{]?[A-Z]{1,4}(?:_\s*(?:\{\w*\}|\w))?[|}]?"
+)
+_GEOMETRIC = re.compile(
+    rf"{_MEASURE}(?:\s*[:/]\s*{_MEASURE})?|\\frac\s*\{{\s*{_MEASURE}\s*\}}\{{\s*{_MEASURE}\s*\}}"
+)
+_DECIMAL_COMMA = re.compile(r"-?\d+,\d+")
 _MATRIX = re.compile(
     r"\\begin\s*\{([pbvBV]?matrix|array)\}(?:\{[^{}]*\})?(.*)\\end\s*\{\1\}", re.DOTALL
 )
@@ -178,6 +194,9 @@ def _structure(text: str, depth: int) -> Form | None:
             Form("tuple", "row", tuple(_read(cell, depth + 1) for cell in split_at(row, "&")))
             for row in re.split(r"\\\\", matrix.group(2).strip().removesuffix("\\\\"))
         )
+        if len(rows) == 1 or all(len(row.parts) == 1 for row in rows):
+            cells = tuple(cell for row in rows for cell in row.parts)
+            return Form("tuple", "()", cells) if len(cells) > 1 else cells[0]
         return Form("matrix", parts=rows)
     if text.strip() in (r"\emptyset", r"\{\}", r"\{ \}"):
         return Form("set")
@@ -227,9 +246,21 @@ def _listed(items: list[str], depth: int) -> Form | None:
     ):
         return None
     forms = [_read(item, depth + 1) for item in items]
-    if any(form.kind in ("empty", "text") and len(form.text) != 1 for form in forms):
+    if any(form.kind in ("empty", "text") for form in forms):
         return None
-    return _set(_flat(forms))
+    names = [form.mark for form in forms if form.mark.endswith("=")]
+    if len(set(names)) == len(forms):  # x = 3, y = 8 is the point (3, 8)
+        return _point(names, forms)
+    read = _set(_flat(forms))
+    decimal = _DECIMAL_COMMA.fullmatch(",".join(items))
+    return replace(read, value=Fraction(decimal.group().replace(",", "."))) if decimal else read
+
+
+def _point(names: list[str], forms: "list[Form] | tuple[Form, ...]") -> Form:
+    """The point of named values, in alphabetical order of the names."""
+    named = sorted(zip(names, forms, strict=True), key=lambda pair: pair[0])
+    mark = "(" + ",".join(name.removesuffix("=") for name, _ in named) + ")="
+    return Form("tuple", "()", tuple(replace(form, mark="") for _, form in named), mark=mark)
 
 
 def _is_relation(text: str) -> bool:
@@ -247,15 +278,13 @@ def _flat(forms: "Iterator[Form] | list[Form]") -> list[Form]:
 
 
 def _set(forms: list[Form], text: str = "") -> Form:
-    """A set, with the mark that all its elements have, or that only the last one has."""
+    """A set, with the mark of its elements: "3 and 5 cm" and "x = 3 or 5" mean both."""
     if len(forms) == 1:
         return forms[0]
-    marks = [form.mark for form in forms]
-    mark = marks[-1] if len({*marks, marks[-1]} - {""}) == 1 and marks[-1] else ""
-    if mark and set(marks[:-1]) <= {"", mark}:
+    marks = {form.mark for form in forms} - {""}
+    mark = marks.pop() if len(marks) == 1 else ""
+    if mark:
         forms = [replace(form, mark="") for form in forms]
-    else:
-        mark = ""
     unique = tuple(dict.fromkeys(forms))
     return (
         replace(unique[0], mark=mark) if len(unique) == 1 else Form("set", text, unique, mark=mark)
@@ -268,6 +297,12 @@ _FLIPPED = {"<": ">", ">": "<", r"\le": r"\ge", r"\ge": r"\le"}
 def _related(relation: list[str], depth: int) -> Form | None:
     r"""A value with its name ("x = 5", "x \in (1, 2)"), an inequality, or an equation."""
     left, sign, right = (part.strip() for part in relation[:3])
+    if (names := _POINT_NAMES.fullmatch(left)) and sign == "=":
+        point = _read(relation[-1], depth + 1)
+        listed = [name.strip() + "=" for name in names.group(1).split(",")]
+        if point.kind == "tuple" and len(point.parts) == len(listed):
+            return _point(listed, point.parts)
+        return _marked(point, _mark_name(left))
     if sign in (r"\in", "=") and len(relation) > 3 and _NAME.fullmatch(left):
         right = relation[-1].strip()  # x = 2 + 3 = 5
     elif len(relation) == 5:
@@ -275,6 +310,8 @@ def _related(relation: list[str], depth: int) -> Form | None:
     elif len(relation) > 3:
         return None
     if sign in _FLIPPED:
+        if negative := _NEGATIVE_NAME.fullmatch(left):
+            left, sign, right = negative.group(1), _FLIPPED[sign], f"-({right})"
         if _NAME.fullmatch(right) and not _NAME.fullmatch(left):
             left, sign, right = right, _FLIPPED[sign], left
         return _half_line(left, sign, right, depth) if _NAME.fullmatch(left) else None
@@ -282,6 +319,10 @@ def _related(relation: list[str], depth: int) -> Form | None:
         if sign == "=" and _NAME.fullmatch(right) and not _NAME.fullmatch(left):
             left, right = right, left
         if _NAME.fullmatch(left) and not _names(left, right):
+            form = _marked(_read(right, depth + 1), _mark_name(left))
+            is_function = sign == "=" and form.kind == "expression"
+            return replace(form, equation=f"{left} - ({right})") if is_function else form
+        if sign == "=" and _GEOMETRIC.fullmatch(left):
             return _marked(_read(right, depth + 1), _mark_name(left))
         return Form("equation", f"{left} - ({right})") if sign == "=" else None
     return None

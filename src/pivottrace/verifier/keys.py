@@ -142,17 +142,26 @@ def matches(
         return _numbers_match(numbers[0], answer.mark, numbers[1], truth.mark, tolerance)
     if answer.mark and truth.mark and answer.mark != truth.mark:
         return False
+    for one, other in ((answer, numbers[1]), (truth, numbers[0])):
+        if one.kind == "set" and one.value is not None and other is not None:  # "3,5" is also 3.5
+            return one.value == other.real and other.imaginary == 0
     if answer.parts and truth.parts and len(answer.parts) == len(truth.parts):
         if (answer.kind, truth.kind) == ("set", "set"):
             return _sets_match(answer, truth, value_of, tolerance)
         if _shape(answer) == _shape(truth):
             pairs = zip(answer.parts, truth.parts, strict=True)
             return all(matches(a, t, value_of, tolerance) for a, t in pairs)
+    if {answer.kind, truth.kind} == {"equation", "expression"}:
+        answer, truth = _as_equation(answer), _as_equation(truth)
     left, right = _what(answer, value_of), _what(truth, value_of)
     if left == right:
         return True
     opaque = [isinstance(side, tuple) and side[0] == "opaque" for side in (left, right)]
     return None if all(opaque) else False
+
+
+def _as_equation(form: Form) -> Form:
+    return Form("equation", form.equation) if form.equation else form
 
 
 def _shape(form: Form) -> tuple[str, str]:

@@ -8,8 +8,11 @@ from fractions import Fraction
 from typing import Any
 
 from pivottrace.verifier.forms import Form, read_form
-from pivottrace.verifier.keys import Key, Value, key_of, matches
+from pivottrace.verifier.keys import Key, Value, key_of, matches, vote_classes
 from pivottrace.verifier.workers import DIED, TIMEOUT, Workers
+
+NO_ANSWER = -1
+"""The class of an empty answer."""
 
 MOST_KEPT = 200_000
 """Values and verdicts kept; beyond this the oldest are dropped, and asked again if needed."""
@@ -29,19 +32,42 @@ class Mathematics:
         self._workers = workers
         self._values: dict[tuple[str, str], Value | None] = {}
         self._same: dict[tuple[str, str], bool] = {}
-        self._keys: dict[str, Key | None] = {}
+        # A vote looks up one small number per answer, so that it costs no hash of a key.
+        self._number_of: dict[str | None, int] = {None: NO_ANSWER}
+        self._numbers: dict[Key, int] = {}
+        self._keys: list[Key] = []
+        self._marked: set[int] = set()
 
-    def keys(self, answers: Sequence[str | None]) -> list[Key | None]:
-        """The key of each answer; None for None and for an empty answer."""
-        known = self._keys
-        new = {answer for answer in answers if answer is not None and answer not in known}
-        if new:
-            forms = {answer: read_form(answer) for answer in new}
-            self._value(forms.values())
-            for answer, form in forms.items():
-                known[answer] = key_of(form, self._value_of)
-            _trim(known)
-        return [None if answer is None else known.get(answer) for answer in answers]
+    def classes(self, answers: Sequence[str | None]) -> list[int]:
+        """The class of each answer in a vote; see `keys.vote_classes`."""
+        known = self._number_of
+        try:
+            numbers = [known[answer] for answer in answers]
+        except KeyError:
+            self._learn(answers)
+            numbers = [self._number_of[answer] for answer in answers]
+        if self._marked and not self._marked.isdisjoint(numbers):
+            return vote_classes([self._keys[n] if n != NO_ANSWER else None for n in numbers])
+        ids = {NO_ANSWER: NO_ANSWER}
+        return [ids.setdefault(number, len(ids) - 1) for number in numbers]
+
+    def _learn(self, answers: Sequence[str | None]) -> None:
+        """Find the keys of new answers, and number the keys."""
+        if len(self._number_of) > MOST_KEPT:
+            self._number_of = {None: NO_ANSWER}
+            self._numbers, self._keys, self._marked = {}, [], set()
+        new = {a: read_form(a) for a in answers if a is not None and a not in self._number_of}
+        self._value(new.values())
+        for answer, form in new.items():
+            key = key_of(form, self._value_of)
+            if key is None:
+                self._number_of[answer] = NO_ANSWER
+                continue
+            number = self._number_of[answer] = self._numbers.setdefault(key, len(self._keys))
+            if number == len(self._keys):
+                self._keys.append(key)
+                if key[1]:
+                    self._marked.add(number)
 
     def verdicts(
         self, pairs: Sequence[tuple[str, str]], tolerances: Sequence[Fraction | None]

@@ -84,7 +84,7 @@ _TEXT = (
 )
 _WHOLE_TEXT = re.compile(rf"\\(?:{_TEXT}|boxed|fbox|displaystyle)\s*\{{([^{{}}]*)\}}")
 _EMPTY_COMMANDS = re.compile(
-    r"\\(?:displaystyle|textstyle|limits|left|right|[bB]igg?[lrm]?|quad|qquad)(?![A-Za-z])|\\[!;:]"
+    r"\\(?:displaystyle|textstyle|limits|left|right|[bB]igg?[lrm]?|quad|qquad)(?![A-Za-z])|(?<!\\)\\[!;:]"
 )
 _SAME_COMMANDS = (
     (re.compile(r"\\[dtc]frac(?![A-Za-z])"), r"\\frac"),
@@ -107,9 +107,9 @@ _SAME_COMMANDS = (
     (re.compile(r"\\approxeq(?![A-Za-z])|\\simeq(?![A-Za-z])"), r"\\approx "),
 )
 _DIGIT_GROUPS = re.compile(
-    r"(?<=\d)(?:\{,\}|,\\!|\\,|\\!|\\;|\\ |~|[\u00a0\u202f\u2009'’])(?=\d{3}(?!\d))"
+    r"(?<=\d)(?:\{,\}|,\\!\s*|\\,|\\!|\\;|\\ |~|[\u00a0\u202f\u2009'’])(?=\d{3}(?!\d))"
 )
-_HARD_SPACES = re.compile(r"\\ |~|\\,|\\space(?![A-Za-z])")
+_HARD_SPACES = re.compile(r"(?<!\\)\\[ ,]|~|\\space(?![A-Za-z])")
 _PLAIN_POWER = re.compile(r"\^\s*(?:\(([^()]*)\)|(-?\d+(?:\.\d+)?|-[A-Za-z]))")
 _POWER_TOWER = re.compile(r"(?:\^\{[^{}]+\}){2,}")
 _PLAIN_FUNCTION = re.compile(r"(?<![\\A-Za-z])(sqrt|sin|cos|tan|ln|log|exp|arctan|arcsin|arccos)\b")
@@ -117,6 +117,9 @@ _PLAIN_PI = re.compile(r"(?<![A-Za-z\\])(?:pi|PI|Pi)(?![A-Za-z])")
 _PLAIN_INFINITY = re.compile(r"(?<![A-Za-z\\])(?:infinity|infty|inf|oo)(?![A-Za-z])", re.IGNORECASE)
 _SQRT_BRACKETS = re.compile(r"\\sqrt\s*\(([^()]*)\)")
 _SHORT_FRACTION = re.compile(r"\\frac\s*(?:(\d)\s*(\d)|(\d)\s*\{|\{([^{}]*)\}\s*(\d))")
+_DOUBLE_ESCAPES = re.compile(r"\\\\(?=[A-Za-z])")
+_INNER_DOLLARS = re.compile(r"(?<![\d$\\])\$([^$]*[^$\\])\$(?![\d$])")
+_ROMAN_NAME = re.compile(r"_\s*\{\s*\\(?:mathrm|text|textrm)\s*\{\s*(\w+)\s*\}\s*\}")
 _SPACES = re.compile(r"\s+")
 
 
@@ -136,7 +139,11 @@ def normalise_notation(answer: str) -> str:
         return text
     if not text.isascii():
         text = _plain_unicode(text)
+    if r"\begin" not in text:
+        text = _DOUBLE_ESCAPES.sub(r"\\", text)
+    text = _INNER_DOLLARS.sub(r"\1", text).removesuffix("\\")
     text = _EMPTY_COMMANDS.sub(" ", text.replace("**", "^"))
+    text = _ROMAN_NAME.sub(r"_{\1}", text)
     for pattern, replacement in _SAME_COMMANDS:
         text = pattern.sub(replacement, text)
     text = _HARD_SPACES.sub(" ", text)

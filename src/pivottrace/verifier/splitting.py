@@ -17,7 +17,7 @@ _WORDS_BETWEEN = re.compile(
     r"|(?<![A-Za-z\\])(?:or|and)(?![A-Za-z])|\\(?:lor|vee|land|wedge)(?![A-Za-z]))\s*",
     re.IGNORECASE,
 )
-_THOUSANDS = re.compile(r"(?<!\d)(\d{1,3}),(?=\d{3}(?!\d))")
+_THOUSANDS = re.compile(r"(?<!\d)((?!0)\d{1,3}|\d{3}),(?=\d{3}(?!\d))")
 
 
 def _tokens(text: str) -> list[tuple[str, int, int]]:
@@ -77,3 +77,28 @@ def split_relation(text: str) -> list[str] | None:
             start = position + len(token)
     parts.append(text[start:])
     return parts if len(parts) > 1 and all(part.strip() for part in parts) else None
+
+
+# Inside these a sum reaches further than its next sign.
+_REACHING = re.compile(r"\\(?:int|sum|prod|lim|begin|pm|mp)(?![A-Za-z])|[|=<>]")
+_OPERATORS = {"+", "-", "*", "/", "^", "_", ",", r"\cdot", r"\times", r"\div", r"\frac"}
+
+
+def split_sum(text: str) -> list[tuple[int, str]]:
+    """Cut a sum into (sign, term); text that is no plain sum is one term."""
+    if _REACHING.search(text):
+        return [(1, text)]
+    terms: list[tuple[int, str]] = []
+    sign, start, before = 1, 0, "+"
+    for token, position, depth in _tokens(text):
+        if depth == 0 and token in ("+", "-"):
+            term = text[start:position].strip()
+            this = -1 if token == "-" else 1
+            if not term:
+                sign, start = sign * this, position + 1
+            elif before not in _OPERATORS:
+                terms.append((sign, term))
+                sign, start = this, position + 1
+        if not token.isspace():
+            before = token
+    return [*terms, (sign, text[start:].strip())]

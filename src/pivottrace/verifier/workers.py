@@ -3,7 +3,6 @@
 import os
 import threading
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from itertools import count
 from typing import Any
 
@@ -62,13 +61,22 @@ class Workers:
                 self._work(0, items, replies, tickets, BATCH_ITEMS)
                 return replies
             size = max(1, min(BATCH_ITEMS, len(items) // (4 * wanted)))
-            with ThreadPoolExecutor(wanted) as threads:
-                works = [
-                    threads.submit(self._work, slot, items, replies, tickets, size)
-                    for slot in range(wanted)
-                ]
-                for work in works:
-                    work.result()
+            errors: list[BaseException] = []
+
+            def work(slot: int) -> None:
+                try:
+                    self._work(slot, items, replies, tickets, size)
+                except BaseException as error:
+                    errors.append(error)
+
+            threads = [threading.Thread(target=work, args=(slot,)) for slot in range(1, wanted)]
+            for thread in threads:
+                thread.start()
+            work(0)
+            for thread in threads:
+                thread.join()
+            if errors:
+                raise errors[0]
         return replies
 
     def _work(
