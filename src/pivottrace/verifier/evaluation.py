@@ -91,7 +91,8 @@ class Evaluator:
 
         Returns:
             {"number": [real, imaginary], "exact": "p/q" or null}, with decimals as text;
-            {"fingerprint": [...]}, also of a number beyond 10**±`MAX_EXPONENT`; or None if the text cannot be parsed or valued.
+            {"fingerprint": [...]}, also of a number beyond 10**±`MAX_EXPONENT`; or None if the text
+            cannot be parsed or valued.
         """
         # Terms are parsed one by one, because the time of a parse grows faster than its text, and
         # answers to one question share terms.

@@ -38,7 +38,7 @@ class Form:
             tuple ("(]"); the sign of an infinity; the folded text of a text.
         parts: Ends, elements, or rows of elements.
         equation: "y - (right)" of an expression that stood behind "y =", as an equation's text.
-        value: Value of a number, exactly.
+        value: Value of a number, exactly; of the set "3,5" its value as a decimal, 3.5.
         mark: Unit, currency, percent sign, base, am or pm, or the name before "="; "" for none.
     """
 
@@ -74,7 +74,7 @@ _RATIO = re.compile(r"\d+(?:\.\d+)?(?:\s*:\s*\d+(?:\.\d+)?)+")
 _INFINITY = re.compile(r"([+-]?)\s*\\infty")
 # A name is a letter, a run of capitals (of points) or a word. "xy" is a product.
 _NAME = re.compile(
-    r"(?:\\?[A-Za-z]|\\[A-Za-z]+|[A-Z]{2,4}|[A-Za-z]{4,12})(?:_\s*(?:\{[^{}]*\}|\w))?'?"
+    r"(?:\\Delta\s*)?(?:\\?[A-Za-z]|\\[A-Za-z]+|[A-Z]{2,4}|[A-Za-z]{4,12})(?:_\s*(?:\{[^{}]*\}|\w))?'?"
     r"(?:\([A-Za-z\d,\s]*\))?"
 )
 _NEGATIVE_NAME = re.compile(r"-\s*([A-Za-z])")
@@ -206,8 +206,13 @@ def _structure(text: str, depth: int) -> Form | None:
         return _bracketed(*brackets, depth)
     if len(sets := split_at(text, r"\cup")) > 1:
         return _set([_read(part, depth + 1) for part in sets], "union")
+    if len(groups := split_at(text, ";")) > 1 and "," in text:
+        return _set([_read(group, depth + 1) for group in groups])
     if len(items := split_alternatives(text)) > 1:
         return _listed(items, depth)
+    about = split_at(text, r"\approx")
+    if len(about) == 2 and not _NAME.fullmatch(about[0]):  # a value, then its decimal
+        return _read(about[0], depth + 1)
     if relation := split_relation(text):
         return _related(relation, depth)
     if r"\pm" in text or r"\mp" in text:
@@ -229,7 +234,8 @@ def _bracketed(opening: str, inside: str, closing: str, depth: int) -> Form | No
             return _read(about[1], depth + 1)  # {x | x > 3}
         return _set(_flat(_read(item, depth + 1) for item in items))
     if len(items) < 2:
-        return _read(inside, depth + 1) if opening == closing[::-1] == "(" and depth else None
+        form = _read(inside, depth + 1)
+        return form if opening + closing == "()" and (depth or form.parts) else None
     parts = tuple(_read(item, depth + 1) for item in items)
     if any(part.kind in ("empty", "text") and part.text[1:] for part in parts):
         return None
@@ -249,18 +255,31 @@ def _listed(items: list[str], depth: int) -> Form | None:
     if any(form.kind in ("empty", "text") for form in forms):
         return None
     names = [form.mark for form in forms if form.mark.endswith("=")]
-    if len(set(names)) == len(forms):  # x = 3, y = 8 is the point (3, 8)
+    letters = {name.partition("_")[0].removesuffix("=") for name in names}
+    if len(letters) == 1:  # the roots x_1 and x_2
+        forms = [replace(form, mark=f"{min(letters)}=" if form.mark else "") for form in forms]
+    elif len(set(names)) == len(forms):  # x = 3, y = 8 is the point (3, 8)
         return _point(names, forms)
     read = _set(_flat(forms))
     decimal = _DECIMAL_COMMA.fullmatch(",".join(items))
-    return replace(read, value=Fraction(decimal.group().replace(",", "."))) if decimal else read
+    if read.kind != "set" or decimal is None:
+        return read
+    return replace(read, value=Fraction(decimal.group().replace(",", ".")))
 
 
 def _point(names: list[str], forms: "list[Form] | tuple[Form, ...]") -> Form:
-    """The point of named values, in alphabetical order of the names."""
-    named = sorted(zip(names, forms, strict=True), key=lambda pair: pair[0])
-    mark = "(" + ",".join(name.removesuffix("=") for name, _ in named) + ")="
-    return Form("tuple", "()", tuple(replace(form, mark="") for _, form in named), mark=mark)
+    """The point of named values, in the order in which they are written."""
+    mark = "(" + ",".join(name.removesuffix("=") for name in names) + ")="
+    return Form("tuple", "()", tuple(replace(form, mark="") for form in forms), mark=mark)
+
+
+def by_name(form: Form) -> Form:
+    """A point of named values in alphabetical order of the names; any other form as it is."""
+    if not form.mark.startswith("("):
+        return form
+    pairs = zip(form.mark[1:-2].split(","), form.parts, strict=True)
+    named = sorted(pairs, key=lambda pair: pair[0])
+    return _point([name for name, _ in named], [part for _, part in named])
 
 
 def _is_relation(text: str) -> bool:
@@ -302,7 +321,7 @@ def _related(relation: list[str], depth: int) -> Form | None:
         listed = [name.strip() + "=" for name in names.group(1).split(",")]
         if point.kind == "tuple" and len(point.parts) == len(listed):
             return _point(listed, point.parts)
-        return _marked(point, _mark_name(left))
+        return None
     if sign in (r"\in", "=") and len(relation) > 3 and _NAME.fullmatch(left):
         right = relation[-1].strip()  # x = 2 + 3 = 5
     elif len(relation) == 5:

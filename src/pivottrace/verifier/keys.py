@@ -11,7 +11,7 @@ from decimal import ROUND_HALF_EVEN, Context, Decimal
 from fractions import Fraction
 from typing import Any
 
-from pivottrace.verifier.forms import Form
+from pivottrace.verifier.forms import Form, by_name
 
 KEY_DIGITS = 12
 """Significant digits of a number's key; whole numbers are kept whole."""
@@ -59,6 +59,7 @@ def key_of(form: Form, value_of: Lookup) -> Key | None:
     """The key of an answer; None for an empty one, which equals nothing."""
     if form.kind == "empty":
         return None
+    form = by_name(form)
     return _what(form, value_of), form.mark
 
 
@@ -137,6 +138,8 @@ def matches(
     """
     if "empty" in (answer.kind, truth.kind):
         return False
+    if answer.mark.startswith("(") and truth.mark.startswith("("):
+        answer, truth = by_name(answer), by_name(truth)
     numbers = number_of(answer, value_of), number_of(truth, value_of)
     if numbers[0] is not None and numbers[1] is not None:
         return _numbers_match(numbers[0], answer.mark, numbers[1], truth.mark, tolerance)
@@ -148,7 +151,7 @@ def matches(
     if answer.parts and truth.parts and len(answer.parts) == len(truth.parts):
         if (answer.kind, truth.kind) == ("set", "set"):
             return _sets_match(answer, truth, value_of, tolerance)
-        if _shape(answer) == _shape(truth):
+        if _shape(answer) == _shape(truth) or _is_named_list(answer, truth):
             pairs = zip(answer.parts, truth.parts, strict=True)
             return all(matches(a, t, value_of, tolerance) for a, t in pairs)
     if {answer.kind, truth.kind} == {"equation", "expression"}:
@@ -158,6 +161,12 @@ def matches(
         return True
     opaque = [isinstance(side, tuple) and side[0] == "opaque" for side in (left, right)]
     return None if all(opaque) else False
+
+
+def _is_named_list(answer: Form, truth: Form) -> bool:
+    """Whether one side names its values ("x = 3, y = 8") and the other lists them in order."""
+    kinds = {answer.kind, truth.kind}
+    return kinds == {"tuple", "set"} and any(form.mark.startswith("(") for form in (answer, truth))
 
 
 def _as_equation(form: Form) -> Form:

@@ -84,7 +84,7 @@ _TEXT = (
 )
 _WHOLE_TEXT = re.compile(rf"\\(?:{_TEXT}|boxed|fbox|displaystyle)\s*\{{([^{{}}]*)\}}")
 _EMPTY_COMMANDS = re.compile(
-    r"\\(?:displaystyle|textstyle|limits|left|right|[bB]igg?[lrm]?|quad|qquad)(?![A-Za-z])|(?<!\\)\\[!;:]"
+    r"\\(?:displaystyle|textstyle|limits|left|right|[bB]igg?[lrm]?|q?quad)(?![A-Za-z](?:[A-Za-z]|$))|(?<!\\)\\[!;:]"
 )
 _SAME_COMMANDS = (
     (re.compile(r"\\[dtc]frac(?![A-Za-z])"), r"\\frac"),

@@ -11,7 +11,7 @@ def words(text: str) -> list[str]:
 _OPENING = {"(": ")", "[": "]", "{": "}", r"\{": r"\}", r"\langle": r"\rangle"}
 _CLOSING = {")", "]", "}", r"\}", r"\rangle"}
 _TOKEN = re.compile(r"\\[A-Za-z]+|\\.|.", re.DOTALL)
-_RELATIONS = {"=", "<", ">", r"\le", r"\ge", r"\in"}
+_RELATIONS = {"=", r"\approx", "<", ">", r"\le", r"\ge", r"\in"}
 _WORDS_BETWEEN = re.compile(
     r"\s*,?\s*(?:\\(?:text|textrm|mathrm|mbox|textnormal)\s*\{\s*(?:or|and)\s*\}"
     r"|(?<![A-Za-z\\])(?:or|and)(?![A-Za-z])|\\(?:lor|vee|land|wedge)(?![A-Za-z]))\s*",
@@ -69,11 +69,11 @@ def split_alternatives(text: str) -> list[str]:
 
 
 def split_relation(text: str) -> list[str] | None:
-    r"""[left, sign, right, …] of text with "=", "<", ">", "\le", "\ge" or "\in"; else None."""
+    r"""[left, sign, right, …] of text with "=", "\approx", "<", ">", "\le", "\ge" or "\in"."""
     parts, start = [], 0
     for token, position, depth in _tokens(text):
         if depth == 0 and token in _RELATIONS:
-            parts += [text[start:position], token]
+            parts += [text[start:position], "=" if token == r"\approx" else token]
             start = position + len(token)
     parts.append(text[start:])
     return parts if len(parts) > 1 and all(part.strip() for part in parts) else None
