@@ -75,7 +75,7 @@ def make(num_generations=4):
     return mixed_reward(
         extract=lambda text: text or None,
         check=check,
-        equal=equal,
+        group=group,
         num_generations=num_generations,
     )
 

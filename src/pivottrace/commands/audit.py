@@ -106,7 +106,7 @@ def _contradicted(run: RunDir, min_share: float) -> list[dict[str, Any]]:
     greedy = run.read_parts("rollouts_greedy", "rollout", ["question_id", "answer"])
     greedy_answers = dict(zip(*(c.to_pylist() for c in greedy.columns), strict=True))
     rows = [row for row in votes.to_pylist() if row["question_id"] in labels]
-    with Verifier(run.config.answers.verifier, run.config.answers.timeout_s) as verifier:
+    with Verifier.of(run.config.answers) as verifier:
         agreed = verifier.check_many(
             [row["vote_answer"] for row in rows], [labels[r["question_id"]].answer for r in rows]
         )

@@ -86,8 +86,12 @@ class AnswersConfig(Section):
     "the answer is"."""
     verifier: str = "math"
     """`math`, `exact`, `choice`, or your own `package.module:function(a, b) -> bool`."""
+    tolerance: float | None = Field(None, ge=0, lt=1)
+    """Greatest relative difference of a right number from the truth. The default is 1e-6 where a
+    decimal stands for 1/3 or √2, and else 0. A truth may state its own. `math` only."""
     timeout_s: float = Field(5.0, gt=0)
-    """Seconds for one comparison. A slower one counts as not equal."""
+    """Seconds for one expression, or for one call of your function. A slower one counts as not
+    equal."""
 
 
 class RolloutsConfig(Section):

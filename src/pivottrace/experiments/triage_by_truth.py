@@ -74,7 +74,7 @@ def _truth(run: RunDir) -> tuple[FloatArray, FloatArray]:
     truths, answers = every_answer(run), readings.sampled_answers(run)
     scores = run.read_table("scores", made_by="score").select(["question_id", "vote_answer"])
     correctness, votes = [], []
-    with Verifier(run.config.answers.verifier, run.config.answers.timeout_s) as verifier:
+    with Verifier.of(run.config.answers) as verifier:
         for row in scores.to_pylist():
             given = [*answers[row["question_id"]], row["vote_answer"]]
             *right, vote = verifier.check_many(given, [truths[row["question_id"]]] * len(given))

@@ -13,7 +13,7 @@ from typing import Any
 from pivottrace.errors import DataError
 from pivottrace.ingest.columns import plain
 from pivottrace.ingest.values import kind_of, number_text
-from pivottrace.verifier.choices import normalise_choice
+from pivottrace.verifier.multiple_choice import normalise_choice
 
 _OPTION_NAMES = {"options", "choices", "answeroptions", "answerchoices", "endings"}
 # "A) 20", "(B) 25", "C. 30" and "D: 35": the option begins with its own letter.

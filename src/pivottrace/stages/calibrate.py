@@ -40,7 +40,7 @@ def run(run: RunDir) -> None:
     if not run.begun_facts("calibrate"):
         # No label was bought for probes yet, so they may still follow the settings.
         _write_probes(run, ids, scores, num_probes)
-    with Verifier(run.config.answers.verifier, run.config.answers.timeout_s) as verifier:
+    with Verifier.of(run.config.answers) as verifier:
         rows = _label(run, 0, verifier)
         if _draws_twice(run) and rows:
             _write_more_probes(run, ids, scores, rows, num_probes)

@@ -80,7 +80,7 @@ def _write_table(
     size = config.rollouts.part_size
     starts = range(0, len(questions), size)
     with (
-        Verifier(config.answers.verifier, config.answers.timeout_s) as verifier,
+        Verifier.of(config.answers) as verifier,
         progress(which, len(questions)) as update,
     ):
 

@@ -30,6 +30,6 @@ def refuse_the_impossible(config: Config, num_questions: int, num_answered: int)
         check_training(config)
     refuse_missing_answers(config, num_answered, allowed)
     driving_estimator(config)
-    with Verifier(config.answers.verifier, config.answers.timeout_s) as verifier:
+    with Verifier.of(config.answers) as verifier:
         verifier.load()
     return allowed

@@ -57,7 +57,7 @@ def run(run: RunDir) -> None:
     scores: list[pa.Table] = []
     margins: list[float | None] = []
     with (
-        Verifier(run.config.answers.verifier, run.config.answers.timeout_s) as verifier,
+        Verifier.of(run.config.answers) as verifier,
         progress("score", run.stage_facts("rollout")["num_questions"]) as update,
     ):
         for signals, traces in zip(

@@ -240,7 +240,7 @@ def _train(run: RunDir, rows: pa.Table, model: Any, tokenizer: Any) -> dict[str,
 
     config, settings = run.config, train_settings(run)
     with (
-        Verifier(config.answers.verifier, config.answers.timeout_s) as verifier,
+        Verifier.of(config.answers) as verifier,
         progress("train", settings.steps, "steps") as update,
     ):
         policy = training_policy(

@@ -33,7 +33,7 @@ def run(run: RunDir) -> None:
     scores = run.read_table("scores", made_by="score").to_pylist()
     pool = PoolRollouts(run)
     pool.write_truth(lambda: run.begin("truth"))
-    with Verifier(run.config.answers.verifier, run.config.answers.timeout_s) as verifier:
+    with Verifier.of(run.config.answers) as verifier:
         rows = _check(run, pool.num_parts, truths, scores, verifier)
     run.write_table("truth", pa.Table.from_pylist(rows, schema=TRUTH))
     run.mark_done("truth", num_parts=pool.num_parts, **verifier.facts())

@@ -161,8 +161,7 @@ def combined_score(
 
 def _sampled_correctness(run: RunDir, question_ids: Sequence[str]) -> FloatArray:
     answers, truths = sampled_answers(run), every_answer(run)
-    config = run.config.answers
-    with Verifier(config.verifier, config.timeout_s) as verifier:
+    with Verifier.of(run.config.answers) as verifier:
         return np.array(
             [
                 np.mean(verifier.check_many(answers[i], [truths[i]] * len(answers[i])))

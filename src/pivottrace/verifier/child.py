@@ -135,7 +135,7 @@ def math_function() -> Function:
     Raises:
         _SetupError: If math-verify is not installed.
     """
-    from pivottrace.verifier.evaluation import Evaluator
+    from pivottrace.verifier.valuation import Evaluator
 
     try:
         evaluator = Evaluator()

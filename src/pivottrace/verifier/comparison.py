@@ -11,13 +11,13 @@ import threading
 from collections.abc import Callable, Sequence
 from fractions import Fraction
 from types import TracebackType
-from typing import Self
+from typing import Protocol, Self
 
 from pivottrace.errors import ConfigError, DataError
 from pivottrace.verifier.answers import group_equivalent, normalise_exact
-from pivottrace.verifier.choices import normalise_choice
 from pivottrace.verifier.keys import vote_classes
 from pivottrace.verifier.mathematics import Mathematics
+from pivottrace.verifier.multiple_choice import normalise_choice
 from pivottrace.verifier.truths import read_truth
 from pivottrace.verifier.workers import DIED, TIMEOUT, Workers
 
@@ -31,6 +31,25 @@ _NORMALISERS: dict[str, Callable[[str], str]] = {
     "exact": normalise_exact,
     "choice": normalise_choice,
 }
+
+
+class Settings(Protocol):
+    """The settings that a verifier needs."""
+
+    @property
+    def verifier(self) -> str:
+        """The kind."""
+        ...
+
+    @property
+    def timeout_s(self) -> float:
+        """Seconds per item."""
+        ...
+
+    @property
+    def tolerance(self) -> float | None:
+        """Relative, or None."""
+        ...
 
 
 class Verifier:
@@ -87,6 +106,11 @@ class Verifier:
         self._verdicts: dict[tuple[str, str], bool] = {}
         self._late = 0
         self._lock = threading.RLock()
+
+    @classmethod
+    def of(cls, settings: Settings) -> Self:
+        """The verifier of a configuration's section `answers`."""
+        return cls(settings.verifier, settings.timeout_s, tolerance=settings.tolerance)
 
     def __enter__(self) -> Self:
         return self
@@ -164,7 +188,7 @@ class Verifier:
         Args:
             answers: (N,) extracted answers; None is wrong.
             truths: (N,) true answers, as `truths.read_truth` reads them: one of several
-                alternatives is enough, and a tolerance of its own comes before the verifier's.
+                alternatives is enough, and its own tolerance replaces this verifier's tolerance.
 
         Returns:
             (N,) True is right. An answer whose comparison timed out is wrong.

@@ -1,7 +1,7 @@
 r"""The form of an answer: a number, an expression, a set, an interval, a point, a time or a text.
 
-An answer is read into a tree of forms by its text alone. Leaves that are neither numbers nor text
-are LaTeX expressions, which only a parser can value; see `verifier.keys`.
+An answer is read into a tree of forms by its text alone. A leaf that is neither a number nor a text
+is a LaTeX expression, which only a parser can value; see `verifier.keys`.
 """
 
 import re
@@ -385,7 +385,7 @@ def _between(relation: list[str], depth: int) -> Form | None:
 
 
 def _marked(form: Form, mark: str) -> Form:
-    """Give a form a mark; one that it has stays, because "x = 5 km" is about kilometres."""
+    """Give a form a mark. Its own mark stays, because "x = 5 km" is about kilometres."""
     return replace(form, mark=form.mark or mark)
 
 

@@ -102,8 +102,9 @@ def _rounded(value: Fraction) -> Fraction:
 def vote_classes(keys: Sequence[Key | None]) -> list[int]:
     """Give every answer the id of its class, by order of first appearance; -1 for None.
 
-    An answer without a mark joins those of its value with a mark, if they have only one mark. With
-    several marks it stands alone. So the classes are a function of the set of the answers.
+    An answer without a mark joins the answers of its value that have a mark, if these have only one
+    mark. With several marks it stands alone. So the order of the answers
+    does not matter.
     """
     marks: dict[Hashable, set[str]] = {}
     for key in keys:

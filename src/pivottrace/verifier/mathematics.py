@@ -115,7 +115,7 @@ class Mathematics:
         return self._values.get((form.kind, form.text))
 
     def _ask(self, items: Sequence[tuple[str, ...]]) -> list[Any]:
-        """The values of the replies; None where there is none."""
+        """The values of the replies; None for a reply without a value."""
         if not items:
             return []
         _trim(self._values)

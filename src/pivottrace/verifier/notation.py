@@ -1,6 +1,6 @@
 r"""One spelling for the many notations of mathematics: Unicode, Markdown and LaTeX variants.
 
-Everything here keeps the meaning of a text. What it means is read in `verifier.forms`.
+Everything here keeps the meaning of a text, which `verifier.forms` reads.
 """
 
 import re

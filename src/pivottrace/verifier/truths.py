@@ -1,7 +1,6 @@
-"""A truth as a text: alternatives, any of which is right, and a tolerance of its own.
+"""A truth as a text: alternatives, one of them enough, and perhaps a tolerance of its own.
 
-12 ||| twelve
-9.81 [tolerance 0.01]
+Examples are "12 ||| twelve" and "9.81 [tolerance 0.01]".
 """
 
 import re
@@ -20,7 +19,7 @@ class Truth:
     """A true answer.
 
     Attributes:
-        alternatives: Texts, any of which is right.
+        alternatives: Texts. An answer that matches one is right.
         tolerance: Greatest relative difference of a number; None if the text states none.
     """
 

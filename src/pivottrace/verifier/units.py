@@ -83,13 +83,12 @@ _SHORT_FACTORS = {"m": 10**6, "mn": 10**6, "mm": 10**6, "b": 10**9, "bn": 10**9,
 """After a currency only: "$5M" are five million, and "5 m" are metres."""
 
 
-# With one of these words behind it, a number has another value than itself.
+# With such a word behind it, a number has another value.
+
 _VALUE_WORDS = frozenset(
-    words(
-        "sin cos tan cot csc arcsin arccos arctan sinh cosh tanh log ln exp sqrt mod and half "
-        "halves quarter am pm pi factorial or to over plus minus below squared cubed not no more "
-        "less than remainder root"
-    )
+    words("sin cos tan cot csc arcsin arccos arctan sinh cosh tanh log ln exp sqrt mod factorial")
+    + words("half halves quarter am pm pi or to and over plus minus below squared cubed root")
+    + words("not no more less than remainder")
 )
 # "10 sec" and "5 times" are 10 and 5, but "2 sec x" and "5 times x" are not.
 _VARIABLES = frozenset(words("x y z n theta alpha beta phi"))

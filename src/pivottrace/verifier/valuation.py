@@ -55,7 +55,7 @@ class Evaluator:
     """Parse and value expressions.
 
     Raises:
-        ImportError: math-verify is not installed.
+        ImportError: The package math-verify is not installed.
     """
 
     def __init__(self) -> None:
