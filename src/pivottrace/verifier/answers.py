@@ -5,7 +5,7 @@ Everything here is pure text and counting. `pivottrace.verifier.comparison` comp
 
 import re
 import unicodedata
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -210,11 +210,15 @@ def majority_vote(classes: Sequence[int], least_margin: float = 0.0) -> Vote:
         raise DataError(
             f"class ids must be -1 (empty) or from 0 up, found {lowest}; use group_equivalent's"
         )
-    leaders = Counter(class_id for class_id in classes if class_id >= 0).most_common(2)
-    if not leaders:
+    counts: dict[int, int] = {}
+    for class_id in classes:
+        if class_id >= 0:
+            counts[class_id] = counts.get(class_id, 0) + 1
+    if not counts:
         return Vote(winner=None, count=0, share=0.0, margin=0.0, reason="empty")
-    winner, count = leaders[0]
-    runner_up = leaders[1][1] if len(leaders) > 1 else 0
+    winner = max(counts, key=counts.__getitem__)
+    count = counts.pop(winner)
+    runner_up = max(counts.values(), default=0)
     total = len(classes)
     if count == runner_up:
         return Vote(winner=None, count=count, share=count / total, margin=0.0, reason="tie")

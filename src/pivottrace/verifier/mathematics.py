@@ -3,7 +3,7 @@
 Numbers and texts are settled here. Only expressions go to the processes, each distinct one once.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from fractions import Fraction
 from typing import Any
 
@@ -35,7 +35,8 @@ class Mathematics:
         # A vote looks up one small number per answer, so that it costs no hash of a key.
         self._number_of: dict[str | None, int] = {None: NO_ANSWER}
         self._numbers: dict[Key, int] = {}
-        self._keys: list[Key] = []
+        self._keys: list[Key] = []  # with a number in place of the value, for the same reason
+        self._whats: dict[Hashable, int] = {}
         self._marked: set[int] = set()
 
     def classes(self, answers: Sequence[str | None]) -> list[int]:
@@ -55,7 +56,7 @@ class Mathematics:
         """Find the keys of new answers, and number the keys."""
         if len(self._number_of) > MOST_KEPT:
             self._number_of = {None: NO_ANSWER}
-            self._numbers, self._keys, self._marked = {}, [], set()
+            self._numbers, self._keys, self._whats, self._marked = {}, [], {}, set()
         new = {a: read_form(a) for a in answers if a is not None and a not in self._number_of}
         self._value(new.values())
         for answer, form in new.items():
@@ -63,6 +64,7 @@ class Mathematics:
             if key is None:
                 self._number_of[answer] = NO_ANSWER
                 continue
+            key = self._whats.setdefault(key[0], len(self._whats)), key[1]
             number = self._number_of[answer] = self._numbers.setdefault(key, len(self._keys))
             if number == len(self._keys):
                 self._keys.append(key)

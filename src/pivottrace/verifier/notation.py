@@ -119,6 +119,7 @@ _SQRT_BRACKETS = re.compile(r"\\sqrt\s*\(([^()]*)\)")
 _SHORT_FRACTION = re.compile(r"\\frac\s*(?:(\d)\s*(\d)|(\d)\s*\{|\{([^{}]*)\}\s*(\d))")
 _DOUBLE_ESCAPES = re.compile(r"\\\\(?=[A-Za-z])")
 _INNER_DOLLARS = re.compile(r"(?<![\d$\\])\$([^$]*[^$\\])\$(?![\d$])")
+_UPRIGHT = re.compile(r"\\mathrm\s*\{\s*([eid])\s*\}")  # the constants e and i, and dx
 _ROMAN_NAME = re.compile(r"_\s*\{\s*\\(?:mathrm|text|textrm)\s*\{\s*(\w+)\s*\}\s*\}")
 _SPACES = re.compile(r"\s+")
 
@@ -143,6 +144,7 @@ def normalise_notation(answer: str) -> str:
         text = _DOUBLE_ESCAPES.sub(r"\\", text)
     text = _INNER_DOLLARS.sub(r"\1", text).removesuffix("\\")
     text = _EMPTY_COMMANDS.sub(" ", text.replace("**", "^"))
+    text = _UPRIGHT.sub(r"\1", text)
     text = _ROMAN_NAME.sub(r"_{\1}", text)
     for pattern, replacement in _SAME_COMMANDS:
         text = pattern.sub(replacement, text)

@@ -190,7 +190,7 @@ def _changes_value(behind: list[str], as_text: bool) -> bool:
     first, *rest = behind
     if first.removesuffix("s") in _ORDINALS and rest[:1] in ([], ["of"]):
         return True
-    if len(max(behind, key=len)) < 3 and not as_text:
+    if len(max(behind, key=len)) < (2 if as_text else 3):
         return True  # "5 x" is a product
     valued = {word.removesuffix("s") for word in behind} | set(behind)
     return bool(valued & _VALUE_WORDS) or not (as_text or _VARIABLES.isdisjoint(rest))

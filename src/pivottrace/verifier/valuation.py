@@ -104,6 +104,8 @@ class Evaluator:
         if total.points is None:
             return self._number(total.number) if kind == "expression" else None
         points = total.points
+        if all(abs(value - points[0]) <= abs(value) * _NOISE for value in points):
+            return self._number(points[0]) if kind == "expression" else None  # the variables cancel
         if kind == "equation":
             scale = next((value for value in points if value != 0), None)
             points = [value / scale for value in points] if scale is not None else points
