@@ -1,7 +1,7 @@
 r"""Agreement with the test data of public graders, and every pair on which we disagree.
 
     git clone https://github.com/huggingface/Math-Verify
-    python bench/graders.py Math-Verify [CLONE ...]
+    python bench/graders.py Math-Verify [CLONE ...] [--page docs/results/answers.md]
 
 Each argument is a clone. Its test tables are read and never run:
 
@@ -16,8 +16,9 @@ formats, its whole text is the answer. A table's own precision becomes the gold'
 Rows that hold something else than constants, or that set an option that we do not have, are left
 out and counted.
 
-The exit status is 0, whatever the agreement: other graders decide some pairs by other rules.
-`docs/answers.md` explains each disagreement.
+Other graders decide some pairs by other rules, so a disagreement is no error. But the page must
+explain each one: it names their places, as in "`test_all.py` 70, 71". The exit status is 1 if a
+disagreement is not explained there, or if a place on the page is no disagreement any more.
 """
 
 from __future__ import annotations
@@ -46,6 +47,8 @@ USUAL_PLACES = 6
 SPARE = 1.01  # OlympiadBench's judge allows 1 % more than the precision, for rounding
 WRITTEN = re.compile(r"\$?(-?\d+(?:\.\d+)?)(?:\s*\\(?:times|cdot)\s*10\^\{?(-?\d+)\}?)?\$?")
 SHOWN = 160  # characters of a text
+PAGE = Path(__file__).parents[1] / "docs" / "results" / "answers.md"
+PLACES_ON_PAGE = re.compile(r"`([\w.]+)` (\d+(?:, \d+)*)")
 
 
 @dataclass(frozen=True)
@@ -53,14 +56,14 @@ class Pair:
     """One row of test data.
 
     Attributes:
-        place: File and line (of a JSON file, the item's number from 1).
+        line: Its first line in the file; in a JSON file, the item's number from 1.
         gold: The gold's text.
         answer: The text of the answer or response; None counts as wrong.
         equal: Their verdict.
         tolerance: Relative, of this row; None is the usual one.
     """
 
-    place: str
+    line: int
     gold: str
     answer: str | None
     equal: bool
@@ -81,23 +84,46 @@ def main() -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("clone", type=Path, nargs="+", help="a clone of a grader's repository")
-    tables = [table for clone in parser.parse_args().clone for table in tables_of(clone)]
+    parser.add_argument("--page", type=Path, default=PAGE, help="where disagreements are explained")
+    arguments = parser.parse_args()
+    tables = [table for clone in arguments.clone for table in tables_of(clone)]
     if not any(table.pairs for table in tables):
         parser.error("no test table found; give the root of a clone that has the files named above")
     print("| file | pairs | agree | equal only for them | equal only for us | left out |")
     print("|---|---|---|---|---|---|")
-    disagreements: list[str] = []
+    disagreements: dict[str, list[tuple[int, str]]] = {}
     with Verifier("math") as verifier:
         total = [0] * 5
         for table in tables:
-            counts, lines = compared(table, verifier)
-            disagreements += lines
+            counts, disagreements[table.name] = compared(table, verifier)
             total = [a + b for a, b in zip(total, counts, strict=True)]
             print_row(table.name, counts)
         print_row("all", total)
-        print(f"\n{len(disagreements)} disagreements; {verifier.facts()}\n")
-    print("\n".join(disagreements))
-    return 0
+        print(f"\n{total[2] + total[3]} disagreements; {verifier.facts()}\n")
+    for name, found in disagreements.items():
+        print("".join(f"{name}:{line}: {text}\n" for line, text in found), end="")
+    lines = {name: {line for line, _ in found} for name, found in disagreements.items()}
+    return compare_with_page(lines, explained(arguments.page))
+
+
+def compare_with_page(found: dict[str, set[int]], named: dict[str, set[int]]) -> int:
+    """Print the places that only one side has. Return 1 if some do, else 0."""
+    differ = False
+    for name, lines in found.items():
+        on_page = named.get(Path(name).name, set())
+        for what, left in (("not explained", lines - on_page), ("agree now", on_page - lines)):
+            if left:
+                print(f"{what}: `{Path(name).name}` {', '.join(map(str, sorted(left)))}")
+                differ = True
+    return int(differ)
+
+
+def explained(page: Path) -> dict[str, set[int]]:
+    """The places that the page names: numbers of lines or items by file."""
+    places: dict[str, set[int]] = {}
+    for name, numbers in PLACES_ON_PAGE.findall(page.read_text(encoding="utf-8")):
+        places.setdefault(name, set()).update(map(int, numbers.split(",")))
+    return places
 
 
 def print_row(name: str, counts: list[int]) -> None:
@@ -106,8 +132,8 @@ def print_row(name: str, counts: list[int]) -> None:
     print(f"| {name} | {pairs} | {share} | {theirs} | {ours} | {left_out} |", flush=True)
 
 
-def compared(table: Table, verifier: Verifier) -> tuple[list[int], list[str]]:
-    """Counts of a table's row, and the text of each disagreement."""
+def compared(table: Table, verifier: Verifier) -> tuple[list[int], list[tuple[int, str]]]:
+    """Counts of a table's row, and the line and text of each disagreement."""
     golds = [gold_as_read(pair) for pair in table.pairs]
     answers = [
         None if pair.answer is None else extract_answer(pair.answer) or pair.answer.strip()
@@ -117,19 +143,20 @@ def compared(table: Table, verifier: Verifier) -> tuple[list[int], list[str]]:
     verdicts = verifier.check_many([answers[i] for i in known], [golds[i] or "" for i in known])
     equal = dict(zip(known, verdicts, strict=True))
     theirs = ours = 0
-    lines = []
+    found = []
     for index, pair in enumerate(table.pairs):
         if equal.get(index, False) == pair.equal:
             continue
         theirs += pair.equal
         ours += not pair.equal
-        lines.append(
-            f"{pair.place}: {'equal only for them' if pair.equal else 'equal only for us'}\n"
+        text = (
+            f"equal only for {'them' if pair.equal else 'us'}\n"
             f"    gold    {shown(pair.gold, golds[index])}\n"
             f"    answer  {shown(pair.answer, answers[index])}"
         )
+        found.append((pair.line, text))
     pairs = len(table.pairs)
-    return [pairs, pairs - theirs - ours, theirs, ours, table.left_out], lines
+    return [pairs, pairs - theirs - ours, theirs, ours, table.left_out], found
 
 
 def gold_as_read(pair: Pair) -> str | None:
@@ -168,7 +195,7 @@ def python_table(path: Path, name: str) -> Table:
             continue
         for columns, rows in parametrised(function):
             for row in rows:
-                pairs = pairs_of(row, columns, function.name, name)
+                pairs = pairs_of(row, columns, function.name)
                 table.pairs += pairs
                 table.left_out += not pairs
     return table
@@ -194,9 +221,8 @@ def parametrised(function: ast.FunctionDef) -> Iterator[tuple[list[str], list[as
             yield columns, body.elts
 
 
-def pairs_of(row: ast.expr, columns: list[str], function: str, name: str) -> list[Pair]:
+def pairs_of(row: ast.expr, columns: list[str], function: str) -> list[Pair]:
     """The pairs of one row; none if it is left out."""
-    place = f"{name}:{row.lineno}"
     try:
         values = ast.literal_eval(row)
     except ValueError:  # an f-string or a calculation
@@ -205,14 +231,14 @@ def pairs_of(row: ast.expr, columns: list[str], function: str, name: str) -> lis
         equal = "incorrect" not in function
         sides = [None if value is None else str(value) for value in values]
         turns = (sides, sides[::-1])
-        return [Pair(place, gold, answer, equal) for gold, answer in turns if gold is not None]
+        return [Pair(row.lineno, gold, answer, equal) for gold, answer in turns if gold is not None]
     cells: dict[str, Any] = dict(zip(columns, values, strict=True))
     if any(cells.get(option, ours) != ours for option, ours in OPTIONS.items()):
         return []
     places = cells.get(PLACES, USUAL_PLACES)
     tolerance = None if places == USUAL_PLACES else SPARE * 10.0**-places
     verdict = next(cells[column] for column in VERDICTS if column in cells)
-    return [Pair(place, cells[GOLD], cells[ANSWER], bool(verdict), tolerance)]
+    return [Pair(row.lineno, cells[GOLD], cells[ANSWER], bool(verdict), tolerance)]
 
 
 def scoring_examples(path: Path, name: str) -> Table:
@@ -229,8 +255,9 @@ def scoring_examples(path: Path, name: str) -> Table:
             relative = None
             if precision is not None:
                 relative = SPARE * float(precision) / size_of(item["GT"], answer["answer"])
-            place = f"{name}:{number}"
-            table.pairs.append(Pair(place, item["GT"], answer["answer"], answer["equal"], relative))
+            table.pairs.append(
+                Pair(number, item["GT"], answer["answer"], answer["equal"], relative)
+            )
     return table
 
 
