@@ -1,6 +1,11 @@
 """The benchmarks' own rules, where they have some; what they measure is not tested."""
 
+import json
+import os
+import random
+import subprocess
 import sys
+from pathlib import Path
 
 import bench_scripts
 import pyarrow as pa
@@ -71,3 +76,93 @@ def test_training_is_compared_round_by_round(capsys):
     assert [label is None for label in rows["label"].to_pylist()] == [
         route == "weak" for route in rows["route"].to_pylist()
     ]
+
+
+GRADER_TESTS = """
+import pytest
+
+@pytest.mark.parametrize("gold, pred, expected, strict", [
+    ("18", r"\\boxed{18}", 1, True),
+    ("18", "#### 19", 0, True),
+    ("18", "20", 1, True),
+    ("18", "18", 0, True),
+    ("18", "18", 1, False),
+    (f"{18}", "18", 1, True),
+])
+def test_rows(gold, pred, expected, strict): ...
+
+@pytest.mark.parametrize("output_pair", [(5, "5.0"), (7, None)])
+def test_incorrect_examples(output_pair): ...
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_something_else(count): ...
+"""
+
+
+def test_graders_are_read_and_each_disagreement_has_to_be_explained(monkeypatch, tmp_path, capsys):
+    """Texts that need no process: 3 of 7 pairs of the Python file agree, and 1 of 1 of the JSON."""
+    clone = tmp_path / "clone"
+    (clone / "tests").mkdir(parents=True)
+    (clone / "tests" / "test_grader.py").write_text(GRADER_TESTS)
+    item = {"GT": "18", "Ans": [{"answer": "18.0", "equal": True}]}
+    (clone / "scoring_examples.json").write_text(json.dumps([item]))
+    page = tmp_path / "page.md"
+    bench = bench_scripts.load("graders")
+
+    def status(text):
+        page.write_text(text)
+        monkeypatch.setattr(sys, "argv", ["graders", str(clone), "--page", str(page)])
+        return bench.main(), capsys.readouterr().out
+
+    code, printed = status("A longer answer: `test_grader.py` 7, 8")
+    assert "| clone/tests/test_grader.py | 7 | 3 (42.9%) | 1 | 3 | 2 |" in printed
+    assert "| clone/scoring_examples.json | 1 | 1 (100.0%) | 0 | 0 | 0 |" in printed
+    assert "clone/tests/test_grader.py:7: equal only for them\n    gold    18\n" in printed
+    assert code == 1 and "not explained: `test_grader.py` 14" in printed
+    assert status("`test_grader.py` 7, 8, 14")[0] == 0
+    code, printed = status("`test_grader.py` 5, 7, 8, 14")
+    assert code == 1 and "agree now: `test_grader.py` 5" in printed
+
+
+@pytest.mark.parametrize(
+    ("gold", "answer", "size"),
+    [("7 \\times 10^{35}", "7.1", 7e35), (r"\cos 1", "0.5403", 0.5403), ("0.003, 5.2", "0", 0.003)],
+)
+def test_a_precision_is_relative_to_the_smallest_written_number(gold, answer, size):
+    assert bench_scripts.load("graders").size_of(gold, answer) == pytest.approx(size)
+
+
+@pytest.fixture
+def answers_bench(monkeypatch):
+    monkeypatch.syspath_prepend(Path(__file__).parents[2] / "bench")  # it shares a helper
+    return bench_scripts.load("answers")
+
+
+def test_votes_are_over_plain_numbers_in_a_few_spellings(answers_bench):
+    groups = [answers_bench.plain_samples(random.Random(index)) for index in range(500)]
+    assert {len(group) for group in groups} == {16}
+    assert all(2 <= len(set(group)) <= 5 for group in groups)
+    assert any("$" in text for group in groups for text in group)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "memory", "status"), [(1.0, 60.0, 0), (1.1, 60.0, 1), (1.0, 61.0, 1)]
+)
+def test_each_target_of_the_answers_bench_counts(answers_bench, capsys, seconds, memory, status):
+    """The older commit takes 20 s and 60 MiB; votes are five times as fast."""
+    names = answers_bench.BASE, answers_bench.OURS
+    symbolic = [{"seconds": 20.0, "verifier": 60.0, "voter": 30.0}]
+    ours = [{"seconds": seconds, "verifier": memory, "voter": 30.0}]
+    votes = [{"seconds": 5.0}], [{"seconds": 1.0}]
+    found = {("damped", name): rows for name, rows in zip(names, (symbolic, ours), strict=True)}
+    found |= {("votes", name): rows for name, rows in zip(names, votes, strict=True)}
+    assert answers_bench.report(found, ["damped"]) == status
+    assert capsys.readouterr().out.count("\n") == 6
+
+
+def test_the_greatest_memory_of_a_child_is_kept_when_it_has_ended(answers_bench):
+    with answers_bench.peak_memory() as peaks:
+        child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(0.5)"])
+        child.wait()
+    assert peaks[child.pid] > 1
+    assert peaks[os.getpid()] > 1
