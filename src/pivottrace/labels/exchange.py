@@ -18,7 +18,7 @@ from typing import Any
 from pivottrace.errors import DataError
 from pivottrace.label_sources import Purpose
 from pivottrace.run.storage import write_text
-from pivottrace.verifier.answers import MAX_ANSWER_CHARS
+from pivottrace.verifier.exact_text import MAX_ANSWER_CHARS
 
 COLUMNS = ("id", "question", "answer", "purpose")
 MAX_CELL_CHARS = 32_000
