@@ -293,6 +293,8 @@ def test_texts_that_are_no_values(text):
         ("我们有九个苹果。再加九个。一共十八个苹果在桌子上。" * 15, True),
         ("Yes. He can.", False),
         ("Mr. Smith", False),
+        ("Dr. Martin Luther King", False),
+        ("[Solution] Take away.\n\nThus 7 stay.", True),
         ("1 2 3\n4 5 6", False),
         (r"\begin{pmatrix} 1 \\ 2 \end{pmatrix}", False),
         ("the powerhouse of the cell", False),

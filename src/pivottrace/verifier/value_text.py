@@ -8,7 +8,7 @@ from pivottrace.verifier.notation import without_text_commands
 
 MOST_WORDS = 20
 """A text with more words is a derivation. Ours; the longest gold in words that we met has 14."""
-WORDS_OF_SENTENCES = 6
+WORDS_OF_SENTENCES = 4
 """Several sentences with more words than this are a derivation, so "Yes. He can." is none."""
 MOST_PROSE_CHARS = 300
 """The same for scripts without spaces between words."""
@@ -26,7 +26,10 @@ _LETTER = re.compile(r"\(?[A-Z]\)?")
 _BARE_WORD = re.compile(r"[A-Za-z]{2,}")
 _COMMAND = re.compile(r"\\(?:begin|end)\s*\{[^{}]*\}|\\[A-Za-z]+")
 _WORD = re.compile(r"[^\W\d_]{2,}")
-_NEXT_SENTENCE = re.compile(r"(?:[.!?][\"')\]$*]*\s+(?=[A-Z\\$\[])|[。！？]|\n\s*(?=\S))")
+# A full stop behind a short word may be an abbreviation: "Dr. Martin Luther King".
+_NEXT_SENTENCE = re.compile(
+    r"(?:(?<=[a-z]{3})|(?<=[\d$)}\]]))[.!?][\"')\]$*]*\s+(?=[A-Z\\$\[])|[。！？](?=\s*\S)|\n\s*(?=\S)"
+)
 
 
 def clean(text: str) -> str:
