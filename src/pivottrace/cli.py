@@ -201,7 +201,7 @@ def _label(arguments: list[str]) -> None:
             )
             return None
         added, blank = requests.import_file(run, Path(rest[1]))
-    left = f", {blank} rows are still blank" if blank else ""
+    left = f", {blank} rows have no answer yet" if blank else ""
     print(f"{added} new labels taken in{left}; next: pivottrace run {quoted(run.path)}")
     return None
 

@@ -12,14 +12,13 @@ from hypothesis import strategies as st
 
 from pivottrace.errors import ConfigError, DataError
 from pivottrace.verifier.answers import (
-    MAX_ANSWER_CHARS,
     Vote,
     extract_answer,
     group_equivalent,
     majority_vote,
-    normalise_choice,
-    normalise_exact,
 )
+from pivottrace.verifier.exact_text import MAX_ANSWER_CHARS, normalise_exact
+from pivottrace.verifier.multiple_choice import normalise_choice
 
 
 @pytest.mark.parametrize(

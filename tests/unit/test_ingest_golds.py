@@ -4,8 +4,8 @@ import pytest
 from ingest_sources import refused, rows_of, write_jsonl
 
 from pivottrace.ingest import golds as golds_module
-from pivottrace.ingest.golds import Gold
 from pivottrace.ingest.questions import read_source
+from pivottrace.verifier.gold import Gold
 
 # One cell ----------------------------------------------------------------------------------------
 

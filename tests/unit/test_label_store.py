@@ -15,12 +15,12 @@ from pivottrace.errors import BudgetError, DataError, RunDirError
 from pivottrace.labels.exchange import (
     ImportedAnswers,
     Request,
-    _unescaped,
-    escaped,
     export_requests,
     read_answers,
 )
+from pivottrace.labels.file_rows import escaped, unescaped
 from pivottrace.labels.store import LabelStore, read_labels
+from pivottrace.verifier import Verifier
 
 
 @pytest.fixture
@@ -195,28 +195,60 @@ def test_csv_cells_are_what_they_should_be(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("encoding", "dialect"),
+    ("encoding", "dialect", "number"),
     [
-        ("utf-8-sig", {}),
-        ("utf-8", {"lineterminator": "\n"}),
-        ("utf-8", {"delimiter": ";"}),
-        ("utf-8-sig", {"delimiter": "\t", "quoting": csv.QUOTE_ALL}),
+        ("utf-8-sig", {}, "1234"),
+        ("utf-8", {"lineterminator": "\n"}, "1234"),
+        ("utf-8", {"delimiter": ";"}, "1.234"),  # where a semicolon separates, 1,234 is 1.234
+        ("utf-8-sig", {"delimiter": "\t", "quoting": csv.QUOTE_ALL}, "1234"),
     ],
 )
-def test_csv_round_trip_through_spreadsheets(tmp_path, encoding, dialect):
+def test_csv_round_trip_through_spreadsheets(tmp_path, encoding, dialect, number):
     path = tmp_path / "labels.csv"
     export_requests(path, REQUESTS)
     cells = {"q1": " -5 ", "007": "'-5", "'=1+1": "two", "''=1+1": "1,234"}
     fill_csv(path, cells, encoding, **dialect)
     assert read_answers(path, IDS) == ImportedAnswers(
-        [("q1", "-5"), ("007", "-5"), ("=1+1", "two"), ("'=1+1", "1,234")], blank=1
+        [("q1", "-5"), ("007", "-5"), ("=1+1", "two"), ("'=1+1", number)], blank=1
     )
+
+
+@pytest.mark.parametrize(
+    ("text", "answers", "blank"),
+    [
+        ("id,answer\nq1,The answer is 25\n007,\\boxed{15}\n", {"q1": "25", "007": "15"}, 0),
+        ('id,answer\nq1,"31+9=40. #### 40"\n007,9 (apples)\n', {"q1": "40", "007": "9"}, 0),
+        ("id,answer\nq1,NA\n007,Don't know\n=1+1,?\n-3,7\n", {"-3": "7"}, 3),
+        ("id,answer\nq1,none\n007,no\n", {"007": "no"}, 1),
+        ("id,answer,annotator\nq1,25,ann\nq1,25.0,bob\n", {"q1": "25"}, 0),
+        ("id,answer,annotator\nq1,25.0,ann\nq1,25,bob\nq1,50/2,cy\n", {"q1": "25.0"}, 0),
+        ("id,answer,annotator\nq1,idk,ann\nq1,25,bob\n", {"q1": "25"}, 1),
+        ("id,answer\nq1,1/2 ||| 0.5\nq1,0.5\n", {"q1": "1/2 ||| 0.5"}, 0),
+        ("id;answer\nq1;3,5\n007;1.200,25\n", {"q1": "3.5", "007": "1200.25"}, 0),
+        ("id;answer\nq1;3,5\nq1;3.5\n", {"q1": "3.5"}, 0),
+        ('id,answer\nq1,"3,5"\n007,"1,200"\n', {"q1": "3,5", "007": "1200"}, 0),
+    ],
+)
+def test_answers_are_read_as_golds(tmp_path, text, answers, blank):
+    path = tmp_path / "labels.csv"
+    path.write_text(text)
+    assert read_answers(path, IDS) == ImportedAnswers(list(answers.items()), blank=blank)
+
+
+def test_the_run_decides_which_answers_agree(tmp_path):
+    path = tmp_path / "labels.csv"
+    path.write_text("id,answer\nq1,25\nq1,25.0\n")
+    message = r"row 2 \(line 3\), column answer: .*'q1' is answered '25.0' here and '25' in row 1"
+    with pytest.raises(DataError, match=message):
+        read_answers(path, IDS, Verifier("exact").equal)
+    path.write_text("id,answer\nq1,Result: 7 of 9\n")
+    assert read_answers(path, IDS, pattern=r"Result: (\d+)").answers == [("q1", "7")]
 
 
 @given(st.text(alphabet="'=+-@\t\r15a,.", max_size=6))
 def test_escaping_is_undone_and_disarms(cell):
     written = escaped(cell)
-    assert _unescaped(written) == cell
+    assert unescaped(written) == cell
     if written[:1] in ("=", "+", "-", "@", "\t", "\r"):
         float(written.replace(",", ""))  # only plain numbers may begin like a formula
 
@@ -251,6 +283,11 @@ def test_jsonl_round_trip_and_numbers_as_written(tmp_path):
         ('id,answer\nq1,"1\n007,2\n', "double quote that is never closed"),
         ("id,answer\n ,5\n", "row 1 .*column id: is empty"),
         (f"id,answer\nq1,{'9' * 1001}\n", "1001 characters"),
+        (
+            "id,answer\nq1,1\n007,We take nine of them. Then five stay.\n",
+            r"row 2 \(line 3\), column answer: 'We take nine.* is a derivation without a final",
+        ),
+        ("id,answer\nq1,25\nq1,26\n", r"row 2 .*'q1' is answered '26' here and '25' in row 1"),
     ],
 )
 def test_bad_csv_is_refused_by_row(tmp_path, text, message):

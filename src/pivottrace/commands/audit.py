@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 
 from pivottrace.errors import RunDirError
 from pivottrace.labels.budget import bought
-from pivottrace.labels.exchange import escaped
+from pivottrace.labels.file_rows import escaped
 from pivottrace.labels.waiting import questions_of
 from pivottrace.routing.curves import ProbeEvidence, calibrate
 from pivottrace.routing.label_errors import LABEL_ERROR, wrong_label_chance

@@ -59,6 +59,8 @@ class Builder:
         parts: Columns that look like a part of the question.
         num_given: Golds given so far, readable or not.
         num_unreadable: Golds of these that are none; `unreadable` has the first ones.
+        num_open: Cells which say that there is no answer yet, such as "NA"; `first_open` is the
+            first one, with the number of its row.
         num_json: Prompts that were messages written as JSON text.
         first_golds: (index of the row, its cell) of the first given golds.
         choices: Index of a row → the options that its gold may name, for rows with options.
@@ -74,6 +76,8 @@ class Builder:
     num_given: int = 0
     num_unreadable: int = 0
     unreadable: list[Unreadable] = field(default_factory=list)
+    num_open: int = 0
+    first_open: tuple[int, str] | None = None
     num_json: int = 0
     first_golds: list[tuple[int, str]] = field(default_factory=list)
     choices: dict[int, Choice] = field(default_factory=dict)
@@ -156,6 +160,9 @@ class Builder:
         value = look_up(values, self.columns.answer)
         gold = read_cell(value, self.pattern, self.source.decimal_comma)
         if gold.answer is None and gold.problem is None:
+            if isinstance(value, str) and value.strip():
+                self.num_open += 1
+                self.first_open = self.first_open or (number, value)
             return None
         # Texts, numbers and lists may stand side by side, because all of them become texts.
         kind = "true or false" if isinstance(value, bool) else "text, a number or a list"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from string import ascii_uppercase
 from typing import Any, NamedTuple
@@ -13,38 +13,19 @@ from pivottrace.errors import DataError
 from pivottrace.ingest.columns import Path, plain
 from pivottrace.ingest.options import Options
 from pivottrace.ingest.values import is_missing, kind_of, number_text, to_answer, valid_text
-
-ALTERNATIVES = " ||| "
-"""Between alternative golds. Any of them is right."""
+from pivottrace.verifier.gold import Gold, read_gold, without_decimal_comma
+from pivottrace.verifier.truths import write_truth
 
 MOST_UNREADABLE = 0.05
 """Largest share of given golds that may be unreadable; more of them mean a wrong column. Ours."""
-
-_TOLERANCE = re.compile(r" \[tolerance [^\]]*\]$")
-# "3,5" and "1.200,5" where the decimal sign is a comma.
-_DECIMAL_COMMA = re.compile(r"[-+]?(\d+|\d{1,3}(\.\d{3})+),\d+")
-
-
-class Gold(NamedTuple):
-    """A gold as read, or why it is none."""
-
-    answer: str | None
-    problem: str | None
-
-
-def read_gold(text: str, pattern: str | None) -> Gold:
-    """Read one gold. A text of several lines is a derivation and none."""
-    answer = to_answer(text, pattern)
-    if answer is not None and "\n" in answer:
-        return Gold(None, "is a derivation without a final answer")
-    return Gold(answer, None)
 
 
 def read_cell(value: Any, pattern: str | None, decimal_comma: bool = False) -> Gold:
     """Read the value of an answer column.
 
     A number gives its shortest text. A list holds alternatives, and any of them is right: they
-    are joined by `ALTERNATIVES`, each one once. A missing or blank value is no gold and no problem.
+    are joined by `truths.ALTERNATIVES`, each one once. A missing or blank value is no gold and no
+    problem.
 
     Args:
         value: The value.
@@ -60,8 +41,8 @@ def read_cell(value: Any, pattern: str | None, decimal_comma: bool = False) -> G
         return Gold(None, None)
     if not isinstance(value, str):
         return Gold(to_answer(value), None)
-    if decimal_comma and _DECIMAL_COMMA.fullmatch(value.strip()):
-        value = value.strip().replace(".", "").replace(",", ".")
+    if decimal_comma:
+        value = without_decimal_comma(value)
     return read_gold(valid_text(value), pattern)
 
 
@@ -76,7 +57,7 @@ def _read_alternatives(values: list[Any], pattern: str | None, decimal_comma: bo
     answers = dict.fromkeys(gold.answer for gold in golds if gold.answer is not None)
     if not answers:
         return next((gold for gold in golds if gold.problem), Gold(None, None))
-    return Gold(ALTERNATIVES.join(answers), None)
+    return Gold(write_truth(list(answers)), None)
 
 
 def with_tolerance(gold: str | None, value: Any) -> str | None:
@@ -97,15 +78,6 @@ def with_tolerance(gold: str | None, value: Any) -> str | None:
             "Correct it, or leave it empty"
         )
     return f"{gold} [tolerance {number_text(number)}]" if gold is not None else None
-
-
-def agree(one: str, other: str, equal: Callable[[str, str], bool]) -> bool:
-    """Return whether two golds are the same: an alternative of one is right by the other."""
-    return any(
-        equal(answer, gold)
-        for given, gold in ((one, other), (other, one))
-        for answer in _TOLERANCE.sub("", given).split(ALTERNATIVES)
-    )
 
 
 class Choice(NamedTuple):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 import pyarrow as pa
 
-from pivottrace.ingest.golds import agree
+from pivottrace.verifier.gold import agree
 
 if TYPE_CHECKING:
     import polars as pl

@@ -94,9 +94,16 @@ def settle_golds(builder: Builder, settings: Settings, found: Settled) -> None:
             f"{builder.source.name}: prompts that were read from messages in JSON text: "
             f"{builder.num_json}"
         )
+    column = ".".join(builder.columns.answer or ())
+    if builder.first_open is not None:
+        number, cell = builder.first_open
+        found.notes.append(
+            f"{builder.source.name}: cells of column {column!r} that say there is no answer: "
+            f"{builder.num_open} ({builder.source.unit} {number}: {shortened(cell)!r}); these "
+            "questions are unlabelled"
+        )
     if not builder.num_unreadable:
         return
-    column = ".".join(builder.columns.answer or ())
     shown = "; ".join(
         f"{builder.source.unit} {u.number}: {shortened(u.cell)!r} {u.problem}"
         for u in builder.unreadable[:SHOWN_ROWS]

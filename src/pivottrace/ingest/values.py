@@ -9,16 +9,14 @@ from __future__ import annotations
 import base64
 import json
 import math
-import re
 from collections.abc import Mapping
 from datetime import date, datetime, time
 from decimal import Decimal
 from typing import Any
 
 from pivottrace.errors import DataError
-from pivottrace.verifier.answers import extract_answer
+from pivottrace.verifier.gold import read_gold
 
-_THOUSANDS = re.compile(r"[-+]?\d{1,3}(,\d{3})+(\.\d+)?")
 # Above this number not every whole number is a float, so an integer's text would invent digits.
 _EXACT_FLOAT = 2**53
 
@@ -39,12 +37,10 @@ def is_missing(value: Any) -> bool:
 
 
 def to_answer(value: Any, pattern: str | None = None) -> str | None:
-    r"""Return an answer as text; None if it is missing or blank.
+    """Return an answer as text; None if it is missing or blank.
 
-    If `extract_answer` finds a final answer in a text, the result is that answer; any other text is
-    kept as it is. The search uses `pattern` if it is given, and then `\boxed{}`, `####` and "the
-    answer is". 18 and 18.0 give "18". "1,200" gives "1200", so a list of numbers needs spaces:
-    "100, 200" stays. True gives "true", and a list of one value gives that value.
+    A text is read as `verifier.gold.read_gold` reads it, so a derivation gives None. 18 and 18.0
+    give "18", and True gives "true". A list of one value gives that value.
     """
     if isinstance(value, list) and len(value) == 1:
         value = value[0]
@@ -59,11 +55,7 @@ def to_answer(value: Any, pattern: str | None = None) -> str | None:
             f"is {kind_of(value)}, but an answer is a text or a number. Map answer to another "
             "column, or write it as text"
         )
-    found = extract_answer(value, pattern) if pattern else None
-    text = valid_text(found or extract_answer(value) or value.strip())
-    if _THOUSANDS.fullmatch(text):
-        text = text.replace(",", "")
-    return text or None
+    return read_gold(valid_text(value), pattern).answer
 
 
 def to_id(value: Any) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from pivottrace.errors import DataError, RunDirError
@@ -11,8 +11,11 @@ from pivottrace.label_sources.people import FILE
 from pivottrace.labels.budget import bought
 from pivottrace.labels.exchange import ImportedAnswers, Request, export_requests, read_answers
 from pivottrace.labels.intake import take_in
+from pivottrace.labels.store import Label
 from pivottrace.labels.waiting import questions_of, requested, second_probes
 from pivottrace.run.directory import RunDir
+from pivottrace.verifier import Verifier
+from pivottrace.verifier.gold import agree
 
 FILES: dict[Purpose, str] = {"probe": "probes_to_label.csv", "annotation": "annotate_to_label.csv"}
 # For the second probes of an adaptive draw: the first file has answers in it by then.
@@ -36,17 +39,22 @@ def export(run: RunDir, path: Path | None = None) -> Path:
 
 
 def import_file(run: RunDir, path: Path) -> tuple[int, int]:
-    """Take in a filled file; returns (labels added, rows left blank).
+    """Take in a filled file; returns (labels added, rows without an answer).
 
     Raises:
         DataError: An unknown id, a question not chosen, or a conflict; nothing is taken in.
         BudgetError: More labels than allowed; nothing is taken in.
     """
     purposes = requested(run)
-    result = read_answers(path, set(run.read_table("pool", made_by="run")["id"].to_pylist()))
-    _refuse_unasked(result, purposes)
-    _refuse_conflicts(run, result)
-    added = take_in(run, [(i, answer, FILE.name, purposes[i]) for i, answer in result.answers])
+    known_ids = set(run.read_table("pool", made_by="run")["id"].to_pylist())
+    settings = run.config.answers
+    with Verifier(settings.verifier, settings.timeout_s) as verifier:
+        result = read_answers(path, known_ids, verifier.equal, settings.pattern)
+        _refuse_unasked(result, purposes)
+        known = bought(run)
+        _refuse_conflicts(result, known, verifier.equal)
+    new = [(i, answer) for i, answer in result.answers if i not in known]
+    added = take_in(run, [(i, answer, FILE.name, purposes[i]) for i, answer in new])
     return added, result.blank
 
 
@@ -59,14 +67,16 @@ def _refuse_unasked(result: ImportedAnswers, purposes: dict[str, Purpose]) -> No
         )
 
 
-def _refuse_conflicts(run: RunDir, result: ImportedAnswers) -> None:
-    known = bought(run)
+def _refuse_conflicts(
+    result: ImportedAnswers, known: Mapping[str, Label], equal: Callable[[str, str], bool]
+) -> None:
     for question_id, answer in result.answers:
-        if question_id in known and known[question_id].answer != answer:
+        stored = known[question_id].answer if question_id in known else answer
+        if not agree(answer, stored, equal):
             raise DataError(
                 f"{result.places[question_id]}, column answer: question {question_id!r} is "
-                f"answered {answer!r} here and has the answer {known[question_id].answer!r} "
-                f"already; nothing was taken in. Give that one, or leave the row out; to change a "
+                f"answered {answer!r} here and has the answer {stored!r} already; "
+                f" nothing was taken in. Give that one, or leave the row out; to change a "
                 f"stored answer, begin a new run directory."
             )
 

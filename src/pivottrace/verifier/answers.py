@@ -1,64 +1,63 @@
-r"""Read an answer off a completion, normalise it, group equal answers, vote.
+"""Read an answer off a completion, group equal answers, vote.
 
 Everything here is pure text and counting. `pivottrace.verifier.comparison` compares answers.
 """
 
 import re
-import unicodedata
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from pivottrace.errors import ConfigError, DataError
-
-MAX_ANSWER_CHARS = 1_000
-"""A longer "answer" is a derivation or garbage. No truth is that long, and comparison costs."""
+from pivottrace.verifier.exact_text import MAX_ANSWER_CHARS
+from pivottrace.verifier.formats import DEFAULT_FORMATS, found_in
+from pivottrace.verifier.placeholders import is_placeholder
 
 SEARCH_TAIL_CHARS = 1_000_000
 """Only this much of a completion's end is read (about 250,000 tokens), against hostile input."""
 
-# Tokens that matter for brace matching. An escaped brace or backslash is consumed as one token, so
-# `\{` does not count and `\\boxed{` (double escaping, common in model output) is still a box.
-_BOX_TOKEN = re.compile(r"\\[^a-zA-Z]|(?P<box>(?<=\\)(?:boxed|fbox)[ \t]*\{)|[{}]")
-_HASHES = re.compile(r"(?<!#)####(?!#)[ \t]*([^\n]*)")
-_ANSWER_IS = re.compile(r"\bthe\s(?:final\s|correct\s)?answer\sis\b[ \t]*:?\s*", re.IGNORECASE)
-_SENTENCE_END = re.compile(r"[.!?](?=\s|\**$|\*\*\s)|\n")
-_BOLD = re.compile(r"(?<!\S)\*\*(?=\S)|(?<=\S)\*\*(?!\S)")
 
-
-def extract_answer(text: str, pattern: str | None = None) -> str | None:
+def extract_answer(
+    text: str,
+    pattern: str | None = None,
+    formats: Sequence[str] = DEFAULT_FORMATS,
+    placeholders: Collection[str] = (),
+) -> str | None:
     r"""Read the final answer off a completion.
 
-    With `pattern`, only `pattern` counts. Otherwise the first of these forms with content counts,
-    and each is read at its *last* occurrence: `\boxed{...}` (or `\fbox`; braces balanced, the
-    innermost of nested boxes), `#### 18` (to the end of the line), "the answer is X" (also "final"
-    or "correct answer"; to the end of the sentence, without its punctuation). A box that is empty
-    (an echoed instruction) or not closed (a trace cut at the token limit) does not count. The time
-    is linear in the text; only its last `SEARCH_TAIL_CHARS` are read.
+    The formats are tried in order, and each one is read at its last place that has an answer.
+    Template words (`\boxed{number}`), an empty box (an echoed instruction) and one that is not
+    closed (a trace cut at the token limit) are none. The time is linear in the text; only its last
+    `SEARCH_TAIL_CHARS` are read.
 
     Args:
         text: One completion, without the question.
-        pattern: A Python regular expression for `re.finditer`. The answer is group 1 of its last
-            match, or the whole match if it has no group. The pattern is trusted: catastrophic
-            backtracking is not interrupted.
+        pattern: A Python regular expression for `re.finditer`, which replaces the formats. The
+            answer is group 1 of its last match, or the whole match if it has no group. The pattern
+            is trusted: catastrophic backtracking is not interrupted.
+        formats: Names of formats; see `verifier.formats`.
+        placeholders: Template words of the prompt, from `placeholders.placeholders_of`.
 
     Returns:
-        The answer, stripped and not empty. None if no form occurs, if it is empty, or if it is
-        longer than `MAX_ANSWER_CHARS`. A weaker form does not replace an over-long answer, because
-        the model did answer, although unusably.
+        The answer, stripped and not empty. None if no format occurs, or if the answer is longer
+        than `MAX_ANSWER_CHARS`. A later format does not replace an over-long answer, because the
+        model did answer, although unusably.
 
     Raises:
-        ConfigError: If `pattern` is not a valid regular expression.
+        ConfigError: `pattern` is not a valid regular expression, or a format does not exist.
     """
     tail = text[-SEARCH_TAIL_CHARS:]
     if pattern is not None:
         answer = _last_match(tail, pattern)
-    else:
-        answer = _last_boxed(tail) or _last_hashes(tail) or _last_stated(tail)
-    if not answer or len(answer) > MAX_ANSWER_CHARS:
-        return None
-    return answer
+        return answer if answer and len(answer) <= MAX_ANSWER_CHARS else None
+    for name in formats:
+        for candidate in found_in(tail, name):
+            if len(candidate) > MAX_ANSWER_CHARS:
+                return None
+            if not is_placeholder(candidate, placeholders):
+                return candidate
+    return None
 
 
 def _last_match(text: str, pattern: str) -> str | None:
@@ -68,68 +67,13 @@ def _last_match(text: str, pattern: str) -> str | None:
     except re.error as error:
         raise ConfigError(
             f"answer pattern {pattern!r} is not a valid regular expression ({error}); "
-            "correct it, or leave it out to use \\boxed{}, ####, and 'the answer is'"
+            "correct it, or leave it out to use answers.formats"
         ) from error
     matches = deque(compiled.finditer(text), maxlen=1)
     if not matches:
         return None
     found = matches[0].group(1 if compiled.groups else 0)
     return found.strip() if found else None
-
-
-def _last_boxed(text: str) -> str | None:
-    """Return the content of the last closed box with content; the innermost opens last."""
-    if "boxed" not in text and "fbox" not in text:
-        return None
-    open_braces: list[int | None] = []  # start of a box's content, or None for an ordinary brace
-    last_start, last_content = -1, None
-    for token in _BOX_TOKEN.finditer(text):
-        kind = token.group()
-        if token.group("box"):
-            open_braces.append(token.end())
-        elif kind == "{":
-            open_braces.append(None)
-        elif kind == "}" and open_braces:
-            start = open_braces.pop()
-            if start is not None and start > last_start:
-                content = text[start : token.start()].strip()
-                if content:
-                    last_start, last_content = start, content
-    return last_content
-
-
-def _last_hashes(text: str) -> str | None:
-    """Return the text after the last non-empty `####`, the end of solutions in GSM8K."""
-    found = None
-    for match in _HASHES.finditer(text):
-        found = _without_markup(match.group(1)).removesuffix(".").rstrip() or found
-    return found
-
-
-def _last_stated(text: str) -> str | None:
-    """Return the text after the last "the answer is", up to the end of its sentence."""
-    starts = [match.end() for match in _ANSWER_IS.finditer(text)]
-    for start in reversed(starts):
-        limit = start + MAX_ANSWER_CHARS + 2  # one beyond, so that over-long stays over-long
-        end = _SENTENCE_END.search(text, start, limit)
-        candidate = _without_markup(text[start : end.start() if end else limit])
-        if candidate := candidate.rstrip(".!?").rstrip():
-            return candidate
-    return None
-
-
-def _without_markup(text: str) -> str:
-    """Drop Markdown's bold marks, but keep a `**` that is a power."""
-    return _BOLD.sub("", text).strip()
-
-
-def normalise_exact(answer: str) -> str:
-    """Bring an answer to the form in which exact text is compared.
-
-    The form is Unicode NFC (not NFKC, which turns "x²" into "x2"), without outer whitespace, and
-    with one space for each inner run of whitespace. Case, punctuation and digits stay unchanged.
-    """
-    return " ".join(unicodedata.normalize("NFC", answer).split())
 
 
 def group_equivalent(answers: Sequence[str | None], equal: Callable[[str, str], bool]) -> list[int]:

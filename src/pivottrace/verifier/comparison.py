@@ -14,7 +14,8 @@ from types import TracebackType
 from typing import Protocol, Self
 
 from pivottrace.errors import ConfigError, DataError
-from pivottrace.verifier.answers import group_equivalent, normalise_exact
+from pivottrace.verifier.answers import group_equivalent
+from pivottrace.verifier.exact_text import normalise_exact
 from pivottrace.verifier.keys import vote_classes
 from pivottrace.verifier.mathematics import Mathematics
 from pivottrace.verifier.multiple_choice import normalise_choice

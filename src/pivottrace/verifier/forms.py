@@ -12,7 +12,7 @@ from functools import lru_cache
 from math import gcd
 
 from pivottrace.verifier.amounts import amount, read_suffix
-from pivottrace.verifier.answers import MAX_ANSWER_CHARS, normalise_exact
+from pivottrace.verifier.exact_text import MAX_ANSWER_CHARS, normalise_exact
 from pivottrace.verifier.notation import normalise_notation, without_text_commands
 from pivottrace.verifier.splitting import (
     enclosed,
@@ -60,7 +60,7 @@ class Form:
 
 
 EMPTY = Form("empty")
-_REMARK = re.compile(r"\s*\((?P<words>[^()\d\\=<>]*[A-Za-z]{2}[^()\\=<>]*)\)$")
+REMARK = re.compile(r"\s*\((?P<words>[^()\d\\=<>]*[A-Za-z]{2}[^()\\=<>]*)\)$")
 _ABOUT = re.compile(
     r"(?:\\approx|\\sim|=|≈|~|approximately|approx\.?|about|around|roughly|exactly)\s*(?=[\d.$\\+-])",
     re.IGNORECASE,
@@ -132,7 +132,7 @@ def _read(text: str, depth: int) -> Form:
         return EMPTY
     if simple := _simple(text):
         return simple
-    if (remark := _REMARK.search(text)) and (form := _with_remark(text, remark, depth)):
+    if (remark := REMARK.search(text)) and (form := _with_remark(text, remark, depth)):
         return form
     if depth < MAX_DEPTH and (form := _structure(text, depth)):
         return form

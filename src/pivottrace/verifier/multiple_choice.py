@@ -2,7 +2,7 @@ r"""Multiple-choice answers as their letters."""
 
 import re
 
-from pivottrace.verifier.answers import normalise_exact
+from pivottrace.verifier.exact_text import normalise_exact
 from pivottrace.verifier.notation import without_text_commands
 
 _LEAD = re.compile(

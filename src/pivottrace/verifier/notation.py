@@ -6,7 +6,7 @@ Everything here keeps the meaning of a text, which `verifier.forms` reads.
 import re
 import unicodedata
 
-from pivottrace.verifier.answers import normalise_exact
+from pivottrace.verifier.exact_text import normalise_exact
 from pivottrace.verifier.splitting import words
 
 _CHARACTERS = {

@@ -1,0 +1,137 @@
+r"""A gold, the true answer of a question, read off what people and data sets write.
+
+The same reader serves a pool's column of answers, label files and labels from other sources.
+"""
+
+import re
+from collections.abc import Callable
+from typing import NamedTuple
+
+from pivottrace.verifier.amounts import read_suffix
+from pivottrace.verifier.answers import extract_answer
+from pivottrace.verifier.exact_text import MAX_ANSWER_CHARS
+from pivottrace.verifier.forms import REMARK, form_of
+from pivottrace.verifier.notation import without_text_commands
+from pivottrace.verifier.truths import read_truth, write_truth
+from pivottrace.verifier.value_text import clean, is_derivation
+
+GOLD_FORMATS = ("tags", "boxed", "hashes", "line", "stated")
+"""The formats of a gold, whatever `answers.formats` says: data sets have formats of their own."""
+
+NO_ANSWER = "is a derivation without a final answer"
+
+# These never are an answer, in whatever format they stand.
+_UNLABELLED = frozenset(
+    {
+        *("", "?", "??", "???", "-", "--", "–", "—", "/", ".", "...", "…"),
+        *("na", "n/a", "n.a", "n. a", "#n/a", "<na>", "nan", "null", "tbd", "todo", "idk", "skip"),
+        *("don't know", "dont know", "do not know", "i don't know", "i dont know", "no idea"),
+        *("i do not know", "not sure", "i'm not sure", "i am not sure", "unsure", "no answer"),
+        *("not known", "unlabelled", "unlabeled", "unanswered", "can't tell"),
+    }
+)
+# These may be the answer to a question. Alone in a cell they mean that nobody has given one.
+_UNLABELLED_ALONE = frozenset({"none", "unknown", "missing", "nil"})
+
+_LEAD = re.compile(r"\W*(?:(?:the|final|my)\s+){0,3}answer(?:\s+is)?\b[\s:=*]*", re.IGNORECASE)
+_THOUSANDS = re.compile(r"[-+]?\d{1,3}(,\d{3})+(\.\d+)?")
+# "3,5" and "1.200,5" where the decimal sign is a comma.
+_DECIMAL_COMMA = re.compile(r"[-+]?(\d+|\d{1,3}(\.\d{3})+),\d+")
+_TOLERANCE = re.compile(r"\[tolerance ([^\]]*)\]\s*$")
+
+
+class Gold(NamedTuple):
+    """A gold as read, or why it is none.
+
+    Attributes:
+        answer: The gold's text, as `truths.read_truth` splits it; None if there is none.
+        problem: Why what is written cannot be a true answer; None if it can, and if the place is
+            blank or says that the answer is not known.
+    """
+
+    answer: str | None
+    problem: str | None
+
+
+def read_gold(text: str, pattern: str | None = None) -> Gold:
+    r"""Read the gold that a person or a data set wrote.
+
+    A format in the text is read ("25" of "The answer is 25" and of "31 - 6 = 25. #### 25"), and
+    else the text is the answer. A remark in brackets is dropped ("9 (apples)"), and a unit stays.
+    "1,200" gives "1200". Blank cells, "NA", "?", "don't know" and their like are no answer yet.
+    "none" and "unknown" alone are none either; "the answer is none" and `\boxed{none}` are answers,
+    and so is "no".
+
+    Args:
+        text: One cell, or one of its alternatives. Alternatives (` ||| `) are read one by one, and
+            a tolerance (` [tolerance 0.01]`) stays behind them.
+        pattern: The user's `answers.pattern`, which is tried first.
+    """
+    truth = read_truth(text)
+    if truth.tolerance is None and len(truth.alternatives) == 1:
+        return _read_one(text, pattern)
+    golds = [_read_one(alternative, pattern) for alternative in truth.alternatives]
+    answers = [gold.answer for gold in golds if gold.answer is not None]
+    if not answers:
+        return next((gold for gold in golds if gold.problem), Gold(None, None))
+    own = _TOLERANCE.search(text) if truth.tolerance is not None else None
+    return Gold(write_truth(answers, own.group(1) if own else None), None)
+
+
+def _read_one(text: str, pattern: str | None) -> Gold:
+    stripped = text.strip()
+    said = _LEAD.sub("", stripped, count=1)
+    if _key(said) in _UNLABELLED or _key(stripped) in _UNLABELLED_ALONE:
+        return Gold(None, None)
+    found = extract_answer(text, pattern) if pattern else None
+    found = found or extract_answer(text, formats=GOLD_FORMATS)
+    if found is None and is_derivation(stripped):
+        return Gold(None, NO_ANSWER)
+    answer = _without_extras(found or stripped)
+    if len(answer) > MAX_ANSWER_CHARS:
+        problem = f"has {len(answer)} characters, and an answer has {MAX_ANSWER_CHARS} at most"
+        return Gold(None, problem)
+    return Gold(None if _key(answer) in _UNLABELLED else answer, None)
+
+
+def _without_extras(text: str) -> str:
+    """An answer without a remark behind it, bold marks, a full stop, and signs of thousands."""
+    text = clean(text)
+    if text.endswith(".") and "." not in text[:-1] and not text.endswith("\\."):
+        text = text[:-1].rstrip()
+    if remark := REMARK.search(text):
+        head = text[: remark.start()].strip()
+        if head and form_of(head) not in ("text", "empty") and not _has_mark(remark["words"]):
+            text = head
+    return text.replace(",", "") if _THOUSANDS.fullmatch(text) else text
+
+
+def _has_mark(words: str) -> bool:
+    """Whether a remark is a unit, a factor, or a part of the mathematics ("mod n")."""
+    behind = read_suffix(f"({words})")
+    return bool(behind and (behind[0] != 1 or behind[1])) or words.startswith("mod ")
+
+
+def _key(text: str) -> str:
+    return " ".join(without_text_commands(text).casefold().replace("’", "'").split()).rstrip(".!")
+
+
+def without_decimal_comma(text: str) -> str:
+    """Write "3,5" and "1.200,5" with a decimal point; any other text stays.
+
+    It is for files whose separator is a semicolon, because there the comma is the decimal sign. So
+    "1,234" is 1.234.
+    """
+    stripped = text.strip()
+    if not _DECIMAL_COMMA.fullmatch(stripped):
+        return text
+    return stripped.replace(".", "").replace(",", ".")
+
+
+def agree(one: str, other: str, equal: Callable[[str, str], bool]) -> bool:
+    """Return whether two golds are the same: an alternative of one is right by the other."""
+    return one == other or any(
+        equal(answer, gold)
+        for given, gold in ((one, other), (other, one))
+        for answer in read_truth(given).alternatives
+    )

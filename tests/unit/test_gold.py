@@ -1,0 +1,146 @@
+"""Golds as people and data sets write them."""
+
+import pytest
+from ingest_sources import write_jsonl
+
+from pivottrace.ingest.questions import read_source
+from pivottrace.ingest.values import to_answer
+from pivottrace.verifier.gold import agree, read_gold, without_decimal_comma
+
+
+@pytest.mark.parametrize(
+    ("text", "answer"),
+    [
+        ("25", "25"),
+        (" 25. ", "25"),
+        ("Paris.", "Paris"),
+        ("U.S.", "U.S."),
+        ("**25**", "25"),
+        ("The answer is 25", "25"),
+        ("31+9=40. #### 40", "40"),
+        (r"\boxed{15}", "15"),
+        ("Answer: 34", "34"),
+        ("<answer>7</answer>", "7"),
+        (r"We factor. So $x=\boxed{3}$ or $x=\boxed{8}$.", "3, 8"),
+        ("9 (apples)", "9"),
+        ("12 (twelve)", "12"),
+        ("1,200 (marbles in the box)", "1200"),
+        ("-3/4 (of it)", "-3/4"),
+        ("5 km", "5 km"),
+        ("5 (km)", "5 (km)"),
+        ("5 (mod n)", "5 (mod n)"),
+        ("12 apples", "12 apples"),
+        ("f(x)", "f(x)"),
+        (r"\text{(C)}", r"\text{(C)}"),
+        ("(C)", "(C)"),
+        ("C. Paris", "C. Paris"),
+        ("Rome (Italy)", "Rome (Italy)"),
+        ("1,234,567", "1234567"),
+        ("3,5", "3,5"),
+        ("x = 5", "x = 5"),
+        ("12-5=7", "12-5=7"),
+        ("1 2 3\n4 5 6", "1 2 3\n4 5 6"),
+        ("no", "no"),
+        ("No", "No"),
+        ("none of these", "none of these"),
+        ("the answer is none", "none"),
+        (r"\boxed{none}", "none"),
+        (r"\boxed{\text{unknown}}", r"\text{unknown}"),
+        ("0", "0"),
+        ("1/2 ||| 0.5", "1/2 ||| 0.5"),
+        ("The answer is 4 ||| four (4)", "4 ||| four (4)"),
+        ("4 ||| NA", "4"),
+        ("9.8 [tolerance 0.01]", "9.8 [tolerance 0.01]"),
+        ("9 (apples) ||| nine [tolerance 1e-3]", "9 ||| nine [tolerance 1e-3]"),
+        ("9 [tolerance big]", "9 [tolerance big]"),
+    ],
+)
+def test_a_gold_is_read(text, answer):
+    assert read_gold(text) == (answer, None)
+    assert to_answer(text) == answer
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("", "  ", "NA", "N/A", "n/a", "?", "??", "-", "—", "none", "None", "null", "NaN", "#N/A"),
+        *("unknown", "Unknown", "don't know", "Don’t know.", "I don't know", "not sure", "idk"),
+        *(
+            "IDK",
+            "no answer",
+            "TBD",
+            "...",
+            "the answer is",
+            r"\text{N/A}",
+            "Answer: ?",
+            "The answer is N/A",
+            "Answer:",
+        ),
+        *("NA ||| ?", "NA [tolerance 0.1]"),
+    ],
+)
+def test_unlabelled(text):
+    assert read_gold(text) == (None, None)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[Solution] Taking away gives $12-5=7$.\n\nThus 7 pens stay in the box.",
+        "We add nine and nine. Then we see that there are eighteen.",
+        "First we look at the number of apples in the first box and add the number of apples in "
+        "the second box to it",
+        "Let $x=3$.\nThen $y=x+1$ follows.",
+        "There are 12 pens. Five go. So there are 7 left.",
+    ],
+)
+def test_a_derivation_is_no_gold(text):
+    assert read_gold(text) == (None, "is a derivation without a final answer")
+    assert to_answer(text) is None
+
+
+def test_a_gold_that_is_too_long_is_none():
+    assert read_gold("9" * 1000).answer == "9" * 1000
+    assert read_gold("9" * 1001) == (None, "has 1001 characters, and an answer has 1000 at most")
+
+
+def test_a_pattern_is_tried_first():
+    assert read_gold("Result = 12 (from \\boxed{3})", r"Result = (\d+)").answer == "12"
+    assert read_gold("see \\boxed{3}", r"Result = (\d+)").answer == "3"
+
+
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [
+        ("3,5", "3.5"),
+        (" -0,25 ", "-0.25"),
+        ("1.200,5", "1200.5"),
+        ("1,234", "1.234"),
+        ("1.5", "1.5"),
+        ("7", "7"),
+        ("3,5 km", "3,5 km"),
+        ("1, 2", "1, 2"),
+        ("1,2,3", "1,2,3"),
+        ("A,B", "A,B"),
+    ],
+)
+def test_the_decimal_comma(text, number):
+    assert without_decimal_comma(text) == number
+
+
+def test_golds_agree_by_any_alternative_in_either_direction():
+    def equal(answer, truth):  # 25 is right where the truth is 25.0, and not the other way round
+        return answer in truth.split(" ||| ") or (answer == "25" and "25.0" in truth)
+
+    assert agree("25", "25.0", equal) and agree("25.0", "25", equal)
+    assert agree("24 ||| 25", "25.0 ||| 26 [tolerance 0.1]", equal)
+    assert not agree("24", "25", equal)
+
+
+def test_open_cells_of_a_pool_are_unlabelled_and_counted(tmp_path):
+    cells = ["NA", "7", "?", "don't know", "", None, "9 (apples)"]
+    rows = [{"prompt": f"{i}?", "answer": cell} for i, cell in enumerate(cells)]
+    read = read_source(write_jsonl(tmp_path / "q.jsonl", rows))
+    assert read.table["answer"].to_pylist() == [None, "7", None, None, None, None, "9"]
+    (note,) = read.notes
+    assert "cells of column 'answer' that say there is no answer: 3 (line 1: 'NA')" in note
