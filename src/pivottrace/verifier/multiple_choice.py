@@ -11,7 +11,7 @@ _LEAD = re.compile(
 _LETTER = r"(?:[(\[]\s*[A-Z]\s*[)\]]|[A-Z](?![A-Za-z]))"
 _JOINT = r"(?:\s*(?:,|;|/|&|\band\b|\bor\b)\s*|\s+)"
 _LETTERS = re.compile(
-    rf"(?P<letters>{_LETTER}(?:{_JOINT}{_LETTER})*)(?P<set_off>\s*[.:)]|\s+[-–—](?=\s))?(?P<rest>.*)",
+    rf"(?P<letters>{_LETTER}(?:{_JOINT}{_LETTER})*)(?P<set_off>\s*[.:)](?=\s|$)|\s+[-–—](?=\s))?(?P<rest>.*)",
     re.IGNORECASE | re.DOTALL,
 )
 _RUN = re.compile(r"[A-J]{2,10}")
