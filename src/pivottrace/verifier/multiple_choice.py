@@ -8,10 +8,10 @@ from pivottrace.verifier.notation import without_text_commands
 _LEAD = re.compile(
     r"(?:the\s+)?(?:correct\s+)?(?:options?|choices?|answers?)\s*(?:is|are)?\s*:?\s*", re.IGNORECASE
 )
-_LETTER = r"(?:[(\[]\s*[A-Z]\s*[)\]]|[A-Z])"
+_LETTER = r"(?:[(\[]\s*[A-Z]\s*[)\]]|[A-Z](?![A-Za-z]))"
 _JOINT = r"(?:\s*(?:,|;|/|&|\band\b|\bor\b)\s*|\s+)"
 _LETTERS = re.compile(
-    rf"(?P<letters>{_LETTER}(?:{_JOINT}{_LETTER})*)(?P<set_off>\s*[.:)]|\s+[-–—](?=\s))?(?P<rest>.*)",
+    rf"(?P<letters>{_LETTER}(?:{_JOINT}{_LETTER})*)(?P<set_off>\s*[.:)](?=\s|$)|\s+[-–—](?=\s))?(?P<rest>.*)",
     re.IGNORECASE | re.DOTALL,
 )
 _RUN = re.compile(r"[A-J]{2,10}")
