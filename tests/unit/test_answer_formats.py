@@ -75,6 +75,7 @@ TABLES = {
         ("#### Adding the apples", None),
         ("#### What we know:", None),
         ("#### Paris\nis the capital", None),
+        ("#### Count\nThere are 9.\n#### References", None),
         ("##### 18", None),
         ("#### ", None),
         ("#### <number>", None),
@@ -96,7 +97,10 @@ TABLES = {
         ("### Final Answer\n\n\\[\n34\n\\]", "34"),
         ("Answer:\nParis", "Paris"),
         ("Answer: B. Paris", "B"),
-        ("Final answer (in dollars): 34", None),
+        ("Final answer (in dollars): 34", "34"),
+        ("Answer:\n- 34", "34"),
+        ("Answer: -34", "-34"),
+        ("**Final Answer:**\n\nThere are 34 of them in the box.", None),
         ("Answer:\nWe need to find the number first.", None),
         ("Answer: Let us count the apples.", None),
         ("Answer: To find it, we add 9 and 9.", None),
@@ -125,6 +129,14 @@ TABLES = {
         ("The answer is\n\\[\n18\n\\]", "18"),
         ("The answer is $$18$$", "18"),
         ("The answer is 18. We checked that the answer is correct.", "18"),
+        ("The answer is therefore 18.", "18"),
+        ("The answer is right triangle.", "right triangle"),
+        ("Answer is 18.", "18"),
+        ("The answer is:\n\n- 18", "18"),
+        ("The answer is: -18", "-18"),
+        ("So, the answer is:\n\n**B**", "B"),
+        ("The answer is x = 5 or x = -3.", "x = 5 or x = -3"),
+        ("The answer is correct because we checked it.", None),
         ("The answer is not obvious.", None),
         ("The answer is found by adding.", None),
         ("The answer is in the form a/b.", None),
@@ -313,7 +325,15 @@ def test_derivations(text, derives):
 @pytest.mark.parametrize(
     "unit",
     [
-        *("<answer>", "</answer>", "<answer>x</answer>", "\\boxed{1} or ", "\\boxed{1}" + " " * 58),
+        *(
+            " ",
+            "*",
+            "<answer>",
+            "</answer>",
+            "<answer>x</answer>",
+            "\\boxed{1} or ",
+            "\\boxed{1}" + " " * 58,
+        ),
         *("#### Step\n", "#### ", "Answer:\n", "Answer: \n\n", " " * 50 + "answer", "> * # "),
         *(
             "the answer is not ",
@@ -327,7 +347,16 @@ def test_derivations(text, derives):
     ],
 )
 def test_a_million_characters_take_under_two_seconds(name, unit):
-    text = unit * (1_000_000 // len(unit))
+    _read_quickly(name, unit * (1_000_000 // len(unit)))
+
+
+@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize("prefix", ["answer", "\nfinal", "the answer is", "####", "Answer:\n**"])
+def test_a_million_blanks_behind_a_format_take_under_two_seconds(name, prefix):
+    _read_quickly(name, prefix + " " * 1_000_000 + "x")
+
+
+def _read_quickly(name, text):
     start = time.process_time()
     extract_answer(text, formats=[name])
     assert time.process_time() - start < 2.0

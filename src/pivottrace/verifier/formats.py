@@ -43,25 +43,27 @@ _HEADING = re.compile(
 _ADJECTIVES = r"(?:(?:final|correct|right|only|best|exact|numerical)\s{1,3}){0,2}"
 _STATED = re.compile(
     rf"\b(?:(?:the|my|our)\s{{1,3}}{_ADJECTIVES}answer"
-    r"|(?:final|correct)\s{1,3}answer"
+    r"|(?:^|(?<=[.!?] )|(?:final|correct)\s{1,3})answer"
     r"|the\s{1,3}(?:correct|right|best)\s{1,3}(?:option|choice))"
     r"(?:\s{1,3}(?:to|of|for)\s{1,3}(?:the|this|our)\s{1,3}(?:\w{1,20}\s{1,3})?"
     r"(?:question|problem|equation|exercise|task|puzzle))?"
-    r"\s{1,3}(?:is|would\s{1,3}be|must\s{1,3}be|should\s{1,3}be)\b[ \t]*:?\s*",
-    re.IGNORECASE,
+    r"\s{1,3}(?:is|would\s{1,3}be|must\s{1,3}be|should\s{1,3}be)\b[ \t]*:?\s*"
+    r"(?:(?:therefore|thus|then|hence|simply|just|indeed)\b,?\s{1,3})?",
+    re.IGNORECASE | re.MULTILINE,
 )
 # What follows is a remark on the answer, or a sentence, but no answer.
 _NO_ANSWER = re.compile(
-    r"(?:not|clear|clearly|obvious|obviously|wrong|right|correct|incorrect|unclear|found|obtained|"
-    r"given|calculated|computed|determined|derived|reasonable|verified|consistent|already|simply\s+"
-    r"the|as\s+follows|below|above|based|to\s+\w+|in\s+(?:the|a)\s+(?:form|box|format)|we|let|"
-    r"let's|first|since|because|here|therefore)\b",
+    r"(?:(?:wrong|right|correct|incorrect|above|below)(?=\W*$|[.,;!]|\s+(?:because|since|as|and)\b)"
+    r"|(?:not|clear|clearly|obvious|obviously|unclear|found|obtained|given|calculated|computed|"
+    r"determined|derived|reasonable|verified|consistent|already|as\s+follows|based|to\s+\w+|"
+    r"in\s+(?:the|a)\s+(?:form|box|format)|we|let|let's|first|since|because|here)\b)",
     re.IGNORECASE,
 )
 _LINE = re.compile(
     r"(?:^[ \t>*_#•-]*|(?<=[.!?])[ \t]+[*_]{0,3})"
-    r"(?:(?:the|my)[ \t]+)?(?:(?:final|correct|short)[ \t]+)?answer[ \t]*[*_]{0,3}[ \t]*"
-    r"(?:[:：=][ \t]*[*_]{0,3}[ \t]*(?P<same>[^\n]*)|$)",
+    r"(?:(?:the|my)[ \t]{1,8})?(?:(?:final|correct|short)[ \t]{1,8})?answer[ \t]{0,8}"
+    r"(?:\([^()\n]{0,40}\)[ \t]{0,8})?[*_]{0,3}[ \t]{0,8}"
+    r"(?:[:：=][ \t]{0,8}[*_]{0,3}(?P<same>[^\n]*)|$)",
     re.IGNORECASE | re.MULTILINE,
 )
 _NEXT_LINE = re.compile(r"\s*")
@@ -170,16 +172,17 @@ def _command(text: str, name: int) -> int:
 
 
 def _behind_hashes(text: str) -> Iterator[str]:
-    """Values behind `####`; words only at the very end, because `####` heads parts in Markdown."""
-    end = len(text.rstrip())
-    for match in reversed(list(_HASHES.finditer(text))):
+    """Values behind `####`, because in Markdown it heads a part; words if it stands once, last."""
+    end, matches = len(text.rstrip()), list(_HASHES.finditer(text))
+    is_alone = len(matches) == 1
+    for match in reversed(matches):
         content = clean(match.group(1)).rstrip("#").strip().removesuffix(".").rstrip()
         if not content:
             continue
         inside = (next(each.candidates(content), None) for each in (LINE, STATED))
         if found := next((each for each in inside if each), None):
             yield found
-        elif is_value(content) or (match.end() >= end and not _is_heading(content)):
+        elif is_value(content) or (is_alone and match.end() >= end and not _is_heading(content)):
             yield content
 
 
@@ -192,7 +195,7 @@ def _on_a_line(text: str) -> Iterator[str]:
     for match in reversed(list(_LINE.finditer(text))):
         same = match.group("same")
         if same and same.strip(" \t*_"):
-            start = match.start("same")
+            start = match.end("same") - len(same.lstrip())
             if (found := next(_stated(same), None)) is not None:
                 yield found
             elif not _NO_ANSWER.match(text, start) and (value := value_at(text, start)):

@@ -99,7 +99,7 @@ def _without_extras(text: str) -> str:
     text = clean(text)
     if text.endswith(".") and "." not in text[:-1] and not text.endswith("\\."):
         text = text[:-1].rstrip()
-    if remark := REMARK.search(text):
+    if len(text) <= MAX_ANSWER_CHARS and (remark := REMARK.search(text)):
         head = text[: remark.start()].strip()
         if head and form_of(head) not in ("text", "empty") and not _has_mark(remark["words"]):
             text = head

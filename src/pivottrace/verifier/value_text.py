@@ -22,6 +22,7 @@ _REASON = re.compile(
 )
 NUMBERED = re.compile(r"\(?\d{1,2}[.)]\s+\D")
 """The begin of "2. Add them", which heads a part."""
+_BULLET = re.compile(r"[-*•][ \t]+")
 _LETTER = re.compile(r"\(?[A-Z]\)?")
 _BARE_WORD = re.compile(r"[A-Za-z]{2,}")
 _COMMAND = re.compile(r"\\(?:begin|end)\s*\{[^{}]*\}|\\[A-Za-z]+")
@@ -53,6 +54,8 @@ def value_at(text: str, start: int) -> str:
     Displayed mathematics is read to its end. The result may be empty, and it is one character
     longer than `MAX_ANSWER_CHARS` if the sentence is longer.
     """
+    if (bullet := _BULLET.match(text, start)) and text[start - 1 : start] == "\n":
+        start = bullet.end()  # or "- 18" would be negative
     limit = start + MAX_ANSWER_CHARS + 2  # one beyond, so that over-long stays over-long
     for opening, closing in _DISPLAY[:2]:
         if text.startswith(opening, start):
