@@ -31,7 +31,7 @@ SOURCE_HELP = textwrap.fill(
     _HELP_WIDTH,
 )
 FORMATS_HELP = textwrap.fill(
-    "Formats in which a response states its answer; the first one that is found counts. "
+    "Formats in which a response states its answer; the first format with an answer counts. "
     + "; ".join(f"`{each.name}`: {each.reads}" for each in FORMATS.values())
     + ".",
     _HELP_WIDTH,

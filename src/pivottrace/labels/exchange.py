@@ -98,9 +98,9 @@ def read_answers(
         The answers and the number of rows without one.
 
     Raises:
-        DataError: If the file is missing, not UTF-8 or malformed, a column is missing, a value has
-            the wrong type, an id is unknown, an answer is a derivation or too long,
-            or one id has two different answers; names file, row and column.
+        DataError: The file is missing, not UTF-8 or malformed, a column is missing, or a value has
+            the wrong type. Or an id is unknown, an answer is a derivation or too long, or one id
+            has two different answers. The message names file, row and column.
     """
     first: dict[str, tuple[FileRow, str]] = {}
     blank = 0
@@ -136,7 +136,7 @@ def _answer(path: Path, row: FileRow, pattern: str | None) -> str | None:
     """The answer of a row; None if it leaves its question unlabelled.
 
     Raises:
-        DataError: What is written can be no answer.
+        DataError: The cell can be no answer.
     """
     cell = without_decimal_comma(row.cell) if row.decimal_comma else row.cell
     gold = read_gold(cell, pattern)

@@ -121,7 +121,7 @@ def _answers_nothing(run: RunDir) -> bool:
 
 
 def _unread(run: RunDir) -> str | None:
-    """What to do if no greedy response has an answer, made safe to show."""
+    """Advice if no greedy response has an answer, made safe to show."""
     note = unread_note(run)
     return None if note is None else clean(note)
 

@@ -1,4 +1,4 @@
-"""Answers are read off responses as a configuration says, and what to do if none is found."""
+"""Answers are read off responses as a configuration says, with advice if no answer is found."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class AnswerReader:
         return extract_answer(text, self.pattern, self.formats, self.placeholders)
 
     def why_none(self, responses: Sequence[tuple[str, str]], limit: str) -> str | None:
-        """What to do where no response has an answer; None if one has, or if all are empty.
+        """Advice if no response has an answer; None if one has, or if all are empty.
 
         Args:
             responses: (text, finish) of each response.
@@ -63,7 +63,7 @@ class AnswerReader:
         """The message about responses without an answer.
 
         Args:
-            text: One of them, a whole one if there is one.
+            text: One of them, a whole one if possible.
             num_responses: Number of responses.
             num_cut: Number of responses that were cut at the limit.
             limit: The setting that limits their length, with its value.
@@ -72,13 +72,13 @@ class AnswerReader:
         if num_cut == num_responses:
             cut = f" All of them were cut at {limit}: raise it."
         tried = f"answers.formats: {', '.join(self.formats)}"
-        cure = "Set answers.formats or answers.pattern to what the responses have, or ask for one "
+        cure = "Name the format of the responses in answers.formats, or ask for a "
         if self.pattern is not None:
             tried = f"answers.pattern: {self.pattern!r}"
             cure = "Correct the pattern, or leave it out to use answers.formats, or ask for a "
         return (
             f"no answer could be read from {num_responses} responses.{cut} One ends: "
-            f"{end_of(text)!r}. Tried were {tried}. {cure}format in pool.prompt_suffix"
+            f"{end_of(text)!r}. Tried were {tried}. {cure}known format in pool.prompt_suffix"
         )
 
 
@@ -90,7 +90,7 @@ def end_of(text: str) -> str:
 
 
 def unread_note(run: RunDir) -> str | None:
-    """What to do if no greedy response of a round has an answer; None if one has.
+    """Advice if no greedy response of a round has an answer; None if one has.
 
     It is read off the rollouts, so it may be asked for once they are done.
     """

@@ -27,8 +27,8 @@ def extract_answer(
     r"""Read the final answer off a completion.
 
     The formats are tried in order, and each one is read at its last place that has an answer.
-    Template words (`\boxed{number}`), an empty box (an echoed instruction) and one that is not
-    closed (a trace cut at the token limit) are none. The time is linear in the text; only its last
+    Template words (`\boxed{number}`), an empty box (an echoed instruction) and an open box (a trace
+    cut at the token limit) are none. The time is linear in the text; only its last
     `SEARCH_TAIL_CHARS` are read.
 
     Args:

@@ -1,7 +1,7 @@
 r"""The formats in which a response states its answer, each one a record.
 
-A format finds candidates, from the last to the first. What matches no format is no answer. Every
-search is linear in the text's length.
+A text without any of them has no answer. A format finds candidates, from the last to the first.
+Every search is linear in the text's length.
 """
 
 import re
@@ -11,6 +11,7 @@ from difflib import get_close_matches
 from itertools import islice
 
 from pivottrace.errors import ConfigError
+from pivottrace.verifier.splitting import words
 from pivottrace.verifier.value_text import NUMBERED, clean, is_derivation, is_value, value_at
 
 MOST_TRIED = 1_000
@@ -33,30 +34,41 @@ _NAME_BEFORE = re.compile(r"(\\?[A-Za-z](?:_\{?\w+\}?)?)\s*=\s*$")
 
 _TAG = re.compile(r"<(/?)answer>", re.IGNORECASE)
 _HASHES = re.compile(r"(?<!#)####(?!#)[ \t]*([^\n]*)")
-_HEADING = re.compile(
-    r"(?:steps?|parts?|case|phase|stage|conclusion|summary|solution|explanation|answer|final|"
-    r"result|check|verif\w+|understand\w*|analy\w+|approach|reasoning|calculat\w+|given|problem|"
-    r"question|note|proof|example|method|introduction|overview|background|setup|discussion|"
-    r"therefore|key|let|the|we|to|first|next|finally|\w+ing\s)\b|.*:$",
-    re.IGNORECASE,
+_HEADS = (
+    *words("steps? parts? case phase stage conclusion summary solution explanation answer final"),
+    *words("result check verif\\w+ understand\\w* analy\\w+ approach reasoning calculat\\w+ given"),
+    *words("problem question note proof example method introduction overview background setup"),
+    *words("discussion therefore key let the we to first next finally \\w+ing\\s"),
 )
+_HEADING = re.compile(rf"(?:{'|'.join(_HEADS)})\b|.*:$", re.IGNORECASE)
 _ADJECTIVES = r"(?:(?:final|correct|right|only|best|exact|numerical)\s{1,3}){0,2}"
-_STATED = re.compile(
+_FILLERS = words("therefore thus then simply just indeed")
+_SUBJECT = (
     rf"\b(?:(?:the|my|our)\s{{1,3}}{_ADJECTIVES}answer"
     r"|(?:^|(?<=[.!?] )|(?:final|correct)\s{1,3})answer"
     r"|the\s{1,3}(?:correct|right|best)\s{1,3}(?:option|choice))"
+)
+_OF_QUESTION = (
     r"(?:\s{1,3}(?:to|of|for)\s{1,3}(?:the|this|our)\s{1,3}(?:\w{1,20}\s{1,3})?"
     r"(?:question|problem|equation|exercise|task|puzzle))?"
-    r"\s{1,3}(?:is|would\s{1,3}be|must\s{1,3}be|should\s{1,3}be)\b[ \t]*:?\s*"
-    r"(?:(?:therefore|thus|then|hence|simply|just|indeed)\b,?\s{1,3})?",
+)
+_IS = r"\s{1,3}(?:is|would\s{1,3}be|must\s{1,3}be|should\s{1,3}be)\b[ \t]*:?\s*"
+_STATED = re.compile(
+    _SUBJECT + _OF_QUESTION + _IS + rf"(?:(?:{'|'.join(_FILLERS)})\b,?\s{{1,3}})?",
     re.IGNORECASE | re.MULTILINE,
 )
-# What follows is a remark on the answer, or a sentence, but no answer.
+# Behind "the answer is", these begin a remark on it or a sentence, but no answer.
+_JUDGEMENTS = words("wrong right correct incorrect above below")
+_REMARKS = (
+    *words("not clear clearly obvious obviously unclear found obtained given calculated computed"),
+    *words(
+        "determined derived reasonable verified consistent already as\\s+follows based to\\s+\\w+"
+    ),
+    *words("in\\s+(?:the|a)\\s+(?:form|box|format) we let let's first since because here"),
+)
 _NO_ANSWER = re.compile(
-    r"(?:(?:wrong|right|correct|incorrect|above|below)(?=\W*$|[.,;!]|\s+(?:because|since|as|and)\b)"
-    r"|(?:not|clear|clearly|obvious|obviously|unclear|found|obtained|given|calculated|computed|"
-    r"determined|derived|reasonable|verified|consistent|already|as\s+follows|based|to\s+\w+|"
-    r"in\s+(?:the|a)\s+(?:form|box|format)|we|let|let's|first|since|because|here)\b)",
+    rf"(?:(?:{'|'.join(_JUDGEMENTS)})(?=\W*$|[.,;!]|\s+(?:because|since|as|and)\b)"
+    rf"|(?:{'|'.join(_REMARKS)})\b)",
     re.IGNORECASE,
 )
 _LINE = re.compile(
@@ -78,7 +90,7 @@ class AnswerFormat:
 
     Attributes:
         name: Its name in `answers.formats`.
-        reads: What it reads, for help texts and messages.
+        reads: An example of it, for help texts and messages.
         candidates: Yields what may be the answer in a text, from the last place to the first.
     """
 
@@ -167,7 +179,7 @@ def _boxes(text: str) -> list[tuple[int, str, int]]:
 
 
 def _command(text: str, name: int) -> int:
-    """Where the backslashes before a command's name begin."""
+    """The position at which the backslashes before a command's name begin."""
     return name - 2 if text.startswith("\\\\", name - 2) and name >= 2 else name - 1
 
 
@@ -191,7 +203,7 @@ def _is_heading(text: str) -> bool:
 
 
 def _on_a_line(text: str) -> Iterator[str]:
-    """What follows "Answer:", on its line or alone under it."""
+    """The text behind "Answer:", on its line or alone under it."""
     for match in reversed(list(_LINE.finditer(text))):
         same = match.group("same")
         if same and same.strip(" \t*_"):
@@ -209,7 +221,7 @@ def _on_a_line(text: str) -> Iterator[str]:
 
 
 def _stated(text: str) -> Iterator[str]:
-    """What follows "the answer is", up to the end of its sentence."""
+    """The text behind "the answer is", up to the end of its sentence."""
     for match in reversed(list(_STATED.finditer(text))):
         if not _NO_ANSWER.match(text, match.end()) and (value := value_at(text, match.end())):
             yield value

@@ -20,7 +20,7 @@ GOLD_FORMATS = ("tags", "boxed", "hashes", "line", "stated")
 
 NO_ANSWER = "is a derivation without a final answer"
 
-# These never are an answer, in whatever format they stand.
+# These are no answer in any format.
 _UNLABELLED = frozenset(
     {
         *("", "?", "??", "???", "-", "--", "–", "—", "/", ".", "...", "…"),
@@ -30,7 +30,7 @@ _UNLABELLED = frozenset(
         *("not known", "unlabelled", "unlabeled", "unanswered", "can't tell"),
     }
 )
-# These may be the answer to a question. Alone in a cell they mean that nobody has given one.
+# These may be the answer to a question. Alone in a cell they mean that it is missing.
 _UNLABELLED_ALONE = frozenset({"none", "unknown", "missing", "nil"})
 
 _LEAD = re.compile(r"\W*(?:(?:the|final|my)\s+){0,3}answer(?:\s+is)?\b[\s:=*]*", re.IGNORECASE)
@@ -44,7 +44,7 @@ class Gold(NamedTuple):
     """A gold as read, or why it is none.
 
     Attributes:
-        answer: The gold's text, as `truths.read_truth` splits it; None if there is none.
+        answer: The gold's text, as `truths.read_truth` splits it; None without a gold.
         problem: Why what is written cannot be a true answer; None if it can, and if the place is
             blank or says that the answer is not known.
     """

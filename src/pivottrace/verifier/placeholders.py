@@ -52,7 +52,7 @@ def is_placeholder(text: str, of_prompt: Collection[str] = ()) -> bool:
 def placeholders_of(*prompts: str | None) -> frozenset[str]:
     r"""The template words of prompts: what they show in a box, in tags, or behind `####`.
 
-    What could be an answer is none: a value (`\boxed{42}`), a choice's letter, yes, no, true and
+    A possible answer is none: a value (`\boxed{42}`), a choice's letter, yes, no, true and
     false. If a prompt shows several words in one format (`\boxed{even}` or `\boxed{odd}`), it
     lists the answers that it allows, and none of them is a template word.
 
