@@ -14,7 +14,6 @@ import argparse
 import random
 import time
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -102,7 +101,7 @@ def _arm(output: Path, arm: str, seed: int, config: Config) -> pa.Table:
     with Verifier("math") as verifier:
         if arm != "before":
             reward = mixed_reward(
-                extract=partial(extract_answer, pattern=None),
+                extract=extract_answer,
                 check=verifier.check_many,
                 group=verifier.group,
                 num_generations=config.train.num_generations,

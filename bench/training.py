@@ -118,7 +118,7 @@ def seconds_a_step(
     alarms = make_alarms(AlarmsConfig(action="report")) if variant == MIX else None
     rules = [] if alarms is None else [alarms]
     reward = mixed_reward(
-        extract=partial(extract_answer, pattern=None),
+        extract=extract_answer,
         check=verifier.check_many,
         group=verifier.group,
         num_generations=config.num_generations,

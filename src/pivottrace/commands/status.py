@@ -107,9 +107,12 @@ def notes(run: RunDir) -> Iterator[str]:
         yield f"{sum(failures.values())} of {total} greedy traces gave no answer: {reasons}"
     unscored = run.stage_facts("score").get("num_unscored", 0)
     if unscored and unscored == rollout.get("num_questions"):
+        from pivottrace.rollouts.answer_reader import unread_note
+
+        why = unread_note(run) or "look at the responses in the report"
         yield (
-            "the model answers nothing: no question could be scored, so no label was asked for. "
-            "Look at the responses in the report; raise rollouts.max_new_tokens if they are cut"
+            f"the model answers nothing: no question could be scored, so no label was asked for; "
+            f"{why}"
         )
     elif calibrate.get("num_probes") and calibrate.get("mean_correctness") == 0:
         yield "the model answers nothing right: none of its samples on the probes is correct"

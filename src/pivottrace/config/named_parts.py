@@ -12,6 +12,7 @@ from pivottrace.estimators import ESTIMATORS, load_estimator
 from pivottrace.label_sources import label_sources
 from pivottrace.plugins import refuse_unknown
 from pivottrace.rewards import REWARDS
+from pivottrace.verifier.formats import FORMATS
 
 # Values of `score.estimator` that name no single estimator.
 RANKINGS = ("pivots", "combination")
@@ -27,6 +28,12 @@ ESTIMATOR_HELP = textwrap.fill(
 REWARD_HELP = textwrap.fill(f"The reward of weak rows: {', '.join(REWARDS)}; {_OWN}.", _HELP_WIDTH)
 SOURCE_HELP = textwrap.fill(
     "; ".join(f"`{s.name}`: {s.title}" for s in label_sources().values()) + f"; {_OWN}.",
+    _HELP_WIDTH,
+)
+FORMATS_HELP = textwrap.fill(
+    "Formats in which a response states its answer; the first one that is found counts. "
+    + "; ".join(f"`{each.name}`: {each.reads}" for each in FORMATS.values())
+    + ".",
     _HELP_WIDTH,
 )
 

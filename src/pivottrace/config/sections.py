@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from pivottrace.config.named_parts import (
     ESTIMATOR_HELP,
+    FORMATS_HELP,
     REWARD_HELP,
     SOURCE_HELP,
     loads,
@@ -16,6 +17,7 @@ from pivottrace.config.named_parts import (
 )
 from pivottrace.label_sources import label_source
 from pivottrace.rewards import reward_named
+from pivottrace.verifier.formats import DEFAULT_FORMATS, format_named
 
 EMBEDDED_MODEL = "embedded"
 
@@ -82,8 +84,8 @@ class AnswersConfig(Section):
     """How we read answers from a response, and compare them."""
 
     pattern: str | None = None
-    """Regular expression whose first group is the answer. The default reads `\\boxed{}`, `####` and
-    "the answer is"."""
+    """Regular expression whose first group is the answer. It replaces the formats."""
+    formats: list[str] = Field(list(DEFAULT_FORMATS), min_length=1, description=FORMATS_HELP)
     verifier: str = "math"
     """`math`, `exact`, `choice`, or your own `package.module:function(a, b) -> bool`."""
     tolerance: float | None = Field(None, ge=0, lt=1)
@@ -92,6 +94,11 @@ class AnswersConfig(Section):
     timeout_s: float = Field(5.0, gt=0)
     """Seconds for one expression, or for one call of your function. A slower one counts as not
     equal."""
+
+    @field_validator("formats")
+    @classmethod
+    def _known_formats(cls, names: list[str]) -> list[str]:
+        return [loads(format_named)(name) for name in names]
 
 
 class RolloutsConfig(Section):

@@ -47,9 +47,8 @@ def import_file(run: RunDir, path: Path) -> tuple[int, int]:
     """
     purposes = requested(run)
     known_ids = set(run.read_table("pool", made_by="run")["id"].to_pylist())
-    settings = run.config.answers
-    with Verifier(settings.verifier, settings.timeout_s) as verifier:
-        result = read_answers(path, known_ids, verifier.equal, settings.pattern)
+    with Verifier.of(run.config.answers) as verifier:
+        result = read_answers(path, known_ids, verifier.equal, run.config.answers.pattern)
         _refuse_unasked(result, purposes)
         known = bought(run)
         _refuse_conflicts(result, known, verifier.equal)

@@ -27,6 +27,7 @@ from pivottrace.report.figures import (
 )
 from pivottrace.report.flows_figure import flows_figure
 from pivottrace.report.texts import MAX_CONFIG_CHARS, Decode, clean, cut, field
+from pivottrace.rollouts.answer_reader import unread_note
 from pivottrace.routing.flows import Move, count_moves, route_matrix
 from pivottrace.routing.routes import ROUTES
 from pivottrace.run import readings
@@ -86,6 +87,7 @@ def _context(run: RunDir, unfinished: Sequence[str], decode: Decode | None) -> d
         "waiting": None if waiting is None else _argument(waiting),
         "unfinished": list(map(in_words, unfinished)),
         "hopeless_model": _answers_nothing(run),
+        "unread": _unread(run),
         "asked": _asked(run),
         "routes": _routes(run),
         "flows": _flows(run),
@@ -116,6 +118,12 @@ def _argument(path: Path) -> str:
 def _answers_nothing(run: RunDir) -> bool:
     facts = run.stage_facts("calibrate")
     return bool(facts.get("num_probes")) and facts.get("mean_correctness") == 0
+
+
+def _unread(run: RunDir) -> str | None:
+    """What to do if no greedy response has an answer, made safe to show."""
+    note = unread_note(run)
+    return None if note is None else clean(note)
 
 
 def _asked(run: RunDir) -> dict[str, Any]:

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from typing import Any
 
 import pyarrow as pa
 
 from pivottrace.config import Config
-from pivottrace.models.asking import ask
+from pivottrace.models.asking import Asked, ask
 from pivottrace.models.rendering import render_question
 from pivottrace.models.sampler import Sampler, Sampling
+from pivottrace.rollouts.answer_reader import AnswerReader
 from pivottrace.run.directory import RunDir
 from pivottrace.schemas import EVALUATION
 from pivottrace.stats.accuracy import QuestionCounts, count_by_question
 from pivottrace.verifier import Verifier
-from pivottrace.verifier.answers import extract_answer
 
 
 def held_out_questions(run: RunDir) -> list[dict[str, Any]]:
@@ -64,14 +65,16 @@ def sample_and_check(
     )
     prompts = [render_question(sampler.tokenizer, q["prompt"], config.pool) for q in questions]
     rows: list[dict[str, Any]] = []
-    for question, asked in zip(questions, ask(sampler, prompts, settings), strict=True):
+    reader, responses = AnswerReader.of(config), ask(sampler, prompts, settings)
+    _warn_if_unread(reader, responses, config)
+    for question, asked in zip(questions, responses, strict=True):
         if asked.failure is not None:
             rows += _failed_rows(question["id"], settings.num_samples)
         rows += [
             {
                 "question_id": question["id"],
                 "sample": sample,
-                "answer": extract_answer(response.text, config.answers.pattern),
+                "answer": reader.read(response.text),
                 "num_tokens": len(response.tokens),
                 "finish": response.finish,
             }
@@ -83,6 +86,15 @@ def sample_and_check(
     for row, right in zip(rows, verdicts, strict=True):
         row["correct"] = right
     return pa.Table.from_pylist(rows, schema=EVALUATION)
+
+
+def _warn_if_unread(reader: AnswerReader, asked: Sequence[Asked], config: Config) -> None:
+    own = config.evaluate.max_new_tokens
+    section = "rollouts" if own is None else "evaluate"
+    limit = f"{section}.max_new_tokens = {own or config.rollouts.max_new_tokens}"
+    responses = [(r.text, r.finish) for each in asked for r in each.responses]
+    if why := reader.why_none(responses, limit):
+        print(f"note: held-out questions: {why}", file=sys.stderr, flush=True)
 
 
 def _failed_rows(question_id: str, num_samples: int) -> list[dict[str, Any]]:

@@ -8,7 +8,7 @@ kinds or two rounds never share samples.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -20,11 +20,11 @@ from pivottrace.models.backends import open_sampler
 from pivottrace.models.identity import refuse_another_model
 from pivottrace.models.rendering import render_question
 from pivottrace.models.sampler import Sampling
+from pivottrace.rollouts.answer_reader import AnswerReader
 from pivottrace.run.directory import RunDir, part_seed, run_parts
 from pivottrace.run.progress import progress
 from pivottrace.run.rounds import round_seed, start_model
 from pivottrace.schemas import ROLLOUTS
-from pivottrace.verifier.answers import extract_answer
 
 NO_CHAT_TEMPLATE = (
     "the model has no chat template, so questions are put to it as plain text. A chat model rarely "
@@ -66,6 +66,7 @@ class PoolRollouts:
             render_question(tokenizer, question["prompt"], run.config.pool)
             for question in questions
         ]
+        self._reader, self._is_warned = AnswerReader.of(run.config), False
         self.num_questions = len(questions)
         self.num_parts = -(-len(questions) // run.config.rollouts.part_size)
 
@@ -104,16 +105,27 @@ class PoolRollouts:
 
     def _ask(self, index: int, settings: Sampling) -> pa.Table:
         """Make part `index`, a table of schema `ROLLOUTS`."""
-        size, pattern = self._run.config.rollouts.part_size, self._run.config.answers.pattern
+        size = self._run.config.rollouts.part_size
         part = slice(index * size, (index + 1) * size)
         rows: list[dict[str, Any]] = []
         asked = ask(self._sampler, self._prompts[part], settings)
+        self._warn_if_unread(asked)
         for question_id, each in zip(self._ids[part], asked, strict=True):
             # Only greedy responses are traced, and a trace needs the prompt too.
             prompt = each.prompt if settings.temperature is None else None
             shared = {"question_id": question_id, "prompt_tokens": prompt}
-            rows += [shared | row for row in _response_rows(each, pattern)]
+            rows += [shared | row for row in _response_rows(each, self._reader)]
         return pa.Table.from_pylist(rows, schema=ROLLOUTS)
+
+    def _warn_if_unread(self, asked: Sequence[Asked]) -> None:
+        """Say at the first part without any answer what to do, not after hours of sampling."""
+        if self._is_warned:
+            return
+        limit = f"rollouts.max_new_tokens = {self._run.config.rollouts.max_new_tokens}"
+        responses = [(r.text, r.finish) for each in asked for r in each.responses]
+        if why := self._reader.why_none(responses, limit):
+            self._is_warned = True
+            print(f"note: {why}", file=sys.stderr, flush=True)
 
 
 def sampling_of(rollouts: RolloutsConfig, num_samples: int) -> Sampling:
@@ -128,7 +140,7 @@ def sampling_of(rollouts: RolloutsConfig, num_samples: int) -> Sampling:
     )
 
 
-def _response_rows(asked: Asked, pattern: str | None) -> list[dict[str, Any]]:
+def _response_rows(asked: Asked, reader: AnswerReader) -> list[dict[str, Any]]:
     """One row per response. A question that was not asked gets one row with the reason."""
     if asked.failure is not None:
         return [
@@ -146,7 +158,7 @@ def _response_rows(asked: Asked, pattern: str | None) -> list[dict[str, Any]]:
             "sample": sample,
             "tokens": response.tokens,
             "text": response.text,
-            "answer": extract_answer(response.text, pattern),
+            "answer": reader.read(response.text),
             "finish": response.finish,
             "failure": None if response.tokens else "empty_response",
         }

@@ -43,7 +43,7 @@ STAGE_SETTINGS: dict[str, tuple[str, ...]] = {
         "labels.source",
         "answers.pattern",
     ),
-    "rollout": ("seed", *_MODEL, *_PROMPT, "answers.pattern", "rollouts"),
+    "rollout": ("seed", *_MODEL, *_PROMPT, "answers.pattern", "answers.formats", "rollouts"),
     "trace": (
         "seed",
         *_MODEL,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from pivottrace.config import Config
@@ -12,8 +11,8 @@ from pivottrace.rewards import reward_named
 from pivottrace.rewards.groups import Rule
 from pivottrace.rewards.mix import MixedReward, Observe, mixed_reward
 from pivottrace.rewards.weak import Tools, WeakReward
+from pivottrace.rollouts.answer_reader import AnswerReader
 from pivottrace.verifier import Verifier
-from pivottrace.verifier.answers import extract_answer
 
 if TYPE_CHECKING:
     from pivottrace.models.policy import Policy
@@ -47,7 +46,7 @@ def training_policy(
     return Policy(
         model,
         tokenizer,
-        extract=partial(extract_answer, pattern=config.answers.pattern),
+        extract=AnswerReader.of(config).read,
         pool=config.pool,
         temperature=config.train.temperature,
         max_new_tokens=config.train.max_new_tokens,
@@ -82,7 +81,7 @@ def training_reward(
     """
     check_training(config)
     return mixed_reward(
-        extract=partial(extract_answer, pattern=config.answers.pattern),
+        extract=AnswerReader.of(config).read,
         check=verifier.check_many,
         group=verifier.group,
         num_generations=config.train.num_generations,
