@@ -4,6 +4,7 @@ import pytest
 from parrot_sampler import ParrotSampler, drawn
 from training_run import WORDS, build_tokenizer
 
+from pivottrace.errors import ModelError
 from pivottrace.models.asking import Asked, ask
 from pivottrace.models.sampler import Response, Sampling
 
@@ -50,4 +51,14 @@ def test_a_sampler_that_loses_a_prompt_is_not_believed():
             return super().sample(prompts, settings)[1:]
 
     with pytest.raises(ValueError, match="zip"):
+        ask(Forgetful(build_tokenizer()), [[A], [B]], SETTINGS)
+
+
+def test_a_sampler_that_loses_a_sample_is_refused():
+    class Forgetful(ParrotSampler):
+        def sample(self, prompts, settings):
+            first, *rest = super().sample(prompts, settings)
+            return [first[1:], *rest]
+
+    with pytest.raises(ModelError, match="gave 1 responses to a prompt, and 2 were asked for"):
         ask(Forgetful(build_tokenizer()), [[A], [B]], SETTINGS)

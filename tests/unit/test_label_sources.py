@@ -215,6 +215,16 @@ def test_a_server_may_be_asked_and_looked_at_again(tmp_path, own, capsys):
     assert requests.waiting_file(RunDir.open(run.path)) is None
 
 
+def test_partial_takes_the_answers_that_came_since_the_last_attempt(tmp_path, own):
+    run = scored(tmp_path, own(SERVER), partial=True)
+    for waiting, done in ((4, IDS[:1]), (3, IDS[:3])):
+        with pytest.raises(LabelsNeeded, match=f"^{waiting} tasks are open"):
+            buying.obtain(run, IDS[:4], "annotation")
+        sys.modules["mine"].done.update(dict.fromkeys(done, "5"))
+    assert buying.obtain(run, IDS[:4], "annotation") == dict.fromkeys(IDS[:3], "5")
+    assert budget.bought(run).keys() == set(IDS[:3])
+
+
 def test_the_documented_source_works_outside_the_package(tmp_path, own, monkeypatch, capsys):
     block = re.search(
         r"<!-- file: (sqlite_\S+)\.py -->\n```python\n(.*?)```", PAGE.read_text(), re.S

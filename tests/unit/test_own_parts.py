@@ -163,8 +163,8 @@ def test_a_slip_in_a_name_is_refused_with_the_nearest(section, name, near):
         parse_config({section: {key: name}}, "test")
 
 
-def test_every_reward_has_the_name_of_its_record():
-    assert set(REWARDS) == {
+def test_the_rewards_of_the_package_are_found():
+    assert REWARDS.keys() >= {
         "majority",
         "frozen_majority",
         "token_entropy",

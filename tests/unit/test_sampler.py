@@ -116,7 +116,9 @@ def test_held_out_questions_are_sampled_and_checked_without_a_model():
 
 
 def test_a_sampler_that_is_not_there_is_refused_by_name():
-    with pytest.raises(ConfigError, match=r"backend = 'vllm' is not one of transformers\. Choose"):
+    with pytest.raises(ConfigError, match=r"backend = 'vllm': .* nearest one is transformers\."):
         sampler_opener("vllm")
     with pytest.raises(ConfigError, match=r"backend = 'parrot_sampler:fly': parrot_sampler has no"):
         open_sampler(ModelConfig(), RolloutsConfig(backend="parrot_sampler:fly"))
+    with pytest.raises(ConfigError, match=r"'parrot_sampler:LETTERS': it is a list, not a func"):
+        open_sampler(ModelConfig(), RolloutsConfig(backend="parrot_sampler:LETTERS"))

@@ -58,9 +58,8 @@ class PathRecorder:
         """Return each sequence's path; None if the states did not have the expected form."""
         if not self._is_whole or not self._lengths or self._first is None or self._last is None:
             return [None] * len(self._places)
-        spans = torch.stack(
-            [(self._last - self._first).norm(dim=-1), _angle(self._first, self._last)]
-        )  # (2, N)
+        whole = (self._last - self._first).norm(dim=-1)  # (N,)
+        spans = torch.stack([whole, _angle(self._first, self._last)])  # (2, N)
         lengths, angles = torch.stack(self._lengths), torch.stack(self._angles)  # (L, N)
         turns = torch.stack(self._turns) if self._turns else lengths[:0]
         return [

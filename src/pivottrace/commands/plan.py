@@ -33,10 +33,7 @@ PLAN = pa.schema(
         ("budget", pa.float64()),  # share of the pool, in [0, 1]
         ("labels", pa.int64()),  # all labels: the probes, and the annotations beside them
         *((route, pa.int64()) for route in ROUTES),
-        (
-            "wrong_votes",
-            pa.float64(),
-        ),  # expected share of wrong pseudo-labels; null if none
+        ("wrong_votes", pa.float64()),  # expected share of wrong votes; null without weak rows
         ("learning", pa.float64()),  # expected, in units of sqrt(p(1-p)); null if not calibrated
         ("learning_low", pa.float64()),
         ("learning_high", pa.float64()),

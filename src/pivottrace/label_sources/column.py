@@ -12,7 +12,7 @@ def answers(asked: Asked) -> Answers:
 
 COLUMN = LabelSource(
     "column",
-    "the pool's own answers, read only for the chosen questions",
+    "the pool's own answers, used only for the chosen questions",
     answers=answers,
     simulates=True,
     needs_column=True,

@@ -20,20 +20,23 @@ from pivottrace.run.directory import RunDir
 def obtain(run: RunDir, question_ids: Sequence[str], purpose: Purpose) -> dict[str, str]:
     """Return the true answers of these questions, and buy the missing ones.
 
-    The budget is looked at before the source is asked. With `labels.partial` some answers may be
-    missing from the result: people must have answered at least one question of each request, and a
-    source without people must have given at least one label to the run.
+    The budget is checked before the source is asked. With `labels.partial` some answers may be
+    missing from the result. Then a source that asks people needs an answer to at least one question
+    of each request, and it asks no further. A source without people must have given at least one
+    label to the run.
 
     Raises:
-        LabelsNeeded: People have to give the answers; they have been asked.
-        BudgetError: They would exceed the budget; nothing was asked or bought.
-        DataError: The source has no answer to one of them; nothing was bought.
+        LabelsNeeded: People have to give the answers. They have been asked.
+        BudgetError: The labels would exceed the budget. Nothing was asked or bought.
+        DataError: The source has no answer to one of the questions. Nothing was bought.
     """
     source, known = label_source(run.config.labels.source), bought(run)
     missing = [i for i in question_ids if i not in known]
-    if missing and not _goes_on_without(run, source, known, question_ids, purpose):
+    goes_on = _goes_on_without(run, source, known, question_ids, purpose)
+    if missing and not (goes_on and source.answers is None):
         refuse_to_exceed(allowed_labels(run), len(known), len(missing))
-        _buy(run, source, missing, purpose, any_bought=bool(known))
+        # A source may have new answers, even if the run goes on without them.
+        _buy(run, source, missing, purpose, any_bought=bool(known), asks=not goes_on)
         known = bought(run)
     return {i: known[i].answer for i in question_ids if i in known}
 
@@ -79,9 +82,15 @@ def _goes_on_without(
 
 
 def _buy(
-    run: RunDir, source: LabelSource, missing: Sequence[str], purpose: Purpose, any_bought: bool
+    run: RunDir,
+    source: LabelSource,
+    missing: Sequence[str],
+    purpose: Purpose,
+    *,
+    any_bought: bool,
+    asks: bool,
 ) -> None:
-    """Store what the source answers now, and ask people for the rest. Raises as `obtain`."""
+    """Store the answers that the source has now. If it `asks`, people are asked for the rest."""
     given = _answers(source, _asked(run, missing, purpose))
     rest = [i for i in missing if i not in given]
     enough = run.config.labels.partial and bool(given or any_bought)
@@ -90,7 +99,7 @@ def _buy(
     name = run.config.labels.source
     if given:
         take_in(run, [(i, answer, name, purpose) for i, answer in given.items()])
-    if rest and source.ask is not None:
+    if rest and source.ask is not None and asks:
         raise LabelsNeeded(source.ask(_asked(run, rest, purpose)))
 
 

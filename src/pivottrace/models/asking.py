@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from pivottrace.errors import ModelError
 from pivottrace.models.rendering import read_response
 from pivottrace.models.sampler import Response, Sampler, Sampling
 
@@ -40,12 +41,15 @@ def ask(sampler: Sampler, prompts: Sequence[Sequence[int]], settings: Sampling) 
         (N,) each prompt with its responses or its failure.
 
     Raises:
-        ModelError: The model cannot respond.
+        ModelError: The model cannot respond, or the sampler gives another number of responses than
+            it was asked for.
     """
     # (N,) failures; only prompts without a failure are sampled.
     failures = [_failure(prompt, settings, sampler.max_positions) for prompt in prompts]
     fitting = [i for i, failure in enumerate(failures) if failure is None]
     sampled = sampler.sample([prompts[i] for i in fitting], settings) if fitting else []
+    for of_prompt in sampled:
+        _refuse_other_number(of_prompt, settings)
     responses = {
         i: [read_response(sampler.tokenizer, tokens, settings) for tokens in of_prompt]
         for i, of_prompt in zip(fitting, sampled, strict=True)
@@ -62,3 +66,12 @@ def _failure(
     if max_positions is not None and len(prompt) + settings.max_new_tokens > max_positions:
         return "prompt_too_long_for_the_model"
     return None
+
+
+def _refuse_other_number(of_prompt: Sequence[Sequence[int]], settings: Sampling) -> None:
+    # A missing response would pass unseen: votes and avg@k would count fewer samples.
+    if len(of_prompt) != settings.num_samples:
+        raise ModelError(
+            f"the sampler of rollouts.backend gave {len(of_prompt)} responses to a prompt, and "
+            f"{settings.num_samples} were asked for. It must return Sampling.num_samples responses"
+        )

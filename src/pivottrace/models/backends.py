@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pivottrace.config import ModelConfig, RolloutsConfig
 from pivottrace.errors import ConfigError
 from pivottrace.models.sampler import Sampler
-from pivottrace.plugins import load_part
+from pivottrace.plugins import load_part, refuse_unknown
 
 # The function that opens each sampler, by its name in `rollouts.backend`. A module is imported when
 # its sampler is opened, because most are heavy.
@@ -29,14 +29,16 @@ def sampler_opener(backend: str) -> Opener:
         backend: The value of `rollouts.backend`.
 
     Raises:
-        ConfigError: There is no such sampler.
+        ConfigError: There is no such sampler, or the reference names no function.
     """
-    if backend not in BACKENDS and ":" not in backend:
-        raise ConfigError(
-            f"rollouts.backend = {backend!r} is not one of {', '.join(BACKENDS)}. Choose one of "
-            f"them, or give a function of your own as package.module:function"
-        )
+    if backend not in BACKENDS:
+        refuse_unknown(backend, BACKENDS, "sampler", "rollouts.backend")
     opener: Opener = load_part(BACKENDS.get(backend, backend), "rollouts.backend")
+    if not callable(opener):
+        raise ConfigError(
+            f"rollouts.backend = {backend!r}: it is a {type(opener).__name__}, not a function. "
+            f"Name the function that opens the sampler."
+        )
     return opener
 
 

@@ -197,6 +197,5 @@ def compacting(model: Any) -> Iterator[None]:
     try:
         yield
     finally:
-        del (
-            model.generate
-        )  # only the instance's attribute: the method of the class is visible again
+        # This is the instance's attribute only: the method of the class is visible again.
+        del model.generate

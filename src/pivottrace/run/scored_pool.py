@@ -137,7 +137,7 @@ def _joined(parts: dict[str, list[np.ndarray]], name: str) -> np.ndarray:
 
 
 def _failure_codes(columns: list[pa.ChunkedArray]) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Codes (Q,) and names of the failures, as `routing.questions.failure_codes` gives them."""
+    """Codes (Q,) and names of the failures, as `question_evidence.failure_codes` gives them."""
     failures = pa.chunked_array([chunk for column in columns for chunk in column.chunks])
     names = pc.unique(failures).drop_null().sort()
     codes = pc.add(pc.fill_null(pc.index_in(failures, value_set=names), -1), 1)

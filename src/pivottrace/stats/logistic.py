@@ -39,9 +39,8 @@ def fit_logistic(
         chance = expit(design @ coefficients)
         gradient = design.T @ (weights * (chance - targets)) + penalty * coefficients
         curvature = (design * (weights * chance * (1.0 - chance))[:, None]).T @ design
-        step = np.linalg.solve(
-            curvature + np.diag(penalty + 1e-9), gradient
-        )  # a constant column has no curvature
+        # A constant column has no curvature, so a little is added.
+        step = np.linalg.solve(curvature + np.diag(penalty + 1e-9), gradient)
         size = 1.0
         while (found := loss(coefficients - size * step)) > current and size > 1e-6:
             size /= 2.0

@@ -147,7 +147,7 @@ def _cut(values: FloatArray, counts: FloatArray, shares: FloatArray) -> FloatArr
     # Share of each tie group that lies between the two cuts of each route, (B, 3, K).
     part = np.minimum(end[:, None], cuts[..., None]) - np.maximum(
         (end - sizes)[:, None], lows[..., None]
-    )  # (B, 3, K)
+    )
     part = np.maximum(part, 0.0) / np.maximum(sizes, 1.0)[:, None]
     group = np.empty(values.size, dtype=np.int64)
     group[order] = np.repeat(np.arange(starts.size), np.diff(np.append(starts, values.size)))

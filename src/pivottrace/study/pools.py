@@ -119,7 +119,7 @@ def default_pivots(config: Config) -> str:
 
 
 def inferences(name: str, config: Config) -> int:
-    """Generated responses a question that an estimator needs."""
+    """Number of generated responses per question that an estimator needs."""
     return {"nothing": 0, "samples": config.rollouts.num_samples}.get(_needs(name, config), 1)
 
 
