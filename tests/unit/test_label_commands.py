@@ -98,6 +98,20 @@ def test_wrong_rows_are_refused_by_file_and_row_and_nothing_is_taken_in(run, cap
     assert "is answered '-1' here and has the answer" in message
 
 
+def test_a_stored_answer_may_come_again_in_another_form(run, capsys):
+    assert main(["calibrate", str(run.path)]) == 3
+    first, second, third = ids_of(run.path / "probes_to_label.csv")[:3]
+    assert main(["label", "import", str(run.path), str(fill(run, None, [first]))]) == 0
+    stored = budget.bought(run)[first].answer
+    again = {first: f"The answer is {stored}.", second: "don't know", third: "7"}
+    file = fill(run, None, [first, second, third], **again)
+    capsys.readouterr()
+    assert main(["label", "import", str(run.path), str(file)]) == 0
+    assert "1 new labels taken in, 1 rows have no answer yet" in capsys.readouterr().out
+    answers = {question_id: label.answer for question_id, label in budget.bought(run).items()}
+    assert answers == {first: stored, third: "7"}
+
+
 def test_probes_follow_the_settings_until_the_first_label(run, capsys):
     def ask(*settings):
         code = main(["run", str(run.path), "--until", "calibrate", *settings])

@@ -75,7 +75,7 @@ def _refuse_conflicts(
             raise DataError(
                 f"{result.places[question_id]}, column answer: question {question_id!r} is "
                 f"answered {answer!r} here and has the answer {stored!r} already; "
-                f" nothing was taken in. Give that one, or leave the row out; to change a "
+                f"nothing was taken in. Give that one, or leave the row out; to change a "
                 f"stored answer, begin a new run directory."
             )
 
