@@ -99,6 +99,10 @@ TABLES = {
         ("Answer: B. Paris", "B"),
         ("Final answer (in dollars): 34", "34"),
         ("Answer:\n- 34", "34"),
+        ("Answer:\n```\n34\n```", "34"),
+        (r"Answer: $\boxed{34}$", "34"),
+        (r"Answer: \boxed{}", None),
+        ("Answer: **not** 18", None),
         ("Answer: -34", "-34"),
         ("**Final Answer:**\n\nThere are 34 of them in the box.", None),
         ("Answer:\nWe need to find the number first.", None),
@@ -130,6 +134,9 @@ TABLES = {
         ("The answer is $$18$$", "18"),
         ("The answer is 18. We checked that the answer is correct.", "18"),
         ("The answer is therefore 18.", "18"),
+        ("So the answer: 18", "18"),
+        (r"The answer is $\boxed{18}$.", "18"),
+        ("The answer is **not** 18.", None),
         ("The answer is right triangle.", "right triangle"),
         ("Answer is 18.", "18"),
         ("The answer is:\n\n- 18", "18"),
@@ -192,6 +199,21 @@ def test_the_order_of_the_formats():
     assert found == ["1", "2", "3", "4", "5", "6"]
     assert extract_answer(texts, formats=["stated", "tags"]) == "5"
     assert extract_answer(texts, formats=[]) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "answer"),
+    [
+        ("<think>The answer is 12?</think>\nSo there are **18** left.", "18"),
+        (r"<think>\boxed{12}</think> There are 18 left.", None),
+        (r"<think>\boxed{12}</think> \boxed{18}", "18"),
+        ("<think>The answer is 12.</think>\n", "12"),
+        ("<think>The answer is 12. But", "12"),
+        ("<think>a</think> Answer: 1 <think>b</think> Answer: 2", "2"),
+    ],
+)
+def test_a_guess_while_thinking_is_no_answer_if_something_follows(text, answer):
+    assert extract_answer(text) == answer
 
 
 def test_an_unknown_format_is_refused_with_the_nearest():

@@ -17,6 +17,9 @@ from pivottrace.verifier.placeholders import is_placeholder
 SEARCH_TAIL_CHARS = 1_000_000
 """Only this much of a completion's end is read (about 250,000 tokens), against hostile input."""
 
+THINKING_END = "</think>"
+"""Behind it a reasoning model speaks to the user; before it, an answer may be a guess."""
+
 
 def extract_answer(
     text: str,
@@ -26,7 +29,8 @@ def extract_answer(
 ) -> str | None:
     r"""Read the final answer off a completion.
 
-    The formats are tried in order, and each one is read at its last place that has an answer.
+    Of a response with `</think>`, only the text behind it is read, unless that is blank. The
+    formats are tried in order, and each one is read at its last place that has an answer.
     Template words (`\boxed{number}`), an empty box (an echoed instruction) and an open box (a trace
     cut at the token limit) are none. The time is linear in the text; only its last
     `SEARCH_TAIL_CHARS` are read.
@@ -51,8 +55,9 @@ def extract_answer(
     if pattern is not None:
         answer = _last_match(tail, pattern)
         return answer if answer and len(answer) <= MAX_ANSWER_CHARS else None
+    thought, _, said = tail.rpartition(THINKING_END)
     for name in formats:
-        for candidate in found_in(tail, name):
+        for candidate in found_in(said if said.strip() else thought, name):
             if len(candidate) > MAX_ANSWER_CHARS:
                 return None
             if not is_placeholder(candidate, placeholders):

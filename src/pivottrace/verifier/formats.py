@@ -5,6 +5,7 @@ Every search is linear in the text's length.
 """
 
 import re
+from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -52,7 +53,7 @@ _OF_QUESTION = (
     r"(?:\s{1,3}(?:to|of|for)\s{1,3}(?:the|this|our)\s{1,3}(?:\w{1,20}\s{1,3})?"
     r"(?:question|problem|equation|exercise|task|puzzle))?"
 )
-_IS = r"\s{1,3}(?:is|would\s{1,3}be|must\s{1,3}be|should\s{1,3}be)\b[ \t]*:?\s*"
+_IS = r"(?:\s{1,3}(?:is|would\s{1,3}be|must\s{1,3}be|should\s{1,3}be)\b[ \t]*:?|[ \t]?:)\s*"
 _STATED = re.compile(
     _SUBJECT + _OF_QUESTION + _IS + rf"(?:(?:{'|'.join(_FILLERS)})\b,?\s{{1,3}})?",
     re.IGNORECASE | re.MULTILINE,
@@ -78,7 +79,7 @@ _LINE = re.compile(
     r"(?:[:：=][ \t]{0,8}[*_]{0,3}(?P<same>[^\n]*)|$)",
     re.IGNORECASE | re.MULTILINE,
 )
-_NEXT_LINE = re.compile(r"\s*")
+_NEXT_LINE = re.compile(r"\s*(?:```\w*\s*)?")
 WORDS_ON_NEXT_LINE = 3
 """Most words of an answer that stands alone under "Answer:"; more words begin a derivation."""
 _LAST_BOLD = re.compile(r"\*\*([^*\n]{1,200})\*\*")
@@ -99,6 +100,11 @@ class AnswerFormat:
     candidates: Callable[[str], Iterator[str]]
 
 
+def _last(pattern: re.Pattern[str], text: str) -> list[re.Match[str]]:
+    """The last `MOST_TRIED` matches, from the last to the first."""
+    return list(deque(pattern.finditer(text), maxlen=MOST_TRIED))[::-1]
+
+
 def _in_tags(text: str) -> Iterator[str]:
     """Contents of closed tags. A format inside them is read, and a derivation is none."""
     opened: int | None = None
@@ -109,7 +115,7 @@ def _in_tags(text: str) -> Iterator[str]:
         elif opened is not None:
             contents.append(text[opened : tag.start()].strip())
             opened = None
-    for content in reversed(contents):
+    for content in contents[: -MOST_TRIED - 1 : -1]:
         yield from _read_inside(content, (BOXED, HASHES, LINE, STATED))
 
 
@@ -185,9 +191,9 @@ def _command(text: str, name: int) -> int:
 
 def _behind_hashes(text: str) -> Iterator[str]:
     """Values behind `####`, because in Markdown it heads a part; words if it stands once, last."""
-    end, matches = len(text.rstrip()), list(_HASHES.finditer(text))
+    end, matches = len(text.rstrip()), _last(_HASHES, text)
     is_alone = len(matches) == 1
-    for match in reversed(matches):
+    for match in matches:
         content = clean(match.group(1)).rstrip("#").strip().removesuffix(".").rstrip()
         if not content:
             continue
@@ -204,26 +210,34 @@ def _is_heading(text: str) -> bool:
 
 def _on_a_line(text: str) -> Iterator[str]:
     """The text behind "Answer:", on its line or alone under it."""
-    for match in reversed(list(_LINE.finditer(text))):
+    for match in _last(_LINE, text):
         same = match.group("same")
         if same and same.strip(" \t*_"):
             start = match.end("same") - len(same.lstrip())
             if (found := next(_stated(same), None)) is not None:
                 yield found
-            elif not _NO_ANSWER.match(text, start) and (value := value_at(text, start)):
+            elif value := _value(text, start):
                 yield value
         else:
             start = _NEXT_LINE.match(text, match.end()).end()  # type: ignore[union-attr]
-            value = value_at(text, start)
+            value = _value(text, start)
             short = len(value.split()) <= WORDS_ON_NEXT_LINE and not value.endswith(":")
-            if value and not _NO_ANSWER.match(text, start) and (is_value(value) or short):
+            if value and (is_value(value) or short):
                 yield value
+
+
+def _value(text: str, start: int) -> str:
+    """The value of a line or sentence from `start` on; "" for a remark on the answer."""
+    value = value_at(text, start)
+    if r"\boxed" in value:
+        return next(_boxed(value), "")
+    return "" if _NO_ANSWER.match(value) else value
 
 
 def _stated(text: str) -> Iterator[str]:
     """The text behind "the answer is", up to the end of its sentence."""
-    for match in reversed(list(_STATED.finditer(text))):
-        if not _NO_ANSWER.match(text, match.end()) and (value := value_at(text, match.end())):
+    for match in _last(_STATED, text):
+        if value := _value(text, match.end()):
             yield value
 
 
