@@ -3,7 +3,8 @@
 TRL pads prompts on the left and completions on the right. On a CPU it also puts every position
 through the head, prompts and padding too. Here each row begins at the left, so that a batch is as
 wide as its longest row and no mask is needed, and only completion tokens reach the head. The
-numbers are the same up to rounding.
+numbers are the same up to rounding. Only a model with learned absolute positions (GPT-2) differs:
+TRL counts padding as positions there, and we do not.
 
 Axes: B rows, P prompt columns, T completion columns, S columns of the aligned batch, N completion
 tokens of a batch.
