@@ -60,6 +60,8 @@ def what_was_read(read: Reading) -> Iterator[str]:
     are no gold, the columns that the user named as unused, and the notes.
     """
     from pivottrace.ingest.settling import shortened
+    from pivottrace.verifier.forms import form_of
+    from pivottrace.verifier.truths import read_truth
 
     if read.golds:
         cells = [shortened(cell) for cell, _ in read.golds]
@@ -67,7 +69,8 @@ def what_was_read(read: Reading) -> Iterator[str]:
         yield f"  {'cell':<{width}}  read as"
         for cell, (_, gold) in zip(cells, read.golds, strict=True):
             yield f"  {cell:<{width}}  {gold if gold is not None else '(no gold)'}"
-        forms = Counter(form_of(gold) for gold in read.table["answer"].to_pylist() if gold)
+        golds = [gold for gold in read.table["answer"].to_pylist() if gold]
+        forms = Counter(form_of(read_truth(gold).alternatives[0]) for gold in golds)
         yield "  golds: " + ", ".join(f"{count} {form}" for form, count in forms.most_common())
     for none in read.unreadable:
         yield f"  {read.unit} {none.number}: {shortened(none.cell)!r} {none.problem}"
@@ -76,12 +79,3 @@ def what_was_read(read: Reading) -> Iterator[str]:
     if read.unused:
         yield f"  not asked: {', '.join(read.unused)}"
     yield from (f"  note: {note}" for note in read.notes)
-
-
-def form_of(gold: str) -> str:
-    """Return the form of a gold, in one word."""
-    try:
-        float(gold)
-    except ValueError:
-        return "text"
-    return "number"
