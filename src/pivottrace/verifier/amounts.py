@@ -191,6 +191,9 @@ def in_words(text: str) -> Amount | None:
     total = current = used = 0
     for index, token in enumerate(tokens):
         if token in _SMALL or token in _TENS:
+            digits = current % 100
+            if digits and (token in _TENS or digits % 10 or digits < 20 or _SMALL[token] > 9):
+                return None  # "one two", "nineteen ninety"
             current += _SMALL.get(token, 0) + _TENS.get(token, 0)
         elif token in FACTORS and token != "k" and (used or tokens[0] == "a"):
             current = max(current, 1) * FACTORS[token]

@@ -88,7 +88,7 @@ _GEOMETRIC = re.compile(
 )
 _DECIMAL_COMMA = re.compile(r"-?\d+,\d+")
 _MATRIX = re.compile(
-    r"[(\[]?\s*\\begin\s*\{([pbvBV]?matrix|array)\}(?:\{[^{}]*\})?(.*)\\end\s*\{\1\}\s*[)\]]?",
+    r"[(\[]?\s*\\begin\s*\{([pbB]?matrix|array)\}(?:\{[^{}]*\})?(.*)\\end\s*\{\1\}\s*[)\]]?",
     re.DOTALL,
 )
 _TRAILING_TEXT = re.compile(
@@ -97,6 +97,7 @@ _TRAILING_TEXT = re.compile(
     re.DOTALL,
 )
 _PLUS_MINUS = re.compile(r"\\(pm|mp)(?![A-Za-z])")
+_CONNECTIVE = re.compile(r"\\(?:lor|vee|land|wedge)(?![A-Za-z])")  # of statements: "p \land q"
 _OF_DEGREES = re.compile(r"\\(?:sin|cos|tan|cot|sec|csc)(?![A-Za-z])")
 # A date, a version or an address is no difference and no quotient: "2024-05-01", "1.2.3".
 _CODE = re.compile(
@@ -229,7 +230,8 @@ def _structure(text: str, depth: int) -> Form | None:
         return _set([_read(part, depth + 1) for part in sets], "union")
     if len(groups := split_at(text, ";")) > 1 and "," in text:
         return _set([_read(group, depth + 1) for group in groups])
-    if len(items := split_alternatives(text)) > 1:
+    items = split_alternatives(text)
+    if len(items) > 1 and not (_CONNECTIVE.search(text) and all(map(_LETTER.fullmatch, items))):
         return _listed(items, depth)
     about = split_at(text, r"\approx")
     if len(about) == 2 and not _NAME.fullmatch(about[0]):  # a value, then its decimal

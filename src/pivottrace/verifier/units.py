@@ -52,6 +52,8 @@ _SPELLINGS = {
     "MHz": "mhz",
     "GHz": "ghz",
     "nm": "nm",
+    "ppm": "ppm",
+    "ppb": "ppb",
     "KB": "kb",
     "MB": "mb",
     "GB": "gb",
@@ -99,6 +101,7 @@ _VALUE_WORDS = frozenset(
         "not no more less fewer than remainder negative minus off out divided multiplied choose"
     )
     + words("january february march april may june july august september october november december")
+    + words("is are was if when where unless except")
 )
 # "10 sec" and "5 times" are 10 and 5, but "2 sec x" and "5 times x" are not.
 _VARIABLES = frozenset(words("x y z n theta alpha beta phi"))
@@ -150,7 +153,9 @@ def read_words(text: str, *, after_money: bool = False, as_text: bool = False) -
     if mark is None:
         if _changes_value(re.findall(r"[a-z]+", text.lower()) if behind else [], as_text):
             return None
-        mark = ""
+        # In "5 km away" the unit counts; "in" begins a phrase.
+        starts = () if behind[0].group(2) == "in" else range(min(len(behind) - 1, 3), 0, -1)
+        mark = next((found for end in starts if (found := _mark_of(behind[:end], as_text))), "")
     return factor, mark
 
 
@@ -187,7 +192,7 @@ def _mark_of(tokens: list[re.Match[str]], as_text: bool) -> str | None:
         if (
             unit is None
             and parts[-1:] == ["deg"]
-            and spelled in ("F", "C", "Fahrenheit", "Celsius")
+            and spelled in ("F", "C", "Fahrenheit", "Celsius", "S", "E")
         ):
             parts[-1] = f"deg{spelled[0].upper()}"
             continue
