@@ -30,6 +30,7 @@ _REPEATING = re.compile(
 )
 _BASE = re.compile(r"\(?(?P<digits>[0-9A-Fa-f]+)\)?_\s*(?:\{\s*\(?(\d{1,2})\)?\s*\}|(\d))")
 _LEADING = re.compile(rf"[+-]?\s*(?:{_FRACTION}|{_PLAIN}(?:\s*{_FRACTION}|\s*/\s*\d+|\s+\d+/\d+)?)")
+_PREFIXED = re.compile(r"0[xX][0-9A-Fa-f]{1,64}|0[bB][01]{1,256}")
 _SIGN = re.compile(r"([+-]?)\s*(\\\$|[$€£¥₹])\s*([+-]?)\s*")
 _SPACED_THOUSANDS = re.compile(r"([+-]?)(\d{1,3}(?: \d{3})+)(\.\d+)?")
 _SMALL = {
@@ -122,6 +123,8 @@ def amount(text: str) -> Amount | None:
         return (
             Amount(Fraction(int(digits)), f"base {base}") if fits and digits.isdecimal() else None
         )
+    if _PREFIXED.fullmatch(text):
+        return Amount(Fraction(int(text, 0)))
     currency = ""
     if sign := _SIGN.match(text):
         currency = CURRENCY_SIGNS[sign.group(2)]
@@ -156,6 +159,11 @@ def read_suffix(text: str, *, after_money: bool = False) -> Words | None:
         return 1, "%"
     as_text = "\\" in text
     plain = _SUFFIX_TEXT.sub(r" \1 ", text).replace(r"\%", "%").replace(r"\$", "$")
+    if modulus := _MODULUS.fullmatch(plain):
+        kind, by = modulus[1] or modulus[3], modulus[2] or modulus[4]
+        return 1, f"{kind.removeprefix('in ')} {int(by)}"
+    if after_money:
+        plain = plain.removeprefix("/")  # $18/day
     if "\\" in plain or not _ONLY_WORDS.fullmatch(plain):
         return None
     if text.startswith("(") and text.endswith(")"):
@@ -166,6 +174,9 @@ def read_suffix(text: str, *, after_money: bool = False) -> Words | None:
 _SUFFIX_TEXT = re.compile(
     r"\\(?:text|textbf|textit|textrm|textnormal|mathrm|mathbf|mbox|hbox|operatorname)\s*"
     r"\{([^{}]*)\}"
+)
+_MODULUS = re.compile(
+    r"\s*(?:\(\s*(mod|(?:in )?base)\s+(\d{1,9})\s*\)|((?:in )?base)\s+(\d{1,9}))\s*"
 )
 _ONLY_WORDS = re.compile(r"[\s\-–]*[A-Za-z$€£¥₹¢%(][A-Za-z$€£¥₹¢%\s()/.,'\-^{}0-9]*")
 
@@ -180,6 +191,9 @@ def in_words(text: str) -> Amount | None:
     total = current = used = 0
     for index, token in enumerate(tokens):
         if token in _SMALL or token in _TENS:
+            digits = current % 100
+            if digits and (token in _TENS or digits % 10 or digits < 20 or _SMALL[token] > 9):
+                return None  # "one two", "nineteen ninety"
             current += _SMALL.get(token, 0) + _TENS.get(token, 0)
         elif token in FACTORS and token != "k" and (used or tokens[0] == "a"):
             current = max(current, 1) * FACTORS[token]
@@ -193,6 +207,8 @@ def in_words(text: str) -> Amount | None:
     if not used:
         return None
     rest = tokens[used:]
+    if rest == ["first"] or (rest[:1] == ["point"] and rest[1:]):
+        return None  # "twenty-first", "zero point five"
     behind = (
         read_words(" ".join(rest), as_text=True) if len(rest) <= 3 and "of" not in rest else None
     )

@@ -88,13 +88,26 @@ _GEOMETRIC = re.compile(
 )
 _DECIMAL_COMMA = re.compile(r"-?\d+,\d+")
 _MATRIX = re.compile(
-    r"\\begin\s*\{([pbvBV]?matrix|array)\}(?:\{[^{}]*\})?(.*)\\end\s*\{\1\}", re.DOTALL
+    r"[(\[]?\s*\\begin\s*\{([pbB]?matrix|array)\}(?:\{[^{}]*\})?(.*)\\end\s*\{\1\}\s*[)\]]?",
+    re.DOTALL,
 )
 _TRAILING_TEXT = re.compile(
     r"(?P<head>.*[\w}\)])\s*(?P<words>\\(?:text|textnormal|textrm|mathrm|mbox|hbox)\s*\{[^{}]*\}"
     r"(?:\s*\^\s*\{?\d\}?)?|\^\{\\circ\}(?:\s*\\?(?:text|mathrm)?\{?\s*[CF]\}?)?|\\%|%)$",
     re.DOTALL,
 )
+_PLUS_MINUS = re.compile(r"\\(pm|mp)(?![A-Za-z])")
+_CONNECTIVE = re.compile(r"\\(?:lor|vee|land|wedge)(?![A-Za-z])")  # of statements: "p \land q"
+_OF_DEGREES = re.compile(r"\\(?:sin|cos|tan|cot|sec|csc)(?![A-Za-z])")
+# A date, a version or an address is no difference and no quotient: "2024-05-01", "1.2.3".
+_CODE = re.compile(
+    r"\d{4}([-/.])\d{1,2}\1\d{1,2}|\d{1,2}([-/.])\d{1,2}\2\d{4}|\d+(?:\.\d+){2,}"
+    r"|[IVX]{2,}|(?:no|No|NO|on|On|ON|ok|Ok|OK)"
+)
+_ARITHMETIC = re.compile(
+    r"(?:[\d\s.,+\-*/()^{}]|\\(?:times|cdot|div|frac|left|right)(?![A-Za-z]))+"
+)
+_ARTICLE = re.compile(r"^(?:an?|the) (?=\w)")
 _COMMAND = re.compile(r"\\(?:begin|end)\s*\{[^{}]*\}|\\[A-Za-z]+")
 _WORD = re.compile(r"[^\W\d_]{3,}")
 _MATH_WORDS = frozenset(
@@ -130,6 +143,10 @@ def _read(text: str, depth: int) -> Form:
     text = _ABOUT.sub("", text.strip(), count=1) if _ABOUT.match(text.strip()) else text.strip()
     if not text:
         return EMPTY
+    if "(mod " in text:
+        text = text.replace(r"\equiv", "=")
+    if _CODE.fullmatch(text):
+        return _text(text)
     if simple := _simple(text):
         return simple
     if (remark := REMARK.search(text)) and (form := _with_remark(text, remark, depth)):
@@ -138,7 +155,8 @@ def _read(text: str, depth: int) -> Form:
         return form
     if suffixed := _TRAILING_TEXT.fullmatch(text):
         behind = read_suffix(suffixed["words"])
-        if behind is not None and not is_prose(suffixed["head"]):
+        degrees = suffixed["words"].startswith("^") and _OF_DEGREES.search(suffixed["head"])
+        if behind is not None and not degrees and not is_prose(suffixed["head"]):
             factor, mark = behind
             head = suffixed["head"].strip()
             return _marked(_read(head if factor == 1 else f"{factor} ({head})", depth + 1), mark)
@@ -184,7 +202,11 @@ def _with_remark(text: str, remark: re.Match[str], depth: int) -> Form | None:
         return None
     form = _read(head, depth + 1)
     behind = read_suffix(f"({remark['words']})")
-    return _marked(form, behind[1] if behind and behind[0] == 1 else "")
+    if behind is None:
+        return None  # 5 (or 6)
+    if form.kind == "number" and form.mark.endswith("=") and behind[1]:
+        return replace(form, mark=behind[1])  # x = 3 (mod 5)
+    return _marked(form, behind[1] if behind[0] == 1 else "")
 
 
 def _structure(text: str, depth: int) -> Form | None:
@@ -198,9 +220,9 @@ def _structure(text: str, depth: int) -> Form | None:
             cells = tuple(cell for row in rows for cell in row.parts)
             return Form("tuple", "()", cells) if len(cells) > 1 else cells[0]
         return Form("matrix", parts=rows)
-    if text.strip() in (r"\emptyset", r"\{\}", r"\{ \}"):
+    if text.strip() in (r"\emptyset", r"\{\}", r"\{ \}", "empty set", "the empty set"):
         return Form("set")
-    if text.strip() in (r"\mathbb{R}", r"\R"):
+    if text.strip() in (r"\mathbb{R}", r"\R", "all real numbers", "all reals"):
         return Form("interval", "()", (Form("infinity", "-"), Form("infinity")))
     if brackets := enclosed(text):
         return _bracketed(*brackets, depth)
@@ -208,16 +230,17 @@ def _structure(text: str, depth: int) -> Form | None:
         return _set([_read(part, depth + 1) for part in sets], "union")
     if len(groups := split_at(text, ";")) > 1 and "," in text:
         return _set([_read(group, depth + 1) for group in groups])
-    if len(items := split_alternatives(text)) > 1:
+    items = split_alternatives(text)
+    if len(items) > 1 and not (_CONNECTIVE.search(text) and all(map(_LETTER.fullmatch, items))):
         return _listed(items, depth)
     about = split_at(text, r"\approx")
     if len(about) == 2 and not _NAME.fullmatch(about[0]):  # a value, then its decimal
         return _read(about[0], depth + 1)
     if relation := split_relation(text):
         return _related(relation, depth)
-    if r"\pm" in text or r"\mp" in text:
-        plus = text.replace(r"\pm", "+").replace(r"\mp", "-")
-        minus = text.replace(r"\pm", "-").replace(r"\mp", "+")
+    if _PLUS_MINUS.search(text):
+        plus = _PLUS_MINUS.sub(lambda found: "+" if found.group(1) == "pm" else "-", text)
+        minus = _PLUS_MINUS.sub(lambda found: "-" if found.group(1) == "pm" else "+", text)
         return _set([_read(_without_plus(side), depth + 1) for side in (plus, minus)])
     return None
 
@@ -316,6 +339,8 @@ _FLIPPED = {"<": ">", ">": "<", r"\le": r"\ge", r"\ge": r"\le"}
 def _related(relation: list[str], depth: int) -> Form | None:
     r"""A value with its name ("x = 5", "x \in (1, 2)"), an inequality, or an equation."""
     left, sign, right = (part.strip() for part in relation[:3])
+    if left.startswith(r"\text{"):
+        left = without_text_commands(left).strip()
     if (names := _POINT_NAMES.fullmatch(left)) and sign == "=":
         point = _read(relation[-1], depth + 1)
         listed = [name.strip() + "=" for name in names.group(1).split(",")]
@@ -341,6 +366,8 @@ def _related(relation: list[str], depth: int) -> Form | None:
             form = _marked(_read(right, depth + 1), _mark_name(left))
             is_function = sign == "=" and form.kind == "expression"
             return replace(form, equation=f"{left} - ({right})") if is_function else form
+        if sign == "=" and _ARITHMETIC.fullmatch(left) and (total := amount(right)):
+            return Form("number", value=total.value, mark=total.mark)  # 9 + 9 = 18
         if sign == "=" and _GEOMETRIC.fullmatch(left):
             return _marked(_read(right, depth + 1), _mark_name(left))
         return Form("equation", f"{left} - ({right})") if sign == "=" else None
@@ -391,7 +418,7 @@ def _marked(form: Form, mark: str) -> Form:
 
 def _text(text: str) -> Form:
     folded = " ".join(without_text_commands(text).casefold().split()).strip("\"' .")
-    return Form("text", folded or text)
+    return Form("text", _ARTICLE.sub("", folded) or text)
 
 
 def is_prose(text: str) -> bool:

@@ -22,6 +22,7 @@ _CHARACTERS = {
     "⩾": r"\ge ",
     "≠": r"\ne ",
     "≈": r"\approx ",
+    "≡": r"\equiv ",
     "∞": r"\infty ",
     "∪": r"\cup ",
     "∩": r"\cap ",
@@ -104,10 +105,16 @@ _SAME_COMMANDS = (
     (re.compile(r"\^\s*(?:\{\s*\\circ\s*\}|\\circ)"), r"^{\\circ}"),
     (re.compile(r"(?<!\^)(?<!\^\{)\\circ(?![A-Za-z])"), r"^{\\circ}"),
     (re.compile(r"\\bar\s*(?=[\d{])|\\overline\s*(?=\d)"), r"\\overline"),
+    (re.compile(r"\\pmod\s*(?:\{([^{}]*)\}|(\d+))"), r" (mod \1\2)"),
     (re.compile(r"\\approxeq(?![A-Za-z])|\\simeq(?![A-Za-z])"), r"\\approx "),
 )
 _DIGIT_GROUPS = re.compile(
     r"(?<=\d)(?:\{,\}|,\\!\s*|\\,|\\!|\\;|\\ |~|[\u00a0\u202f\u2009'’])(?=\d{3}(?!\d))"
+)
+# "0.333..." repeats if it shows its digits twice, or one digit three times.
+_ELLIPSIS = re.compile(
+    r"(?P<head>\d*\.\d*?)(?:(?P<one>\d)(?P=one){2,}|(?P<many>\d{2,}?)(?P=many)+)"
+    r"\s*(?:\.\.\.+|…|\\l?dots)$"
 )
 _HARD_SPACES = re.compile(r"(?<!\\)\\[ ,]|~|\\space(?![A-Za-z])")
 _PLAIN_POWER = re.compile(r"\^\s*(?:\(([^()]*)\)|(-?\d+(?:\.\d+)?|-[A-Za-z]))")
@@ -135,6 +142,7 @@ def normalise_notation(answer: str) -> str:
         answer: Its length is bounded by the caller, because a tower of marks is peeled one by one.
     """
     text = _WIDE.sub(lambda found: chr(ord(found.group()) - 0xFEE0), normalise_exact(answer))
+    text = _ELLIPSIS.sub(r"\g<head>\\overline{\g<one>\g<many>}", text)
     text = _unwrap(_DIGIT_GROUPS.sub(",", text))
     if text.isascii() and text.isdecimal():
         return text

@@ -49,6 +49,15 @@ _SPELLINGS = {
     "rad": "rad radian radians",
     "Hz": "hz hertz",
     "kHz": "khz",
+    "MHz": "mhz",
+    "GHz": "ghz",
+    "nm": "nm",
+    "ppm": "ppm",
+    "ppb": "ppb",
+    "KB": "kb",
+    "MB": "mb",
+    "GB": "gb",
+    "TB": "tb",
     "N": "newton newtons",
     "J": "joule joules",
     "kJ": "kj",
@@ -65,8 +74,8 @@ _SPELLINGS = {
     "km/h": "kmh kph kmph",
 }
 _MARK_OF = {word: mark for mark, spellings in _SPELLINGS.items() for word in spellings.split()}
-# These single letters are units only where a text command or a fraction shows it: "5 N", "5 K".
-_CAPITALS = {letter: letter for letter in "NJWVAKCF"}
+# These single letters are units only where a text command shows it: "5 \\text{ N}".
+_CAPITALS = {letter: letter for letter in "NJWVAKCFMT"}
 MONEY = frozenset({"$", "cent", "€", "¥", "₹", "pound"})
 CURRENCY_SIGNS = {"$": "$", r"\$": "$", "£": "pound", "€": "€", "¥": "¥", "₹": "₹"}
 
@@ -88,7 +97,11 @@ _SHORT_FACTORS = {"m": 10**6, "mn": 10**6, "mm": 10**6, "b": 10**9, "bn": 10**9,
 _VALUE_WORDS = frozenset(
     words("sin cos tan cot csc arcsin arccos arctan sinh cosh tanh log ln exp sqrt mod factorial")
     + words("half halves quarter am pm pi or to and over plus minus below squared cubed root")
-    + words("not no more less than remainder")
+    + words(
+        "not no more less fewer than remainder negative minus off out divided multiplied choose"
+    )
+    + words("january february march april may june july august september october november december")
+    + words("is are was if when where unless except")
 )
 # "10 sec" and "5 times" are 10 and 5, but "2 sec x" and "5 times x" are not.
 _VARIABLES = frozenset(words("x y z n theta alpha beta phi"))
@@ -102,6 +115,8 @@ _ORDINALS = frozenset(
 _POWER_WORDS = {"square": 2, "sq": 2, "cubic": 3, "cu": 3}
 _POWERS_BEHIND = {"squared": 2, "cubed": 3}
 _PER_CENT = re.compile(r"\bper\s+cent\b", re.IGNORECASE)
+_POWER = re.compile(r"\^\s*\{?\s*-?\d+\s*\}?")
+_SPELT_POWER = re.compile(r"(?<=[A-Za-z])([23])(?![\d.])")  # cm2
 _TOKENS = re.compile(r"\^\s*\{?\s*(-?\d)\s*\}?|([A-Za-z$€£¥₹¢%]+)|(/)|(\S)")
 
 
@@ -120,6 +135,9 @@ def read_words(text: str, *, after_money: bool = False, as_text: bool = False) -
     Returns:
         The words' factor and mark; None if they change the value in a way that we do not read.
     """
+    text = _SPELT_POWER.sub(r"^\1", text)
+    if re.search(r"\d", _POWER.sub("", text)):
+        return None  # 5 apples, 6 pears
     factor = 1
     behind: list[re.Match[str]] = []
     tokens = list(_TOKENS.finditer(_PER_CENT.sub("percent", text)))
@@ -135,7 +153,9 @@ def read_words(text: str, *, after_money: bool = False, as_text: bool = False) -
     if mark is None:
         if _changes_value(re.findall(r"[a-z]+", text.lower()) if behind else [], as_text):
             return None
-        mark = ""
+        # In "5 km away" the unit counts; "in" begins a phrase.
+        starts = () if behind[0].group(2) == "in" else range(min(len(behind) - 1, 3), 0, -1)
+        mark = next((found for end in starts if (found := _mark_of(behind[:end], as_text))), "")
     return factor, mark
 
 
@@ -165,11 +185,14 @@ def _mark_of(tokens: list[re.Match[str]], as_text: bool) -> str | None:
         if word in _POWERS_BEHIND and parts:
             parts[-1] += str(_POWERS_BEHIND[word])
             continue
-        unit = (_CAPITALS.get(spelled) if as_text else None) or _MARK_OF.get(word)
+        is_capital = len(spelled) == 1 and spelled.isupper() and word != "l"  # 5M: no metres
+        unit = (_CAPITALS.get(spelled) if as_text else None) or (
+            None if is_capital else _MARK_OF.get(word)
+        )
         if (
             unit is None
             and parts[-1:] == ["deg"]
-            and spelled in ("F", "C", "Fahrenheit", "Celsius")
+            and spelled in ("F", "C", "Fahrenheit", "Celsius", "S", "E")
         ):
             parts[-1] = f"deg{spelled[0].upper()}"
             continue

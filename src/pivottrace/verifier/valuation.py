@@ -26,8 +26,20 @@ MOST_TERMS = 4_096
 MOST_EXACT_POWER = 2_000
 """Powers of whole numbers are computed exactly up to this exponent."""
 _NOISE = 1e-15  # a part that is smaller than this share of the value is a rounding error
-# math-verify reads "2(3)" as a mixed number, 5.
-_PRODUCT = re.compile(r"(?<=\d)\s*(?=\()")
+STEP_POINTS = 16
+"""A step, such as \\lfloor n/2 \\rfloor, has the same value at many points."""
+_STEPS = re.compile(r"\\[lr]?(?:floor|ceil)(?![A-Za-z])")
+# math-verify reads "2(3)" as a mixed number, 5, "n!^{2}" not at all, and degrees as radians.
+_SPELLINGS = (
+    (re.compile(r"(?<=\d)\s*(?=\()"), r"\\cdot "),
+    (re.compile(r"(?<![A-Za-z\d!])([A-Za-z]|\d+)!\s*(?=\^)"), r"(\1!)"),
+    (
+        re.compile(r"(?<=\\sin|\\cos|\\tan|\\cot|\\sec|\\csc)\s*(\d+(?:\.\d+)?)\s*\^\{\\circ\}"),
+        r"(\\frac{\1\\pi}{180})",
+    ),
+)
+# It drops primes, takes 2\{x\} for a product and n!! for (n!)!, and a \gcd of names is 1.
+_MISREAD = re.compile(r"'|\\prime|!\s*!|\\gcd|\\lcm|\\\{")
 
 
 @dataclass(frozen=True)
@@ -62,6 +74,13 @@ class Evaluator:
         warnings.simplefilter("ignore")
         logging.disable(logging.CRITICAL)  # math-verify warns that its time-outs are off
         from math_verify import LatexExtractionConfig, parse, verify
+        from math_verify import parser as latex_parser
+
+        # By default M and m are one symbol, and M/m is 1.
+        settings = importlib.import_module("latex2sympy2_extended.latex2sympy2").ConversionConfig
+        latex_parser.latex2sympy = functools.partial(
+            latex_parser.latex2sympy, conversion_config=settings(lowercase_symbols=False)
+        )
 
         # math-verify's time-outs use SIGALRM, which cannot interrupt a long operation in C, and
         # the parent kills this process anyway. Parse the whole text as LaTeX, or nothing: with
@@ -76,6 +95,7 @@ class Evaluator:
             "parsing_timeout": None,
         }
         self._term = functools.lru_cache(MOST_TERMS)(self._valued)
+        self._expression = functools.lru_cache(MOST_TERMS)(self._expression_of)
 
     def answer(self, request: str, *texts: str) -> Any:
         """Serve "expression" and "equation" (see `value`) and "same" (see `same`)."""
@@ -96,8 +116,18 @@ class Evaluator:
         """
         # Terms are parsed one by one, because the time of a parse grows faster than its text, and
         # answers to one question share terms.
-        terms = [(sign, self._term(term)) for sign, term in split_sum(latex)]
-        values = [sign * term for sign, term in terms if term is not None]
+        if _MISREAD.search(latex):
+            return None
+        is_step = _STEPS.search(latex) is not None
+        terms = [(1, latex)] if is_step else split_sum(latex)
+        expressions = [self._expression(term) for _, term in terms]
+        if None in expressions:
+            return None
+        where = "steps" if is_step else "signed"
+        if not is_step and any(map(self._has_branches, expressions)):
+            where = "positive"
+        valued = [(sign, self._term(term, where)) for sign, term in terms]
+        values = [sign * term for sign, term in valued if term is not None]
         if len(values) < len(terms):
             return None
         total = sum(values[1:], values[0])
@@ -116,6 +146,8 @@ class Evaluator:
 
         It is for texts that are no expression: intervals of several variables, matrices of sets.
         """
+        if "'" in left + right:  # math-verify drops primes
+            return False
         sides = self._parsed(left), self._parsed(right)
         return all(sides) and any(
             self._verify(*order, timeout_seconds=None) for order in (sides, sides[::-1])
@@ -134,17 +166,31 @@ class Evaluator:
         }
         return expression.xreplace(applied | named) if applied or named else expression
 
-    def _valued(self, latex: str) -> "_Valued | None":
-        """The value of one term, or None."""
-        parsed = self._parsed(_PRODUCT.sub(r"\\cdot ", latex))
+    def _expression_of(self, latex: str) -> Any:
+        """One term as an expression of sympy, or None."""
+        for pattern, replacement in _SPELLINGS:
+            latex = pattern.sub(replacement, latex)
+        parsed = self._parsed(latex)
         if not parsed or not isinstance(parsed[0], self._sympy.Expr):
             return None
-        expression = self._with_plain_symbols(parsed[0])
+        return self._with_plain_symbols(parsed[0])
+
+    def _has_branches(self, expression: Any) -> bool:
+        """Whether a root or logarithm of a variable occurs."""
+        sympy = self._sympy
+        roots = (p.base for p in expression.atoms(sympy.Pow) if not p.exp.is_integer)
+        logarithms = (call.args[0] for call in expression.atoms(sympy.log))
+        return any(inner.free_symbols for inner in (*roots, *logarithms))
+
+    def _valued(self, latex: str, where: str) -> "_Valued | None":
+        """The value of one term at the points of `_coordinate`, or None."""
+        expression = self._expression(latex)
         if not expression.free_symbols:
             exact = self._rational(expression)
             number = expression.evalf(DIGITS) if exact is None else exact
             return _Valued(number) if self._is_finite(number) else None
-        points = [self._at(expression, point) for point in range(POINTS)]
+        many = STEP_POINTS if where == "steps" else POINTS
+        points = [self._at(expression, point, where) for point in range(many)]
         return None if None in points else _Valued(points=points)
 
     def _is_finite(self, value: Any) -> bool:
@@ -177,11 +223,13 @@ class Evaluator:
         value = expression.doit()
         return value if value.is_Rational else None
 
-    def _at(self, expression: Any, point: int) -> Any:
+    def _at(self, expression: Any, point: int, where: str) -> Any:
         """The value at one point, or None."""
         sympy = self._sympy
-        values = {symbol: _coordinate(symbol.name, point) for symbol in expression.free_symbols}
-        values = {symbol: sympy.Float(value, DIGITS) for symbol, value in values.items()}
+        values = {
+            symbol: sympy.Float(_coordinate(symbol.name, point, where), DIGITS)
+            for symbol in expression.free_symbols
+        }
         value = expression.evalf(DIGITS // 2, subs=values)
         return value if self._is_finite(value) else None
 
@@ -195,8 +243,18 @@ class Evaluator:
         ]
 
 
-def _coordinate(name: str, point: int) -> str:
-    """A decimal in ±(0.3 … 1.7), fixed by the variable's name; signs differ between points."""
+def _coordinate(name: str, point: int, where: str) -> str:
+    """A decimal of size 0.3 … 1.7, fixed by the variable's name.
+
+    Args:
+        name: The variable.
+        point: 0, 1, …
+        where: "signed": it is negative at point 1, point 2 or both, so that x is not |x|.
+            "positive": the laws of roots and logarithms hold. "steps": 20 times as large.
+    """
     digest = hashlib.sha256(f"{point} {name}".encode()).digest()
     size = 0.3 + 1.4 * int.from_bytes(digest[:8], "big") / 2**64
-    return f"{'-' if digest[8] % 2 and point else ''}{size:.17f}"
+    if where == "steps":
+        return f"{20 * size:.17f}"
+    signs = hashlib.sha256(name.encode()).digest()[0] % 3 + 1
+    return f"{'-' if where == 'signed' and signs & point else ''}{size:.17f}"
