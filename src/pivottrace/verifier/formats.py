@@ -82,6 +82,7 @@ _LINE = re.compile(
 _NEXT_LINE = re.compile(r"\s*(?:```\w*\s*)?")
 WORDS_ON_NEXT_LINE = 3
 """Most words of an answer that stands alone under "Answer:"; more words begin a derivation."""
+_IS_VALUE = re.compile(r"[A-Z][^.=]*\s(?:is|are|equals)\s+(\S[^.]*(?:\.\d+)?)")
 _LAST_BOLD = re.compile(r"\*\*([^*\n]{1,200})\*\*")
 
 
@@ -217,13 +218,19 @@ def _on_a_line(text: str) -> Iterator[str]:
             if (found := next(_stated(same), None)) is not None:
                 yield found
             elif value := _value(text, start):
-                yield value
+                yield _end_of_sentence(value)
         else:
             start = _NEXT_LINE.match(text, match.end()).end()  # type: ignore[union-attr]
             value = _value(text, start)
             short = len(value.split()) <= WORDS_ON_NEXT_LINE and not value.endswith(":")
             if value and (is_value(value) or short):
                 yield value
+
+
+def _end_of_sentence(value: str) -> str:
+    """The value at the end of a sentence, "The largest n is 34"; any other text as it is."""
+    said = _IS_VALUE.fullmatch(value)
+    return said.group(1) if said and is_value(said.group(1)) else value
 
 
 def _value(text: str, start: int) -> str:

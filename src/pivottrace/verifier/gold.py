@@ -34,7 +34,7 @@ _UNLABELLED = frozenset(
 _UNLABELLED_ALONE = frozenset({"none", "unknown", "missing", "nil"})
 
 _LEAD = re.compile(r"\W*(?:(?:the|final|my)\s+){0,3}answer(?:\s+is)?\b[\s:=*]*", re.IGNORECASE)
-_THOUSANDS = re.compile(r"[-+]?\d{1,3}(,\d{3})+(\.\d+)?")
+_THOUSANDS = re.compile(r"[-+]?(?!0)\d{1,3}(,\d{3})+(\.\d+)?")
 # "3,5" and "1.200,5" where the decimal sign is a comma.
 _DECIMAL_COMMA = re.compile(r"[-+]?(\d+|\d{1,3}(\.\d{3})+),\d+")
 _TOLERANCE = re.compile(r"\[tolerance ([^\]]*)\]\s*$")
