@@ -102,6 +102,8 @@ RULES = {
         (r"\lfloor n/2 \rfloor", r"\left\lfloor\frac{n}{2}\right\rfloor", True),
         (r"\lfloor n/2 \rfloor", r"\lfloor n/3 \rfloor", False),
         (r"\gcd(a,b)", "1", False),
+        ("x", "x} + 1", False),
+        (r"x \cup", r"x \cup", True),
         (r"2\{x\}", "2x", False),
         (r"\binom{2n}{n}", r"\frac{(2n)!}{n!^2}", True),
     ],

@@ -153,8 +153,10 @@ def read_suffix(text: str, *, after_money: bool = False) -> Words | None:
     if not text:
         return 1, ""
     if text.startswith(r"^{\circ}"):
-        scale = read_words("degrees " + _SUFFIX_TEXT.sub(r" \1 ", text[8:]), as_text=True)
-        return scale
+        behind = _SUFFIX_TEXT.sub(r" \1 ", text[8:]).replace("\\", "").strip()
+        if behind and not _ONLY_WORDS.fullmatch(behind):
+            return None
+        return read_words(f"degrees {behind}", as_text=True)
     if text in (r"\%", "%"):
         return 1, "%"
     as_text = "\\" in text

@@ -135,7 +135,8 @@ def read_form(answer: str) -> Form:
     if len(exact) > MAX_ANSWER_CHARS:
         return Form("text", exact)
     text = normalise_notation(exact)
-    return _read(text, 0) if text else _text(exact)
+    form = _read(text, 0) if text else EMPTY
+    return form if form.kind != "empty" else _text(exact)
 
 
 def _read(text: str, depth: int) -> Form:

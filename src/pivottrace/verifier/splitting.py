@@ -50,6 +50,16 @@ def enclosed(text: str) -> tuple[str, str, str] | None:
     return (opening, inside, closing) if opening != r"\langle" else ("(", inside, ")")
 
 
+def has_pairs_of_braces(text: str) -> bool:
+    """Whether every brace that groups closes, and none closes before it opens."""
+    depth = 0
+    for found in _TOKEN.finditer(text):
+        depth += (found.group() == "{") - (found.group() == "}")
+        if depth < 0:
+            return False
+    return depth == 0
+
+
 def split_at(text: str, *separators: str) -> list[str]:
     """Cut at separators of the outermost level."""
     parts, start = [], 0

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pivottrace.verifier.amounts import MAX_EXPONENT
-from pivottrace.verifier.splitting import split_sum
+from pivottrace.verifier.splitting import has_pairs_of_braces, split_sum
 
 DIGITS = 40
 """Decimal digits of a number; the caller rounds."""
@@ -154,6 +154,8 @@ class Evaluator:
         )
 
     def _parsed(self, latex: str) -> list[Any]:
+        if not has_pairs_of_braces(latex):  # math-verify stops at the first brace too many
+            return []
         return list(self._parse(rf"\boxed{{{latex}}}", **self._options))
 
     def _with_plain_symbols(self, expression: Any) -> Any:
