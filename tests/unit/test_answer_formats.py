@@ -87,6 +87,8 @@ TABLES = {
         ("ANSWER: 34", "34"),
         ("**Answer**: 34", "34"),
         ("**Final Answer: 34**", "34"),
+        ("Final Answer: The largest $k$ is 21.", "21"),
+        ("Answer: The boats are late.", "The boats are late"),
         ("### Answer: 34", "34"),
         ("- Answer: 34 apples.", "34 apples"),
         ("We add. Answer: 34.", "34"),

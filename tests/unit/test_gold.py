@@ -25,6 +25,7 @@ from pivottrace.verifier.gold import agree, read_gold, without_decimal_comma
         ("9 (apples)", "9"),
         ("12 (twelve)", "12"),
         ("1,200 (marbles in the box)", "1200"),
+        ("0,125", "0,125"),
         ("-3/4 (of it)", "-3/4"),
         ("5 km", "5 km"),
         ("5 (km)", "5 (km)"),
