@@ -337,6 +337,34 @@ def test_threads_share_one_verifier(maths):
     assert results == {n: [n == k for k in range(6)] for n in range(6)}
 
 
+def test_a_fork_works_while_a_thread_of_the_parent_compares():
+    code = """
+import os, signal, sys, threading
+from pivottrace.verifier import Verifier
+
+with Verifier("exact") as verifier:
+    inside, leave = threading.Event(), threading.Event()
+
+    def compare():
+        with verifier._lock:
+            inside.set()
+            leave.wait()
+
+    thread = threading.Thread(target=compare)
+    thread.start()
+    inside.wait()
+    child = os.fork()
+    if child == 0:
+        signal.alarm(20)
+        with verifier._lock:
+            os._exit(5)
+    leave.set()
+    thread.join()
+    sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+    assert subprocess.run([sys.executable, "-c", code], timeout=60, check=False).returncode == 5
+
+
 def test_lone_surrogates_survive_the_pipe(maths):
     assert not maths.equal("x^2 + \ud83d", "x^2")
 

@@ -6,8 +6,10 @@ numbers, words, exact text, multiple choice) are decided here.
 """
 
 import math
+import os
 import re
 import threading
+import weakref
 from collections.abc import Callable, Sequence
 from fractions import Fraction
 from types import TracebackType
@@ -107,6 +109,7 @@ class Verifier:
         self._verdicts: dict[tuple[str, str], bool] = {}
         self._late = 0
         self._lock = threading.RLock()
+        _VERIFIERS.add(self)
 
     @classmethod
     def of(cls, settings: Settings) -> Self:
@@ -260,6 +263,26 @@ class Verifier:
             f"(answer {_shortened(pair[0])}, truth {_shortened(pair[1])}); "
             "let the function return False for an answer that it cannot read"
         )
+
+    def renew_after_fork(self) -> None:
+        """Start afresh if another thread, absent from this fork, was using the verifier."""
+        if self._lock.acquire(blocking=False):
+            self._lock.release()
+            return
+        self._lock = threading.RLock()
+        self._workers.forget()
+        self._mathematics = Mathematics(self._workers)
+
+
+_VERIFIERS: "weakref.WeakSet[Verifier]" = weakref.WeakSet()
+
+
+def _renew_all() -> None:
+    for verifier in list(_VERIFIERS):
+        verifier.renew_after_fork()
+
+
+os.register_at_fork(after_in_child=_renew_all)
 
 
 def _shortened(text: str, limit: int = 60) -> str:

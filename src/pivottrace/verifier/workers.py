@@ -47,6 +47,11 @@ class Workers:
             for slot in list(self._children):
                 self._stop(slot)
 
+    def forget(self) -> None:
+        """In a fork: leave the processes to the parent, and the lock to its thread."""
+        self._lock = threading.Lock()
+        self._children = {}
+
     def ask(self, items: Sequence[Item]) -> list[Any]:
         """Return the reply to each item: {"value": …}, {"error": …}, `TIMEOUT` or `DIED`.
 
