@@ -29,7 +29,10 @@ _REPEATING = re.compile(
     r"(?P<sign>[+-]?)(?P<whole>\d*)\.(?P<first>\d*)\\(?:overline|dot)\s*\{?\s*(?P<again>\d+)\s*\}?"
 )
 _BASE = re.compile(r"\(?(?P<digits>[0-9A-Fa-f]+)\)?_\s*(?:\{\s*\(?(\d{1,2})\)?\s*\}|(\d))")
-_LEADING = re.compile(rf"[+-]?\s*(?:{_FRACTION}|{_PLAIN}(?:\s*{_FRACTION}|\s*/\s*\d+|\s+\d+/\d+)?)")
+_LEADING = re.compile(
+    rf"[+-]?\s*(?:{_FRACTION}|{_PLAIN}(?:\s*{_FRACTION}|\s*/\s*\d+|\s+\d+/\d+|[eE][+-]?\d+"
+    r"|\s*(?:\\times|\\cdot|\*)\s*10\s*\^\s*\{\s*[+-]?\d+\s*\})?)"
+)
 _PREFIXED = re.compile(r"0[xX][0-9A-Fa-f]{1,64}|0[bB][01]{1,256}")
 _SIGN = re.compile(r"([+-]?)\s*(\\\$|[$€£¥₹])\s*([+-]?)\s*")
 _SPACED_THOUSANDS = re.compile(r"([+-]?)(\d{1,3}(?: \d{3})+)(\.\d+)?")

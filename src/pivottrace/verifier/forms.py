@@ -97,6 +97,9 @@ _TRAILING_TEXT = re.compile(
     re.DOTALL,
 )
 _PLUS_MINUS = re.compile(r"\\(pm|mp)(?![A-Za-z])")
+_TRAILING_UNIT = re.compile(
+    r"(?P<head>(?:[^A-Za-z\\]|\\[A-Za-z]+)+) (?P<words>[A-Za-z]{2,}[\w/ ^{}]*)"
+)
 _CONNECTIVE = re.compile(r"\\(?:lor|vee|land|wedge)(?![A-Za-z])")  # of statements: "p \land q"
 _OF_DEGREES = re.compile(r"\\(?:sin|cos|tan|cot|sec|csc)(?![A-Za-z])")
 # A date, a version or an address is no difference and no quotient: "2024-05-01", "1.2.3".
@@ -161,6 +164,10 @@ def _read(text: str, depth: int) -> Form:
             factor, mark = behind
             head = suffixed["head"].strip()
             return _marked(_read(head if factor == 1 else f"{factor} ({head})", depth + 1), mark)
+    if plain_unit := _TRAILING_UNIT.fullmatch(text):  # 2\pi cm
+        behind = read_suffix(plain_unit["words"])
+        if behind is not None and behind[0] == 1 and behind[1]:
+            return _marked(_read(plain_unit["head"], depth + 1), behind[1])
     if is_prose(text):
         return _text(text)
     plain = without_text_commands(text).strip()

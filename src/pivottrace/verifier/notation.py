@@ -113,7 +113,8 @@ _DIGIT_GROUPS = re.compile(
 )
 # "0.333..." repeats if it shows its digits twice, or one digit three times.
 _ELLIPSIS = re.compile(
-    r"(?P<head>\d*\.\d*?)(?:(?P<one>\d)(?P=one){2,}|(?P<many>\d{2,}?)(?P=many)+)"
+    r"(?<![\d.])(?P<head>\d{0,20}\.\d{0,20}?)"
+    r"(?:(?P<one>\d)(?P=one){2,40}|(?P<many>\d{2,8}?)(?P=many){1,20})"
     r"\s*(?:\.\.\.+|…|\\l?dots)$"
 )
 _HARD_SPACES = re.compile(r"(?<!\\)\\[ ,]|~|\\space(?![A-Za-z])")

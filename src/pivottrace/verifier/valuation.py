@@ -11,7 +11,7 @@ import importlib
 import logging
 import re
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pivottrace.verifier.amounts import MAX_EXPONENT
@@ -88,8 +88,12 @@ class Evaluator:
         self._sympy: Any = importlib.import_module("sympy")
         self._parse: Any = parse
         self._verify: Any = verify
+        # With its units on, it drops them from the end of "2m", "v t" and "2ab".
+        reading = LatexExtractionConfig(boxed_match_priority=0)
+        normalisation = replace(reading.normalization_config, units=False)
+        reading = replace(reading, normalization_config=normalisation)
         self._options = {
-            "extraction_config": [LatexExtractionConfig(boxed_match_priority=0)],
+            "extraction_config": [reading],
             "fallback_mode": "no_fallback",
             "extraction_mode": "first_match",
             "parsing_timeout": None,
