@@ -146,8 +146,8 @@ def settle_repeats(builder: Builder, settings: Settings, found: Settled) -> None
             f"{source.name}: every question is repeated with golds that differ, so none is left. "
             "Correct the answers"
         )
-    if repeats.num_left_out:
-        first, second = (numbers[row] for row in repeats.first)
+    if repeats.first_left_out is not None:
+        first, second = (numbers[row] for row in repeats.first_left_out)
         found.notes.append(
             f"{source.name}: left out {repeats.num_left_out} of {len(numbers)} rows as duplicates "
             f"of an earlier question ({source.unit} {second} is {source.unit} {first}; "

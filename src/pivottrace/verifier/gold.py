@@ -4,7 +4,7 @@ The same reader serves a pool's column of answers, label files and labels from o
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 from pivottrace.verifier.amounts import read_suffix
@@ -126,6 +126,17 @@ def without_decimal_comma(text: str) -> str:
     if not _DECIMAL_COMMA.fullmatch(stripped):
         return text
     return stripped.replace(".", "").replace(",", ".")
+
+
+def first_that_differs(
+    gold: str, known: Iterable[str], equal: Callable[[str, str], bool]
+) -> str | None:
+    """Return the first known gold that does not agree with a gold; None if all of them agree.
+
+    A reward is no equivalence (25 and 0.25 are both right by 25 %), so golds of one question agree
+    only if every two of them do. Then their order does not matter.
+    """
+    return next((other for other in known if not agree(gold, other, equal)), None)
 
 
 def agree(one: str, other: str, equal: Callable[[str, str], bool]) -> bool:
