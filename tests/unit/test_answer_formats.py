@@ -235,6 +235,11 @@ def test_an_unknown_format_is_refused_with_the_nearest():
         "I will put it in <answer></answer> tags.",
         "**Step 1**",
         "Answer: your answer here",
+        "Answer: I cannot solve this.",
+        "The answer is I don’t know.",
+        r"\boxed{I don't know}",
+        r"A guess is \boxed{18}, but in the end: \boxed{\text{N/A}}",
+        "<answer>Not sure.</answer>",
     ],
 )
 def test_what_matches_no_format_is_no_answer(text):

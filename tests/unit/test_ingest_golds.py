@@ -1,5 +1,7 @@
 """Golds: alternatives, tolerances, decimal commas, cells that are none, and repeated questions."""
 
+from itertools import permutations
+
 import pytest
 from ingest_sources import refused, rows_of, write_jsonl
 
@@ -204,6 +206,20 @@ def test_golds_that_differ_are_refused_by_row(tmp_path, answers):
     read = read_source(source, on_duplicate="drop_disagreeing")
     assert read.table["answer"].to_pylist() == ["1"]
     assert f"left out all {len(answers)} rows of repeated questions" in read.notes[0]
+
+
+@pytest.mark.parametrize("answers", list(permutations(["25%", "25", "0.25"])))
+def test_every_two_golds_agree_whatever_their_order(tmp_path, answers):
+    assert "'25'" in (message := refused(repeated(tmp_path, *answers))) and "'0.25'" in message
+
+
+def test_the_notes_name_rows_that_they_are_about(tmp_path):
+    rows = [("A?", 1), ("A?", 2), ("B?", 3), ("B?", 3)]
+    rows = [{"prompt": prompt, "answer": answer} for prompt, answer in rows]
+    source = write_jsonl(tmp_path / "q.jsonl", rows)
+    agreeing, disagreeing = read_source(source, on_duplicate="drop_disagreeing").notes
+    assert "left out 1 of 4 rows" in agreeing and "line 4 is line 3" in agreeing
+    assert "line 1 and line 2" in disagreeing
 
 
 def test_the_verifier_decides_whether_golds_agree(tmp_path):

@@ -6,6 +6,7 @@ import sqlite3
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from itertools import permutations
 
 import pytest
 from hypothesis import given
@@ -233,6 +234,14 @@ def test_answers_are_read_as_golds(tmp_path, text, answers, blank):
     path = tmp_path / "labels.csv"
     path.write_text(text)
     assert read_answers(path, IDS) == ImportedAnswers(list(answers.items()), blank=blank)
+
+
+@pytest.mark.parametrize("answers", list(permutations(["25%", "25", "0.25"])))
+def test_every_two_people_agree_whatever_the_order_of_their_rows(tmp_path, answers):
+    path = tmp_path / "labels.csv"
+    path.write_text("id,answer\n" + "".join(f"q1,{answer}\n" for answer in answers))
+    with pytest.raises(DataError, match=r"'q1' is answered '0?\.?25' here and '0?\.?25' in row"):
+        read_answers(path, IDS)
 
 
 def test_the_run_decides_which_answers_agree(tmp_path):

@@ -25,8 +25,8 @@ def test_five_golds_stand_beside_their_cells(tmp_path):
 
 
 def test_golds_of_several_forms_are_counted(tmp_path):
-    rows = [{"prompt": f"{i}?", "answer": a} for i, a in enumerate(["1", "2.5", "red"])]
-    assert "  golds: 2 number, 1 text" in shown(write_jsonl(tmp_path / "q.jsonl", rows))
+    rows = [{"prompt": f"{i}?", "answer": a} for i, a in enumerate(["1", "2.5", "red", "B"])]
+    assert "  golds: 2 number, 1 text, 1 letter" in shown(write_jsonl(tmp_path / "q.jsonl", rows))
 
 
 def test_a_long_cell_is_cut(tmp_path):

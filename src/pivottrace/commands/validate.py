@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -60,7 +61,6 @@ def what_was_read(read: Reading) -> Iterator[str]:
     are no gold, the columns that the user named as unused, and the notes.
     """
     from pivottrace.ingest.settling import shortened
-    from pivottrace.verifier.forms import form_of
     from pivottrace.verifier.truths import read_truth
 
     if read.golds:
@@ -70,7 +70,7 @@ def what_was_read(read: Reading) -> Iterator[str]:
         for cell, (_, gold) in zip(cells, read.golds, strict=True):
             yield f"  {cell:<{width}}  {gold if gold is not None else '(no gold)'}"
         golds = [gold for gold in read.table["answer"].to_pylist() if gold]
-        forms = Counter(form_of(read_truth(gold).alternatives[0]) for gold in golds)
+        forms = Counter(_form(read_truth(gold).alternatives[0]) for gold in golds)
         yield "  golds: " + ", ".join(f"{count} {form}" for form, count in forms.most_common())
     for none in read.unreadable:
         yield f"  {read.unit} {none.number}: {shortened(none.cell)!r} {none.problem}"
@@ -79,3 +79,10 @@ def what_was_read(read: Reading) -> Iterator[str]:
     if read.unused:
         yield f"  not asked: {', '.join(read.unused)}"
     yield from (f"  note: {note}" for note in read.notes)
+
+
+def _form(gold: str) -> str:
+    """The form of a gold, for people: a letter is a choice more often than a variable."""
+    from pivottrace.verifier.forms import form_of
+
+    return "letter" if re.fullmatch(r"\(?[A-Za-z]\)?", gold) else form_of(gold)

@@ -62,6 +62,7 @@ def read_source(
     unused: Sequence[str] = (),
     on_duplicate: OnDuplicate = "keep_first",
     verifier: str = "math",
+    timeout_s: float = 5.0,
 ) -> Reading:
     r"""Read and check the questions of one source; the notes have the decisions on the way.
 
@@ -82,6 +83,7 @@ def read_source(
         on_duplicate: "keep_first" keeps one of several equal questions whose golds agree, and
             refuses others. "drop_disagreeing" leaves out the others. "refuse" refuses both.
         verifier: The rule by which golds agree, as in `answers.verifier`.
+        timeout_s: Seconds for one of them, as in `answers.timeout_s`.
 
     Returns:
         The questions in the order of the source, at least one; their ids and prompts are distinct.
@@ -110,7 +112,9 @@ def read_source(
         lambda: islice(opened.rows(), limit),
         from_template=filler is not None,
     )
-    settings = settling.Settings(template, limit, "answer" in asked, on_duplicate, verifier)
+    settings = settling.Settings(
+        template, limit, "answer" in asked, on_duplicate, verifier, timeout_s
+    )
     builder = Builder(opened, columns, filler, answer_pattern, unused)
     try:
         return _read(builder, settings)
@@ -152,6 +156,7 @@ def _configured(config: Config, source: str, *, split: str | None, limit: int | 
         unused=config.pool.unused,
         on_duplicate=config.pool.on_duplicate,
         verifier=config.answers.verifier,
+        timeout_s=config.answers.timeout_s,
     )
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 import pyarrow as pa
 
-from pivottrace.verifier.gold import agree
+from pivottrace.verifier.gold import first_that_differs
 
 if TYPE_CHECKING:
     import polars as pl
@@ -24,7 +24,8 @@ class Repeats:
     Attributes:
         kept: (K,) rows to keep, in order; None if no question is repeated.
         golds: Row → gold, where the kept row has none and a repeat of it has one.
-        first: (earlier row, later row) of the first repeat.
+        first: (earlier row, later row) of the first repeat, whether its golds agree or not.
+        first_left_out: The same of the first repeat that is left out because its golds agree.
         num_left_out: Rows that repeat an earlier one, and are left out.
         disagreeing: (earlier row, later row) with golds that differ, one pair per question.
         num_disagreeing_rows: Rows of these questions.
@@ -33,6 +34,7 @@ class Repeats:
     kept: list[int] | None = None
     golds: dict[int, str] | None = None
     first: tuple[int, int] | None = None
+    first_left_out: tuple[int, int] | None = None
     num_left_out: int = 0
     disagreeing: tuple[tuple[int, int], ...] = ()
     num_disagreeing_rows: int = 0
@@ -43,8 +45,8 @@ def find_repeats(
 ) -> Repeats:
     """Find equal questions, and whether their golds agree.
 
-    Golds agree if every given one agrees with the first given one. A missing gold agrees with any.
-    Time is linear in the rows, and different golds of one question are compared once.
+    Golds agree if every two given ones do. A missing gold agrees with any. Time is linear in the
+    rows; only different golds of one question are compared.
 
     Args:
         digests: (Q,) equal for equal questions.
@@ -61,7 +63,7 @@ def find_repeats(
     left_out: set[int] = set()
     found: dict[int, str] = {}
     num_disagreeing_rows = 0
-    pairs = []
+    pairs, agreeing = [], []
     for rows, given in _groups(frame):
         pairs.append((rows[0], rows[1]))
         known = [(row, gold) for row, gold in zip(rows, given, strict=True) if gold is not None]
@@ -72,12 +74,14 @@ def find_repeats(
             left_out.update(rows)
             continue
         left_out.update(rows[1:])
+        agreeing.append((rows[0], rows[1]))
         if known and given[0] is None:
             found[rows[0]] = known[0][1]
     return Repeats(
         kept=[row for row in range(len(digests)) if row not in left_out],
         golds=found,
         first=min(pairs, key=lambda pair: pair[1]),
+        first_left_out=min(agreeing, key=lambda pair: pair[1], default=None),
         num_left_out=len(left_out) - num_disagreeing_rows,
         disagreeing=tuple(sorted(disagreeing, key=lambda pair: pair[1])),
         num_disagreeing_rows=num_disagreeing_rows,
@@ -107,13 +111,12 @@ def _groups(frame: pl.DataFrame) -> list[tuple[list[int], list[str | None]]]:
 def _first_clash(
     known: Sequence[tuple[int, str]], equal: Callable[[str, str], bool]
 ) -> tuple[int, int] | None:
-    """Return (row, row) of two golds that differ; None if they all agree with the first."""
-    seen: set[str] = set()
+    """Return (row, row) of two golds that differ; None if every two agree."""
+    rows: dict[str, int] = {}
     for row, gold in known:
-        first_row, first = known[0]
-        if gold == first or gold in seen:
+        if gold in rows:
             continue
-        if not agree(gold, first, equal):
-            return first_row, row
-        seen.add(gold)
+        if (other := first_that_differs(gold, rows, equal)) is not None:
+            return rows[other], row
+        rows[gold] = row
     return None

@@ -32,6 +32,7 @@ class Settings:
         answer_mapped: Whether the user named the column of answers.
         on_duplicate: The treatment of repeated questions.
         verifier: The rule by which golds agree.
+        timeout_s: Seconds that it may take for one of them.
     """
 
     template: str | None
@@ -39,6 +40,7 @@ class Settings:
     answer_mapped: bool
     on_duplicate: OnDuplicate
     verifier: str
+    timeout_s: float
 
 
 @dataclass
@@ -127,7 +129,7 @@ def settle_repeats(builder: Builder, settings: Settings, found: Settled) -> None
     Raises:
         DataError: A question is repeated and the setting refuses it, or nothing is left.
     """
-    with Verifier(settings.verifier) as verifier:
+    with Verifier(settings.verifier, settings.timeout_s) as verifier:
         repeats = find_repeats(found.table["prompt_digest"], found.table["answer"], verifier.equal)
     if repeats.kept is None or repeats.first is None:
         return
@@ -146,8 +148,8 @@ def settle_repeats(builder: Builder, settings: Settings, found: Settled) -> None
             f"{source.name}: every question is repeated with golds that differ, so none is left. "
             "Correct the answers"
         )
-    if repeats.num_left_out:
-        first, second = (numbers[row] for row in repeats.first)
+    if repeats.first_left_out is not None:
+        first, second = (numbers[row] for row in repeats.first_left_out)
         found.notes.append(
             f"{source.name}: left out {repeats.num_left_out} of {len(numbers)} rows as duplicates "
             f"of an earlier question ({source.unit} {second} is {source.unit} {first}; "

@@ -14,7 +14,7 @@ from pivottrace.label_sources import Purpose
 from pivottrace.labels.file_rows import COLUMNS, FileRow, escaped, is_csv, known_id, read_rows
 from pivottrace.run.storage import write_text
 from pivottrace.verifier import Verifier
-from pivottrace.verifier.gold import agree, read_gold, without_decimal_comma
+from pivottrace.verifier.gold import first_that_differs, read_gold, without_decimal_comma
 
 MAX_CELL_CHARS = 32_000
 """Spreadsheets cut a cell at 32,767 characters; a longer question is cut here, visibly."""
@@ -102,7 +102,7 @@ def read_answers(
             the wrong type. Or an id is unknown, an answer is a derivation or too long, or one id
             has two different answers. The message names file, row and column.
     """
-    first: dict[str, tuple[FileRow, str]] = {}
+    found: dict[str, dict[str, FileRow]] = {}  # id → answer → its first row
     blank = 0
     with ExitStack() as stack:
         if equal is None:
@@ -119,16 +119,20 @@ def read_answers(
             if answer is None:
                 blank += 1
                 continue
-            earlier, known = first.setdefault(question_id, (row, answer))
-            if not agree(answer, known, equal):
+            rows = found.setdefault(question_id, {})
+            if answer in rows:
+                continue
+            if (known := first_that_differs(answer, rows, equal)) is not None:
                 raise DataError(
                     f"{path}, {row.where}, column answer: question {question_id!r} is answered "
-                    f"{answer!r} here and {known!r} in {earlier.where}; keep one of them"
+                    f"{answer!r} here and {known!r} in {rows[known].where}; keep one of them"
                 )
+            rows[answer] = row
+    first = {key: next(iter(rows.items())) for key, rows in found.items()}
     return ImportedAnswers(
-        [(key, answer) for key, (_, answer) in first.items()],
+        [(key, answer) for key, (answer, _) in first.items()],
         blank,
-        {key: f"{path}, {row.where}" for key, (row, _) in first.items()},
+        {key: f"{path}, {row.where}" for key, (_, row) in first.items()},
     )
 
 

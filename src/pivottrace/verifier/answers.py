@@ -12,7 +12,7 @@ from typing import Literal
 from pivottrace.errors import ConfigError, DataError
 from pivottrace.verifier.exact_text import MAX_ANSWER_CHARS
 from pivottrace.verifier.formats import DEFAULT_FORMATS, found_in
-from pivottrace.verifier.placeholders import is_placeholder
+from pivottrace.verifier.placeholders import is_placeholder, says_none
 
 SEARCH_TAIL_CHARS = 1_000_000
 """Only this much of a completion's end is read (about 250,000 tokens), against hostile input."""
@@ -27,7 +27,24 @@ def extract_answer(
     formats: Sequence[str] = DEFAULT_FORMATS,
     placeholders: Collection[str] = (),
 ) -> str | None:
-    r"""Read the final answer off a completion.
+    """Read the final answer off a completion: `stated_answer`, unless it says that there is none.
+
+    "N/A" and "I don't know" are no answer, or they could win a vote. An earlier place or a later
+    format does not replace them, because the model did end with them.
+
+    Args and errors as `stated_answer`.
+    """
+    answer = stated_answer(text, pattern, formats, placeholders)
+    return None if answer is None or says_none(answer) else answer
+
+
+def stated_answer(
+    text: str,
+    pattern: str | None = None,
+    formats: Sequence[str] = DEFAULT_FORMATS,
+    placeholders: Collection[str] = (),
+) -> str | None:
+    r"""Read what stands in the place of the answer, also "N/A" and "I don't know".
 
     Of a response with `</think>`, only the text behind it is read, unless that is blank. The
     formats are tried in order, and each one is read at its last place that has an answer.

@@ -66,6 +66,7 @@ _REMARKS = (
         "determined derived reasonable verified consistent already as\\s+follows based to\\s+\\w+"
     ),
     *words("in\\s+(?:the|a)\\s+(?:form|box|format) we let let's first since because here"),
+    *words("i\\s+(?:can|cannot|could|couldn|do|don|did|am|was|would|think|have) i['’]m"),
 )
 _NO_ANSWER = re.compile(
     rf"(?:(?:{'|'.join(_JUDGEMENTS)})(?=\W*$|[.,;!]|\s+(?:because|since|as|and)\b)"
@@ -82,7 +83,10 @@ _LINE = re.compile(
 _NEXT_LINE = re.compile(r"\s*(?:```\w*\s*)?")
 WORDS_ON_NEXT_LINE = 3
 """Most words of an answer that stands alone under "Answer:"; more words begin a derivation."""
-_IS_VALUE = re.compile(r"[A-Z][^.=]*\s(?:is|are|equals)\s+(\S[^.]*(?:\.\d+)?)")
+_CONDITION = r"(?!.*\b(?:if|when|where|which|that|unless|not|none?)\b)"
+_IS_VALUE = re.compile(
+    rf"{_CONDITION}[A-Z][^.=]*\s(?:is|are|equals)\s+(\S[^.]*(?:\.\d+)?)", re.DOTALL
+)
 _LAST_BOLD = re.compile(r"\*\*([^*\n]{1,200})\*\*")
 
 
@@ -218,7 +222,7 @@ def _on_a_line(text: str) -> Iterator[str]:
             if (found := next(_stated(same), None)) is not None:
                 yield found
             elif value := _value(text, start):
-                yield _end_of_sentence(value)
+                yield end_of_sentence(value)
         else:
             start = _NEXT_LINE.match(text, match.end()).end()  # type: ignore[union-attr]
             value = _value(text, start)
@@ -227,7 +231,7 @@ def _on_a_line(text: str) -> Iterator[str]:
                 yield value
 
 
-def _end_of_sentence(value: str) -> str:
+def end_of_sentence(value: str) -> str:
     """The value at the end of a sentence, "The largest n is 34"; any other text as it is."""
     said = _IS_VALUE.fullmatch(value)
     return said.group(1) if said and is_value(said.group(1)) else value

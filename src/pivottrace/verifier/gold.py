@@ -4,32 +4,23 @@ The same reader serves a pool's column of answers, label files and labels from o
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 from pivottrace.verifier.amounts import read_suffix
-from pivottrace.verifier.answers import extract_answer
+from pivottrace.verifier.answers import stated_answer
 from pivottrace.verifier.exact_text import MAX_ANSWER_CHARS
+from pivottrace.verifier.formats import end_of_sentence
 from pivottrace.verifier.forms import REMARK, form_of
-from pivottrace.verifier.notation import without_text_commands
+from pivottrace.verifier.placeholders import plain_words, says_none
 from pivottrace.verifier.truths import read_truth, write_truth
-from pivottrace.verifier.value_text import clean, is_derivation
+from pivottrace.verifier.value_text import clean, is_derivation, is_value
 
 GOLD_FORMATS = ("tags", "boxed", "hashes", "line", "stated")
 """The formats of a gold, whatever `answers.formats` says: data sets have formats of their own."""
 
 NO_ANSWER = "is a derivation without a final answer"
 
-# These are no answer in any format.
-_UNLABELLED = frozenset(
-    {
-        *("", "?", "??", "???", "-", "--", "–", "—", "/", ".", "...", "…"),
-        *("na", "n/a", "n.a", "n. a", "#n/a", "<na>", "nan", "null", "tbd", "todo", "idk", "skip"),
-        *("don't know", "dont know", "do not know", "i don't know", "i dont know", "no idea"),
-        *("i do not know", "not sure", "i'm not sure", "i am not sure", "unsure", "no answer"),
-        *("not known", "unlabelled", "unlabeled", "unanswered", "can't tell"),
-    }
-)
 # These may be the answer to a question. Alone in a cell they mean that it is missing.
 _UNLABELLED_ALONE = frozenset({"none", "unknown", "missing", "nil"})
 
@@ -81,17 +72,19 @@ def read_gold(text: str, pattern: str | None = None) -> Gold:
 def _read_one(text: str, pattern: str | None) -> Gold:
     stripped = text.strip()
     said = _LEAD.sub("", stripped, count=1)
-    if _key(said) in _UNLABELLED or _key(stripped) in _UNLABELLED_ALONE:
+    if says_none(said) or plain_words(stripped) in _UNLABELLED_ALONE:
         return Gold(None, None)
-    found = extract_answer(text, pattern) if pattern else None
-    found = found or extract_answer(text, formats=GOLD_FORMATS)
+    found = stated_answer(text, pattern) if pattern else None
+    found = found or stated_answer(text, formats=GOLD_FORMATS)
     if found is None and is_derivation(stripped):
         return Gold(None, NO_ANSWER)
-    answer = _without_extras(found or stripped)
+    sentence = stripped.removesuffix(".")
+    value = end_of_sentence(sentence)
+    answer = _without_extras(found or (value if value != sentence else stripped))
     if len(answer) > MAX_ANSWER_CHARS:
         problem = f"has {len(answer)} characters, and an answer has {MAX_ANSWER_CHARS} at most"
         return Gold(None, problem)
-    return Gold(None if _key(answer) in _UNLABELLED else answer, None)
+    return Gold(None if says_none(answer) else answer, None)
 
 
 def _without_extras(text: str) -> str:
@@ -101,8 +94,10 @@ def _without_extras(text: str) -> str:
         text = text[:-1].rstrip()
     if len(text) <= MAX_ANSWER_CHARS and (remark := REMARK.search(text)):
         head = text[: remark.start()].strip()
+        other = remark["words"].strip().removeprefix("or ")
         if head and form_of(head) not in ("text", "empty") and not _has_mark(remark["words"]):
-            text = head
+            is_other = other != remark["words"].strip() and is_value(other)
+            text = write_truth([head, other]) if is_other else head
     return text.replace(",", "") if _THOUSANDS.fullmatch(text) else text
 
 
@@ -110,10 +105,6 @@ def _has_mark(words: str) -> bool:
     """Whether a remark is a unit, a factor, or a part of the mathematics ("mod n")."""
     behind = read_suffix(f"({words})")
     return bool(behind and (behind[0] != 1 or behind[1])) or words.startswith("mod ")
-
-
-def _key(text: str) -> str:
-    return " ".join(without_text_commands(text).casefold().replace("’", "'").split()).rstrip(".!")
 
 
 def without_decimal_comma(text: str) -> str:
@@ -126,6 +117,17 @@ def without_decimal_comma(text: str) -> str:
     if not _DECIMAL_COMMA.fullmatch(stripped):
         return text
     return stripped.replace(".", "").replace(",", ".")
+
+
+def first_that_differs(
+    gold: str, known: Iterable[str], equal: Callable[[str, str], bool]
+) -> str | None:
+    """Return the first known gold that does not agree with a gold; None if all of them agree.
+
+    A reward is no equivalence (25 and 0.25 are both right by 25 %), so golds of one question agree
+    only if every two of them do. Then their order does not matter.
+    """
+    return next((other for other in known if not agree(gold, other, equal)), None)
 
 
 def agree(one: str, other: str, equal: Callable[[str, str], bool]) -> bool:

@@ -23,6 +23,17 @@ TEMPLATE_WORDS = frozenset(
 )
 """As `_key` spells them."""
 
+NO_ANSWER_WORDS = frozenset(
+    {
+        *("", "?", "??", "???", "-", "--", "–", "—", "/", ".", "...", "…"),
+        *("na", "n/a", "n.a", "n. a", "#n/a", "<na>", "nan", "null", "tbd", "todo", "idk", "skip"),
+        *("don't know", "dont know", "do not know", "i don't know", "i dont know", "no idea"),
+        *("i do not know", "not sure", "i'm not sure", "i am not sure", "unsure", "no answer"),
+        *("not known", "unlabelled", "unlabeled", "unanswered", "can't tell"),
+    }
+)
+"""These are no answer in any format, of a person or a model. As `plain_words` spells them."""
+
 # Answers that a prompt may well show: "write \boxed{yes}".
 _TRUE_ANSWERS = frozenset(words("yes no true false none correct incorrect"))
 _NOTHING = re.compile(r"(?:[.…?_\s$*]|\\[lcvd]?dots|\\(?:text|ldots)\s*\{[.…?_\s]*\}|\\square)+")
@@ -47,6 +58,16 @@ def is_placeholder(text: str, of_prompt: Collection[str] = ()) -> bool:
         return True
     key = _key(text)
     return key in TEMPLATE_WORDS or key in of_prompt
+
+
+def says_none(text: str) -> bool:
+    """Whether a text says that there is no answer: "N/A", "I don't know"."""
+    return plain_words(text) in NO_ANSWER_WORDS and text.strip() != "Na"  # sodium
+
+
+def plain_words(text: str) -> str:
+    """A text in lower case, without text commands and its full stop."""
+    return " ".join(without_text_commands(text).casefold().replace("’", "'").split()).rstrip(".!")
 
 
 def placeholders_of(*prompts: str | None) -> frozenset[str]:
