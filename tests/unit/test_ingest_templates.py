@@ -29,6 +29,7 @@ def asked(tmp_path, template, **row):
         (r"Box it: \boxed{{}}. {q}", {"q": "2+2?"}, r"Box it: \boxed{}. 2+2?"),
         ("{x} plus {y}?", {"x": 3, "y": 2.5}, "3 plus 2.5?"),
         (r"{q}\n{options}", {"q": "Q?", "options": ["1", 2]}, "Q?\nA) 1\nB) 2"),
+        (r"{q}\nA) {A}", {"q": "Q?", "A": 1}, "Q?\nA) 1"),
         (r"$n\ne{q}$", {"q": "3"}, r"$n\ne3$"),
         ("{lines}\n{q}", {"lines": ["one", "two"], "q": "Which?"}, "one\ntwo\nWhich?"),
         ("{t}\n{q}", {"t": [["", "2019"], ["a", 7]], "q": "a?"}, "| 2019\na | 7\na?"),

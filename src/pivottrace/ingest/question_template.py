@@ -24,8 +24,8 @@ from pivottrace.ingest.columns import Path, look_up, path_of, what_there_is
 from pivottrace.ingest.options import Options, is_options_name, read_options
 from pivottrace.ingest.values import is_missing, kind_of, number_text
 
-# A shell gives "\n" of a flag as two characters. Behind them a letter makes a LaTeX command.
-_LINE_BREAK = re.compile(r"(?<!\\)\\n(?![A-Za-z])")
+# A shell gives "\n" of a flag as two characters; "\ne" and its like are LaTeX.
+_LINE_BREAK = re.compile(r"(?<!\\)\\n(?![a-z])")
 _PIECE = re.compile(r"\{\{|\}\}|\{([^{}]+)\}|[{}]")
 _WHAT_TO_WRITE = (
     'Name columns in braces, as in template = "{Body} {Question}", and write a brace of the text '

@@ -26,8 +26,10 @@ _UNLABELLED_ALONE = frozenset({"none", "unknown", "missing", "nil"})
 
 _LEAD = re.compile(r"\W*(?:(?:the|final|my)\s+){0,3}answer(?:\s+is)?\b[\s:=*]*", re.IGNORECASE)
 _THOUSANDS = re.compile(r"[-+]?(?!0)\d{1,3}(,\d{3})+(\.\d+)?")
-# "3,5" and "1.200,5" where the decimal sign is a comma.
-_DECIMAL_COMMA = re.compile(r"[-+]?(\d+|\d{1,3}(\.\d{3})+),\d+")
+# "3,5", "1.200,5" and "€ 3,5" where the decimal sign is a comma; a unit may follow.
+_DECIMAL_COMMA = re.compile(
+    r"(?P<number>[-+]?(?:[$€£¥]\s?)?(?:\d+|\d{1,3}(?:\.\d{3})+),\d+)(?P<behind>(?:[^\d,].*)?)"
+)
 _TOLERANCE = re.compile(r"\[tolerance ([^\]]*)\]\s*$")
 
 
@@ -108,15 +110,16 @@ def _has_mark(words: str) -> bool:
 
 
 def without_decimal_comma(text: str) -> str:
-    """Write "3,5" and "1.200,5" with a decimal point; any other text stays.
+    """Write "3,5", "1.200,5" and "3,5 km" with a decimal point; any other text stays.
 
     It is for files whose separator is a semicolon, because there the comma is the decimal sign. So
     "1,234" is 1.234.
     """
     stripped = text.strip()
-    if not _DECIMAL_COMMA.fullmatch(stripped):
+    found = _DECIMAL_COMMA.fullmatch(stripped)
+    if found is None or read_suffix(found["behind"]) is None:
         return text
-    return stripped.replace(".", "").replace(",", ".")
+    return found["number"].replace(".", "").replace(",", ".") + found["behind"]
 
 
 def first_that_differs(
