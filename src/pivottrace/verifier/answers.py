@@ -132,7 +132,7 @@ def group_equivalent(answers: Sequence[str | None], equal: Callable[[str, str], 
     ]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Vote:
     """The outcome of a majority vote over the completions of one question.
 
@@ -171,20 +171,22 @@ def majority_vote(classes: Sequence[int], least_margin: float = 0.0) -> Vote:
     Source: TTRL's majority vote (arXiv 2504.16084), which breaks ties by order. We abstain, because
     a tie is no evidence for either answer.
     """
-    lowest = min(classes, default=-1)
-    if lowest < -1:
+    counts: dict[int, int] = {}
+    for class_id in classes:
+        counts[class_id] = counts.get(class_id, 0) + 1
+    counts.pop(-1, None)
+    if counts and (lowest := min(counts)) < -1:
         raise DataError(
             f"class ids must be -1 (empty) or from 0 up, found {lowest}; use group_equivalent's"
         )
-    counts: dict[int, int] = {}
-    for class_id in classes:
-        if class_id >= 0:
-            counts[class_id] = counts.get(class_id, 0) + 1
     if not counts:
         return Vote(winner=None, count=0, share=0.0, margin=0.0, reason="empty")
-    winner = max(counts, key=counts.__getitem__)
-    count = counts.pop(winner)
-    runner_up = max(counts.values(), default=0)
+    winner = count = runner_up = 0
+    for class_id, votes in counts.items():
+        if votes > count:
+            winner, count, runner_up = class_id, votes, count
+        elif votes > runner_up:
+            runner_up = votes
     total = len(classes)
     if count == runner_up:
         return Vote(winner=None, count=count, share=count / total, margin=0.0, reason="tie")

@@ -16,7 +16,6 @@ from types import TracebackType
 from typing import Protocol, Self
 
 from pivottrace.errors import ConfigError, DataError
-from pivottrace.verifier.answers import group_equivalent
 from pivottrace.verifier.exact_text import normalise_exact
 from pivottrace.verifier.keys import vote_classes
 from pivottrace.verifier.mathematics import Mathematics
@@ -180,6 +179,8 @@ class Verifier:
         given = list(dict.fromkeys(a for a in answers if a is not None and a.strip()))
         pairs = [(a, b) for a in given for b in given if a != b]
         same = dict(zip(pairs, self._functions(pairs, range(len(pairs))), strict=True))
+        from pivottrace.verifier.answers import group_equivalent  # with the formats of responses
+
         return group_equivalent(answers, lambda a, b: a == b or same[a, b] or same[b, a])
 
     def equal(self, answer: str, truth: str) -> bool:

@@ -11,7 +11,7 @@ from fractions import Fraction
 from functools import lru_cache
 from math import gcd
 
-from pivottrace.verifier.amounts import amount, read_suffix
+from pivottrace.verifier.amounts import amount, plain_number, read_suffix
 from pivottrace.verifier.exact_text import MAX_ANSWER_CHARS, normalise_exact
 from pivottrace.verifier.notation import normalise_notation, without_text_commands
 from pivottrace.verifier.splitting import (
@@ -137,6 +137,9 @@ def read_form(answer: str) -> Form:
         return EMPTY
     if len(exact) > MAX_ANSWER_CHARS:
         return Form("text", exact)
+    # Plain numbers and dollars are by far the most frequent answers.
+    if (value := plain_number(exact.removeprefix("$"))) is not None:
+        return Form("number", value=value, mark="$" if exact.startswith("$") else "")
     text = normalise_notation(exact)
     form = _read(text, 0) if text else EMPTY
     return form if form.kind != "empty" else _text(exact)

@@ -47,10 +47,15 @@ class Mathematics:
         except KeyError:
             self._learn(answers)
             numbers = [self._number_of[answer] for answer in answers]
-        if self._marked and not self._marked.isdisjoint(numbers):
-            return vote_classes([self._keys[n] if n != NO_ANSWER else None for n in numbers])
-        ids = {NO_ANSWER: NO_ANSWER}
-        return [ids.setdefault(number, len(ids) - 1) for number in numbers]
+        different = dict.fromkeys(numbers)  # a few of many samples
+        if self._marked.isdisjoint(different):
+            different.pop(NO_ANSWER, None)
+            class_of = dict(zip(different, range(len(different)), strict=True))
+            class_of[NO_ANSWER] = NO_ANSWER
+        else:
+            keys = [self._keys[n] if n != NO_ANSWER else None for n in different]
+            class_of = dict(zip(different, vote_classes(keys), strict=True))
+        return [class_of[number] for number in numbers]
 
     def _learn(self, answers: Sequence[str | None]) -> None:
         """Find the keys of new answers, and number the keys."""
