@@ -1,5 +1,7 @@
 """Golds as people and data sets write them."""
 
+import time
+
 import pytest
 from ingest_sources import write_jsonl
 
@@ -85,7 +87,7 @@ def test_a_gold_is_read(text, answer):
             "The answer is N/A",
             "Answer:",
         ),
-        *("NA ||| ?", "NA [tolerance 0.1]"),
+        *("NA ||| ?", "NA [tolerance 0.1]", "dunno", "Unclear.", "#REF!", "#DIV/0!", "can't say"),
     ],
 )
 def test_unlabelled(text):
@@ -106,6 +108,53 @@ def test_unlabelled(text):
 def test_a_derivation_is_no_gold(text):
     assert read_gold(text) == (None, "is a derivation without a final answer")
     assert to_answer(text) is None
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("maybe 25", "Probably 25 km", "25?", "C?", "25 (not sure)", "25 (?)", "25, I guess"),
+        *("not sure, maybe 25", "I'm not sure but 25", "the answer is maybe 25", "Answer: 25?"),
+        *("25 or 26?", "2 + 3 = ?", "perhaps it's 25", "maybe 4 [tolerance 0.1]"),
+    ],
+)
+def test_a_guess_is_no_gold(text):
+    assert read_gold(text) == (None, "is a guess")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("maybe", "Maybe", "Probably not", "perhaps Paris", "Perhaps he was tired", "guess"),
+        *("Why?", "Who is it?", "possible", "x+1", "So what", "I think, therefore I am"),
+        *("It is raining", "This is it", "ansatz", "It is not 5"),
+    ],
+)
+def test_words_of_doubt_and_short_sentences_may_be_an_answer(text):
+    assert read_gold(text) == (text, None)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["So 25", "It's 25", "It is 25.", "That is 25", "Ans: 25", "Ans. 25", "I think it's 25"],
+)
+def test_a_short_statement_is_read(text):
+    assert read_gold(text) == ("25", None)
+
+
+@pytest.mark.parametrize(
+    "piece",
+    [
+        *("#### \n", "**", "\n", " ", "(", " ||| ", "$$", "\\[", "?", "。", "{", "\\", "."),
+        *("[tolerance ", "maybe ", "so ", "it is ", "not sure ", "the ", "\\boxed{", "Answer"),
+    ],
+)
+def test_a_hostile_cell_is_read_in_time_linear_in_its_length(piece):
+    for before in ("", "a"):
+        text = before + piece * (20_000 // len(piece)) + "b"
+        start = time.process_time()
+        read_gold(text)
+        assert time.process_time() - start < 2  # 0.05 s; in quadratic time it is above 10 s
 
 
 def test_a_gold_that_is_too_long_is_none():

@@ -296,6 +296,7 @@ def test_jsonl_round_trip_and_numbers_as_written(tmp_path):
             "id,answer\nq1,1\n007,We take nine of them. Then five stay.\n",
             r"row 2 \(line 3\), column answer: 'We take nine.* is a derivation without a final",
         ),
+        ("id,answer\nq1,1\n007,25?\n", r"row 2 \(line 3\), column answer: '25\?' is a guess; give"),
         ("id,answer\nq1,25\nq1,26\n", r"row 2 .*'q1' is answered '26' here and '25' in row 1"),
     ],
 )

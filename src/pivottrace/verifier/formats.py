@@ -12,6 +12,7 @@ from difflib import get_close_matches
 from itertools import islice
 
 from pivottrace.errors import ConfigError
+from pivottrace.verifier.notation import without_text_commands
 from pivottrace.verifier.splitting import words
 from pivottrace.verifier.value_text import NUMBERED, clean, is_derivation, is_value, value_at
 
@@ -40,8 +41,9 @@ _HEADS = (
     *words("result check verif\\w+ understand\\w* analy\\w+ approach reasoning calculat\\w+ given"),
     *words("problem question note proof example method introduction overview background setup"),
     *words("discussion therefore key let the we to first next finally \\w+ing\\s"),
+    *words("find solve compute computation determine simplify substitute count breakdown detail"),
 )
-_HEADING = re.compile(rf"(?:{'|'.join(_HEADS)})\b|.*:$", re.IGNORECASE)
+_HEADING = re.compile(rf"(?:{'|'.join(_HEADS)})s?\b|.*:$", re.IGNORECASE)
 _ADJECTIVES = r"(?:(?:final|correct|right|only|best|exact|numerical)\s{1,3}){0,2}"
 _FILLERS = words("therefore thus then simply just indeed")
 _SUBJECT = (
@@ -158,10 +160,21 @@ def _are_joined(between: str) -> bool:
 
 def _joined(group: list[tuple[str, str]]) -> str:
     """Several boxes as one text: "3, 8", and with names where the names differ."""
+    if len(group) == 1:
+        return _unwrapped(group[0][1])
     unique = list(dict.fromkeys(reversed(group)))
     if len({name for name, _ in unique}) == len(unique) > 1 and all(name for name, _ in unique):
         return ", ".join(f"{name}={content}" for name, content in unique)
     return ", ".join(dict.fromkeys(content for _, content in unique))
+
+
+def _unwrapped(content: str) -> str:
+    """The answer of a box that holds a statement, "Answer: 5"; any other content as it is."""
+    if "answer" not in content.casefold():
+        return content
+    plain = without_text_commands(content).strip()
+    found = (next(each.candidates(plain), None) for each in (LINE, STATED))
+    return next((each for each in found if each), content)
 
 
 def _boxes(text: str) -> list[tuple[int, str, int]]:

@@ -20,11 +20,27 @@ GOLD_FORMATS = ("tags", "boxed", "hashes", "line", "stated")
 """The formats of a gold, whatever `answers.formats` says: data sets have formats of their own."""
 
 NO_ANSWER = "is a derivation without a final answer"
+GUESS = "is a guess"
 
 # These may be the answer to a question. Alone in a cell they mean that it is missing.
 _UNLABELLED_ALONE = frozenset({"none", "unknown", "missing", "nil"})
 
 _LEAD = re.compile(r"\W*(?:(?:the|final|my)\s+){0,3}answer(?:\s+is)?\b[\s:=*]*", re.IGNORECASE)
+_SAID = re.compile(
+    r"(?:(?:so|thus|therefore|i\s+(?:think|believe))\b,?\s+){0,3}"
+    r"(?:(?:it|that|this)(?:['’]s|\s+is)\s+|ans\b\.?\s*[:=]?\s*)?",
+    re.IGNORECASE,
+)
+# Short words such as "I am" look like products of variables.
+_NO_WORD = re.compile(r"[\d\\$=+^]|^\(?[A-Z]\)?$")
+_DOUBTS = (
+    r"(?:i\s+am\s+|i['’]m\s+)?not\s+(?:quite\s+|really\s+)?(?:sure|certain)|unsure|uncertain|maybe|"
+    r"perhaps|probably|possibly|presumably|(?:just\s+)?(?:i\s+|a\s+|my\s+)?guess"
+)
+_DOUBT_BEFORE = re.compile(rf"(?:(?:{_DOUBTS})\b[\s,.:;–-]*(?:but\s+)?){{1,3}}", re.IGNORECASE)
+_DOUBT_BEHIND = re.compile(
+    rf"[\s,;.(\[–-]*\b(?:{_DOUBTS})[\s)\].!?]*$|\s*\(?\?+\)?$", re.IGNORECASE
+)
 _THOUSANDS = re.compile(r"[-+]?(?!0)\d{1,3}(,\d{3})+(\.\d+)?")
 # "3,5", "1.200,5" and "€ 3,5" where the decimal sign is a comma; a unit may follow.
 _DECIMAL_COMMA = re.compile(
@@ -53,7 +69,8 @@ def read_gold(text: str, pattern: str | None = None) -> Gold:
     else the text is the answer. A remark in brackets is dropped ("9 (apples)"), and a unit stays.
     "1,200" gives "1200". Blank cells, "NA", "?", "don't know" and their like are no answer yet.
     "none" and "unknown" alone are none either; "the answer is none" and `\boxed{none}` are answers,
-    and so is "no".
+    and so is "no". A value with a doubt ("maybe 25", "25?") has the problem `GUESS`, because a
+    wrong label costs more than a missing one. The time is linear in the text.
 
     Args:
         text: One cell, or one of its alternatives. Alternatives (` ||| `) are read one by one, and
@@ -73,20 +90,45 @@ def read_gold(text: str, pattern: str | None = None) -> Gold:
 
 def _read_one(text: str, pattern: str | None) -> Gold:
     stripped = text.strip()
-    said = _LEAD.sub("", stripped, count=1)
+    lead = _LEAD.match(stripped)
+    said = stripped[lead.end() :] if lead else stripped
     if says_none(said) or plain_words(stripped) in _UNLABELLED_ALONE:
         return Gold(None, None)
     found = stated_answer(text, pattern) if pattern else None
     found = found or stated_answer(text, formats=GOLD_FORMATS)
     if found is None and is_derivation(stripped):
         return Gold(None, NO_ANSWER)
-    sentence = stripped.removesuffix(".")
-    value = end_of_sentence(sentence)
-    answer = _without_extras(found or (value if value != sentence else stripped))
+    if _is_guess(said) or _is_guess(found or stripped):
+        return Gold(None, GUESS)
+    answer = _without_extras(found or _said(stripped))
     if len(answer) > MAX_ANSWER_CHARS:
         problem = f"has {len(answer)} characters, and an answer has {MAX_ANSWER_CHARS} at most"
         return Gold(None, problem)
     return Gold(None if says_none(answer) else answer, None)
+
+
+def _is_guess(text: str) -> bool:
+    """Whether a text is a value with a doubt before or behind it; "maybe" alone is an answer."""
+    if len(text) > MAX_ANSWER_CHARS:
+        return False
+    doubt = _DOUBT_BEFORE.match(text)
+    rest = text[doubt.end() :] if doubt else text
+    if behind := _DOUBT_BEHIND.search(rest):
+        rest = rest[: behind.start()]
+    return rest != text and is_value(_said(rest.strip()))
+
+
+def _said(text: str) -> str:
+    """The value of a short sentence: "It's 25", "So 25.", "The total is 25"; else the text."""
+    if len(text) > MAX_ANSWER_CHARS:
+        return text
+    sentence = text.removesuffix(".")
+    said = sentence[_SAID.match(sentence).end() :]  # type: ignore[union-attr]
+    value = end_of_sentence(sentence)
+    if value != sentence and not value.endswith("?"):
+        return value
+    is_said = said != sentence and is_value(said) and _NO_WORD.search(said)
+    return said if is_said else text
 
 
 def _without_extras(text: str) -> str:

@@ -29,7 +29,9 @@ NO_ANSWER_WORDS = frozenset(
         *("na", "n/a", "n.a", "n. a", "#n/a", "<na>", "nan", "null", "tbd", "todo", "idk", "skip"),
         *("don't know", "dont know", "do not know", "i don't know", "i dont know", "no idea"),
         *("i do not know", "not sure", "i'm not sure", "i am not sure", "unsure", "no answer"),
-        *("not known", "unlabelled", "unlabeled", "unanswered", "can't tell"),
+        *("not known", "unlabelled", "unlabeled", "unanswered", "can't tell", "can't say"),
+        *("cannot tell", "cannot say", "dunno", "no clue", "i have no idea", "not certain"),
+        *("unclear", "#ref", "#value", "#div/0", "#name?", "#num", "#null"),  # of a spreadsheet
     }
 )
 """These are no answer in any format, of a person or a model. As `plain_words` spells them."""

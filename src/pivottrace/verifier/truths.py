@@ -11,7 +11,7 @@ from functools import lru_cache
 ALTERNATIVES = " ||| "
 """Between alternatives in a truth's text."""
 
-_TOLERANCE = re.compile(r"\s*\[tolerance (\d+(?:\.\d+)?(?:[eE][+-]?\d{1,3})?|\.\d+)\]\s*$")
+_TOLERANCE = re.compile(r"(?<!\s)\s*\[tolerance (\d+(?:\.\d+)?(?:[eE][+-]?\d{1,3})?|\.\d+)\]\s*$")
 
 
 @dataclass(frozen=True)
