@@ -77,7 +77,7 @@ def with_tolerance(gold: str | None, value: Any) -> str | None:
             f"is {value!r}, but a tolerance is a number above 0, such as 0.01 for one per cent. "
             "Correct it, or leave it empty"
         )
-    return f"{gold} [tolerance {number_text(number)}]" if gold is not None else None
+    return None if gold is None else write_truth([gold], number_text(number))
 
 
 class Choice(NamedTuple):

@@ -14,6 +14,9 @@ from pivottrace.verifier.workers import DIED, TIMEOUT, Workers
 NO_ANSWER = -1
 """The class of an empty answer."""
 
+SETTLED = {"number", "text", "time", "ratio", "empty", "infinity"}
+"""Kinds of forms that need no parser."""
+
 MOST_KEPT = 200_000
 """Values and verdicts kept; beyond this the oldest are dropped, and asked again if needed."""
 
@@ -86,8 +89,8 @@ class Mathematics:
             tolerances: (N,) as in `matches`.
         """
         forms = [(read_form(answer), read_form(truth)) for answer, truth in pairs]
-        # Nothing is valued for a pair that differs in its kinds, such as a number and a text.
-        self._value(form for pair in forms for form in pair if _may_match(*pair))
+        # Nothing is valued for a pair whose forms settle it, such as a number and a text.
+        self._value(form for pair in forms for form in pair if not _are_settled(pair))
         found = [
             matches(*pair, self._value_of, tolerance)
             for pair, tolerance in zip(forms, tolerances, strict=True)
@@ -134,11 +137,9 @@ class Mathematics:
         return values
 
 
-def _may_match(answer: Form, truth: Form) -> bool:
-    settled = {"number", "text", "time", "ratio", "empty", "infinity"}
-    return not (answer.kind != truth.kind and {answer.kind, truth.kind} <= settled) and not (
-        answer.kind in settled and truth.kind in settled
-    )
+def _are_settled(pair: tuple[Form, Form]) -> bool:
+    """Whether both sides are forms without an expression."""
+    return {form.kind for form in pair} <= SETTLED
 
 
 def _ordered(left: str, right: str) -> tuple[str, str]:

@@ -150,7 +150,7 @@ class Evaluator:
 
         It is for texts that are no expression: intervals of several variables, matrices of sets.
         """
-        if "'" in left + right:  # math-verify drops primes
+        if _MISREAD.search(left) or _MISREAD.search(right):
             return False
         sides = self._parsed(left), self._parsed(right)
         return all(sides) and any(
