@@ -1,4 +1,4 @@
-"""The order `learnable`: each step's rows are chosen by what training has seen so far.
+"""The order `learnable`: the groups that training has sampled decide which rows come next.
 
 The order is a rule (`rewards.groups.Rule`), because rules see the groups of all processes and are
 kept in checkpoints. So every process chooses the same rows. The draws of a step depend only on the
@@ -29,12 +29,13 @@ NAME = "learnable"
 
 
 class LearnableOrder:
-    """Choose rows in proportion to what they still teach. No weight and no label changes.
+    """Choose the rows that still teach more often. No weight and no label changes.
 
-    Every group that training samples says how often its row is rewarded now, also if a rule or an
-    alarm gives the row weight 0: rules lift such weights by what they see. A weak group whose vote
-    had no winner says nothing, unless it has no answer at all: then no vote could reward it. Such a
-    group still counts as a visit. A row and its twin on the rewritten question are two rows.
+    Every group that training samples says how often its row is rewarded now. This holds if a rule
+    or an alarm gives the row weight 0 too, because rules need such groups to lift the weight again.
+    A weak group whose vote had no winner says nothing, unless it has no answer at all: then no vote
+    could reward it. Such a group still counts as a visit. A row and its twin on the rewritten
+    question are two rows.
 
     Args:
         question_ids: (N,) ids of the training rows.

@@ -1,4 +1,4 @@
-"""What is expected of each training row before training: the share of its rewarded completions."""
+"""Expected pass rates before training: the share of a row's completions that are rewarded."""
 
 from __future__ import annotations
 

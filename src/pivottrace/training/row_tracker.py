@@ -1,4 +1,4 @@
-"""Beliefs about the pass rates of training rows, and the choice of rows by what they still teach.
+"""Beliefs about the pass rates of training rows, and the choice of the rows that still teach.
 
 The pass rate p of a row is the share of its completions that are rewarded. GRPO learns from the
 spread of a group's rewards, sqrt(k(G-k))/G if k of G are rewarded. A row teaches the mean spread of
@@ -11,7 +11,7 @@ while is therefore not believed to be where it was.
 
 Source: MoPPS (Qu et al., arXiv 2507.04632) has a Beta belief per prompt, a draw from it and a decay
 to the prior. The drift shared by all prompts follows BOTS (arXiv 2510.26374) and KGPS (arXiv
-2607.27610). Deviations: rows are drawn in proportion to what they teach, where MoPPS takes the
+2607.27610). Deviations: rows are drawn in proportion to this spread, where MoPPS takes those
 nearest to 1/2. The mean spread of groups takes the place of sqrt(p(1-p)), the spread of infinitely
 many completions: at p = 0.02 that is 0.28 of its maximum, while 85 % of groups of 8 teach nothing.
 A row that is ahead waits until the others have been seen. The drift moves the evidence as well as
@@ -39,7 +39,7 @@ DAMPING = 1.0
 
 @dataclass(frozen=True)
 class RowBeliefs:
-    """What is known about N training rows.
+    """Beliefs about N training rows.
 
     Attributes:
         prior: (N,) logit of the prior's pass rate, without drift.
@@ -86,7 +86,7 @@ def after_step(
 
     All evidence decays with time, and a row's own visits make no difference: a step is the part
     len(rows) / N of a pass. (The survey's rule decays a row at its visit and between visits, so a
-    row that is seen once a pass forgets twice a pass.)
+    row that is seen in each pass forgets twice in it.)
 
     Args:
         beliefs: Before the step.
@@ -145,7 +145,7 @@ def _weighed(chances: FloatArray, group: int) -> FloatArray:
 def choose_rows(
     beliefs: RowBeliefs, count: int, group: int, cap: float, rng: np.random.Generator
 ) -> list[int]:
-    """Choose the rows of a step, in proportion to a draw of what they teach, each row once.
+    """Choose the rows of a step, in proportion to the spread at a drawn rate, each row once.
 
     A row with `cap` times the least-seen row's visits, and one more, waits until that row has been
     seen again. So every row is seen once before any is seen twice. A row comes twice in a step only
@@ -155,7 +155,8 @@ def choose_rows(
         beliefs: The newest ones.
         count: Rows to choose.
         group: Completions of a group.
-        cap: Times the visits of the least-seen row, at least 1. With 1 each row comes once a pass.
+        cap: Times the visits of the least-seen row, at least 1. With 1 each row comes once in a
+            pass.
         rng: Source of the draws. The same state gives the same rows.
     """
     a, b = beliefs.parameters()
@@ -178,8 +179,8 @@ def choose_rows(
 def rows_effective(beliefs: RowBeliefs, group: int) -> float:
     """The effective number of rows in [1, N]: exp of the entropy of the chances of being drawn.
 
-    N means that all rows come equally often. The chances are those of the next draw without the
-    limit on visits, which can only bring rows closer together. Counts of past visits would not
+    N means that all rows come equally often. The chances are taken without the limit on visits,
+    which can only bring rows closer together. Counts of past visits would not
     serve: they are few per row, so even equal chances would look uneven.
     """
     weights = _with_floor(expected_spread(beliefs, group))

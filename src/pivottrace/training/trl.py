@@ -274,7 +274,7 @@ def places_dataset(config: TrainConfig) -> datasets.Dataset:
 
 
 def rows_dataset(tokenizer: Any, rows: pa.Table) -> datasets.Dataset:
-    """The rows as TRL takes them, without what only the order reads."""
+    """The rows as TRL takes them, without the column that only the order reads."""
     prompts = [trl_prompt(tokenizer, messages) for messages in rows["prompt"].to_pylist()]
     unread = ("prompt", ORDER_COLUMN)
     columns = {name: rows[name].to_pylist() for name in rows.column_names if name not in unread}
