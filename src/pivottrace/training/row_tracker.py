@@ -15,8 +15,8 @@ to the prior. The drift shared by all prompts follows BOTS (arXiv 2510.26374) an
 nearest to 1/2. The mean spread of groups takes the place of sqrt(p(1-p)), the spread of infinitely
 many completions: at p = 0.02 that is 0.28 of its maximum, while 85 % of groups of 8 teach nothing.
 A row that is ahead waits until the others have been seen. The drift moves the evidence as well as
-the prior, by a damped Newton step of its likelihood. A prior that moved alone, by the mean change of
-logits, ran away in simulations: stale evidence and rows at 8 of 8 raise it without an end.
+the prior, by a damped Newton step of its likelihood. A prior that moved alone, by the mean change
+of logits, ran away in simulations: stale evidence and rows at 8 of 8 raise it without an end.
 """
 
 from __future__ import annotations
