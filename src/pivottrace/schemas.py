@@ -204,5 +204,7 @@ TRAINING_ROWS = pa.schema(
         ("label", pa.string()),  # the true answer on annotate rows; null on weak rows
         ("pseudo_label", pa.string()),  # the stored vote, on weak rows of a frozen majority only
         ("rewrite", _MESSAGES),  # the same question in other words; null unless its answers vote
+        # Expected share of rewarded completions, in [0, 1]; null unless the order needs it.
+        ("prior_pass_rate", pa.float64()),
     ]
 )

@@ -12,7 +12,7 @@ from pivottrace.errors import ConfigError, RunDirError
 from pivottrace.refine import make_rule
 from pivottrace.run.directory import RunDir
 from pivottrace.run.readings import evaluation_facts
-from pivottrace.schemas import QUESTIONS, TRIAGE
+from pivottrace.schemas import EVIDENCE, QUESTIONS, TRIAGE
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -338,6 +338,42 @@ def test_rules_alarms_and_teacher_resume_exactly(
     assert weights["resumed"] == weights["whole"]
     assert metrics(runs["resumed"]) == metrics(runs["whole"])
     assert weights["forgotten"] != weights["whole"], "the rule's state has a say"
+
+
+def test_the_order_starts_from_what_is_known_of_each_row(start, tokenizer, tmp_path):
+    from pivottrace.labels import intake
+    from pivottrace.stages import train as stage
+
+    weak = {"reward": "co_rewarding_rewrite", "rewrite_column": "reworded"}
+    routes = ["annotate", "weak", "annotate", "discard"]
+    run = make_run(tmp_path, start, tokenizer, routes, weak=weak, order="learnable", steps=4)
+    triage = run.read_table("triage", made_by="triage").to_pylist()
+    for row, mu, share in zip(triage, (0.4, 0.3, 0.5), (0.75, 0.625, None), strict=False):
+        row |= {"mu": mu, "vote_share": share}
+    run.write_table("triage", pa.Table.from_pylist(triage, schema=TRIAGE))
+    probe = {"question_id": "q2", "num_correct": 3, "num_samples": 4}
+    run.write_table("evidence", pa.Table.from_pylist([probe], schema=EVIDENCE))
+    for question in ("q0", "q2"):
+        intake.open_store(run).add(question, "a", "column", "annotation")
+    stage.run(run)
+    rows = run.read_table("training_rows", made_by="train").to_pylist()
+    assert [(row["question_id"], row["prior_pass_rate"]) for row in rows] == [
+        ("q0", 0.4),
+        ("q1", 0.625),
+        ("q1/rewritten", 0.625),
+        ("q2", 0.75),
+    ]
+    folder = run.round_path / "train"
+    assert all(1 <= line["rows_effective"] <= 4 for line in metrics(folder))
+    assert "\n- order of rows: learnable\n" in (folder / "model" / "README.md").read_text()
+
+
+def test_an_order_cannot_count_rewards_of_tokens():
+    from pivottrace.training.reward import check_training
+
+    values = {"train": {"order": "learnable"}, "weak": {"reward": "self_certainty"}}
+    with pytest.raises(ConfigError, match=r"train.order = learnable .* self_certainty grades"):
+        check_training(parse_config(values, "test"))
 
 
 @pytest.mark.parametrize("column", ["reworded", None])

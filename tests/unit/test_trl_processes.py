@@ -13,7 +13,8 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.mark.slow
-def test_two_processes_train_as_one(start, tokenizer, tmp_path):
+@pytest.mark.parametrize("order", ["shuffled", "learnable"])
+def test_two_processes_train_as_one(start, tokenizer, tmp_path, order):
     both, alone = tmp_path / "both", tmp_path / "alone"
     # `accelerate launch --cpu` starts a single process, whatever --num_processes says.
     command = [
@@ -25,10 +26,11 @@ def test_two_processes_train_as_one(start, tokenizer, tmp_path):
         "2",
         two_processes.__file__,
         str(both),
+        order,
     ]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
-    expected = two_processes.run(alone, start, tokenizer)
+    expected = two_processes.run(alone, start, tokenizer, order)
     found = Qwen3ForCausalLM.from_pretrained(both / "model").state_dict()
     assert (both / "rule-0.json").read_text() == (alone / "rule-0.json").read_text()
     assert (both / "rule-1.json").read_text() == (alone / "rule-0.json").read_text()

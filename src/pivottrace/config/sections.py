@@ -225,6 +225,16 @@ class TrainConfig(Section):
     """Questions per optimizer step."""
     num_generations: int = Field(8, ge=2)
     """Responses per question in a step: GRPO compares them with each other."""
+    order: Literal["shuffled", "learnable"] = "shuffled"
+    """The questions of each step. `shuffled` takes all rows in turn. `learnable` takes rows more
+    often while some of their responses are rewarded and others are not. It is no part of the
+    triage, and works with full supervision too."""
+    order_decay: float = Field(0.8, ge=0, le=1)
+    """With `learnable`: the part of a row's earlier rewards that still counts after a pass over the
+    rows; 1 never forgets."""
+    order_cap: float = Field(2.0, ge=1)
+    """With `learnable`: a row comes at most once more than this many times as often as the row that
+    came least. With 1 every row comes once in a pass."""
     learning_rate: float = Field(1e-6, gt=0)
     """Highest learning rate of AdamW."""
     temperature: float = Field(1.0, gt=0)

@@ -179,6 +179,7 @@ _VITAL = (
     ("completions/mean_length", "response, tokens"),
     ("vote_share", "vote share"),
     ("kl", "KL to the start"),
+    ("rows_effective", "effective number of rows"),
 )
 
 

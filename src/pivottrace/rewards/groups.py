@@ -20,6 +20,8 @@ class Group:
         answers: (G,) extracted answers; None for a completion without an answer.
         classes: (G,) class of equivalent answers; -1 for a completion without an answer.
         rewards: (G,) reward of each completion, before any weight.
+        abstained: Whether the vote that rewards a weak row had no winner, so that all its rewards
+            are 0.
         relabelled: Whether an annotate row was verified by another label than the bought label.
         num_tokens: (G,) tokens of each completion.
         hidden: (G, d) a direction of each completion in the model's hidden space; None if no rule
@@ -33,6 +35,7 @@ class Group:
     rewards: tuple[float, ...]
     num_tokens: tuple[int, ...] = ()
     relabelled: bool = False
+    abstained: bool = False
     hidden: npt.NDArray[np.float32] | None = None
 
 

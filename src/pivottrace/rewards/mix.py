@@ -106,7 +106,14 @@ def mixed_reward(
                 rewards += verified_rewards(answers[span], truth, check)
         watched = bool(rules) or observe is not None
         grouping = group if watched else None
-        groups = _groups(answers, rewards, relabelled, columns, spans, grouping, directions)
+        abstained = {
+            start
+            for start, result in weak_results.items()
+            if result.vote is not None and result.vote.winner is None
+        }
+        groups = _groups(
+            answers, rewards, relabelled, abstained, columns, spans, grouping, directions
+        )
         if observe is not None:
             observe(step, groups)
         else:
@@ -157,6 +164,7 @@ def _groups(
     answers: Sequence[str | None],
     rewards: Sequence[float],
     relabelled: set[int],
+    abstained: set[int],
     columns: dict[str, Any],
     spans: Sequence[slice],
     group: Grouping | None,
@@ -176,6 +184,7 @@ def _groups(
             rewards=tuple(rewards[span]),
             num_tokens=tuple(len(tokens) for tokens in ids[span]),
             relabelled=span.start in relabelled,
+            abstained=span.start in abstained,
             hidden=None if hidden is None else hidden[span],
         )
         for span in spans

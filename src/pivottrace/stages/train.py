@@ -34,7 +34,9 @@ from pivottrace.run.rounds import (
 from pivottrace.run.storage import read_json_lines, read_parquet
 from pivottrace.schemas import ALARMS, METRICS, TRAINING_ROWS
 from pivottrace.stats.accuracy import average_accuracy
+from pivottrace.training.learnable_order import make_order
 from pivottrace.training.model_card import write_model_card
+from pivottrace.training.prior_rates import prior_pass_rates
 from pivottrace.training.reward import check_training, training_policy, training_reward
 
 # On the embedded world 10 passes over 140 rows helped, and 25 passes over 58 rows left the model
@@ -124,7 +126,7 @@ def read_training_rows(run: RunDir) -> tuple[pa.Table, dict[str, int]]:
     Raises:
         RunDirError: Labels of annotate rows are missing.
     """
-    stored = ["question_id", "route", "weight", "pseudo_label"]
+    stored = ["question_id", "route", "weight", "pseudo_label", "mu", "vote_share"]
     triage = run.read_table("triage", made_by="triage").select(stored)
     labels = {i: label.answer for i, label in bought(run).items()}
     routed = {r["question_id"]: r for r in triage.to_pylist() if r["route"] in ("annotate", "weak")}
@@ -139,9 +141,13 @@ def read_training_rows(run: RunDir) -> tuple[pa.Table, dict[str, int]]:
     waiting = _waiting_probes(run) & routed.keys() - {*unlabelled, *zero_weight}
     pool, dropped = run.config.pool, {*unlabelled, *zero_weight, *waiting}
     frozen = reward_named(run.config.weak.reward).needs == "pseudo_label"
+    expected: dict[str, float] = {}
+    if run.config.train.order == "learnable":
+        expected = prior_pass_rates(run, list(routed.values()))
     rows = [
         {
             **routed[question["id"]],
+            "prior_pass_rate": expected.get(question["id"]),
             "prompt": format_prompt(question["prompt"], pool.system_prompt, pool.prompt_suffix),
             **_targets(routed[question["id"]], labels, frozen),
         }
@@ -247,7 +253,8 @@ def _train(run: RunDir, rows: pa.Table, model: Any, tokenizer: Any) -> dict[str,
             config, model, tokenizer, num_steps=settings.steps, seed=round_seed(run)
         )
         rule, alarms = make_rule(config.refine, verifier.equal), make_alarms(config.alarms)
-        rules = [rule for rule in (rule, alarms) if rule is not None]
+        order = make_order(rows, settings, round_seed(run))
+        rules = [rule for rule in (rule, alarms, order) if rule is not None]
         reward = training_reward(
             config,
             verifier,
@@ -272,6 +279,7 @@ def _train(run: RunDir, rows: pa.Table, model: Any, tokenizer: Any) -> dict[str,
             on_log=lambda step, metrics: update(step),
             rule=rule,
             alarms=alarms,
+            order=order,
             stateful=() if policy.teacher is None else (policy.teacher,),
         )
     return verifier.facts()

@@ -116,6 +116,7 @@ def _training(run: RunDir, training: Mapping[str, Any]) -> Iterator[tuple[str, A
     yield "steps", f"{training['steps']} of {planned}" if "steps" in training else planned
     yield "rollouts per step", f"{settings.questions_per_step} x {settings.num_generations}"
     yield "passes over the rows", training.get("passes", "unknown")
+    yield "order of rows", settings.order
     yield "reward of annotate rows", "verified against the label"
     yield "reward of weak rows", config.weak.reward
     yield "refinement", config.refine.rule

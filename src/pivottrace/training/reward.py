@@ -106,6 +106,12 @@ def check_training(config: Config) -> None:
             f"refine.rule = {rule} learns over the passes of one training, and rounds.num = "
             f"{config.rounds.num} begins a training anew each round: set one of the two back"
         )
+    if config.train.order == "learnable" and reward.needs == "tokens":
+        raise ConfigError(
+            f"train.order = learnable counts the completions that a reward accepts, and "
+            f"weak.reward = {weak.reward} grades them all. Choose a majority or Co-rewarding, or "
+            f"train.order = shuffled"
+        )
     if reward.votes == "group" and weak.vote_size is not None and weak.vote_size < group:
         raise ConfigError(
             f"weak.vote_size = {weak.vote_size} is less than train.num_generations = {group}: all "

@@ -25,7 +25,7 @@ from transformers.utils.logging import (
 )
 
 from pivottrace.config import TrainConfig
-from pivottrace.errors import DataError
+from pivottrace.errors import ConfigError, DataError
 from pivottrace.models.compact import compacting
 from pivottrace.models.rendering import plain_text
 from pivottrace.refine.alarms import CollapseAlarms
@@ -34,6 +34,7 @@ from pivottrace.rewards.mix import MixedReward
 from pivottrace.run.storage import disk_errors, onto_disk
 from pivottrace.schemas import ALARMS, LEARNING_CURVE, METRICS
 from pivottrace.training.extras import lora_config, tracker_callbacks, whole_model
+from pivottrace.training.learnable_order import LearnableOrder
 from pivottrace.training.trl_checkpoints import Stateful, StateKeeper, latest_checkpoint, load_state
 from pivottrace.training.trl_config import grpo_arguments, learning_rate_factor, training_order
 from pivottrace.training.trl_rules import AlarmWatcher
@@ -46,10 +47,13 @@ from pivottrace.training.trl_state import (
     cut_lines_after,
     refuse_changed_settings,
 )
-from pivottrace.training.trl_trainer import WeightedGRPOTrainer
+from pivottrace.training.trl_trainer import PLACE, WeightedGRPOTrainer
 
 # Settings that a resumed run may change, because the weights don't depend on them.
 FREE = {"enabled", "save_steps", "tracker"}
+# Settings and column of an order that chooses. A shuffled training does not depend on them.
+ORDER_SETTINGS = {"order", "order_decay", "order_cap"}
+ORDER_COLUMN = "prior_pass_rate"
 
 logger = logging.getLogger(__name__)
 
@@ -71,6 +75,7 @@ def train_grpo(
     on_log: OnLog = lambda step, metrics: None,
     rule: Rule | None = None,
     alarms: CollapseAlarms | None = None,
+    order: LearnableOrder | None = None,
     stateful: Sequence[Stateful] = (),
 ) -> Path:
     """Train a model on annotated and weak rows. Resume from the last whole checkpoint, if any.
@@ -102,14 +107,17 @@ def train_grpo(
         on_log: Called after every step with its metrics, which include seconds (`step_time`).
         rule: Multiplies rows' weights. `reward` calls its `observe` (`observe_together`).
         alarms: As `rule`. They may also end training early and keep the model of that step.
+        order: As `rule`, of these rows. It chooses the rows of each step (`make_order`). None takes
+            them in seeded shuffles.
         stateful: Further parts whose state belongs in checkpoints.
 
     Returns:
         The folder of the trained model.
 
     Raises:
-        ConfigError: The batch layout cuts groups, an unfinished training in `output` had other
-            settings, or a package that a setting needs is not installed.
+        ConfigError: The batch layout cuts groups, `order` is not what the settings name, an
+            unfinished training in `output` had other settings, or a package that a setting needs
+            is not installed.
         DataError: There is no row.
         ModelError: Loss or gradient became NaN or infinite.
 
@@ -120,14 +128,23 @@ def train_grpo(
     if final.is_dir():
         shutil.rmtree(checkpoints, ignore_errors=True)  # a kill just before the end leaves them
         return final
+    if (config.order == "shuffled") != (order is None):
+        raise ConfigError(
+            f"train.order is {config.order!r}, and the argument `order` is "
+            f"{'missing' if order is None else 'given'}: pass what `make_order` makes of the "
+            f"settings, and let the reward's `observe` show it the groups"
+        )
     if rows.num_rows == 0:
         raise DataError("there is no row to train on: no question was routed to annotate or weak")
     checkpoints.mkdir(parents=True, exist_ok=True)
     arguments = grpo_arguments(
         config, checkpoints, model, seed, chat_template_args or {}, name or output.resolve().name
     )
-    settings = config.model_dump(mode="json", exclude=FREE)
-    settings |= {"seed": seed, "rows": rows_digest(rows)}
+    settings = config.model_dump(
+        mode="json", exclude=FREE if order is not None else FREE | ORDER_SETTINGS
+    )
+    known = rows if order is not None else rows.drop_columns(ORDER_COLUMN)
+    settings |= {"seed": seed, "rows": rows_digest(known)}
     if schedule in (None, (0, config.steps)):
         schedule = None  # the whole schedule: transformers has it already
     else:
@@ -138,6 +155,8 @@ def train_grpo(
     rules: dict[str, Rule] = {"rule": rule} if rule is not None else {}
     if alarms is not None:
         rules["alarms"] = alarms
+    if order is not None:
+        rules["order"] = order
     if checkpoint is not None:
         logger.info("resuming from step %d of %d", step, config.steps)
 
@@ -159,11 +178,16 @@ def train_grpo(
             peft_config=adapters,
             reward_funcs=reward,
             args=arguments,
-            train_dataset=training_dataset(tokenizer, rows, config, seed),
+            train_dataset=(
+                training_dataset(tokenizer, rows, config, seed)
+                if order is None
+                else places_dataset(config)
+            ),
             processing_class=tokenizer,
             callbacks=callbacks,
             rules=tuple(rules.values()),
             stop=stop,
+            chosen_by=None if order is None else (order, rows_dataset(tokenizer, rows)),
             learning_rate_at=schedule and partial(learning_rate_factor, config, *schedule),
         )
         # Without a bar Trainer prints each step's metrics; `on_log` is our progress.
@@ -239,11 +263,22 @@ def quiet_libraries() -> Iterator[None]:
 def training_dataset(
     tokenizer: Any, rows: pa.Table, config: TrainConfig, seed: int
 ) -> datasets.Dataset:
-    """The rows in training order: one row per question and step."""
+    """The rows in seeded shuffles: one row per question and step."""
     order = training_order(rows.num_rows, config.steps, config.questions_per_step, seed)
+    return rows_dataset(tokenizer, rows).select(order)
+
+
+def places_dataset(config: TrainConfig) -> datasets.Dataset:
+    """The places of each step, for an order that chooses their rows when the step begins."""
+    return datasets.Dataset.from_dict({PLACE: [*range(config.questions_per_step)] * config.steps})
+
+
+def rows_dataset(tokenizer: Any, rows: pa.Table) -> datasets.Dataset:
+    """The rows as TRL takes them, without the column that only the order reads."""
     prompts = [trl_prompt(tokenizer, messages) for messages in rows["prompt"].to_pylist()]
-    columns = {name: rows[name].to_pylist() for name in rows.column_names if name != "prompt"}
-    return datasets.Dataset.from_dict({"prompt": prompts, **columns}).select(order)
+    unread = ("prompt", ORDER_COLUMN)
+    columns = {name: rows[name].to_pylist() for name in rows.column_names if name not in unread}
+    return datasets.Dataset.from_dict({"prompt": prompts, **columns})
 
 
 def trl_prompt(tokenizer: Any, messages: list[dict[str, str]]) -> list[dict[str, str]] | str:

@@ -1,7 +1,11 @@
-"""TRL's GRPO trainer with one change: a row's weight multiplies its normalised advantage.
+"""TRL's GRPO trainer with two changes: weights of rows, and rows that are chosen at each step.
 
-The weight is the row's own, multiplied by the weights of the run's rules after they have observed
-the step.
+A row's weight multiplies its normalised advantage. The weight is the row's own, multiplied by the
+weights of the run's rules after they have observed the step.
+
+With an order that chooses, the dataset holds only places of a step. The rows are put there when the
+step begins to generate. A data loader or its sampler cannot choose them, because it reads a batch
+ahead, before the rewards are known that the choice depends on.
 
 Scaling the reward would have no effect, because group normalisation divides the scale out again.
 Everything else here saves time and changes a step by rounding only. Micro-batches hold rows of
@@ -16,12 +20,14 @@ from collections.abc import Callable, Collection
 from math import prod
 from typing import Any
 
+import datasets
 import torch
 from accelerate.utils import is_peft_model
 from trl import GRPOTrainer
 
 from pivottrace.errors import ConfigError
 from pivottrace.rewards.groups import Rule
+from pivottrace.training.learnable_order import LearnableOrder
 from pivottrace.training.trl_log_probs import completion_log_probs
 
 # TRL does not promise to keep these methods, so we check that each one still exists.
@@ -40,6 +46,7 @@ COMPLETION_COLUMNS = (  # (B, T), padded on the right
     "old_per_token_logps",
     "ref_per_token_logps",
 )
+PLACE = "place"  # of a row in its step, from 0
 OTHER_COLUMNS = ("advantages", "num_items_in_batch")  # (B,) and a scalar
 
 
@@ -53,6 +60,8 @@ class WeightedGRPOTrainer(GRPOTrainer):
             rewards are known.
         stop: Strings that end a response. Tokens after the first one are cut before rewards and
             loss, because TRL gives the model's `generate` no tokenizer to find them with.
+        chosen_by: The order, and the rows that it chooses from. The dataset has a column `PLACE` in
+            their place. None trains on the rows of the dataset.
         learning_rate_at: Factor of the learning rate by step; None takes the arguments' schedule.
         *args: As TRL's.
         **kwargs: As TRL's.
@@ -69,6 +78,7 @@ class WeightedGRPOTrainer(GRPOTrainer):
         *args: Any,
         rules: Collection[Rule] = (),
         stop: tuple[str, ...] = (),
+        chosen_by: tuple[LearnableOrder, datasets.Dataset] | None = None,
         learning_rate_at: Callable[[int], float] | None = None,
         **kwargs: Any,
     ) -> None:
@@ -80,6 +90,7 @@ class WeightedGRPOTrainer(GRPOTrainer):
             )
         self._rules = rules
         self._stop = stop
+        self._chosen_by = chosen_by
         self._learning_rate_at = learning_rate_at
         super().__init__(*args, **kwargs)
 
@@ -95,6 +106,8 @@ class WeightedGRPOTrainer(GRPOTrainer):
 
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
         # `inputs` has one row per completion of this process, in the order of the advantages.
+        if self._chosen_by is not None:
+            inputs = self._rows_of_step(*self._chosen_by, [row[PLACE] for row in inputs])
         output = super()._generate_and_score_completions(inputs)
         advantages = output["advantages"]  # (B,)
         weights = [self._weight(row) for row in inputs]
@@ -102,6 +115,14 @@ class WeightedGRPOTrainer(GRPOTrainer):
             weights, dtype=advantages.dtype, device=advantages.device
         )
         return output
+
+    def _rows_of_step(
+        self, order: LearnableOrder, rows: datasets.Dataset, places: list[int]
+    ) -> list[dict[str, Any]]:
+        """Choose the rows of the step, and return those at these places of it."""
+        self._metrics["train"]["rows_effective"].append(order.rows_effective)
+        chosen = order.rows_at(self.state.global_step)
+        return [rows[chosen[place]] for place in places]
 
     def _weight(self, row: dict[str, Any]) -> float:
         says = (rule.weight(row["question_id"], row["route"]) for rule in self._rules)
