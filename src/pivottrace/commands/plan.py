@@ -47,7 +47,7 @@ def make_plan(run: RunDir) -> pa.Table:
     """Compute the plan and write it as `plan.{parquet,csv,json,svg}` into the round's folder.
 
     Raises:
-        RunDirError: The pool has not been scored.
+        RunDirError: The pool has not been sampled.
         BudgetError: The settings ask for more probes than there are questions.
     """
     rows = _calibrated(run) if _num_probes(run) else _by_fractions(run)
@@ -168,10 +168,11 @@ def cost_model(run: RunDir) -> CostModel | None:
     seconds = run.seconds(all_rounds=False)
     greedy = _lengths(run, "rollouts_greedy", prompts=True)
     sampled = _lengths(run, "rollouts_sampled")
-    if not (seconds.get("rollout") and seconds.get("trace") and sampled["num"] and greedy["num"]):
+    generating = seconds.get("greedy", 0.0) + seconds.get("sample", 0.0)
+    if not (generating and seconds.get("trace") and sampled["num"] and greedy["num"]):
         return None
     return CostModel(
-        generated_per_s=(greedy["tokens"] + sampled["tokens"]) / seconds["rollout"],
+        generated_per_s=(greedy["tokens"] + sampled["tokens"]) / generating,
         traced_per_s=(greedy["tokens"] + greedy["prompt"]) / seconds["trace"],
         prompt_tokens=greedy["prompt"] / greedy["num"],
         response_tokens=sampled["tokens"] / sampled["num"],
