@@ -29,7 +29,7 @@ def scored(tmp_path):
             "calibrate": {"num_probes": PROBES},
             "triage": {"hopeless": "annotate"},  # so that the whole budget is asked for
         }
-        return fabricate(tmp_path / "run", "score", 60, **sections)
+        return fabricate(tmp_path / "run", "sample", 60, **sections)
 
     return make
 

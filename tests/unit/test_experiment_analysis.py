@@ -113,8 +113,8 @@ def test_a_reference_without_a_curve_gives_no_speed_up(experiment):
 
 def test_rollouts_are_counted_with_their_prompts(tmp_path):
     """160 prompts of two tokens, 8 samples of one token each."""
-    run = make_run(tmp_path / "run", "rollout")
-    traces = run.read_parts("rollouts_greedy", "rollout", ["tokens"])["tokens"].to_pylist()
+    run = make_run(tmp_path / "run", "sample")
+    traces = run.read_parts("rollouts_greedy", "greedy", ["tokens"])["tokens"].to_pylist()
     tokens = rollout_tokens(run)
     assert tokens["greedy"] == 2 * 160 + sum(map(len, traces)) > 2 * 160
     assert tokens["sampled"] == 8 * (2 * 160 + 160)

@@ -6,7 +6,7 @@ import pytest
 from pivottrace.estimators import ESTIMATORS
 from pivottrace.pipeline import run_step
 
-STAGES = ("pool", "rollout", "trace", "score", "calibrate", "triage")
+STAGES = ("pool", "greedy", "trace", "score", "sample", "calibrate", "triage")
 
 
 def finish(run):
@@ -18,16 +18,14 @@ def finish(run):
 @pytest.mark.slow
 def test_batch_sizes_1_7_64_agree(make_run, capsys):
     reference = finish(make_run("b64", rollouts={"batch_size": 64}, trace={"batch_size": 64}))
-    tokens = reference.read_parts("rollouts_greedy", "rollout", ["question_id", "tokens"])
+    tokens = reference.read_parts("rollouts_greedy", "greedy", ["question_id", "tokens"])
     scores = reference.read_table("scores", made_by="score")
     routes = reference.read_table("triage", made_by="triage")
     for size in (1, 7):
         run = make_run(f"b{size}", rollouts={"batch_size": size}, trace={"batch_size": size})
         for stage in ("pool", "rollout"):
             run_step(run, stage)
-        assert run.read_parts("rollouts_greedy", "rollout", ["question_id", "tokens"]).equals(
-            tokens
-        )
+        assert run.read_parts("rollouts_greedy", "greedy", ["question_id", "tokens"]).equals(tokens)
         # Sampled rollouts draw from one stream a batch; triage is compared on the same samples.
         for path in (reference.round_path / "rollouts_sampled").glob("*.parquet"):
             (run.round_path / "rollouts_sampled" / path.name).write_bytes(path.read_bytes())

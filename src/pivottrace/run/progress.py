@@ -63,7 +63,7 @@ def _bar(title: str, total: int, unit: str) -> Iterator[Update]:
             rate, shown = pace(done), f", {remark}" if remark else ""
             if rate is None:
                 # rich must not count it as work done just now.
-                bar.reset(task, completed=done, remark=shown)
+                bar.reset(task, completed=done, rate="", remark=shown)
             else:
                 bar.update(task, completed=done, rate=f"{rate:.1f}/s", remark=shown)
 
