@@ -257,5 +257,5 @@ def test_what_the_verifier_gave_up_on_is_recorded(scored, monkeypatch):
     monkeypatch.setattr(Verifier, "facts", lambda self: facts)
     run = scored("column")
     calibrate.run(run)
-    for stage in ("score", "calibrate"):
+    for stage in ("sample", "calibrate"):
         assert facts.items() <= run.stage_facts(stage).items()

@@ -14,7 +14,7 @@ from pivottrace.routing.weighting import MIN_PROBES
 from pivottrace.run.choices import driving_estimator
 from pivottrace.run.directory import RunDir
 from pivottrace.run.progress import in_words
-from pivottrace.run.readings import evaluation_facts
+from pivottrace.run.readings import evaluation_facts, samples_taken
 from pivottrace.run.rounds import all_rounds, current_round, start_model
 from pivottrace.stages.train import training_notes
 
@@ -82,6 +82,8 @@ def stage_lines(run: RunDir, command: str) -> Iterator[str]:
     left = unfinished(run)
     found = [path for stage in stages_of(command) for path in outputs(run, stage)]
     yield f"{command}: {', '.join(map(quoted, found)) or 'done, and nothing to write'}"
+    if command == "sample":
+        yield f"samples: {samples_taken(run)}"
     if command == "calibrate":
         yield from (f"note: {note}" for note in _combination_note(run))
     yield f"next: pivottrace {command_of(left[0]) if left else 'report'} {quoted(run.path)}"

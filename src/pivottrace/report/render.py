@@ -136,6 +136,7 @@ def _asked(run: RunDir) -> dict[str, Any]:
         "pool": config.pool.questions,
         "questions": pool.get("num_questions"),
         "with an answer column filled": pool.get("num_with_answer"),
+        "samples": readings.samples_taken(run),
         "held-out questions": config.pool.evaluation or "none given",
         "in both pool and held-out": pool.get("num_overlap"),
         "ranked by": "combination" if readings.is_combined(run) else driving_estimator(config),
