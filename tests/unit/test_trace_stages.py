@@ -9,7 +9,7 @@ import torch
 
 from pivottrace.commands.status import describe, notes
 from pivottrace.config import parse_config
-from pivottrace.errors import ConfigError, ModelError, RunDirError
+from pivottrace.errors import ConfigError, DataError, ModelError, RunDirError
 from pivottrace.estimators import ESTIMATORS
 from pivottrace.models.generate import TransformersSampler
 from pivottrace.models.load import load_model
@@ -17,6 +17,7 @@ from pivottrace.rollouts import parts
 from pivottrace.run.directory import RunDir
 from pivottrace.schemas import QUESTIONS, SIGNALS
 from pivottrace.stages import greedy, sample, score, trace_signals
+from pivottrace.verifier import Verifier
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -102,6 +103,56 @@ def test_settings_cannot_change_between_parts(make_run, killed):
     found = run.read_parts("rollouts_sampled", "sample")
     assert found["question_id"].to_pylist() == [f"q{i // 2}" for i in range(16)]
     assert run.stage_facts("sample")["questions_by_samples"] == {"2": 8}
+
+
+def test_sampling_in_steps_is_the_same_after_a_kill(make_run, killed, tmp_path, capsys):
+    """A random model's answers differ, so questions stop at different steps."""
+
+    def sampled(name, stage):
+        run = make_run(
+            output=str(tmp_path / name), rollouts={"num_samples": 16, "temperature": 0.1}
+        )
+        for before in (greedy, trace_signals, score):
+            before.run(run)
+        stage(run)
+        files = sorted(run.round_path.rglob("*.parquet"))
+        return run, {str(path.relative_to(run.path)): path.read_bytes() for path in files}
+
+    def resumed(run):
+        killed(lambda: sample.run(run), 1)
+        sample.run(run)
+
+    run, whole = sampled("whole", sample.run)
+    _, again = sampled("again", resumed)
+    assert whole == again
+    facts = run.stage_facts("sample")
+    assert len(facts["questions_by_samples"]) > 1
+    votes = run.read_table("votes", "sample")
+    assert sum(votes["num_samples"].to_pylist()) == facts["samples_taken"] < 128
+    assert facts["samples_possible"] == 128
+    assert f"8/8 questions, {facts['samples_taken']} samples" in capsys.readouterr().err
+    with pytest.raises(
+        ConfigError, match=r"pivots.statistic: was 'count', now 'density' \(used by s"
+    ):
+        changed = {"statistic": "density"}
+        make_run(
+            output=str(run.path), rollouts={"num_samples": 16, "temperature": 0.1}, pivots=changed
+        )
+
+
+def test_a_verifier_that_fails_does_so_before_anything_is_sampled(make_run, monkeypatch):
+    run = make_run()
+    for stage in (greedy, trace_signals, score):
+        stage.run(run)
+
+    def fail(self, answers):
+        raise DataError("answers.verifier fails")
+
+    monkeypatch.setattr(Verifier, "group", fail)
+    with pytest.raises(DataError):
+        sample.run(run)
+    assert not run.begun_facts("sample")
+    assert not list(run.round_path.glob("rollouts_sampled/*"))
 
 
 def test_an_attempt_that_kept_nothing_binds_nobody(make_run, monkeypatch):

@@ -29,7 +29,7 @@ class StoppingRule:
     """The constants of the rule.
 
     Attributes:
-        strength: k, pseudo-counts that the trace divides between the leader and the next answer.
+        strength: Pseudo-counts k that the trace divides between the leader and the next answer.
         certainty: Sampling stops from this posterior chance on that the leader is ahead.
     """
 
@@ -56,7 +56,7 @@ def leader_stays(
     """The posterior chance (Q,) that a question's leading answer is ahead of the next one.
 
     The prior is A = 1 + k(1-u) for the answer that the greedy trace gave, and B = 1 + ku for its
-    rival, with u the place in the ranking. If the greedy answer does not lead, A is the rival's.
+    rival, with u the place in the ranking. If the greedy answer does not lead, the two change places.
 
     Args:
         counts: (Q, K) sizes of the classes of equal answers, the largest first, 0 where there is no
@@ -88,8 +88,7 @@ def goes_on(
         counts: As in `leader_stays`.
         greedy_class: As in `leader_stays`.
         rank: As in `leader_stays`.
-        num_sampled: (Q,) samples so far, with those that gave no answer. A question without any
-            goes on.
+        num_sampled: (Q,) samples so far, answered or not. A question without a sample goes on.
         rule: The constants.
     """
     sure = leader_stays(counts, greedy_class, rank, rule) >= rule.certainty
