@@ -55,8 +55,8 @@ def leader_stays(
 ) -> FloatArray:
     """The posterior chance (Q,) that a question's leading answer is ahead of the next one.
 
-    The prior is A = 1 + k(1-u) for the answer that the greedy trace gave, and B = 1 + ku for its
-    rival, with u the place in the ranking. If the greedy answer does not lead, the two change places.
+    The prior is A = 1 + k(1-u) for the leader and B = 1 + ku for its rival, with u the place in the
+    ranking. If the greedy answer does not lead, the two change places.
 
     Args:
         counts: (Q, K) sizes of the classes of equal answers, the largest first, 0 where there is no
