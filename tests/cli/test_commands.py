@@ -130,7 +130,7 @@ def test_stages_end_with_their_outputs_and_the_next_command(tmp_path, capsys):
         lines = capsys.readouterr().out.splitlines()
         assert lines.pop(0) == f"{stage}: {outputs}"
         assert lines.pop() == f"next: pivottrace {following} '{path}'"
-        taken = ["samples: 12 of 12 possible (2 of 6 questions)"] if stage == "sample" else []
+        taken = ["samples: 12 of 12 possible (2 for 6 questions)"] if stage == "sample" else []
         assert lines == taken
         arguments = [str(path)]
     assert main(["status", str(path)]) == 0

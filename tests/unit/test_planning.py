@@ -128,7 +128,7 @@ def test_without_a_run_the_command_itself_is_named(command, capsys) -> None:
 def test_a_plan_says_how_many_samples_were_taken(tmp_path, capsys) -> None:
     run = report_run.make_run(tmp_path / "run", "sample")
     assert main(["plan", str(run.path)]) == 0
-    line = "samples taken of the pool: 1,280 of 1,280 possible (8 of 160 questions)"
+    line = "samples taken of the pool: 1,280 of 1,280 possible (8 for 160 questions)"
     assert line in capsys.readouterr().out.splitlines()
 
 

@@ -83,13 +83,13 @@ def sampled_answers(run: RunDir) -> dict[str, list[str | None]]:
 def samples_taken(run: RunDir) -> str | None:
     """How many samples the pool took of how many possible, in words; None before it is sampled.
 
-    For instance "2,310 of 7,680 possible (4 of 300 questions, 8 of 120, 16 of 60)".
+    For instance "2,400 of 6,240 possible (4 for 300 questions, 8 for 30, 16 for 60)".
     """
     facts = run.stage_facts("sample")
     if not facts:
         return None
-    (most, questions), *others = facts["questions_by_samples"].items() or [("0", 0)]
-    counts = [f"{most} of {questions:,} questions", *(f"{n} of {q:,}" for n, q in others)]
+    (least, questions), *others = facts["questions_by_samples"].items() or [("0", 0)]
+    counts = [f"{least} for {questions:,} questions", *(f"{n} for {q:,}" for n, q in others)]
     taken, possible = facts["samples_taken"], facts["samples_possible"]
     return f"{taken:,} of {possible:,} possible ({', '.join(counts)})"
 
