@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from pivottrace.estimators import Estimator
 from pivottrace.rollouts.parts import Choose, PoolRollouts
 from pivottrace.rollouts.sampled_answers import SampledAnswers, compare_answers
 from pivottrace.rollouts.stopping import StoppingRule, goes_on, sampling_steps
@@ -91,47 +92,34 @@ def _chooser(run: RunDir, greedy: Sequence[str | None], verifier: Verifier) -> C
 
 def vote(run: RunDir, verifier: Verifier) -> None:
     """Write `votes` from the parts of `rollouts_sampled`, and record that sampling has finished."""
-    estimators = estimators_in("votes", run.config)
     reference = read_json(run.path / "reference.json")
     thresholds = {key: reference[key] for key in THRESHOLDS}
+    estimators = estimators_in("votes", run.config)
+    schema = votes_schema(estimators)
     tables: list[pa.Table] = []
     counts: Counter[int] = Counter()
     done = 0
+    parts = zip(
+        run.iter_parts("signals", "trace", SIGNALS_READ),
+        run.iter_parts("rollouts_greedy", "greedy", GREEDY_READ),
+        strict=True,
+    )
     with progress("vote", run.stage_facts("greedy")["num_questions"]) as update:
-        for index, (signals, traces) in enumerate(
-            zip(
-                run.iter_parts("signals", "trace", SIGNALS_READ),
-                run.iter_parts("rollouts_greedy", "greedy", GREEDY_READ),
-                strict=True,
-            )
-        ):
+        update(0)
+        for index, (signals, traces) in enumerate(parts):
             path = run.part_path("rollouts_sampled", index)
             part = read_parquet(path, ["question_id", "answer", "finish"], made_by="sample")
-            rows: list[dict[str, Any]] = []
-            for signal, trace, (_, samples) in zip(
-                signals.to_pylist(),
-                traces.to_pylist(),
-                groupby(part.to_pylist(), key=lambda row: row["question_id"]),
-                strict=True,
-            ):
-                update(done)
-                done += 1
-                given = list(samples)
-                counts[sum(row["finish"] != "failed" for row in given)] += 1
-                found = compare_answers(
-                    [row["answer"] for row in given], verifier.group, trace["answer"]
-                )
-                row = {
-                    "question_id": signal["question_id"],
-                    "failure": signal["failure"] or _unanswered(trace, found),
-                    **found.columns(),
-                }
-                evidence = evidence_of(run, signal, trace["text"], thresholds, found.classes)
-                if evidence is not None:
-                    row |= {name: estimate(evidence) for name, estimate in estimators.items()}
-                rows.append(row)
-            tables.append(pa.Table.from_pylist(rows, schema=votes_schema(estimators)))
-        update(done)
+            of_question = groupby(part.to_pylist(), key=lambda row: row["question_id"])
+            samples = [list(rows) for _, rows in of_question]
+            rows = [
+                _vote(run, *each, thresholds, verifier, estimators)
+                for each in zip(signals.to_pylist(), traces.to_pylist(), samples, strict=True)
+            ]
+            tables.append(pa.Table.from_pylist(rows, schema=schema))
+            # A question that was not asked has one row, with the reason.
+            counts.update(sum(row["finish"] != "failed" for row in each) for each in samples)
+            done += len(rows)
+            update(done)
     table = pa.concat_tables(tables)
     run.write_table("votes", table)
     asked = {number: num for number, num in sorted(counts.items()) if number}
@@ -145,6 +133,28 @@ def vote(run: RunDir, verifier: Verifier) -> None:
         **own_estimator_facts("votes", run.config),
         **verifier.facts(),
     )
+
+
+def _vote(
+    run: RunDir,
+    signal: dict[str, Any],
+    trace: dict[str, Any],
+    samples: list[dict[str, Any]],
+    thresholds: dict[str, float | None],
+    verifier: Verifier,
+    estimators: dict[str, Estimator],
+) -> dict[str, Any]:
+    """One row of `votes`. A missing key is null."""
+    found = compare_answers([row["answer"] for row in samples], verifier.group, trace["answer"])
+    row = {
+        "question_id": signal["question_id"],
+        "failure": signal["failure"] or _unanswered(trace, found),
+        **found.columns(),
+    }
+    evidence = evidence_of(run, signal, trace["text"], thresholds, found.classes)
+    if evidence is None:
+        return row
+    return row | {name: estimate(evidence) for name, estimate in estimators.items()}
 
 
 def _unanswered(trace: dict[str, Any], samples: SampledAnswers) -> str | None:
