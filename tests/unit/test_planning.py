@@ -130,6 +130,10 @@ def test_a_plan_says_how_many_samples_were_taken(tmp_path, capsys) -> None:
     assert main(["plan", str(run.path)]) == 0
     line = "samples taken of the pool: 1,280 of 1,280 possible (8 for 160 questions)"
     assert line in capsys.readouterr().out.splitlines()
+    counts = {"16": 60, "4": 70, "8": 30}
+    run.mark_done("sample", samples_taken=1480, samples_possible=2560, questions_by_samples=counts)
+    told = "1,480 of 2,560 possible (4 for 70 questions, 8 for 30, 16 for 60)"
+    assert readings.samples_taken(run) == told
 
 
 def test_a_plan_before_votes_names_the_command(tmp_path, capsys) -> None:

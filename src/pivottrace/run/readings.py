@@ -88,8 +88,10 @@ def samples_taken(run: RunDir) -> str | None:
     facts = run.stage_facts("sample")
     if not facts:
         return None
-    (least, questions), *others = facts["questions_by_samples"].items() or [("0", 0)]
-    counts = [f"{least} for {questions:,} questions", *(f"{n} for {q:,}" for n, q in others)]
+    # The manifest sorts its keys as texts.
+    counted = sorted((int(n), num) for n, num in facts["questions_by_samples"].items())
+    (least, questions), *others = counted or [(0, 0)]
+    counts = [f"{least} for {questions:,} questions", *(f"{n} for {num:,}" for n, num in others)]
     taken, possible = facts["samples_taken"], facts["samples_possible"]
     return f"{taken:,} of {possible:,} possible ({', '.join(counts)})"
 
