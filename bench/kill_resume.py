@@ -35,7 +35,7 @@ def command(output: Path, questions: int) -> list[str]:
         "oracle",
         "--budget",
         "0.5",
-        "--rollouts.num-samples",
+        "--rollouts.num-samples",  # in two steps
         "8",
         "--rollouts.max-new-tokens",
         "128",
@@ -63,9 +63,10 @@ def stage_at(output: Path) -> str:
     order = (
         "pool.parquet",
         "rollouts_greedy",
-        "rollouts_sampled",
         "signals",
         "scores.parquet",
+        "rollouts_sampled",
+        "votes.parquet",
         "probes.parquet",
         "evidence.parquet",
         "calibration.parquet",

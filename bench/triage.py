@@ -35,8 +35,8 @@ LIMIT_S, LIMIT_GB = 30.0, 4.0
 ESTIMATOR = "onset_density"
 
 
-def part_files(folder: Path) -> list[Path]:
-    return sorted(folder.glob("part-*.parquet"))
+def part_files(folder: Path, table: str) -> list[Path]:
+    return sorted(folder.glob(f"{table}-*.parquet"))
 
 
 def generate(folder: Path, rows: int, parts: int) -> None:
@@ -56,10 +56,13 @@ def generate(folder: Path, rows: int, parts: int) -> None:
         tie, share = right == rival, np.maximum(right, rival) / G
         failed = rng.random(size) < 0.01
         ids = np.char.add("q", np.arange(bounds[index], bounds[index + 1]).astype(str))
-        table = pa.table(
+        scored = {
+            "question_id": ids,
+            ESTIMATOR: pa.array(np.where(failed, np.nan, score), from_pandas=True),
+        }
+        voted = pa.table(
             {
                 "question_id": ids,
-                ESTIMATOR: pa.array(np.where(failed, np.nan, score), from_pandas=True),
                 "vote_answer": pa.array(rng.integers(0, 500, size).astype(str), mask=tie),
                 "vote_share": share,
                 "vote_reason": pa.array(["ok", "tie"]).take(pa.array(tie.astype(int))),
@@ -67,7 +70,9 @@ def generate(folder: Path, rows: int, parts: int) -> None:
                 "failure": pa.array(np.full(size, "truncated"), mask=~failed),
             }
         )
-        pq.write_table(table, folder / f"part-{index:05d}.parquet", compression="zstd")
+        for name, table in (("scores", pa.table(scored)), ("votes", voted)):
+            path = folder / f"{name}-{index:05d}.parquet"
+            pq.write_table(table, path, compression="zstd")
         scores.append(np.where(failed, np.nan, score))
         correct.append(right)
         shares.append(np.where(tie, np.nan, share))
@@ -97,8 +102,8 @@ def measure(folder: Path) -> tuple[float, float]:
     times = [("start", time.perf_counter())]
     rows = pq.read_table(folder / "evidence.parquet").to_pylist()
     correctness = {row["question_id"]: row["num_correct"] / G for row in rows}
-    paths = part_files(folder)
-    scored = read_scored(paths, ESTIMATOR, correctness)
+    paths = part_files(folder, "votes")
+    scored = read_scored(paths, part_files(folder, "scores"), ESTIMATOR, correctness)
     times.append(("read", time.perf_counter()))
     ranks = rank_fractions(scored.scores)
     drawn = draw_probes(scored.scores, MAX_PROBES, SEED)

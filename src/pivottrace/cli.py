@@ -232,7 +232,7 @@ def _plan(arguments: list[str]) -> None:
     from pivottrace.commands.printing import plan_lines
     from pivottrace.run.rounds import latest_round
 
-    run = latest_round(_open_run("plan", arguments), "score")
+    run = latest_round(_open_run("plan", arguments), "sample")
     with run.locked():
         table = make_plan(run)
     print("\n".join(plan_lines(run, table)))
@@ -324,7 +324,16 @@ COMMANDS: dict[str, Callable[[list[str]], None]] = {
     "lab": _lab,
     **{
         name: _stage(name)
-        for name in ("rollout", "trace", "score", "calibrate", "triage", "train", "evaluate")
+        for name in (
+            "greedy",
+            "trace",
+            "score",
+            "sample",
+            "calibrate",
+            "triage",
+            "train",
+            "evaluate",
+        )
     },
 }
 

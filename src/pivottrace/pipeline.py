@@ -18,9 +18,10 @@ from pivottrace.run.rounds import all_rounds, current_round
 # because most modules need torch.
 STAGES: dict[str, str] = {
     "pool": "pivottrace.stages.pool",
-    "rollout": "pivottrace.stages.rollout",
+    "greedy": "pivottrace.stages.greedy",
     "trace": "pivottrace.stages.trace_signals",
     "score": "pivottrace.stages.score",
+    "sample": "pivottrace.stages.sample",
     "calibrate": "pivottrace.stages.calibrate",
     "triage": "pivottrace.stages.triage",
     "label": "pivottrace.stages.label",
@@ -35,9 +36,10 @@ STAGES_OF = {"evaluate": ("evaluate_before", "evaluate_after")}
 # folder. The tables of the evaluations have their own places.
 OUTPUTS: dict[str, tuple[str, ...]] = {
     "pool": ("pool.parquet", "evaluation.parquet"),
-    "rollout": ("{}/rollouts_greedy", "{}/rollouts_sampled"),
+    "greedy": ("{}/rollouts_greedy",),
     "trace": ("{}/signals", "reference.json"),
     "score": ("{}/scores.parquet",),
+    "sample": ("{}/rollouts_sampled", "{}/votes.parquet"),
     "calibrate": (
         "{}/probes.parquet",
         "{}/evidence.parquet",

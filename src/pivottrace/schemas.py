@@ -66,18 +66,35 @@ SIGNALS = pa.schema(
 
 
 def scores_schema(estimators: Iterable[str]) -> pa.Schema:
-    """Return the schema of scores, one column per estimator; higher is more uncertain."""
+    """Return the schema of scores: the estimators that need no samples; higher is less certain."""
     return pa.schema(
         [
             ("question_id", pa.string()),
             *((name, pa.float64()) for name in estimators),
             ("onsets", pa.list_(pa.int32())),  # response positions of the pivots, first reading
             ("peaks", pa.list_(pa.int32())),  # second reading
+            ("failure", pa.string()),  # null, or why there is no trace to score
+        ]
+    )
+
+
+def votes_schema(estimators: Iterable[str]) -> pa.Schema:
+    """Return the schema of votes: the estimators that need samples; higher is less certain."""
+    return pa.schema(
+        [
+            ("question_id", pa.string()),
+            *((name, pa.float64()) for name in estimators),
             ("vote_answer", pa.string()),  # majority of the sampled answers; null on a tie or none
             ("vote_share", pa.float64()),  # its share of all samples, in [0, 1]
             ("vote_reason", pa.string()),  # ok | tie | empty
-            ("num_samples", pa.int32()),
-            ("failure", pa.string()),  # null, or why the question cannot be scored
+            ("num_samples", pa.int32()),  # may differ between questions
+            # Sizes of the classes of equal answers, largest first, ties by first appearance.
+            # Samples without an answer are not in it.
+            ("class_counts", pa.list_(pa.int32())),
+            # Place in `class_counts` of the greedy answer's class; -1 if there is no greedy answer,
+            # or if no sample gave it.
+            ("greedy_class", pa.int32()),
+            ("failure", pa.string()),  # null, or why the question cannot be used
         ]
     )
 

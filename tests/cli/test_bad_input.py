@@ -100,7 +100,7 @@ def test_negative_budget(tmp_path, capsys):
 
 
 def test_impossible_budget_is_refused_before_the_model_is_loaded(command):
-    code, message = command("--budget", "9", "--model", "missing/folder/here", until="rollout")
+    code, message = command("--budget", "9", "--model", "missing/folder/here", until="greedy")
     assert code == 2
     assert "labels.budget" in message
 
@@ -119,7 +119,7 @@ def test_unknown_command_names_the_nearest(capsys):
 def test_stage_before_its_input_names_the_command(make_run, capsys):
     run = make_run()
     assert main(["trace", str(run.path)]) == 1
-    assert f"pivottrace rollout {run.path}" in capsys.readouterr().err
+    assert f"pivottrace greedy {run.path}" in capsys.readouterr().err
 
 
 def test_changed_configuration_on_resume_names_the_key(command):
@@ -133,7 +133,7 @@ def test_model_folder_without_tokenizer(tmp_path, capsys):
     folder = tmp_path / "model"
     folder.mkdir()
     (folder / "config.json").write_text('{"model_type": "qwen3"}')
-    assert main(["rollout", "--output", str(tmp_path / "r"), "--model", str(folder)]) == 2
+    assert main(["greedy", "--output", str(tmp_path / "r"), "--model", str(folder)]) == 2
     message = capsys.readouterr().err
     assert "has no tokenizer" in message
     assert "save_pretrained" in message
@@ -146,10 +146,10 @@ WITHOUT_ANSWERS = [{"id": row["id"], "question": row["question"]} for row in GOO
 def test_too_few_answers_for_the_labels_are_refused_before_the_model_is_loaded(command, given):
     rows = [*GOOD[:given], *WITHOUT_ANSWERS[given:]]
     arguments = ["--budget", "2", "--model", "missing/folder/here"]
-    code, message = command(*arguments, rows=rows, until="rollout")
+    code, message = command(*arguments, rows=rows, until="greedy")
     assert code == 2
     assert "labels.source = 'file'" in message and "2 may be chosen for a label" in message
-    code, message = command(*arguments, "--labels.source", "file", rows=rows, until="rollout")
+    code, message = command(*arguments, "--labels.source", "file", rows=rows, until="greedy")
     assert code == 2 and "missing/folder/here" in message  # taken up again, as far as the model
 
 
@@ -166,7 +166,7 @@ def test_too_few_answers_are_found_by_validate(tmp_path, capsys):
 @pytest.mark.parametrize("verifier", ["mth", "no_such_module:equal"])
 def test_a_wrong_verifier_is_refused_before_the_model_is_loaded(command, capsys, verifier):
     wrong = ["--answers.verifier", verifier]
-    code, message = command(*wrong, "--model", "missing/folder/here", until="rollout")
+    code, message = command(*wrong, "--model", "missing/folder/here", until="greedy")
     assert code == 2
     assert f"answers.verifier = '{verifier}'" in message
     assert command()[0] == 0
@@ -256,5 +256,5 @@ def test_a_preset_that_is_no_name_is_refused(tmp_path, capsys):
 
 def test_missing_model_folder(tmp_path, capsys):
     missing = str(tmp_path / "none")
-    assert main(["rollout", "--output", str(tmp_path / "r"), "--model", missing]) == 2
+    assert main(["greedy", "--output", str(tmp_path / "r"), "--model", missing]) == 2
     assert "no such model folder" in capsys.readouterr().err

@@ -120,19 +120,23 @@ def test_stages_end_with_their_outputs_and_the_next_command(tmp_path, capsys):
     round_path = f"'{path}/rounds/00"
     arguments = ["--output", str(path), *SMALL]
     expected = {
-        "rollout": (f"{round_path}/rollouts_greedy', {round_path}/rollouts_sampled'", "trace"),
+        "greedy": (f"{round_path}/rollouts_greedy'", "trace"),
         "trace": (f"{round_path}/signals', '{path}/reference.json'", "score"),
-        "score": (f"{round_path}/scores.parquet'", "calibrate"),
+        "score": (f"{round_path}/scores.parquet'", "sample"),
+        "sample": (f"{round_path}/rollouts_sampled', {round_path}/votes.parquet'", "calibrate"),
     }
     for stage, (outputs, following) in expected.items():
         assert main([stage, *arguments]) == 0
         lines = capsys.readouterr().out.splitlines()
-        assert lines == [f"{stage}: {outputs}", f"next: pivottrace {following} '{path}'"]
+        assert lines.pop(0) == f"{stage}: {outputs}"
+        assert lines.pop() == f"next: pivottrace {following} '{path}'"
+        taken = ["samples: 12 of 12 possible (2 for 6 questions)"] if stage == "sample" else []
+        assert lines == taken
         arguments = [str(path)]
     assert main(["status", str(path)]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[:2] for line in lines if line.startswith("  done")] == [
-        ["done", name] for name in ("pool", "rollout", "trace", "score")
+        ["done", name] for name in ("pool", "greedy", "trace", "score", "sample")
     ]
     assert lines[-1] == f"next: pivottrace run '{path}'"
     assert main(["report", str(path)]) == 0
@@ -146,7 +150,7 @@ def test_a_model_without_a_chat_template_is_told_when_it_is_used_and_by_status(t
     (model / "chat_template.jinja").unlink()
     settings = (model / "tokenizer_config.json").read_text()
     assert "chat_template" not in settings
-    assert main(["rollout", "--output", str(path), *SMALL, "--model", str(model)]) == 0
+    assert main(["greedy", "--output", str(path), *SMALL, "--model", str(model)]) == 0
     notice = "note: the model has no chat template, so questions are put to it as plain text"
     assert notice in capsys.readouterr().err
     assert main(["status", str(path)]) == 0

@@ -76,7 +76,7 @@ def test_two_rounds_and_the_same_after_a_kill_between_them(tmp_path, capsys):
     assert sum(facts[1]["moves"].values()) == 24
     trained = [view.stage_facts("train") for view in (first, second)]
     assert [view.get("steps") for view in trained if view["trained"]] == [2, 1]
-    models = [view.stage_facts("rollout")["model_digest"] for view in (first, second)]
+    models = [view.stage_facts("greedy")["model_digest"] for view in (first, second)]
     assert models[0] != models[1]
     assert "Moves between the rounds" in (run.path / "report.html").read_text()
     assert main(["status", str(run.path)]) == 0

@@ -9,13 +9,15 @@ import pyarrow as pa
 from pivottrace.config import parse_config
 from pivottrace.run.directory import RunDir
 from pivottrace.schemas import EVALUATION, QUESTIONS, ROLLOUTS, SIGNALS
-from pivottrace.stages import calibrate, label, score, triage
+from pivottrace.stages import calibrate, label, sample, score, triage
+from pivottrace.verifier import Verifier
 
 STAGES = (
     "pool",
-    "rollout",
+    "greedy",
     "trace",
     "score",
+    "sample",
     "calibrate",
     "triage",
     "label",
@@ -64,9 +66,10 @@ def stages_of(path, num_questions=160, hostile=None, **sections):
     world = World(num_questions, hostile)
     makers = (
         world.pool,
-        world.rollouts,
+        world.greedy,
         world.signals,
         score.run,
+        world.sample,
         calibrate.run,
         triage.run,
         label.run,
@@ -74,7 +77,7 @@ def stages_of(path, num_questions=160, hostile=None, **sections):
         world.train,
         world.evaluate_after,
     )
-    seconds = (0.4, 41.2, 6.3, 1.9, 0.8, 0.2, 0.1, 9.5, 88.0, 10.0)
+    seconds = (0.4, 4.2, 6.3, 1.9, 37.0, 0.8, 0.2, 0.1, 9.5, 88.0, 10.0)
     for stage, make, took in zip(STAGES, makers, seconds, strict=True):
         make(run)
         with (run.path / "timings.jsonl").open("a") as file:
@@ -152,7 +155,7 @@ class World:
             f"a third of them. How many are left? {self.hostile or ''}"
         )
 
-    def rollouts(self, run):
+    def greedy(self, run):
         rows = []
         for i, question_id in enumerate(self.ids):
             words, _ = self.traces[i]
@@ -171,6 +174,15 @@ class World:
             )
         run.write_part("rollouts_greedy", 0, pa.Table.from_pylist(rows[:100], schema=ROLLOUTS))
         run.write_part("rollouts_greedy", 1, pa.Table.from_pylist(rows[100:], schema=ROLLOUTS))
+        run.mark_done(
+            "greedy",
+            num_questions=len(rows),
+            model_digest="12" * 32,
+            tokenizer_digest="34" * 32,
+            dtype="float32",
+        )
+
+    def sample(self, run):
         sampled = [
             {
                 "question_id": question_id,
@@ -185,14 +197,10 @@ class World:
             for i, question_id in enumerate(self.ids)
             for k in range(8)
         ]
-        run.write_part("rollouts_sampled", 0, pa.Table.from_pylist(sampled, schema=ROLLOUTS))
-        run.mark_done(
-            "rollout",
-            num_questions=len(rows),
-            model_digest="12" * 32,
-            tokenizer_digest="34" * 32,
-            dtype="float32",
-        )
+        for part, rows in enumerate((sampled[:800], sampled[800:])):
+            run.write_part("rollouts_sampled", part, pa.Table.from_pylist(rows, schema=ROLLOUTS))
+        with Verifier.of(run.config.answers) as verifier:
+            sample.vote(run, verifier)
 
     def signals(self, run):
         rows = []

@@ -95,7 +95,7 @@ class Rolled:
         self._rows = rows
 
     def is_done(self, stage):
-        return stage == "rollout"
+        return stage == "greedy"
 
     def iter_parts(self, name, made_by, columns):
         yield from (

@@ -29,7 +29,7 @@ def scored(tmp_path):
             "calibrate": {"num_probes": PROBES},
             "triage": {"hopeless": "annotate"},  # so that the whole budget is asked for
         }
-        return fabricate(tmp_path / "run", "score", 60, **sections)
+        return fabricate(tmp_path / "run", "sample", 60, **sections)
 
     return make
 
@@ -257,5 +257,5 @@ def test_what_the_verifier_gave_up_on_is_recorded(scored, monkeypatch):
     monkeypatch.setattr(Verifier, "facts", lambda self: facts)
     run = scored("column")
     calibrate.run(run)
-    for stage in ("score", "calibrate"):
+    for stage in ("sample", "calibrate"):
         assert facts.items() <= run.stage_facts(stage).items()

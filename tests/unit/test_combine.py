@@ -136,7 +136,7 @@ def test_a_used_combination_ranks_the_pool(tmp_path, monkeypatch) -> None:
 def test_a_combination_that_is_asked_for_and_not_used_says_why(tmp_path, capsys) -> None:
     def note_of(name: str, **sections) -> str:
         run = report_run.make_run(
-            tmp_path / name, "score", score={"estimator": "combination"}, **sections
+            tmp_path / name, "sample", score={"estimator": "combination"}, **sections
         )
         assert main(["calibrate", str(run.path)]) == 0
         notes = [n for n in capsys.readouterr().out.splitlines() if n.startswith("note: ")]

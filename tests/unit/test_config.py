@@ -3,6 +3,7 @@ import pytest
 from pivottrace.config import PRESETS, Config, dump_config, load_config, parse_config
 from pivottrace.config.template import template
 from pivottrace.errors import ConfigError
+from pivottrace.run.bindings import changed_settings, settings_of
 
 
 def test_unknown_key_names_the_nearest_valid_one(tmp_path):
@@ -88,3 +89,24 @@ def test_a_preset_may_be_named_in_a_template(tmp_path):
         found = load_config(path)
         assert (found.pivots.reading, found.trace.heads) == ("onset", "all")
     assert found.pivots.percentile == 90.0, "what is not the preset's stays"
+
+
+def test_only_sampling_that_stops_by_the_ranking_is_bound_to_it():
+    def read(**sections):
+        return settings_of("sample", parse_config(sections, "test"))
+
+    ranking = {"score.estimator", "pivots.reading", "pivots.statistic"}
+    pivots = read()
+    assert pivots["score.estimator"] == "pivots" and ranking <= pivots.keys()
+    for name in ("combination", "consistency", "random", "peak_count"):
+        assert read(score={"estimator": name}) == pivots
+    entropy = read(score={"estimator": "entropy_mean"}, pivots={"reading": "onset"})
+    assert entropy["score.estimator"] == "entropy_mean"
+    assert entropy.keys() & ranking == {"score.estimator"}
+    fixed = {"sampling": "fixed"}
+    assert not ranking & read(rollouts=fixed, score={"estimator": "entropy_mean"}).keys()
+    used = {"sample": read(rollouts=fixed)}
+    changes = {"score": {"estimator": "length"}, "pivots": {"reading": "onset"}}
+    assert not changed_settings(used, parse_config({"rollouts": fixed, **changes}, "test"))
+    (line,) = changed_settings(used, parse_config({}, "test"))
+    assert line == "rollouts.sampling: was 'fixed', now 'stepwise' (used by sample)"

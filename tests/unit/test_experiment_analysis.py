@@ -3,6 +3,8 @@
 import json
 from dataclasses import replace
 
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 import pytest
 from report_run import make_run
 from test_experiment_files import HEAD, REPORTED, store, write
@@ -113,8 +115,17 @@ def test_a_reference_without_a_curve_gives_no_speed_up(experiment):
 
 def test_rollouts_are_counted_with_their_prompts(tmp_path):
     """160 prompts of two tokens, 8 samples of one token each."""
-    run = make_run(tmp_path / "run", "rollout")
-    traces = run.read_parts("rollouts_greedy", "rollout", ["tokens"])["tokens"].to_pylist()
+    run = make_run(tmp_path / "run", "sample")
+    traces = run.read_parts("rollouts_greedy", "greedy", ["tokens"])["tokens"].to_pylist()
     tokens = rollout_tokens(run)
     assert tokens["greedy"] == 2 * 160 + sum(map(len, traces)) > 2 * 160
     assert tokens["sampled"] == 8 * (2 * 160 + 160)
+
+
+def test_only_samples_that_were_taken_are_counted(tmp_path):
+    run = make_run(tmp_path / "run", "sample")
+    path = run.part_path("rollouts_sampled", 0)
+    rows = pq.read_table(path)
+    taken = pc.less(rows["sample"], pc.if_else(pc.equal(rows["question_id"], "q-0000"), 3, 8))
+    pq.write_table(rows.filter(taken), path)
+    assert rollout_tokens(run)["sampled"] == 8 * (2 * 160 + 160) - 5 * 3

@@ -21,7 +21,7 @@ from pivottrace.ingest import read_questions
 from pivottrace.routing.auction import TriageOptions, triage
 from pivottrace.routing.question_evidence import QuestionEvidence
 from pivottrace.stages import score
-from pivottrace.stages.score import THRESHOLDS
+from pivottrace.stages.evidence import THRESHOLDS
 from pivottrace.world.problems import PRESETS, generate
 
 BENCH = Path(__file__).parents[2] / "bench"
@@ -165,12 +165,13 @@ def test_pools_of_the_world_are_those_that_results_were_measured_on():
     [
         (
             {"labels": {"budget": 0.1}, "train": {"steps": 3}},
-            "pool rollout trace score evaluate_before",
+            "pool greedy trace score sample evaluate_before",
         ),
-        ({"score": {"estimator": "random"}}, "pool rollout trace score evaluate_before"),
-        ({"pivots": {"amplitude": 0.1}}, "pool rollout trace evaluate_before"),
-        ({"rollouts": {"temperature": 0.7}}, "pool evaluate_before"),
-        ({"evaluate": {"temperature": 0.7}}, "pool rollout trace score"),
+        ({"score": {"estimator": "random"}}, "pool greedy trace score sample evaluate_before"),
+        ({"pivots": {"amplitude": 0.1}}, "pool greedy trace evaluate_before"),
+        ({"rollouts": {"max_new_tokens": 7}}, "pool"),
+        ({"rollouts": {"temperature": 0.7}}, "pool greedy trace score evaluate_before"),
+        ({"evaluate": {"temperature": 0.7}}, "pool greedy trace score sample"),
         ({"pool": {"limit": 3}}, ""),
     ],
 )

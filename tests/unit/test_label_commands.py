@@ -22,8 +22,10 @@ PROBES, BUDGET = 12, 20
 def run(tmp_path):
     return fabricate(
         tmp_path / "run",
-        "score",
+        "sample",
         60,
+        # So the ranking may change until the first label: stepwise sampling stops by it.
+        rollouts={"num_samples": 8, "sampling": "fixed"},
         labels={"budget": BUDGET, "source": "file"},
         calibrate={"num_probes": PROBES},
         triage={"hopeless": "annotate"},
@@ -223,7 +225,7 @@ def test_the_users_last_message_is_what_people_are_shown():
 @pytest.mark.parametrize("torn", ["rounds/00/scores.parquet", "pool.parquet", "manifest.json"])
 @pytest.mark.parametrize("command", ["run", "status", "report"])
 def test_a_torn_file_is_named_with_its_cure(run, capsys, torn, command):
-    assert main(["run", str(run.path), "--labels.source", "column", "--until", "score"]) == 0
+    assert main(["run", str(run.path), "--labels.source", "column", "--until", "sample"]) == 0
     path = run.path / torn
     path.write_bytes(path.read_bytes()[:-20])
     capsys.readouterr()

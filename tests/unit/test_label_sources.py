@@ -45,7 +45,7 @@ def scored(tmp_path, source, partial=False):
     """A run that is about to ask for its probes' labels."""
     return fabricate(
         tmp_path / "run",
-        "score",
+        "sample",
         NUM_QUESTIONS,
         labels={"budget": BUDGET, "source": source, "partial": partial},
         calibrate={"num_probes": PROBES},

@@ -20,7 +20,7 @@ def make(make_run):
     row = {**question, "answer": None, "source": "test", "extra": "{}"}
     run.write_table("pool", pa.Table.from_pylist([row], schema=QUESTIONS))
     run.mark_done("pool", num_questions=24, num_with_answer=24)
-    run.mark_done("rollout", model_digest="abc123", tokenizer_digest="def456")
+    run.mark_done("greedy", model_digest="abc123", tokenizer_digest="def456")
     run.mark_done("triage", counts={"annotate": 10, "weak": 6, "discard": 8})
     intake.open_store(run).add("q1", "private answer", "oracle", "probe")
     intake.open_store(run).add("q2", "private answer", "oracle", "annotation")

@@ -13,9 +13,10 @@ from pivottrace.estimators import load_estimator
 from pivottrace.rewards import REWARDS, reward_named
 from pivottrace.rewards.mix import mixed_reward
 from pivottrace.rewards.weak import Tools, WeakGroup
-from pivottrace.run.choices import driving_estimator, estimators_of
+from pivottrace.run import readings
+from pivottrace.run.choices import driving_estimator, estimators_of, sampling_estimator
 from pivottrace.run.directory import RunDir
-from pivottrace.stages import pool, rollout, score, trace_signals
+from pivottrace.stages import greedy, pool, sample, score, trace_signals
 from pivottrace.training.reward import check_training
 from pivottrace.verifier.answers import group_equivalent
 
@@ -40,7 +41,7 @@ def examples(tmp_path, monkeypatch):
 
 def test_scores_get_a_column_when_the_estimator_comes_later(make_run):
     run = make_run()
-    for stage in (pool, rollout, trace_signals, score):
+    for stage in (pool, greedy, trace_signals, score):
         stage.run(run)
     before = run.read_table("scores", "score")
     own = RunDir(run.path, make_run("other", **OWN).config)
@@ -57,7 +58,7 @@ def test_a_function_of_the_same_name_elsewhere_makes_the_scores_anew(make_run, e
         body = f"def mine(evidence):\n    return {sign}float(evidence.num_tokens)\n"
         (examples / f"{module}.py").write_text(body)
     first = make_run(score={"estimator": "up:mine"})
-    for stage in (pool, rollout, trace_signals, score):
+    for stage in (pool, greedy, trace_signals, score):
         stage.run(first)
     up = first.read_table("scores", "score")["mine"].to_numpy()
     second = RunDir(first.path, make_run("other", score={"estimator": "down:mine"}).config)
@@ -65,7 +66,31 @@ def test_a_function_of_the_same_name_elsewhere_makes_the_scores_anew(make_run, e
     np.testing.assert_array_equal(second.read_table("scores", "score")["mine"].to_numpy(), -up)
 
 
-@pytest.mark.parametrize("name", ["peaks", "failure", "question_id", "combination"])
+def test_an_estimator_that_needs_samples_is_a_column_of_the_votes(make_run, examples):
+    (examples / "spread.py").write_text(
+        "from pivottrace.estimators import Estimator\n"
+        "def spread(evidence):\n    return float(len(set(evidence.answer_classes)))\n"
+        "SPREAD = Estimator('spread', 'different answers', 'samples', spread)\n"
+    )
+    run = make_run()
+    for stage in (pool, greedy, trace_signals, score, sample):
+        stage.run(run)
+    before = run.read_table("votes", "sample")
+    written = {p: p.stat().st_mtime_ns for p in run.round_path.rglob("part-*.parquet")}
+    own = RunDir(run.path, make_run("other", score={"estimator": "spread:SPREAD"}).config)
+    assert sampling_estimator(own.config) == "peak_count"
+    score.run(own)
+    sample.run(own)
+    after = own.read_table("votes", "sample")
+    assert after.drop_columns("spread").equals(before)
+    assert "spread" not in own.read_table("scores", "score").column_names
+    assert written == {p: p.stat().st_mtime_ns for p in run.round_path.rglob("part-*.parquet")}
+    ids, scores = readings.driving_scores(own)
+    assert ids == after["question_id"].to_pylist()
+    np.testing.assert_array_equal(scores, after["spread"].to_numpy())
+
+
+@pytest.mark.parametrize("name", ["peaks", "class_counts", "failure", "question_id", "combination"])
 def test_an_estimator_may_not_take_the_name_of_another_column_or_a_ranking(examples, name):
     (examples / "taken.py").write_text(f"def {name}(evidence):\n    return 1.0\n")
     config = parse_config({"score": {"estimator": f"taken:{name}"}}, "test")

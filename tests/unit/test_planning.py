@@ -82,7 +82,7 @@ def test_costs_come_from_the_runs_own_rates(calibrated) -> None:
 
 
 def test_without_labels_only_counts(tmp_path, capsys) -> None:
-    run = report_run.make_run(tmp_path / "run", "score")
+    run = report_run.make_run(tmp_path / "run", "sample")
     assert main(["plan", str(run.path)]) == 0
     printed = capsys.readouterr().out
     assert "no probe is labelled, so correctness is unknown" in printed
@@ -101,7 +101,7 @@ def test_without_labels_only_counts(tmp_path, capsys) -> None:
 
 
 def test_more_probes_than_questions_are_refused(tmp_path, capsys) -> None:
-    run = report_run.make_run(tmp_path / "run", "score", calibrate={"num_probes": 200})
+    run = report_run.make_run(tmp_path / "run", "sample", calibrate={"num_probes": 200})
     assert main(["plan", str(run.path)]) == 2
     assert "calibrate.num_probes = 200 is more than the 160" in capsys.readouterr().err
 
@@ -125,23 +125,34 @@ def test_without_a_run_the_command_itself_is_named(command, capsys) -> None:
     assert f"for instance: pivottrace {command} runs/my" in capsys.readouterr().err
 
 
-def test_a_plan_before_scores_names_the_command(tmp_path, capsys) -> None:
+def test_a_plan_says_how_many_samples_were_taken(tmp_path, capsys) -> None:
+    run = report_run.make_run(tmp_path / "run", "sample")
+    assert main(["plan", str(run.path)]) == 0
+    line = "samples taken of the pool: 1,280 of 1,280 possible (8 for 160 questions)"
+    assert line in capsys.readouterr().out.splitlines()
+    counts = {"16": 60, "4": 70, "8": 30}
+    run.mark_done("sample", samples_taken=1480, samples_possible=2560, questions_by_samples=counts)
+    told = "1,480 of 2,560 possible (4 for 70 questions, 8 for 30, 16 for 60)"
+    assert readings.samples_taken(run) == told
+
+
+def test_a_plan_before_votes_names_the_command(tmp_path, capsys) -> None:
     run = report_run.make_run(tmp_path / "run", "trace")
     assert main(["plan", str(run.path)]) == 1
-    assert f"pivottrace score {run.path}" in capsys.readouterr().err
+    assert f"pivottrace sample {run.path}" in capsys.readouterr().err
 
 
 def spoiled(path, monkeypatch, count: int, **sections) -> tuple[RunDir, set[str]]:
     """A run in which some labels of questions that the model has mastered are wrong."""
     run = report_run.make_run(
-        path, "score", labels={"budget": 0.6}, calibrate={"num_probes": 64}, **sections
+        path, "sample", labels={"budget": 0.6}, calibrate={"num_probes": 64}, **sections
     )
-    scores = run.read_table("scores", "score").to_pylist()
-    sure = [r["question_id"] for r in scores if r["vote_share"] == 1.0]
+    votes = run.read_table("votes", "sample").to_pylist()
+    sure = [r["question_id"] for r in votes if r["vote_share"] == 1.0]
     pool = run.read_table("pool", "run").to_pylist()
     truth = {row["id"]: row["answer"] for row in pool}
     mastered = {
-        i for i in sure if truth[i] == {r["question_id"]: r["vote_answer"] for r in scores}[i]
+        i for i in sure if truth[i] == {r["question_id"]: r["vote_answer"] for r in votes}[i]
     }
     obtain = calibrate.obtain
     planted: set[str] = set()
@@ -214,7 +225,7 @@ def test_sound_labels_are_not_suspected(calibrated, capsys) -> None:
 
 
 def test_an_audit_without_probes_says_so(tmp_path, capsys) -> None:
-    run = report_run.make_run(tmp_path / "run", "score")
+    run = report_run.make_run(tmp_path / "run", "sample")
     assert main(["audit", str(run.path)]) == 1
     assert f"pivottrace calibrate {run.path}" in capsys.readouterr().err
 
@@ -258,10 +269,12 @@ def test_a_budget_after_one_of_zero_has_no_probes_to_stand_on(tmp_path, capsys) 
 
 
 def test_what_ranks_the_pool_is_chosen_until_the_first_probe_is_labelled(tmp_path, capsys) -> None:
-    run = report_run.make_run(tmp_path / "run", "score")
+    fixed = {"num_samples": 8, "sampling": "fixed"}
+    run = report_run.make_run(tmp_path / "run", "sample", rollouts=fixed)
     other = report_run.make_run(
         tmp_path / "other",
-        "score",
+        "sample",
+        rollouts=fixed,
         score={"estimator": "entropy_mean"},
         pivots={"reading": "onset", "statistic": "density"},
     )

@@ -23,10 +23,10 @@ def test_the_rate_counts_from_the_first_number(clock, capsys):
         clock[0] += 20
         update(340)
         clock[0] += 30
-        update(400)
+        update(400, "1,604 samples")
     assert capsys.readouterr().err.splitlines() == [
         "greedy     340/400 questions  2.0/s  30 s left",
-        "greedy     400/400 questions  2.0/s  0 s left",
+        "greedy     400/400 questions, 1,604 samples  2.0/s  0 s left",
     ]
 
 
@@ -44,8 +44,9 @@ def test_the_bar_does_not_count_what_was_there(monkeypatch):
     monkeypatch.setattr(module.sys, "stderr", Terminal())
     with progress("greedy", 400) as update:
         update(300)
-        update(301)
-    assert "301/400" in module.sys.stderr.getvalue()
+        update(301, "1,204 samples")
+    shown = module.sys.stderr.getvalue()
+    assert "301/400" in shown and "questions, 1,204 samples" in shown
 
 
 def test_parts_tell_first_how_far_the_finished_ones_reach(make_run):

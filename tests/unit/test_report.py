@@ -159,7 +159,7 @@ def test_it_is_whole_at_every_stage_and_says_what_is_missing(history, until):
         "ranking": "calibrate",
         "training": "train",
         "examples": "triage",
-        "failures": "rollout",
+        "failures": "greedy",
     }
     for section, stage in made_by.items():
         missing = f"pivottrace {stage} {run.path}" in text[section]
@@ -204,7 +204,7 @@ def test_the_page_states_the_headline_and_the_failures(page):
 
 def test_pivots_are_marked_on_the_token_and_on_the_curve(run):
     score_of = {r["question_id"]: r for r in run.read_table("scores", made_by="score").to_pylist()}
-    greedy = run.read_parts("rollouts_greedy", "rollout").to_pylist()
+    greedy = run.read_parts("rollouts_greedy", "greedy").to_pylist()
     tokens = {row["question_id"]: row["tokens"] for row in greedy}
     shown = [e for found in examples(run, decode).values() for e in found if e.num_pivots]
     assert len(shown) > 5
@@ -225,7 +225,7 @@ def test_without_a_tokenizer_the_text_is_there_and_marks_are_said_to_be_missing(
 
 
 def test_a_torn_table_is_named(tmp_path):
-    run = make_run(tmp_path / "run", until="rollout")
+    run = make_run(tmp_path / "run", until="greedy")
     run.part_path("rollouts_greedy", 1).write_bytes(b"PAR1 torn")
     with pytest.raises(RunDirError, match=r"part-00001\.parquet is torn .* from a copy"):
         build_report(run, unfinished(run), decode)

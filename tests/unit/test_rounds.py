@@ -122,11 +122,12 @@ def trace_again(run):
     weak = [world.ids.index(row["question_id"]) for row in routed(run, "weak")]
     world.skill[weak[::2]] = 0.3
     world.traces = [world._trace(i) for i in range(160)]
-    world.rollouts(again)
+    world.greedy(again)
     kept = (run.path / "reference.json").read_text()
     world.signals(again)
     (run.path / "reference.json").write_text(kept)
     score.run(again)
+    world.sample(again)
     return again
 
 
@@ -227,11 +228,11 @@ def test_votes_that_fall_apart_are_promoted_while_the_budget_lasts(two_rounds, t
 
 def test_an_alarm_that_ended_training_ends_the_rounds(tmp_path):
     run = fabricate(tmp_path / "run", "triage", rounds={"num": 3})
-    assert "rollout" in unfinished(run) and len(rounds.all_rounds(run)) == 3
+    assert "greedy" in unfinished(run) and len(rounds.all_rounds(run)) == 3
     run.mark_done("train", trained=True, stopped="step 3: votes", num_rows={})
     assert [each.round_index for each in rounds.all_rounds(run)] == [0]
     assert rounds.is_last_round(run) and rounds.last_trained(run).round_index == 0
-    assert not {"rollout", "calibrate", "triage", "train"} & set(unfinished(run))
+    assert not {"greedy", "calibrate", "triage", "train"} & set(unfinished(run))
 
 
 def test_one_round_has_no_section_of_moves(tmp_path):
@@ -272,7 +273,7 @@ def test_a_triage_that_was_killed_knows_the_same_labels(two_rounds, tmp_path):
 
 
 def test_people_are_asked_in_the_second_round_for_what_is_new(tmp_path):
-    run = fabricate(tmp_path / "run", "score", labels={"budget": 0.5, "source": "file"})
+    run = fabricate(tmp_path / "run", "sample", labels={"budget": 0.5, "source": "file"})
     pool = run.read_table("pool", made_by="run").to_pylist()
     truth = {row["id"]: row["answer"] for row in pool}
 
@@ -307,7 +308,7 @@ def test_people_are_asked_in_the_second_round_for_what_is_new(tmp_path):
 
 
 def test_a_round_starts_from_the_model_that_was_trained_last(tmp_path):
-    run = fabricate(tmp_path / "run", "score", rounds={"num": 3}, train={"steps": 10})
+    run = fabricate(tmp_path / "run", "sample", rounds={"num": 3}, train={"steps": 10})
     models = [rounds.start_model(run.in_round(i)).path for i in range(4)]
     assert models == [EMBEDDED_MODEL] * 4
     run.mark_done("train", trained=True)
@@ -328,17 +329,17 @@ def test_one_round_is_as_it_was(tmp_path):
     assert rounds.current_round(run) is run and rounds.is_last_round(run)
     assert rounds.train_settings(run) == run.config.train
     assert rounds.labels_by_then(run, 80, 40) == 80
-    names = "pool rollout trace score calibrate triage label evaluate_before train evaluate_after"
-    assert list(steps(run)) == [(0, name) for name in names.split()]
+    names = "pool greedy trace score sample calibrate triage label evaluate_before train"
+    assert list(steps(run)) == [(0, name) for name in [*names.split(), "evaluate_after"]]
     assert run.table_path("evaluation_after").parent == run.round_path
 
 
 def test_two_rounds_are_one_list_of_steps(tmp_path):
     run = fabricate(tmp_path / "run", "pool")
     whole = list(steps(run))
-    again = ["rollout", "trace", "score", "calibrate", "triage", "label", "train"]
+    again = ["greedy", "trace", "score", "sample", "calibrate", "triage", "label", "train"]
     assert [name for index, name in whole if index == 1] == [*again, "evaluate_after"]
-    assert whole[-1] == (1, "evaluate_after") and len(whole) == 17
+    assert whole[-1] == (1, "evaluate_after") and len(whole) == 19
     # Until a stage: of the round that the run is in.
     assert list(steps(run, "triage"))[-1] == (0, "triage")
     run.mark_done("train", trained=True)
@@ -375,11 +376,11 @@ def test_a_run_of_an_older_version_had_one_round(tmp_path):
 
 def test_seconds_are_told_apart_by_round(tmp_path):
     run = fabricate(tmp_path / "run", "pool")
-    with run.in_round(1).timed("rollout"):
+    with run.in_round(1).timed("greedy"):
         pass
     lines = (run.path / "timings.jsonl").read_text().splitlines()
     assert json.loads(lines[-1])["round"] == 1 and "round" not in json.loads(lines[0])
-    assert "rollout" not in run.seconds(all_rounds=False) and "rollout" in run.seconds()
+    assert "greedy" not in run.seconds(all_rounds=False) and "greedy" in run.seconds()
     assert STAGES[0] in run.seconds(all_rounds=False)
 
 

@@ -250,7 +250,8 @@ def test_a_torn_line_of_timings_is_left_out(tmp_path):
 
 
 def test_columns_that_an_older_version_did_not_write_are_named_with_their_stage(tmp_path):
-    run = report_run.make_run(tmp_path / "old", "trace")
+    stages = report_run.stages_of(tmp_path / "old")
+    run = next(run for stage, run in stages if stage == "trace")
     first = next(run.iter_parts("signals", "trace"))
     run.write_part("signals", 0, first.drop_columns(["log_prob", "layer_path"]))
     with pytest.raises(RunDirError) as caught:
@@ -260,7 +261,7 @@ def test_columns_that_an_older_version_did_not_write_are_named_with_their_stage(
         f"pivottrace made it. Make the stage trace again, in another run directory (--output)."
     )
     run.write_part("signals", 0, first)
-    score.run(run)
+    assert [next(stages)[0] for _ in range(2)] == ["score", "sample"]
     scores = run.read_table("scores", "score")
     for stage in (calibrate, triage):
         run.write_table("scores", scores.drop_columns(["peak_count"]))

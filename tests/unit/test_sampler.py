@@ -1,6 +1,9 @@
 """The seam: a sampler without any model drives rollouts and held-out evaluation."""
 
+from itertools import chain
+
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from parrot_sampler import ParrotSampler, drawn
 from training_run import WORDS, build_tokenizer
@@ -12,7 +15,7 @@ from pivottrace.rollouts.held_out import counts_of, sample_and_check
 from pivottrace.rollouts.parts import PoolRollouts
 from pivottrace.run.directory import RunDir, part_seed
 from pivottrace.schemas import EVALUATION, QUESTIONS
-from pivottrace.stages import rollout
+from pivottrace.stages import greedy
 from pivottrace.verifier import Verifier
 
 PROMPTS = ["a", "", "b c", " ".join("a" * 18), "d"]
@@ -64,13 +67,27 @@ def sampled_letters(seed, text, num_samples):
 
 
 def test_rollouts_come_from_the_sampler_that_is_named(run):
-    rollout.run(run)
-    greedy = run.read_parts("rollouts_greedy", "rollout").to_pylist()
-    assert [row["failure"] for row in greedy] == FAILURES
-    assert [row["prompt_tokens"] for row in greedy] == [tokens_of(text) for text in PROMPTS]
-    assert [row["answer"] for row in greedy] == ["a", None, "c", None, "d"]
-    assert [row["finish"] for row in greedy] == ["stop", "failed", "stop", "failed", "stop"]
-    sampled = run.read_parts("rollouts_sampled", "rollout").to_pylist()
+    greedy.run(run)
+    traces = run.read_parts("rollouts_greedy", "greedy").to_pylist()
+    assert [row["failure"] for row in traces] == FAILURES
+    assert [row["prompt_tokens"] for row in traces] == [tokens_of(text) for text in PROMPTS]
+    assert [row["answer"] for row in traces] == ["a", None, "c", None, "d"]
+    assert [row["finish"] for row in traces] == ["stop", "failed", "stop", "failed", "stop"]
+    assert run.stage_facts("greedy")["model_digest"] == "first"
+
+
+def sampled_rows(run):
+    paths = [run.part_path("rollouts_sampled", index) for index in range(3)]
+    return [row for path in paths for row in pq.read_table(path).to_pylist()]
+
+
+def refuse(*_):
+    raise AssertionError("nothing is to choose after the last step")
+
+
+def test_samples_come_from_the_sampler_that_is_named(run):
+    PoolRollouts(run).write_sampled((3,), refuse, lambda: None)
+    sampled = sampled_rows(run)
     assert [row["answer"] for row in sampled] == [
         letter
         for i, (text, failure) in enumerate(zip(PROMPTS, FAILURES, strict=True))
@@ -80,18 +97,35 @@ def test_rollouts_come_from_the_sampler_that_is_named(run):
         )
     ]
     assert {row["prompt_tokens"] for row in sampled} == {None}
-    assert run.stage_facts("rollout")["model_digest"] == "first"
 
 
-def test_sampled_rollouts_can_be_made_without_greedy_ones(run):
-    begun = []
-    PoolRollouts(run).write_sampled(lambda: begun.append(1))
+def test_each_step_samples_only_the_questions_that_go_on(run):
+    """Question 0 goes on once and question 2 to the end; 1 and 3 cannot be asked; 4 stops."""
+    begun, asked = [], []
+
+    def choose(places, answers):
+        asked.append((list(places), [len(each) for each in answers]))
+        return [
+            place == 2 or (place == 0 and len(each) == 2)
+            for place, each in zip(places, answers, strict=True)
+        ]
+
+    PoolRollouts(run).write_sampled((2, 3, 6), choose, lambda: begun.append(1))
     assert len(begun) == 3
-    assert run.has_part("rollouts_sampled", 2) and not run.has_part("rollouts_greedy", 0)
+    assert asked == [([0], [2]), ([0], [3]), ([2], [2]), ([2], [3]), ([4], [2]), ([], [])]
+    rows = sampled_rows(run)
+    found = {i: [row for row in rows if row["question_id"] == f"q{i}"] for i in range(5)}
+    assert [len(found[i]) for i in range(5)] == [3, 1, 6, 1, 2]
+    assert [row["sample"] for row in found[2]] == list(range(6))
+    steps = [
+        sampled_letters(part_seed(5, kind, 1), PROMPTS[2], count)
+        for kind, count in (("sampled", 2), ("sampled/1", 1), ("sampled/2", 3))
+    ]
+    assert [row["answer"] for row in found[2]] == [*chain(*steps)]
 
 
 def test_another_model_behind_the_sampler_is_refused(run):
-    rollout.run(run)
+    greedy.run(run)
     changed = run.config.model_copy(update={"model": ModelConfig(path="second")})
     with pytest.raises(RunDirError, match=r"second: another model wrote .* other weights"):
         PoolRollouts(RunDir(run.path, changed))

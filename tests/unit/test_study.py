@@ -4,14 +4,16 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from report_run import make_run
 from scipy.stats import spearmanr
 
 from pivottrace.config import parse_config
+from pivottrace.errors import ConfigError
 from pivottrace.routing.probes import draw_probes
 from pivottrace.study.estimator_metrics import compare
 from pivottrace.study.picture import draw
 from pivottrace.study.pivot_scores import PivotSettings, pivot_scores
-from pivottrace.study.pools import PoolEvidence, combined_score, default_pivots, inferences
+from pivottrace.study.pools import PoolEvidence, combined_score, default_pivots, inferences, prepare
 
 CONFIG = parse_config({"study": {"resamples": 200}}, "test")
 
@@ -130,3 +132,9 @@ def test_the_combination_is_what_sixty_four_probes_give():
     changed[probe] = 1 - changed[probe]
     again = combined_score(scores, changed, "onset_density", seed=0)
     assert again[probe] == places[probe]
+
+
+def test_a_run_that_sampled_in_steps_is_no_study(tmp_path):
+    run = make_run(tmp_path / "run", "sample", labels={"source": "oracle"})
+    with pytest.raises(ConfigError, match=r"samples in steps .* Give the study another"):
+        prepare(run.config)

@@ -207,7 +207,7 @@ def test_another_model_than_the_rollouts_is_refused(start, tokenizer, tmp_path, 
 
     run = make_run(tmp_path, start, tokenizer, ROUTES)
     intake.open_store(run).add("q0", "bought", "column", "annotation")
-    run.mark_done("rollout", model_digest="of another one")
+    run.mark_done("greedy", model_digest="of another one")
     with pytest.raises(RunDirError, match=r"another model wrote the rollouts .* other weights"):
         stage.run(run) if step == "train" else evaluate_before.run(run)
 

@@ -9,7 +9,7 @@ VERIFIER_FACTS = {"verifier_timeouts", "verifier_crashes"}
 
 def test_the_oracle_records_every_fact_of_the_stages_that_it_stands_for(tmp_path):
     usual = report_run.make_run(tmp_path / "usual", "triage")
-    by_truth = report_run.make_run(tmp_path / "oracle", "score")
+    by_truth = report_run.make_run(tmp_path / "oracle", "sample")
     triage_by_truth(by_truth)
     facts = by_truth.stage_facts("calibrate")
     assert facts.keys() == usual.stage_facts("calibrate").keys() - VERIFIER_FACTS

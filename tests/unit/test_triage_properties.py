@@ -115,7 +115,7 @@ def scored_rows(seed: int, size: int, kind: str) -> tuple[pa.Table, np.ndarray, 
     option_sets,
     st.integers(1, 4),
 )
-def test_from_parts_of_scores_to_rows_of_triage(
+def test_from_parts_of_votes_to_rows_of_triage(
     tmp_path_factory,
     seed: int,
     size: int,
@@ -146,12 +146,15 @@ def test_from_parts_of_scores_to_rows_of_triage(
     evidence = probe_evidence(rows) if rows else None
 
     def routed(cuts: np.ndarray) -> list[dict]:
-        paths = []
+        votes, ranking = [], []
         for index, (start, end) in enumerate(pairwise(cuts)):
-            paths.append(folder / f"part-{len(cuts)}-{index}.parquet")
-            pq.write_table(table.slice(start, end - start), paths[-1])
+            part = table.slice(start, end - start)
+            votes.append(folder / f"votes-{len(cuts)}-{index}.parquet")
+            pq.write_table(part.drop_columns(["score"]), votes[-1])
+            ranking.append(folder / f"scores-{len(cuts)}-{index}.parquet")
+            pq.write_table(part.select(["question_id", "score"]), ranking[-1])
         scored = read_scored(
-            paths, "score", {row["question_id"]: row["num_correct"] / G for row in rows}
+            votes, ranking, "score", {row["question_id"]: row["num_correct"] / G for row in rows}
         )
         found = route_pool(
             scored,
@@ -160,7 +163,7 @@ def test_from_parts_of_scores_to_rows_of_triage(
             curve=calibrate(evidence) if evidence else None,
             options=options,
         )
-        return [r for b in triage_batches(paths, scored, found) for r in b.to_pylist()]
+        return [r for b in triage_batches(votes, scored, found) for r in b.to_pylist()]
 
     whole = routed(np.array([0, size]))
     assert whole == routed(np.linspace(0, size, parts + 1).astype(int))  # parts change nothing

@@ -99,11 +99,11 @@ def audit(
 def _contradicted(run: RunDir, min_share: float) -> list[dict[str, Any]]:
     """Labels that differ from both the vote and the greedy answer, which agree with each other."""
     labels = bought(run)
-    scores = run.read_table("scores", made_by="score")
-    votes = scores.select(["question_id", "vote_answer", "vote_share"]).filter(
+    names = ["question_id", "vote_answer", "vote_share"]
+    votes = run.read_table("votes", "sample", names).filter(
         (pc.field("vote_share") >= min_share) & pc.field("vote_answer").is_valid()
     )
-    greedy = run.read_parts("rollouts_greedy", "rollout", ["question_id", "answer"])
+    greedy = run.read_parts("rollouts_greedy", "greedy", ["question_id", "answer"])
     greedy_answers = dict(zip(*(c.to_pylist() for c in greedy.columns), strict=True))
     rows = [row for row in votes.to_pylist() if row["question_id"] in labels]
     with Verifier.of(run.config.answers) as verifier:

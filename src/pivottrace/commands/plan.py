@@ -47,7 +47,7 @@ def make_plan(run: RunDir) -> pa.Table:
     """Compute the plan and write it as `plan.{parquet,csv,json,svg}` into the round's folder.
 
     Raises:
-        RunDirError: The pool has not been scored.
+        RunDirError: The pool has not been sampled.
         BudgetError: The settings ask for more probes than there are questions.
     """
     rows = _calibrated(run) if _num_probes(run) else _by_fractions(run)
@@ -168,25 +168,35 @@ def cost_model(run: RunDir) -> CostModel | None:
     seconds = run.seconds(all_rounds=False)
     greedy = _lengths(run, "rollouts_greedy", prompts=True)
     sampled = _lengths(run, "rollouts_sampled")
-    if not (seconds.get("rollout") and seconds.get("trace") and sampled["num"] and greedy["num"]):
+    generating = seconds.get("greedy", 0.0) + seconds.get("sample", 0.0)
+    if not (generating and seconds.get("trace") and sampled["num"] and greedy["num"]):
         return None
     return CostModel(
-        generated_per_s=(greedy["tokens"] + sampled["tokens"]) / seconds["rollout"],
+        generated_per_s=(greedy["tokens"] + sampled["tokens"]) / generating,
         traced_per_s=(greedy["tokens"] + greedy["prompt"]) / seconds["trace"],
         prompt_tokens=greedy["prompt"] / greedy["num"],
-        response_tokens=sampled["tokens"] / sampled["num"],
+        # Uncertain questions have more samples, and often longer ones, so questions count equally.
+        response_tokens=sampled["mean"] / sampled["questions"],
         num_generations=run.config.train.num_generations,
     )
 
 
 def _lengths(run: RunDir, name: str, prompts: bool = False) -> dict[str, float]:
-    """Count rows and tokens of a table of rollouts, part by part."""
-    totals = {"num": 0.0, "tokens": 0.0, "prompt": 0.0}
-    columns = ["tokens", "prompt_tokens"] if prompts else ["tokens"]
+    """Count rows and tokens of a table of rollouts, part by part.
+
+    `mean` is the sum of the questions' own mean lengths, and `questions` their number.
+    """
+    totals = dict.fromkeys(("num", "tokens", "prompt", "mean", "questions"), 0.0)
+    columns = ["question_id", "tokens", *(["prompt_tokens"] if prompts else [])]
     for path in sorted((run.round_path / name).glob("part-*.parquet")):
         part = read_parquet(path, columns)
         totals["num"] += len(part)
-        totals["tokens"] += pc.sum(pc.list_value_length(part["tokens"])).as_py() or 0
+        lengths = pc.list_value_length(part["tokens"])
+        totals["tokens"] += pc.sum(lengths).as_py() or 0
+        by_question = pa.table({"id": part["question_id"], "length": lengths}).group_by("id")
+        means = by_question.aggregate([("length", "mean")])["length_mean"]
+        totals["mean"] += pc.sum(means).as_py() or 0
+        totals["questions"] += len(means)
         if prompts:
             totals["prompt"] += pc.sum(pc.list_value_length(part["prompt_tokens"])).as_py() or 0
     return totals

@@ -10,6 +10,7 @@ from pivottrace.commands.audit import Suspect
 from pivottrace.commands.status import quoted
 from pivottrace.report.texts import field
 from pivottrace.run.directory import RunDir
+from pivottrace.run.readings import samples_taken
 
 PLAN_HEAD = (
     "budget   labels annotate     weak  discard    defer  wrong votes  learning (90 % band)"
@@ -42,6 +43,7 @@ def plan_lines(run: RunDir, table: pa.Table) -> list[str]:
         lines.append("this run has no timings, so the plan has no costs")
     else:
         lines.append("tokens and hours: one pass of training, at the rates that this run measured")
+    lines.append(f"samples taken of the pool: {samples_taken(run)}")
     files = quoted(run.round_path / "plan.parquet")
     return [*lines, f"wrote {files}, .csv, .json and .svg", f"next: {following}"]
 

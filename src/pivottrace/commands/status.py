@@ -14,11 +14,15 @@ from pivottrace.routing.weighting import MIN_PROBES
 from pivottrace.run.choices import driving_estimator
 from pivottrace.run.directory import RunDir
 from pivottrace.run.progress import in_words
-from pivottrace.run.readings import evaluation_facts
+from pivottrace.run.readings import evaluation_facts, samples_taken
 from pivottrace.run.rounds import all_rounds, current_round, start_model
 from pivottrace.stages.train import training_notes
 
-PARTS_OF = {"rollout": ("rollouts_greedy", "rollouts_sampled"), "trace": ("signals",)}
+PARTS_OF = {
+    "greedy": ("rollouts_greedy",),
+    "trace": ("signals",),
+    "sample": ("rollouts_sampled",),
+}
 
 
 def describe(run: RunDir) -> Iterator[str]:
@@ -78,6 +82,8 @@ def stage_lines(run: RunDir, command: str) -> Iterator[str]:
     left = unfinished(run)
     found = [path for stage in stages_of(command) for path in outputs(run, stage)]
     yield f"{command}: {', '.join(map(quoted, found)) or 'done, and nothing to write'}"
+    if command == "sample":
+        yield f"samples: {samples_taken(run)}"
     if command == "calibrate":
         yield from (f"note: {note}" for note in _combination_note(run))
     yield f"next: pivottrace {command_of(left[0]) if left else 'report'} {quoted(run.path)}"
@@ -95,24 +101,23 @@ def notes(run: RunDir) -> Iterator[str]:
     if overlap:
         done = "dropped" if run.config.pool.on_overlap == "drop" else "kept"
         yield f"{overlap} pool questions are also held-out questions ({done}; overlap.parquet)"
-    if run.begun_facts("rollout").get("chat_template") is False:
+    if run.begun_facts("greedy").get("chat_template") is False:
         from pivottrace.rollouts.parts import NO_CHAT_TEMPLATE
 
         yield NO_CHAT_TEMPLATE
-    rollout, calibrate = run.stage_facts("rollout"), run.stage_facts("calibrate")
-    failures = rollout.get("failures") or {}
+    greedy, calibrate = run.stage_facts("greedy"), run.stage_facts("calibrate")
+    failures = greedy.get("failures") or {}
     if failures:
         reasons = ", ".join(f"{reason} {count}" for reason, count in sorted(failures.items()))
-        total = rollout["num_questions"]
+        total = greedy["num_questions"]
         yield f"{sum(failures.values())} of {total} greedy traces gave no answer: {reasons}"
-    unscored = run.stage_facts("score").get("num_unscored", 0)
-    if unscored and unscored == rollout.get("num_questions"):
+    failed = run.stage_facts("sample").get("num_failed", 0)
+    if failed and failed == greedy.get("num_questions"):
         from pivottrace.rollouts.answer_reader import unread_note
 
         why = unread_note(run) or "look at the responses in the report"
         yield (
-            f"the model answers nothing: no question could be scored, so no label was asked for; "
-            f"{why}"
+            f"the model answers nothing: no question can be used, so no label was asked for; {why}"
         )
     elif calibrate.get("num_probes") and calibrate.get("mean_correctness") == 0:
         yield "the model answers nothing right: none of its samples on the probes is correct"

@@ -25,9 +25,10 @@ MAIN: dict[str, tuple[str, str]] = {
     "export": ("RUN --to FORMAT [--out FOLDER]", "write the routes in the format of another tool"),
 }
 STAGES: dict[str, tuple[str, str]] = {
-    "rollout": ("FILE|RUN [SETTINGS]", "generate one greedy trace and G samples per question"),
+    "greedy": ("FILE|RUN [SETTINGS]", "generate the greedy trace of each question"),
     "trace": ("FILE|RUN [SETTINGS]", "read attention signals off the greedy traces"),
-    "score": ("FILE|RUN [SETTINGS]", "find pivots, uncertainty and votes"),
+    "score": ("FILE|RUN [SETTINGS]", "find pivots, and score each question by its trace"),
+    "sample": ("FILE|RUN [SETTINGS]", "sample answers to each question, and let them vote"),
     "calibrate": ("FILE|RUN [SETTINGS]", "label probes and read the curves along the ranking"),
     "triage": ("FILE|RUN [SETTINGS]", "give every question a route, a reason and a weight"),
     "label": ("FILE|RUN [SETTINGS]", "get the chosen labels, or ask people for them"),
@@ -63,7 +64,7 @@ file (--pool.chat-template-args "{enable_thinking = false}"). Shortcuts:
 """
 UNTIL = """\
 FILE is a configuration file, and RUN is a run directory. Without either, the settings alone count.
-  --until STAGE            stop after pool, rollout, trace, score, calibrate, triage, label,
+  --until STAGE            stop after pool, greedy, trace, score, sample, calibrate, triage, label,
                            train or evaluate
 
 """

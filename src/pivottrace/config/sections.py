@@ -107,7 +107,10 @@ class RolloutsConfig(Section):
     backend: str = "transformers"
     """The sampler: `transformers`, or a function of your own as `package.module:function`."""
     num_samples: int = Field(16, ge=2)
-    """Sampled responses per question."""
+    """The most sampled responses per question."""
+    sampling: Literal["stepwise", "fixed"] = "stepwise"
+    """`stepwise` samples in steps (4, 8 and 16 of 16), and stops per question where its samples and
+    its trace make sure which answer leads. `fixed` takes `num_samples` of every question."""
     temperature: float = Field(1.0, gt=0)
     """Temperature of the samples; the trace is always greedy."""
     top_p: float = Field(1.0, gt=0, le=1)

@@ -1,7 +1,7 @@
 """Uncertainty estimators, each kind in its own file. For every estimator, higher is more uncertain.
 
 A file holds the functions and their records, `Estimator`. No list names the records. The columns of
-`scores`, the report, the combination and the costs of a study come from the records.
+`scores` and `votes`, the report, the combination and the costs of a study come from the records.
 """
 
 from __future__ import annotations

@@ -17,12 +17,13 @@ class Estimator:
     """An uncertainty estimator. For every estimator, higher is more uncertain.
 
     Attributes:
-        name: The name in settings, and of the column in `scores`.
+        name: The name in settings, and of the column in `scores` or `votes`.
         title: The name in the report and in a study.
         needs: The costliest input, which sets the cost: `nothing`, the `greedy` response, its
-            `trace` (one more pass over it), or the `samples` (`rollouts.num_samples` responses).
+            `trace` (one more pass over it), or the `samples` (up to `rollouts.num_samples`
+            responses). With `samples` the column is in `votes`, otherwise in `scores`.
         function: It turns one question's evidence into a score. NaN means that there is no score.
-        order: Place among the columns of `scores`. By default the estimator comes last.
+        order: Place among the columns of its table. By default the estimator comes last.
     """
 
     name: str

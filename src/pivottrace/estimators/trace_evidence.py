@@ -25,7 +25,8 @@ class TraceEvidence:
         self_certainty: (T,) KL divergence from uniform to these distributions, nats, >= 0.
         layer_path: Path of the response's mean hidden state through the layers; None if the model's
             layers could not be followed.
-        answer_classes: (G,) equivalence class of each sampled answer; -1 if it has no answer.
+        answer_classes: (G,) equivalence class of each sampled answer; -1 if it has no answer. Empty
+            for an estimator that needs no samples. G may differ between questions.
         seed: Seed of the run, for the random control.
     """
 

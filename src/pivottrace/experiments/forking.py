@@ -17,9 +17,9 @@ from pivottrace.pipeline import outputs
 from pivottrace.run.bindings import settings_of
 from pivottrace.run.directory import RunDir
 from pivottrace.run.storage import read_json, write_text
-from pivottrace.stages.score import THRESHOLDS
+from pivottrace.stages.evidence import THRESHOLDS
 
-STAGES = ("pool", "rollout", "trace", "score")
+STAGES = ("pool", "greedy", "trace", "score", "sample")
 BESIDE_POOL = "overlap.parquet"
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from pivottrace.errors import ConfigError
 from pivottrace.experiments.definition import BASE, Experiment
-from pivottrace.experiments.forking import shared_stages
+from pivottrace.experiments.forking import STAGES, shared_stages
 from pivottrace.experiments.results import is_clustered, refuse_other_settings, stored_facts
 from pivottrace.run.progress import in_words
 
@@ -90,7 +90,7 @@ def sharing(experiment: Experiment, jobs: Sequence[Job]) -> Iterator[str]:
         seed = experiment.seeds[0]
         config = experiment.config(experiment.arm(name), seed)
         shared = shared_stages(experiment.base_config(seed), config)
-        whole = ("pool", "rollout", "trace", "score", "evaluate_before")
+        whole = (*STAGES, "evaluate_before")
         own = ", ".join(in_words(stage) for stage in whole if stage not in shared)
         if own:
             yield f"{name}: not all of the base's settings, so it makes {own} itself"

@@ -24,6 +24,7 @@ from pivottrace.labels.budget import bought
 from pivottrace.rollouts.held_out import counts_of, held_out_questions
 from pivottrace.run.bindings import FREE_SETTINGS
 from pivottrace.run.directory import RunDir
+from pivottrace.run.older_versions import with_fixed_sampling
 from pivottrace.run.storage import read_json, read_json_lines, write_text
 from pivottrace.schemas import ALARMS, LEARNING_CURVE, METRICS
 from pivottrace.stats.accuracy import QuestionCounts
@@ -185,11 +186,13 @@ def refuse_other_settings(
 ) -> None:
     """Raise ConfigError if a result was not made with the experiment's settings.
 
-    A setting that is missing in a result of an older version counts as its default.
+    A setting that is missing in a result of an older version counts as its default. Without
+    `rollouts.sampling`, every question was sampled equally.
     """
     path = experiment.result_path(name, seed)
     config = experiment.config_of(name, seed)
-    was = _flat(parse_config(facts["config"], str(path)).model_dump(mode="json"))
+    stored = with_fixed_sampling(facts["config"])
+    was = _flat(parse_config(stored, str(path)).model_dump(mode="json"))
     now = _flat(config.model_dump(mode="json"))
     ignored = FREE_SETTINGS | {"output"}
     changed = [
@@ -207,12 +210,17 @@ def refuse_other_settings(
 
 
 def rollout_tokens(run: RunDir) -> dict[str, int]:
-    """Return the prompt and response tokens of the pool's greedy traces and of its samples."""
-    greedy = run.read_parts("rollouts_greedy", "rollout", ["prompt_tokens", "tokens"])
-    sampled = run.read_parts("rollouts_sampled", "rollout", ["tokens"])
-    prompts, traces = _length(greedy["prompt_tokens"]), _length(greedy["tokens"])
-    samples = prompts * run.config.rollouts.num_samples + _length(sampled["tokens"])
-    return {"greedy": prompts + traces, "sampled": samples}
+    """Return the prompt and response tokens of the pool's greedy traces and of its samples.
+
+    Each sample counts its prompt once, and only samples that were taken count.
+    """
+    greedy = run.read_parts("rollouts_greedy", "greedy", ["question_id", "prompt_tokens", "tokens"])
+    sampled = run.read_parts("rollouts_sampled", "sample", ["question_id", "tokens", "finish"])
+    lengths = pc.fill_null(pc.list_value_length(greedy["prompt_tokens"]), 0).to_pylist()
+    prompt_of = dict(zip(greedy["question_id"].to_pylist(), lengths, strict=True))
+    asked = sampled.filter(pc.field("finish") != "failed")["question_id"].to_pylist()
+    samples = sum(prompt_of[question_id] for question_id in asked) + _length(sampled["tokens"])
+    return {"greedy": sum(lengths) + _length(greedy["tokens"]), "sampled": samples}
 
 
 def _clusters(experiment: Experiment, run: RunDir) -> dict[str, Any]:

@@ -142,7 +142,7 @@ def _work(state: _State, job: Job) -> None:
 
 def _make_base(state: _State, seed: int) -> None:
     config = state.experiment.base_config(seed)
-    _child(state, Job(BASE, seed), config, ("run", "--until", "score"))
+    _child(state, Job(BASE, seed), config, ("run", "--until", "sample"))
     _child(state, Job(BASE, seed), config, ("evaluate",))
     write_base_result(state.experiment, seed)
     _evaluate_elsewhere(state, Job(BASE, seed), config)

@@ -70,12 +70,12 @@ def exact_curves(
 
 
 def _truth(run: RunDir) -> tuple[FloatArray, FloatArray]:
-    """(Q,) share of right samples and (Q,) whether the vote is right, in the scores' order."""
+    """(Q,) share of right samples and (Q,) whether the vote is right, in the pool's order."""
     truths, answers = every_answer(run), readings.sampled_answers(run)
-    scores = run.read_table("scores", made_by="score").select(["question_id", "vote_answer"])
+    table = run.read_table("votes", "sample", ["question_id", "vote_answer"])
     correctness, votes = [], []
     with Verifier.of(run.config.answers) as verifier:
-        for row in scores.to_pylist():
+        for row in table.to_pylist():
             given = [*answers[row["question_id"]], row["vote_answer"]]
             *right, vote = verifier.check_many(given, [truths[row["question_id"]]] * len(given))
             correctness.append(np.mean(right))

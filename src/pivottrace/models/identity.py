@@ -24,7 +24,7 @@ def refuse_another_model(run: RunDir, facts: Mapping[str, Any]) -> None:
     Raises:
         RunDirError: The weights or the tokenizer differ from the rollouts' model.
     """
-    was = run.begun_facts("rollout")
+    was = run.begun_facts("greedy")
     known = PARTS.keys() & was.keys() & facts.keys()
     changed = [words for key, words in PARTS.items() if key in known and was[key] != facts[key]]
     if changed:

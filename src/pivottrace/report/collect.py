@@ -204,16 +204,16 @@ def _failed_rows(run: RunDir) -> Iterator[tuple[str, str, str]]:
     for row in part_rows(run, "signals", ["question_id", "failure"]):
         if row["failure"] is not None:
             yield "attention signal", row["question_id"], row["failure"]
-    scores = table(run, "scores")
-    for row in [] if scores is None else scores.select(["question_id", "failure"]).to_pylist():
+    votes = table(run, "votes")
+    for row in [] if votes is None else votes.select(["question_id", "failure"]).to_pylist():
         if row["failure"] is not None:
-            yield "score", row["question_id"], row["failure"]
+            yield "vote", row["question_id"], row["failure"]
 
 
 def digests(run: RunDir) -> dict[str, str]:
     """Every digest that the stages recorded, by "stage: name"."""
     found: dict[str, str] = {}
-    for stage in ("pool", "rollout", "train"):
+    for stage in ("pool", "greedy", "train"):
         for name, value in sorted(run.stage_facts(stage).items()):
             if "digest" in name:
                 values = value if isinstance(value, dict) else {"": value}

@@ -111,6 +111,7 @@ def _sources(run: RunDir, ids: list[str]) -> dict[str, dict[str, Any]]:
         # We leave out the column `answer`: it may hold truths that were not paid for.
         "pool": keyed(_rows(run, "pool", ids, "id", ["id", "prompt"]), "id"),
         "scores": keyed(_rows(run, "scores", ids)),
+        "votes": keyed(_rows(run, "votes", ids)),
         "evidence": keyed(_rows(run, "evidence", ids)),
         "greedy": keyed(greedy),
         "signals": keyed(collect.part_rows(run, "signals", ["question_id", "far_mass"], ids)),
@@ -141,7 +142,8 @@ def _example(
     prompt = sources["pool"].get(question_id, {}).get("prompt") or []
     pivots = score.get("onsets" if run.config.pivots.reading == "onset" else "peaks") or []
     response, num_left_out, marked = _response(trace, pivots, decode)
-    vote = score.get("vote_answer")
+    votes = sources["votes"].get(question_id, {})
+    vote = votes.get("vote_answer")
     return Example(
         question_id=question_id,
         route=row["route"],
@@ -156,7 +158,7 @@ def _example(
         else None,
         num_pivots=len(pivots),
         greedy_answer=trace.get("answer"),
-        vote=None if vote is None else (vote, score["vote_share"]),
+        vote=None if vote is None else (vote, votes["vote_share"]),
         truth=label.answer if label else None,
         greedy_right=sources["evidence"].get(question_id, {}).get("greedy_right"),
         numbers=_numbers(row),

@@ -127,15 +127,16 @@ def _unread(run: RunDir) -> str | None:
 
 
 def _asked(run: RunDir) -> dict[str, Any]:
-    config, rollout = run.config, run.stage_facts("rollout")
+    config, greedy = run.config, run.stage_facts("greedy")
     pool = run.stage_facts("pool")
     facts = {
         "model": config.model.path,
         "revision": config.model.revision,
-        "number format": rollout.get("dtype"),
+        "number format": greedy.get("dtype"),
         "pool": config.pool.questions,
         "questions": pool.get("num_questions"),
         "with an answer column filled": pool.get("num_with_answer"),
+        "samples": readings.samples_taken(run),
         "held-out questions": config.pool.evaluation or "none given",
         "in both pool and held-out": pool.get("num_overlap"),
         "ranked by": "combination" if readings.is_combined(run) else driving_estimator(config),
@@ -225,15 +226,15 @@ def _calibration(run: RunDir) -> dict[str, Any] | None:
 
 
 def _ranking(run: RunDir) -> dict[str, Any] | None:
-    evidence, scores = collect.table(run, "evidence"), collect.table(run, "scores")
-    if evidence is None or scores is None:
+    evidence = collect.table(run, "evidence")
+    if evidence is None:
         return None
-    correct = _correctness(evidence)
-    place = {question_id: i for i, question_id in enumerate(scores["question_id"].to_pylist())}
-    places = [place[i] for i in evidence["question_id"].to_pylist()]
-    rows = scores.take(pa.array(places, pa.int64()))  # typed, since it may be empty
-    estimators = estimators_of(run.config)
-    columns = {name: _floats(rows, name) for name in estimators if name in rows.column_names}
+    correct, (ids, _) = _correctness(evidence), readings.voted(run)
+    place = {question_id: i for i, question_id in enumerate(ids)}
+    places = np.array([place[i] for i in evidence["question_id"].to_pylist()], dtype=np.int64)
+    estimators = readings.scored_estimators(run)
+    everyone = readings.estimator_scores(run, list(estimators))
+    columns = {name: scores[places] for name, scores in everyone.items()}
     competing = [name for name in columns if estimators[name].competes]
     shared = [name for name in columns if estimators[name].shares_rollouts]
     titles = wording.marked_titles(estimators)

@@ -94,11 +94,11 @@ def unread_note(run: RunDir) -> str | None:
 
     It is read off the rollouts, so it may be asked for once they are done.
     """
-    if not run.is_done("rollout"):
+    if not run.is_done("greedy"):
         return None
     responses: list[tuple[str, str]] = []
     num_responses = num_cut = 0
-    for part in run.iter_parts("rollouts_greedy", "rollout", ["text", "answer", "finish"]):
+    for part in run.iter_parts("rollouts_greedy", "greedy", ["text", "answer", "finish"]):
         for row in part.to_pylist():
             if row["answer"] is not None:
                 return None

@@ -1,18 +1,20 @@
 """The questions of the pool are put to the model part by part.
 
 A part is `part_size` questions that follow each other in the pool. Its samples are seeded by
-(the round's seed, kind, part index). So a part that is made again after a kill is the same, and two
-kinds or two rounds never share samples.
+(the round's seed, kind, step, part index). So a part that is made again after a kill is the same,
+and two kinds, two steps or two rounds never share samples.
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
+from itertools import chain, compress
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from pivottrace.config import RolloutsConfig
 from pivottrace.models.asking import Asked, ask
@@ -22,7 +24,7 @@ from pivottrace.models.rendering import render_question
 from pivottrace.models.sampler import Sampling
 from pivottrace.rollouts.answer_reader import AnswerReader
 from pivottrace.run.directory import RunDir, part_seed, run_parts
-from pivottrace.run.progress import progress
+from pivottrace.run.progress import Update, progress
 from pivottrace.run.rounds import round_seed, start_model
 from pivottrace.schemas import ROLLOUTS
 
@@ -33,13 +35,15 @@ NO_CHAT_TEMPLATE = (
 Begin = Callable[[], None]
 """A function that is called before each part is written. It records the settings of the attempt. An
 attempt that fails before its first part has nothing to keep, so its settings are not recorded."""
+Choose = Callable[[Sequence[int], Sequence[Sequence[str | None]]], Iterable[bool]]
+"""A function of some questions' places in the pool and of their sampled answers so far. It says
+which of the questions are sampled further."""
 
 
 class PoolRollouts:
     """The run's open sampler, with the prompt of every question of the pool.
 
-    The kinds of parts are written independently. One stage may ask for the greedy parts alone, and
-    another stage may ask for the sampled parts later.
+    The kinds of parts are written independently, by stages of their own.
 
     Attributes:
         facts: The sampler's facts on its model, and whether the model has a chat template. A stage
@@ -72,25 +76,36 @@ class PoolRollouts:
 
     def write_greedy(self, begin: Begin) -> None:
         """Write the missing parts of `rollouts_greedy`: one greedy trace per question."""
-        settings = sampling_of(self._run.config.rollouts, num_samples=1)
-        self._write("greedy", replace(settings, temperature=None), begin)
+        settings = replace(sampling_of(self._run.config.rollouts, 1), temperature=None)
+        self._write("greedy", settings, (1,), begin)
 
-    def write_sampled(self, begin: Begin) -> None:
-        """Write the missing parts of `rollouts_sampled`: `rollouts.num_samples` per question."""
-        rollouts = self._run.config.rollouts
-        self._write("sampled", sampling_of(rollouts, rollouts.num_samples), begin)
+    def write_sampled(self, steps: Sequence[int], choose: Choose, begin: Begin) -> None:
+        """Write the missing parts of `rollouts_sampled`, each in steps.
+
+        Args:
+            steps: Samples per question after each step, increasing. A question that goes on to the
+                end has the last number of samples.
+            choose: It chooses the questions of the next step. It is not asked after the last step.
+            begin: See `Begin`.
+        """
+        self._write("sampled", sampling_of(self._run.config.rollouts, 1), steps, begin, choose)
 
     def write_truth(self, begin: Begin) -> None:
         """Write the missing parts of `rollouts_truth`: `study.truth_samples` per question."""
         config = self._run.config
-        self._write("truth", sampling_of(config.rollouts, config.study.truth_samples), begin)
+        settings = sampling_of(config.rollouts, 1)
+        self._write("truth", settings, (config.study.truth_samples,), begin)
 
-    def _write(self, kind: str, settings: Sampling, begin: Begin) -> None:
-        size = self._run.config.rollouts.part_size
-
+    def _write(
+        self,
+        kind: str,
+        settings: Sampling,
+        steps: Sequence[int],
+        begin: Begin,
+        choose: Choose | None = None,
+    ) -> None:
         def make(index: int) -> pa.Table:
-            seed = part_seed(round_seed(self._run), kind, index)
-            table = self._ask(index, replace(settings, seed=seed))
+            table = self._ask(kind, index, settings, steps, choose)
             begin()
             return table
 
@@ -100,22 +115,59 @@ class PoolRollouts:
                 f"rollouts_{kind}",
                 self.num_parts,
                 make,
-                lambda index: update(min((index + 1) * size, self.num_questions)),
+                self._shown(kind, update),
             )
 
-    def _ask(self, index: int, settings: Sampling) -> pa.Table:
+    def _shown(self, kind: str, update: Update) -> Callable[[int], None]:
+        """A function that shows the progress after part `index`: questions, and samples so far.
+
+        The number of samples to come is not known, since questions may stop early.
+        """
+        size, counted, samples = self._run.config.rollouts.part_size, 0, 0
+
+        def show(index: int) -> None:
+            nonlocal counted, samples
+            done = min((index + 1) * size, self.num_questions)
+            if kind == "greedy":
+                update(done)
+                return
+            for part in range(counted, index + 1):
+                path = self._run.part_path(f"rollouts_{kind}", part)
+                samples += pq.read_metadata(path).num_rows
+            counted = max(counted, index + 1)
+            update(done, f"{samples:,} samples")
+
+        return show
+
+    def _ask(
+        self,
+        kind: str,
+        index: int,
+        settings: Sampling,
+        steps: Sequence[int],
+        choose: Choose | None,
+    ) -> pa.Table:
         """Make part `index`, a table of schema `ROLLOUTS`."""
         size = self._run.config.rollouts.part_size
-        part = slice(index * size, (index + 1) * size)
-        rows: list[dict[str, Any]] = []
-        asked = ask(self._sampler, self._prompts[part], settings)
-        self._warn_if_unread(asked)
-        for question_id, each in zip(self._ids[part], asked, strict=True):
-            # Only greedy responses are traced, and a trace needs the prompt too.
-            prompt = each.prompt if settings.temperature is None else None
-            shared = {"question_id": question_id, "prompt_tokens": prompt}
-            rows += [shared | row for row in _response_rows(each, self._reader)]
-        return pa.Table.from_pylist(rows, schema=ROLLOUTS)
+        asking = list(range(index * size, min((index + 1) * size, self.num_questions)))
+        rows: dict[int, list[dict[str, Any]]] = {i: [] for i in asking}
+        for step, before in enumerate((0, *steps[:-1])):
+            if step and choose is not None:
+                answers = [[row["answer"] for row in rows[i]] for i in asking]
+                asking = list(compress(asking, choose(asking, answers)))
+            # The first step has the seed of a sampling in one step.
+            seed = part_seed(round_seed(self._run), f"{kind}/{step}" if step else kind, index)
+            each_time = replace(settings, num_samples=steps[step] - before, seed=seed)
+            asked = ask(self._sampler, [self._prompts[i] for i in asking], each_time)
+            if not step:
+                self._warn_if_unread(asked)
+            for i, each in zip(asking, asked, strict=True):
+                # Only greedy responses are traced, and a trace needs the prompt too.
+                prompt = each.prompt if settings.temperature is None else None
+                shared = {"question_id": self._ids[i], "prompt_tokens": prompt}
+                rows[i] += [shared | row for row in _response_rows(each, self._reader, before)]
+            asking = [i for i, each in zip(asking, asked, strict=True) if each.failure is None]
+        return pa.Table.from_pylist(list(chain.from_iterable(rows.values())), schema=ROLLOUTS)
 
     def _warn_if_unread(self, asked: Sequence[Asked]) -> None:
         """Say at the first part without any answer what to do, not after hours of sampling."""
@@ -140,8 +192,11 @@ def sampling_of(rollouts: RolloutsConfig, num_samples: int) -> Sampling:
     )
 
 
-def _response_rows(asked: Asked, reader: AnswerReader) -> list[dict[str, Any]]:
-    """One row per response. A question that was not asked gets one row with the reason."""
+def _response_rows(asked: Asked, reader: AnswerReader, before: int) -> list[dict[str, Any]]:
+    """One row per response, the first one numbered `before`.
+
+    A question that was not asked gets one row with the reason.
+    """
     if asked.failure is not None:
         return [
             {
@@ -162,5 +217,5 @@ def _response_rows(asked: Asked, reader: AnswerReader) -> list[dict[str, Any]]:
             "finish": response.finish,
             "failure": None if response.tokens else "empty_response",
         }
-        for sample, response in enumerate(asked.responses)
+        for sample, response in enumerate(asked.responses, before)
     ]

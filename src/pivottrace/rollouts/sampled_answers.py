@@ -1,52 +1,95 @@
-"""The results that need only a question's samples: classes of equal answers, and the vote."""
+"""The results that need only a question's answers: classes of equal answers, and the vote."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from pivottrace.verifier.answers import Vote, majority_vote
 
+Group = Callable[[Sequence[str | None]], list[int]]
+
 
 @dataclass(frozen=True)
 class SampledAnswers:
-    """The G sampled answers of one question, compared with each other.
+    """The G sampled answers of one question, compared with each other and with the greedy answer.
 
     Attributes:
         answers: (G,) extracted answers; None if the sample has no answer.
         classes: (G,) equivalence class of each answer; -1 if the sample has no answer.
         vote: The majority vote of the classes.
+        class_counts: Sizes of the classes, largest first, ties by first appearance.
+        greedy_class: Place in `class_counts` of the greedy answer's class; -1 if there is no greedy
+            answer, or if no sample gave it.
     """
 
     answers: Sequence[str | None]
     classes: list[int]
     vote: Vote
+    class_counts: list[int]
+    greedy_class: int
 
     @property
     def is_unanswered(self) -> bool:
         """Whether no sample gives an answer."""
-        return all(each < 0 for each in self.classes)
+        return not self.class_counts
 
     def columns(self) -> dict[str, Any]:
-        """The columns of `scores` that depend only on the samples."""
+        """The columns of `votes` that depend only on the answers."""
         winner = self.vote.winner
         return {
             "vote_answer": None if winner is None else self.answers[self.classes.index(winner)],
             "vote_share": self.vote.share,
             "vote_reason": self.vote.reason,
             "num_samples": len(self.classes),
+            "class_counts": self.class_counts,
+            "greedy_class": self.greedy_class,
         }
 
 
 def compare_answers(
-    answers: Sequence[str | None], group: Callable[[Sequence[str | None]], list[int]]
+    answers: Sequence[str | None], group: Group, greedy: str | None
 ) -> SampledAnswers:
-    """Group a question's sampled answers and let them vote.
+    """Group a question's sampled answers, let them vote, and find the greedy answer among them.
 
     Args:
         answers: (G,) in sample order; G may be 0.
-        group: Puts the answers into classes, as `Verifier.group`.
+        group: Puts answers into classes, as `Verifier.group`.
+        greedy: The answer of the greedy trace, which has no vote; None if it has no answer.
     """
     classes = group(answers)
-    return SampledAnswers(answers, classes, majority_vote(classes))
+    # Classes are numbered by first appearance, and `sorted` keeps that order in ties.
+    counts = sorted(Counter(c for c in classes if c >= 0).items())
+    largest_first = [c for c, _ in sorted(counts, key=lambda item: -item[1])]
+    return SampledAnswers(
+        answers,
+        classes,
+        majority_vote(classes),
+        [dict(counts)[c] for c in largest_first],
+        _place(greedy, answers, classes, largest_first, group),
+    )
+
+
+def _place(
+    greedy: str | None,
+    answers: Sequence[str | None],
+    classes: Sequence[int],
+    largest_first: Sequence[int],
+    group: Group,
+) -> int:
+    """The place of the greedy answer's class; -1 without one.
+
+    Its class is found among samples and greedy answer together. That is a second grouping, because
+    one more answer may join or part others, and it has no say in the vote.
+    """
+    if greedy is None:
+        return -1
+    if greedy in answers:
+        # The same text adds nothing, so the grouping would be the same.
+        same = classes[answers.index(greedy)]
+    else:
+        *together, own = group([*answers, greedy])
+        same = next((c for c, t in zip(classes, together, strict=True) if t == own >= 0), -1)
+    return largest_first.index(same) if same >= 0 else -1

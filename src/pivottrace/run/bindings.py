@@ -7,6 +7,7 @@ from typing import Any
 
 from pivottrace.config import Config
 from pivottrace.label_sources import label_source
+from pivottrace.run.choices import pivot_estimator, sampling_estimator
 
 _MODEL = ("model.path", "model.revision", "model.dtype")
 _PROMPT = ("pool.system_prompt", "pool.prompt_suffix", "pool.chat_template_args")
@@ -27,7 +28,9 @@ _EVALUATION = (
 # calibrate lacks `labels.partial`: the user may switch it on while the run waits for labels.
 # triage has `labels.budget`: calibration keeps the number of probes drawn (`probes_wanted`).
 # calibrate has the settings of the ranking: scoring writes every estimator in any case.
+# sample has the settings of the ranking only where it stops by them (`settings_of`).
 # train lacks the settings of the learning curve: the curve changes nothing in the model.
+_RANKING = ("score.estimator", "pivots.reading", "pivots.statistic")
 STAGE_SETTINGS: dict[str, tuple[str, ...]] = {
     "pool": (
         "pool.questions",
@@ -43,7 +46,18 @@ STAGE_SETTINGS: dict[str, tuple[str, ...]] = {
         "labels.source",
         "answers.pattern",
     ),
-    "rollout": ("seed", *_MODEL, *_PROMPT, "answers.pattern", "answers.formats", "rollouts"),
+    "greedy": (
+        "seed",
+        *_MODEL,
+        *_PROMPT,
+        "answers.pattern",
+        "answers.formats",
+        "rollouts.backend",
+        "rollouts.max_new_tokens",
+        "rollouts.stop",
+        "rollouts.batch_size",
+        "rollouts.part_size",
+    ),
     "trace": (
         "seed",
         *_MODEL,
@@ -52,7 +66,8 @@ STAGE_SETTINGS: dict[str, tuple[str, ...]] = {
         "pivots.reference_size",
         "rollouts.part_size",
     ),
-    "score": ("seed", "answers", "pivots.percentile", "pivots.amplitude", "pivots.window"),
+    "score": ("seed", "pivots.percentile", "pivots.amplitude", "pivots.window"),
+    "sample": ("seed", *_MODEL, *_PROMPT, "answers", "rollouts", *_RANKING),
     "truth": ("seed", *_MODEL, *_PROMPT, "answers", "rollouts", "study.truth_samples"),
     "calibrate": (
         "seed",
@@ -94,9 +109,21 @@ FREE_SETTINGS = {"trace.batch_size", "model.device", "train.tracker", "train.sav
 
 
 def settings_of(stage: str, config: Config) -> dict[str, Any]:
-    """The settings that a stage reads, by dotted key."""
+    """The settings that a stage reads, by dotted key.
+
+    Sampling reads the ranking only if it stops by it. All values of `score.estimator` for which it
+    stops by the pivots (`choices.sampling_estimator`) then count as `pivots`.
+    """
     values = config.model_dump(mode="json")
-    return {key: _at(values, key) for key in STAGE_SETTINGS[stage]}
+    read = {key: _at(values, key) for key in STAGE_SETTINGS[stage]}
+    if stage != "sample":
+        return read
+    ranking = {key: read.pop(key) for key in _RANKING}
+    if config.rollouts.sampling == "fixed":
+        return read
+    if sampling_estimator(config) == pivot_estimator(config):
+        return read | ranking | {"score.estimator": "pivots"}
+    return read | {"score.estimator": ranking["score.estimator"]}
 
 
 def changed_settings(used: Mapping[str, Mapping[str, Any]], config: Config) -> list[str]:
@@ -113,11 +140,12 @@ def changed_settings(used: Mapping[str, Mapping[str, Any]], config: Config) -> l
     stages: dict[str, list[str]] = {}
     first = Config().model_dump(mode="json")
     for stage, settings in used.items():
-        unknown = [key for key in STAGE_SETTINGS[stage] if not _is_within(key, settings)]
+        now = settings_of(stage, config)
+        unknown = [key for key in now if not _is_within(key, settings)]
         for key, was in {**{key: _at(first, key) for key in unknown}, **settings}.items():
             whole = {**_at(first, key), **was} if isinstance(was, dict) else was
-            for name, old, new in _differences(key, whole, _at(values, key)):
-                if _is_within(name, STAGE_SETTINGS[stage]):
+            for name, old, new in _differences(key, whole, now.get(key, _at(values, key))):
+                if _is_within(name, now):
                     stages.setdefault(f"{name}: was {old!r}, now {new!r}", []).append(stage)
     return [f"{line} (used by {', '.join(names)})" for line, names in stages.items()]
 

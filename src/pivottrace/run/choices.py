@@ -7,10 +7,10 @@ from pivottrace.config.named_parts import RANKINGS
 from pivottrace.errors import ConfigError
 from pivottrace.estimators import ESTIMATORS, Estimator, load_estimator
 from pivottrace.routing.routes import TriageOptions
-from pivottrace.schemas import scores_schema
+from pivottrace.schemas import scores_schema, votes_schema
 
-# Names that no estimator of a user may have: the other columns of `scores`, and the rankings.
-TAKEN = {*RANKINGS, *scores_schema(()).names}
+# Names that no estimator of a user may have: the other columns of its table, and the rankings.
+TAKEN = {*RANKINGS, *scores_schema(()).names, *votes_schema(()).names}
 
 
 def estimators_of(config: Config) -> dict[str, Estimator]:
@@ -23,6 +23,16 @@ def estimators_of(config: Config) -> dict[str, Estimator]:
     return ESTIMATORS if own is None else ESTIMATORS | {own.name: own}
 
 
+def table_of(estimator: Estimator) -> str:
+    """The table with an estimator's column: `votes` if the estimator needs samples."""
+    return "votes" if estimator.shares_rollouts else "scores"
+
+
+def estimators_in(table: str, config: Config) -> dict[str, Estimator]:
+    """The estimators of a run that are columns of the table `scores` or `votes`, by name."""
+    return {name: e for name, e in estimators_of(config).items() if table_of(e) == table}
+
+
 def driving_estimator(config: Config) -> str:
     """The name of the estimator that ranks the pool.
 
@@ -30,9 +40,23 @@ def driving_estimator(config: Config) -> str:
         ConfigError: The user's estimator cannot be loaded, or its name is taken.
     """
     if config.score.estimator in RANKINGS:  # the probes of a combination lie along the pivots
-        return f"{config.pivots.reading}_{config.pivots.statistic}"
+        return pivot_estimator(config)
     own = _own_estimator(config)
     return config.score.estimator if own is None else own.name
+
+
+def pivot_estimator(config: Config) -> str:
+    """The name of the run's pivot estimator, by the reading and the statistic of `[pivots]`."""
+    return f"{config.pivots.reading}_{config.pivots.statistic}"
+
+
+def sampling_estimator(config: Config) -> str:
+    """The estimator by whose ranking stepwise sampling trusts a trace: it reads the trace.
+
+    It is the driving one, or the run's pivots if that needs samples or ranks by chance.
+    """
+    name = driving_estimator(config)
+    return name if estimators_of(config)[name].competes else pivot_estimator(config)
 
 
 def own_reference(config: Config) -> str | None:

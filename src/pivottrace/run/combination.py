@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 
 from pivottrace.routing.weighting import Combination, combine, cross_fitted_places, rank_features
+from pivottrace.run import readings
 from pivottrace.run.choices import estimators_of
 from pivottrace.run.directory import RunDir
 from pivottrace.schemas import RANKING
@@ -71,15 +72,11 @@ def _names(run: RunDir) -> list[str]:
 
 def _features(run: RunDir) -> tuple[list[str], np.ndarray]:
     """Ids and features (Q, k). A failed question has only NaN."""
-    names = _names(run)
-    table = run.read_table("scores", "score", ["question_id", "failure", *names])
-    failed = np.array([f is not None for f in table["failure"].to_pylist()], dtype=bool)
-    columns = {
-        name: np.where(failed, np.nan, table[name].to_numpy(zero_copy_only=False)) for name in names
-    }
-    features = rank_features(columns)
+    ids, failed = readings.voted(run)
+    columns = readings.estimator_scores(run, _names(run))
+    features = rank_features({n: np.where(failed, np.nan, each) for n, each in columns.items()})
     features[failed] = np.nan
-    return table["question_id"].to_pylist(), features
+    return ids, features
 
 
 def _places(ids: list[str], evidence: list[dict[str, Any]]) -> np.ndarray:

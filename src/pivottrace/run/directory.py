@@ -31,8 +31,8 @@ import pyarrow.parquet as pq
 
 from pivottrace.config import Config, dump_config, load_config
 from pivottrace.errors import ConfigError, RunDirError
-from pivottrace.run.bindings import changed_settings, settings_of
-from pivottrace.run.older_versions import with_two_evaluations
+from pivottrace.run.bindings import STAGE_SETTINGS, changed_settings, settings_of
+from pivottrace.run.older_versions import refuse_older
 from pivottrace.run.storage import (
     disk_errors,
     read_json,
@@ -47,8 +47,8 @@ from pivottrace.schemas import WHOLE
 # settings are recorded before the first of these is written. Training records its settings with
 # its first whole checkpoint, calibration with the first label that it buys for a probe.
 KEPT: dict[str, str] = {
-    "rollouts_greedy": "rollout",
-    "rollouts_sampled": "rollout",
+    "rollouts_greedy": "greedy",
+    "rollouts_sampled": "sample",
     "rollouts_truth": "truth",
     "signals": "trace",
     "evaluation_before": "evaluate_before",
@@ -214,9 +214,11 @@ class RunDir:
 
     @property
     def manifest(self) -> dict[str, Any]:
-        """The manifest on disk; empty for a new run. Raises as `read_json`."""
+        """The manifest on disk; empty for a new run. Raises as `read_json` and `refuse_older`."""
         path = self.path / "manifest.json"
-        return with_two_evaluations(read_json(path)) if path.is_file() else {}
+        manifest = read_json(path) if path.is_file() else {}
+        refuse_older(self.path, manifest, STAGE_SETTINGS)
+        return manifest
 
     def update_manifest(self, **entries: Any) -> None:
         """Replace top-level entries of the manifest. Only the first of several processes writes."""

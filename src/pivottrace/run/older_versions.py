@@ -1,47 +1,41 @@
-"""Readings of files that older versions wrote into a run directory."""
+"""Files that older versions wrote: some are refused, and some are read as what they meant."""
 
 from __future__ import annotations
 
+from collections.abc import Collection
+from pathlib import Path
 from typing import Any
 
+from pivottrace.errors import RunDirError
 
-def with_two_evaluations(manifest: dict[str, Any]) -> dict[str, Any]:
-    """Read a manifest whose evaluations before and after training share one record.
 
-    Earlier versions had one stage `evaluate`. Its record held the figures `before` and `after` and
-    their `difference`. If an evaluation was left out, the record held `skipped`.
+def refuse_older(path: Path, manifest: dict[str, Any], stages: Collection[str]) -> None:
+    """Refuse a run directory with a stage that no longer exists.
+
+    Older versions had the stage `rollout`: they sampled before they traced, and kept votes in
+    `scores`.
 
     Args:
-        manifest: The manifest on disk, from any version.
+        path: The run directory, for the message.
+        manifest: Its manifest.
+        stages: Names of the stages of this version.
 
-    Returns:
-        The manifest with the records `evaluate_before` and `evaluate_after` in place of `evaluate`;
-        the manifest itself if it has no record `evaluate`.
+    Raises:
+        RunDirError: An older version made the run.
     """
-    rounds = manifest.get("rounds", {})
-    if not any("evaluate" in stages for stages in rounds.values()):
-        return manifest
-    return manifest | {"rounds": {index: _divided(stages) for index, stages in rounds.items()}}
+    recorded = {stage for of in manifest.get("rounds", {}).values() for stage in of}
+    gone = sorted(recorded.difference(stages))
+    if gone:
+        raise RunDirError(
+            f"{path} was made by an older version, whose stage {gone[0]!r} no longer exists. Start "
+            f"again in another directory (--output)."
+        )
 
 
-def _divided(stages: dict[str, Any]) -> dict[str, Any]:
-    """The records of one round, with the record of `evaluate` divided in two."""
-    others = {name: facts for name, facts in stages.items() if name != "evaluate"}
-    if "evaluate" not in stages:
-        return others
-    whole = stages["evaluate"]
-    shared = {name: whole[name] for name in ("settings", "unanswered") if name in whole}
-    if whole.get("unfinished"):
-        # The record began with the first evaluation and was finished by it.
-        return others | {"evaluate_before": shared | {"unfinished": True}}
-    skipped = {name: whole[name] for name in ("skipped",) if name in whole}
-    change = {name: whole[name] for name in ("difference",) if name in whole}
-    if "before" in whole:
-        others["evaluate_before"] = shared | {"figures": whole["before"]}
-    if "after" in whole:
-        others["evaluate_after"] = shared | {"figures": whole["after"]} | change
-    elif skipped:  # nothing was trained, or no question could be checked
-        others["evaluate_after"] = shared | skipped
-    if not {"before", "after"} & whole.keys():  # no question could be checked
-        others["evaluate_before"] = shared | skipped
-    return others
+def with_fixed_sampling(settings: dict[str, Any]) -> dict[str, Any]:
+    """The settings of an experiment's stored result, with the sampling that it was made by.
+
+    Older versions took equal samples of every question, and had no setting for it.
+    """
+    rollouts = {"sampling": "fixed"} | settings.get("rollouts", {})
+    return settings | {"rollouts": rollouts}

@@ -4,10 +4,18 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Protocol
 
 PLAIN_LINE_EVERY_S = 10.0
+
+
+class Update(Protocol):
+    """A function that takes the number done so far, and a remark to show beside it."""
+
+    def __call__(self, done: int, remark: str = "") -> None:
+        """Show it."""
 
 
 def in_words(stage: str) -> str:
@@ -16,8 +24,8 @@ def in_words(stage: str) -> str:
 
 
 @contextmanager
-def progress(title: str, total: int, unit: str = "questions") -> Iterator[Callable[[int], None]]:
-    """Yield a function that takes the number done so far.
+def progress(title: str, total: int, unit: str = "questions") -> Iterator[Update]:
+    """Yield a function that takes the number done so far, and optionally a remark to show.
 
     The first number is the number done before the work began, for instance by finished parts of a
     resumed run. The rate and the time left count from it.
@@ -28,7 +36,7 @@ def progress(title: str, total: int, unit: str = "questions") -> Iterator[Callab
 
 
 @contextmanager
-def _bar(title: str, total: int, unit: str) -> Iterator[Callable[[int], None]]:
+def _bar(title: str, total: int, unit: str) -> Iterator[Update]:
     from rich.console import Console
     from rich.progress import (
         BarColumn,
@@ -43,36 +51,38 @@ def _bar(title: str, total: int, unit: str) -> Iterator[Callable[[int], None]]:
         TextColumn("{task.description:<10}"),
         BarColumn(),
         MofNCompleteColumn(),
-        TextColumn(f"{unit}  {{task.fields[rate]}}"),
+        TextColumn(f"{unit}{{task.fields[remark]}}  {{task.fields[rate]}}"),
         TimeElapsedColumn(),
         TimeRemainingColumn(),
     )
     pace = _Pace()
     with Progress(*columns, console=Console(stderr=True)) as bar:
-        task = bar.add_task(title, total=total, rate="")
+        task = bar.add_task(title, total=total, rate="", remark="")
 
-        def update(done: int) -> None:
-            rate = pace(done)
+        def update(done: int, remark: str = "") -> None:
+            rate, shown = pace(done), f", {remark}" if remark else ""
             if rate is None:
-                bar.reset(task, completed=done)  # rich must not count it as work done just now
+                # rich must not count it as work done just now.
+                bar.reset(task, completed=done, rate="", remark=shown)
             else:
-                bar.update(task, completed=done, rate=f"{rate:.1f}/s")
+                bar.update(task, completed=done, rate=f"{rate:.1f}/s", remark=shown)
 
         yield update
 
 
 @contextmanager
-def _lines(title: str, total: int, unit: str) -> Iterator[Callable[[int], None]]:
+def _lines(title: str, total: int, unit: str) -> Iterator[Update]:
     pace, last = _Pace(), time.monotonic()
 
-    def update(done: int) -> None:
+    def update(done: int, remark: str = "") -> None:
         nonlocal last
         rate, now = pace(done), time.monotonic()
         if done < total and now - last < PLAIN_LINE_EVERY_S:
             return
         last = now
         left = f"  {rate:.1f}/s  {(total - done) / rate:.0f} s left" if rate else ""
-        print(f"{title:<10} {done}/{total} {unit}{left}", file=sys.stderr, flush=True)
+        shown = f"{unit}, {remark}" if remark else unit
+        print(f"{title:<10} {done}/{total} {shown}{left}", file=sys.stderr, flush=True)
 
     yield update
 

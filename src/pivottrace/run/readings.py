@@ -2,26 +2,60 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
+from pivottrace.estimators import Estimator
 from pivottrace.routing.curves import CalibrationCurve, CurveValues
-from pivottrace.run.choices import driving_estimator
+from pivottrace.run.choices import driving_estimator, estimators_of, table_of
 from pivottrace.run.directory import RunDir
 from pivottrace.run.scored_pool import Scored, read_scored
+
+# The stages that write the estimators' tables. Both tables have the pool's order.
+MADE_BY = {"scores": "score", "votes": "sample"}
+
+
+def table_with(run: RunDir, estimator: str) -> str:
+    """The table that holds an estimator's scores: `votes` if the estimator needs samples."""
+    return table_of(estimators_of(run.config)[estimator])
+
+
+def scored_estimators(run: RunDir) -> dict[str, Estimator]:
+    """The estimators that have a column. One that the package got later has none."""
+    stored = {name for table in MADE_BY for name in run.table_schema(table).names}
+    return {name: e for name, e in estimators_of(run.config).items() if name in stored}
+
+
+def estimator_scores(run: RunDir, names: Sequence[str]) -> dict[str, np.ndarray]:
+    """The scores (Q,) of some estimators, in the pool's order. NaN where there is no score."""
+    by_table: dict[str, list[str]] = {}
+    for name in names:
+        by_table.setdefault(table_with(run, name), []).append(name)
+    tables = {each: run.read_table(each, MADE_BY[each], of) for each, of in by_table.items()}
+    columns = {name: tables[table_with(run, name)][name] for name in names}
+    return {
+        name: column.to_numpy(zero_copy_only=False).astype(np.float64)
+        for name, column in columns.items()
+    }
 
 
 def driving_scores(run: RunDir) -> tuple[list[str], np.ndarray]:
     """Question ids, and the driving estimator's scores (Q,). A failed question has NaN."""
-    estimator = driving_estimator(run.config)
-    table = run.read_table("scores", "score", ["question_id", "failure", estimator])
+    ids, failed = voted(run)
     scores = _combined_scores(run)
     if scores is None:
-        scores = table[estimator].to_numpy(zero_copy_only=False)
-    failed = np.array([f is not None for f in table["failure"].to_pylist()], dtype=bool)
-    return table["question_id"].to_pylist(), np.where(failed, np.nan, scores.astype(np.float64))
+        estimator = driving_estimator(run.config)
+        scores = estimator_scores(run, [estimator])[estimator]
+    return ids, np.where(failed, np.nan, scores)
+
+
+def voted(run: RunDir) -> tuple[list[str], np.ndarray]:
+    """Question ids in the pool's order, and (Q,) whether a question has failed."""
+    table = run.read_table("votes", MADE_BY["votes"], ["question_id", "failure"])
+    return table["question_id"].to_pylist(), table["failure"].is_valid().to_numpy()
 
 
 def is_combined(run: RunDir) -> bool:
@@ -39,11 +73,27 @@ def _combined_scores(run: RunDir) -> np.ndarray | None:
 
 def sampled_answers(run: RunDir) -> dict[str, list[str | None]]:
     """The sampled answers of each question, in sample order."""
-    table = run.read_parts("rollouts_sampled", "rollout", ["question_id", "answer"])
+    table = run.read_parts("rollouts_sampled", "sample", ["question_id", "answer"])
     answers: dict[str, list[str | None]] = {}
     for question_id, answer in zip(*(column.to_pylist() for column in table.columns), strict=True):
         answers.setdefault(question_id, []).append(answer)
     return answers
+
+
+def samples_taken(run: RunDir) -> str | None:
+    """How many samples the pool took of how many possible, in words; None before it is sampled.
+
+    For instance "2,400 of 6,240 possible (4 for 300 questions, 8 for 30, 16 for 60)".
+    """
+    facts = run.stage_facts("sample")
+    if not facts:
+        return None
+    # The manifest sorts its keys as texts.
+    counted = sorted((int(n), num) for n, num in facts["questions_by_samples"].items())
+    (least, questions), *others = counted or [(0, 0)]
+    counts = [f"{least} for {questions:,} questions", *(f"{n} for {num:,}" for n, num in others)]
+    taken, possible = facts["samples_taken"], facts["samples_possible"]
+    return f"{taken:,} of {possible:,} possible ({', '.join(counts)})"
 
 
 def evaluation_facts(run: RunDir) -> dict[str, Any]:
@@ -70,8 +120,10 @@ def scored_pool(run: RunDir, probes: list[dict[str, Any]]) -> Scored:
     earlier = {
         row["question_id"]: row["num_correct"] / row["num_samples"] for row in earlier_labels(run)
     }
-    path = run.existing_table("scores", made_by="score")
-    scored = read_scored([path], driving_estimator(run.config), correctness, earlier)
+    estimator = driving_estimator(run.config)
+    votes, table = run.existing_table("votes", MADE_BY["votes"]), table_with(run, estimator)
+    ranking = run.existing_table(table, MADE_BY[table])
+    scored = read_scored([votes], [ranking], estimator, correctness, earlier)
     combined = _combined_scores(run)
     return scored if combined is None else replace(scored, scores=combined)
 

@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from pivottrace.errors import RunDirError
 from pivottrace.routing.auction import QuestionEvidence, triage
 from pivottrace.routing.curves import CalibrationCurve, CurveValues, ProbeEvidence, RouteFloor
 from pivottrace.routing.probes import rank_fractions
@@ -78,32 +79,35 @@ def probe_evidence(rows: list[dict[str, Any]]) -> ProbeEvidence:
 
 
 def read_scored(
-    paths: Sequence[Path],
+    votes: Sequence[Path],
+    ranking: Sequence[Path],
     estimator: str,
     correctness: Mapping[str, float],
     earlier: Mapping[str, float] | None = None,
 ) -> Scored:
-    """Read the columns that decide on routes from the parts of a `scores` table.
+    """Read the columns that decide on routes, part by part.
 
     Args:
-        paths: The parts, in order.
+        votes: The parts of `votes`, in order.
+        ranking: The parts of the table with the driving score, `scores` or `votes`. Each has the
+            rows of its part of `votes`, in the same order.
         estimator: Column of the driving score.
         correctness: Share of right rollouts of each labelled probe, by question id, in the
             order of the probes.
         earlier: The same for questions that earlier rounds labelled and that are not probes.
 
     Raises:
-        RunDirError: A part is torn, or lacks one of the columns.
+        RunDirError: A part is torn, lacks one of the columns, or has other rows than its votes.
     """
     known = {**correctness, **(earlier or {})}
     ids = pa.array(list(known), pa.string())
     parts: dict[str, list[np.ndarray]] = {}
     failures: list[pa.ChunkedArray] = []
-    names = ["question_id", estimator, "vote_share", "vote_reason", "num_samples", "failure"]
-    for path in paths:
-        table = read_parquet(path, names, made_by="score")
+    names = ["question_id", "vote_share", "vote_reason", "num_samples", "failure"]
+    for path, beside in zip(votes, ranking, strict=True):
+        table = read_parquet(path, names, made_by="sample")
         found = {
-            "score": table[estimator],
+            "score": _score_column(beside, estimator, path, len(table)),
             "share": table["vote_share"],
             "abstained": pc.not_equal(table["vote_reason"], "ok"),
             "samples": table["num_samples"],
@@ -129,6 +133,16 @@ def read_scored(
             failure_names=failed,
         ),
     )
+
+
+def _score_column(path: Path, estimator: str, votes: Path, num_rows: int) -> pa.ChunkedArray:
+    table = read_parquet(path, [estimator], made_by="score" if path != votes else "sample")
+    if len(table) != num_rows:
+        raise RunDirError(
+            f"{path} has {len(table)} rows, and {votes} has {num_rows}. Put the old file back, or "
+            f"start again in another directory (--output)."
+        )
+    return table[estimator]
 
 
 def _joined(parts: dict[str, list[np.ndarray]], name: str) -> np.ndarray:
@@ -186,9 +200,9 @@ def route_pool(
 
 
 def triage_batches(
-    paths: Sequence[Path], scored: Scored, routed: Routed
+    votes: Sequence[Path], scored: Scored, routed: Routed
 ) -> Iterator[pa.RecordBatch]:
-    """Yield the rows of the `triage` table in batches, in the order of the scored rows."""
+    """Yield the rows of the `triage` table in batches, in the order of the parts of `votes`."""
     result, start = routed.result, 0
     numbers: dict[str, np.ndarray] = {
         "rank": routed.ranks,
@@ -201,7 +215,7 @@ def triage_batches(
     if routed.values is not None:
         numbers |= {name: getattr(routed.values, name) for name in CURVE_COLUMNS}
     weak = ROUTES.index("weak")
-    for batch in _text_batches(paths):
+    for batch in _text_batches(votes):
         rows = slice(start, start + batch.num_rows)
         start += batch.num_rows
         route = result.route[rows]
@@ -221,8 +235,8 @@ def triage_batches(
         yield pa.record_batch([columns[name] for name in TRIAGE.names], schema=TRIAGE)
 
 
-def _text_batches(paths: Sequence[Path]) -> Iterator[pa.RecordBatch]:
-    for path in paths:
+def _text_batches(votes: Sequence[Path]) -> Iterator[pa.RecordBatch]:
+    for path in votes:
         with pq.ParquetFile(path) as file:
             yield from file.iter_batches(
                 BATCH_ROWS, columns=["question_id", "vote_answer", "vote_share"]

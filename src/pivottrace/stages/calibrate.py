@@ -199,10 +199,10 @@ def _evidence(
     run: RunDir, probes: list[dict[str, Any]], truths: dict[str, str], verifier: Verifier
 ) -> list[dict[str, Any]]:
     answers = readings.sampled_answers(run)
-    greedy = run.read_parts("rollouts_greedy", "rollout", ["question_id", "answer"])
+    greedy = run.read_parts("rollouts_greedy", "greedy", ["question_id", "answer"])
     greedy_answers = dict(zip(*(c.to_pylist() for c in greedy.columns), strict=True))
     votes = run.read_table(
-        "scores", "score", ["question_id", "vote_answer", "vote_share", "vote_reason"]
+        "votes", "sample", ["question_id", "vote_answer", "vote_share", "vote_reason"]
     )
     vote_of = {row["question_id"]: row for row in votes.to_pylist()}
     rows = []

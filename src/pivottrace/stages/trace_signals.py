@@ -45,7 +45,7 @@ def run(run: RunDir) -> None:
     if run.is_done("trace"):
         return
     rollouts = run.read_parts(
-        "rollouts_greedy", "rollout", ["question_id", "prompt_tokens", "tokens", "failure"]
+        "rollouts_greedy", "greedy", ["question_id", "prompt_tokens", "tokens", "failure"]
     )
 
     from pivottrace.models.digests import digests

@@ -59,7 +59,7 @@ def finish(run: RunDir, scored: scored_pool.Scored, routed: scored_pool.Routed) 
         scored: The scored pool of the run.
         routed: The decision on this pool.
     """
-    batches = scored_pool.triage_batches([run.table_path("scores")], scored, routed)
+    batches = scored_pool.triage_batches([run.table_path("votes")], scored, routed)
     write_batches(run.table_path("triage"), TRIAGE, batches)
     table = run.read_table("triage", made_by="triage")
     write_route_files(run)

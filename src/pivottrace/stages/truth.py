@@ -25,16 +25,16 @@ def run(run: RunDir) -> None:
 
     Raises:
         DataError: A question has no answer.
-        RunDirError: Scores are missing, or they came from another model.
+        RunDirError: Votes are missing, or the rollouts came from another model.
     """
     if run.is_done("truth"):
         return
     truths = every_answer(run)
-    scores = run.read_table("scores", made_by="score").to_pylist()
+    votes = run.read_table("votes", made_by="sample").to_pylist()
     pool = PoolRollouts(run)
     pool.write_truth(lambda: run.begin("truth"))
     with Verifier.of(run.config.answers) as verifier:
-        rows = _check(run, pool.num_parts, truths, scores, verifier)
+        rows = _check(run, pool.num_parts, truths, votes, verifier)
     run.write_table("truth", pa.Table.from_pylist(rows, schema=TRUTH))
     run.mark_done("truth", num_parts=pool.num_parts, **verifier.facts())
 
@@ -43,11 +43,11 @@ def _check(
     run: RunDir,
     num_parts: int,
     truths: dict[str, str],
-    scores: list[dict[str, Any]],
+    votes: list[dict[str, Any]],
     verifier: Verifier,
 ) -> list[dict[str, Any]]:
-    votes = {row["question_id"]: row for row in scores}
-    greedy = run.read_parts("rollouts_greedy", "rollout", ["question_id", "answer"])
+    vote_of = {row["question_id"]: row for row in votes}
+    greedy = run.read_parts("rollouts_greedy", "greedy", ["question_id", "answer"])
     greedy_answers = dict(zip(*(c.to_pylist() for c in greedy.columns), strict=True))
     samples: dict[str, list[str | None]] = {}
     for index in range(num_parts):
@@ -58,7 +58,7 @@ def _check(
     with progress("check", len(truths)) as update:
         for question_id, truth in truths.items():
             update(len(rows))
-            vote = votes[question_id]
+            vote = vote_of[question_id]
             given = [*samples[question_id], vote["vote_answer"], greedy_answers[question_id]]
             *right, vote_right, greedy_right = verifier.check_many(given, [truth] * len(given))
             rows.append(

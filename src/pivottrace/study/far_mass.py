@@ -40,7 +40,7 @@ class Tracer:
         refuse_another_model(run, digests(self._model, tokenizer))
         self._pad = tokenizer.pad_token_id
         names = ["question_id", "prompt_tokens", "tokens"]
-        rollouts = run.read_parts("rollouts_greedy", "rollout", names).to_pylist()
+        rollouts = run.read_parts("rollouts_greedy", "greedy", names).to_pylist()
         wanted = set(question_ids)
         self.rows = {r["question_id"]: r for r in rollouts if r["question_id"] in wanted}
         reference = read_json(run.path / "reference.json")

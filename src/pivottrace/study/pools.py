@@ -8,18 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
 from pivottrace.config import Config
-from pivottrace.errors import DataError
+from pivottrace.errors import ConfigError, DataError
 from pivottrace.labels.buying import every_answer
 from pivottrace.pipeline import run_step
 from pivottrace.routing.probes import draw_probes, rank_fractions
 from pivottrace.routing.weighting import combine, cross_fitted_places, rank_features
-from pivottrace.run.choices import driving_estimator, estimators_of
+from pivottrace.run.choices import driving_estimator, estimators_of, pivot_estimator
 from pivottrace.run.directory import RunDir
-from pivottrace.run.readings import sampled_answers
+from pivottrace.run.readings import estimator_scores, sampled_answers, scored_estimators, voted
 from pivottrace.stages import truth
 from pivottrace.stats.ranking_metrics import BoolArray, FloatArray
 from pivottrace.verifier import Verifier
@@ -58,43 +59,60 @@ class PoolEvidence:
 
 
 def prepare(config: Config) -> RunDir:
-    """Run the missing stages among pool, rollouts, trace, scores and truth.
+    """Run the missing stages among pool, greedy, trace, score, sample and truth.
+
+    Every question gets `rollouts.num_samples` samples, whatever `rollouts.sampling` is, because a
+    study compares estimators at equal samples.
 
     Raises:
+        ConfigError: The run has begun to sample in steps.
         DataError: A question has no answer. This is checked before the model is loaded.
     """
-    run = RunDir.create(config)
+    _refuse_steps(config.output.expanduser())
+    fixed = config.rollouts.model_copy(update={"sampling": "fixed"})
+    run = RunDir.create(config.model_copy(update={"rollouts": fixed}))
     with run.locked():
         run_step(run, "pool")
         every_answer(run)
-        for stage in ("rollout", "trace", "score"):
+        for stage in ("greedy", "trace", "score", "sample"):
             run_step(run, stage)
         with run.timed("truth"):
             truth.run(run)
     return run
 
 
+def _refuse_steps(path: Path) -> None:
+    if not (path / "config.toml").is_file():
+        return
+    run = RunDir.open(path)
+    if run.begun_facts("sample") and run.config.rollouts.sampling != "fixed":
+        raise ConfigError(
+            f"{path} samples in steps (rollouts.sampling), and a study needs equal samples of "
+            f"every question. Give the study another run directory (output)."
+        )
+
+
 def read_evidence(run: RunDir) -> PoolEvidence:
     """Read a prepared run. Raises DataError if fewer than two questions have a score."""
-    table = run.read_table("scores", made_by="study")
     truths = run.read_table("truth", made_by="study")
-    ids = table["question_id"].to_pylist()
+    ids, _ = voted(run)
     if ids != truths["question_id"].to_pylist():
-        raise DataError(f"{run.path}: the tables scores and truth have different questions")
+        raise DataError(f"{run.path}: the tables votes and truth have different questions")
+    estimators = scored_estimators(run)
+    everyone = estimator_scores(run, list(estimators))
 
     def column(source: object, name: str) -> np.ndarray:
         return np.asarray(source[name].to_numpy(zero_copy_only=False), np.float64)  # type: ignore[index]
 
     # The random control is a number for every question with a trace to score.
-    kept = np.isfinite(column(table, "random"))
+    kept = np.isfinite(everyone["random"])
     if kept.sum() < 2:
         raise DataError(
             f"{run.path}: {kept.sum()} of {len(ids)} questions have a traced response. A study "
             f"needs at least two: look at the failures with pivottrace report {run.path}"
         )
     kept_ids = [i for i, keep in zip(ids, kept, strict=True) if keep]
-    estimators = estimators_of(run.config)
-    scores = {name: column(table, name)[kept] for name in estimators if name in table.column_names}
+    scores = {name: values[kept] for name, values in everyone.items()}
     sampled = _sampled_correctness(run, kept_ids)
     competing = {name: scores[name] for name in scores if estimators[name].competes}
     combined = combined_score(competing, sampled, default_pivots(run.config), run.config.seed)
@@ -114,8 +132,7 @@ def read_evidence(run: RunDir) -> PoolEvidence:
 def default_pivots(config: Config) -> str:
     """Return the run's pivot estimator, the study's default, even if another estimator ranks."""
     name = driving_estimator(config)
-    pivots = f"{config.pivots.reading}_{config.pivots.statistic}"
-    return name if name.startswith(("onset_", "peak_")) else pivots
+    return name if name.startswith(("onset_", "peak_")) else pivot_estimator(config)
 
 
 def inferences(name: str, config: Config) -> int:
@@ -131,8 +148,8 @@ def seconds_per_question(name: str, run: RunDir) -> float | None:
     needs, questions = _needs(name, run.config), run.stage_facts("pool")["num_questions"]
     if needs == "nothing":
         return 0.0
-    parts, stages = run.part_seconds("rollout"), run.seconds()
-    greedy, sampled = parts.get("greedy"), parts.get("sampled")
+    stages = run.seconds()
+    greedy, sampled = (run.part_seconds(stage).get("generation") for stage in ("greedy", "sample"))
     spent = {"greedy": [greedy], "samples": [sampled]}.get(needs, [greedy, stages.get("trace")])
     if any(took is None for took in spent):
         return None

@@ -82,12 +82,12 @@ def _section(title: str, rows: Iterator[tuple[str, Any]]) -> Iterator[str]:
 
 def _base(run: RunDir) -> Iterator[tuple[str, Any]]:
     # The rollouts of a later round come from a trained model, so we take the first round.
-    model, rollout = run.config.model, run.in_round(0).begun_facts("rollout")
+    model, greedy = run.config.model, run.in_round(0).begun_facts("greedy")
     yield "model", f"`{model.path}`"
     if model.revision:
         yield "revision", f"`{model.revision}`"
-    yield "digest of its weights", f"`{rollout.get('model_digest', 'not recorded')}`"
-    yield "digest of its tokenizer", f"`{rollout.get('tokenizer_digest', 'not recorded')}`"
+    yield "digest of its weights", f"`{greedy.get('model_digest', 'not recorded')}`"
+    yield "digest of its tokenizer", f"`{greedy.get('tokenizer_digest', 'not recorded')}`"
 
 
 def _labels(run: RunDir, training: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:

@@ -1,4 +1,4 @@
-"""Rollouts: one greedy trace and G sampled responses per question, part by part."""
+"""The greedy trace of each question, part by part. Everything of the trace is read off it."""
 
 from __future__ import annotations
 
@@ -10,23 +10,18 @@ from pivottrace.run.storage import read_parquet
 
 
 def run(run: RunDir) -> None:
-    """Write the parts of `rollouts_greedy` and `rollouts_sampled`. Finished parts are kept.
+    """Write the parts of `rollouts_greedy`. Finished parts are kept.
 
     Raises:
         RunDirError: The finished parts came from another model.
     """
-    if run.is_done("rollout"):
+    if run.is_done("greedy"):
         return
     pool = PoolRollouts(run)
-
-    def begin() -> None:
-        run.begin("rollout", **pool.facts)
-
-    for kind, write in (("greedy", pool.write_greedy), ("sampled", pool.write_sampled)):
-        with run.timed("rollout", part=kind):
-            write(begin)
+    with run.timed("greedy", part="generation"):
+        pool.write_greedy(lambda: run.begin("greedy", **pool.facts))
     run.mark_done(
-        "rollout",
+        "greedy",
         num_questions=pool.num_questions,
         num_parts=pool.num_parts,
         failures=_count_failures(run, pool.num_parts),

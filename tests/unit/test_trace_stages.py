@@ -1,4 +1,4 @@
-"""The stages rollout and trace with a tiny random model: resumed, with other settings or models."""
+"""Greedy traces to votes with a tiny random model: resumed, with other settings or models."""
 
 import json
 
@@ -9,14 +9,15 @@ import torch
 
 from pivottrace.commands.status import describe, notes
 from pivottrace.config import parse_config
-from pivottrace.errors import ConfigError, ModelError, RunDirError
+from pivottrace.errors import ConfigError, DataError, ModelError, RunDirError
 from pivottrace.estimators import ESTIMATORS
 from pivottrace.models.generate import TransformersSampler
 from pivottrace.models.load import load_model
 from pivottrace.rollouts import parts
 from pivottrace.run.directory import RunDir
 from pivottrace.schemas import QUESTIONS, SIGNALS
-from pivottrace.stages import rollout, score, trace_signals
+from pivottrace.stages import greedy, sample, score, trace_signals
+from pivottrace.verifier import Verifier
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -82,19 +83,76 @@ def killed(monkeypatch):
 
 
 def test_settings_cannot_change_between_parts(make_run, killed):
-    killed(lambda: rollout.run(make_run()), 1)
+    killed(lambda: greedy.run(make_run()), 1)
     with pytest.raises(ConfigError) as caught:
         make_run(rollouts={"part_size": 2, "temperature": 0.5})
-    assert "rollouts.part_size: was 4, now 2 (used by rollout)" in str(caught.value)
-    assert "rollouts.temperature: was 1.0, now 0.5 (used by rollout)" in str(caught.value)
+    assert "rollouts.part_size: was 4, now 2 (used by greedy)" in str(caught.value)
+    assert "temperature" not in str(caught.value)  # greedy decoding has none
 
-    run = make_run()
-    rollout.run(run)
-    found = run.read_parts("rollouts_sampled", "rollout")
-    assert found["question_id"].to_pylist() == [f"q{i // 2}" for i in range(16)]
+    run = make_run(rollouts={"temperature": 0.5})
+    greedy.run(run)
     killed(lambda: trace_signals.run(run), 1)
     with pytest.raises(ConfigError, match=r"trace.num_sinks: was 1, now 2 \(used by trace\)"):
         make_run(trace={"num_sinks": 2})
+    for stage in (trace_signals, score):
+        stage.run(run)
+    killed(lambda: sample.run(run), 1)
+    with pytest.raises(ConfigError, match=r"temperature: was 0.5, now 0.7 \(used by sample\)"):
+        make_run(rollouts={"temperature": 0.7})
+    sample.run(run)
+    found = run.read_parts("rollouts_sampled", "sample")
+    assert found["question_id"].to_pylist() == [f"q{i // 2}" for i in range(16)]
+    assert run.stage_facts("sample")["questions_by_samples"] == {"2": 8}
+
+
+def test_sampling_in_steps_is_the_same_after_a_kill(make_run, killed, tmp_path, capsys):
+    """A random model's answers differ, so questions stop at different steps."""
+
+    def sampled(name, stage):
+        run = make_run(
+            output=str(tmp_path / name), rollouts={"num_samples": 16, "temperature": 0.1}
+        )
+        for before in (greedy, trace_signals, score):
+            before.run(run)
+        stage(run)
+        files = sorted(run.round_path.rglob("*.parquet"))
+        return run, {str(path.relative_to(run.path)): path.read_bytes() for path in files}
+
+    def resumed(run):
+        killed(lambda: sample.run(run), 1)
+        sample.run(run)
+
+    run, whole = sampled("whole", sample.run)
+    _, again = sampled("again", resumed)
+    assert whole == again
+    facts = run.stage_facts("sample")
+    assert len(facts["questions_by_samples"]) > 1
+    votes = run.read_table("votes", "sample")
+    assert sum(votes["num_samples"].to_pylist()) == facts["samples_taken"] < 128
+    assert facts["samples_possible"] == 128
+    assert f"8/8 questions, {facts['samples_taken']} samples" in capsys.readouterr().err
+    with pytest.raises(
+        ConfigError, match=r"pivots.statistic: was 'count', now 'density' \(used by s"
+    ):
+        changed = {"statistic": "density"}
+        make_run(
+            output=str(run.path), rollouts={"num_samples": 16, "temperature": 0.1}, pivots=changed
+        )
+
+
+def test_a_verifier_that_fails_does_so_before_anything_is_sampled(make_run, monkeypatch):
+    run = make_run()
+    for stage in (greedy, trace_signals, score):
+        stage.run(run)
+
+    def fail(self, answers):
+        raise DataError("answers.verifier fails")
+
+    monkeypatch.setattr(Verifier, "group", fail)
+    with pytest.raises(DataError):
+        sample.run(run)
+    assert not run.begun_facts("sample")
+    assert not list(run.round_path.glob("rollouts_sampled/*"))
 
 
 def test_an_attempt_that_kept_nothing_binds_nobody(make_run, monkeypatch):
@@ -103,7 +161,7 @@ def test_an_attempt_that_kept_nothing_binds_nobody(make_run, monkeypatch):
 
     monkeypatch.setattr(TransformersSampler, "sample", sample)
     with pytest.raises(ModelError):
-        rollout.run(make_run())
+        greedy.run(make_run())
     make_run(rollouts={"max_new_tokens": 3})
 
 
@@ -132,12 +190,17 @@ def test_a_threshold_is_frozen_once_it_is_there():
 
 def test_every_estimator_scores_every_question_that_has_a_response(make_run):
     run = make_run()
-    for stage in (rollout, trace_signals, score):
+    for stage in (greedy, trace_signals, score, sample):
         stage.run(run)
     signals = run.read_parts("signals", "trace").to_pylist()
     scores = run.read_table("scores", made_by="score").to_pylist()
+    votes = run.read_table("votes", made_by="sample").to_pylist()
     assert {len(s["layer_path"]["step_lengths"]) for s in signals if s["failure"] is None} == {2}
-    usable = [row for row, s in zip(scores, signals, strict=True) if s["failure"] is None]
+    usable = [
+        row | vote
+        for row, vote, s in zip(scores, votes, signals, strict=True)
+        if s["failure"] is None
+    ]
     assert len(usable) >= 4
     for name in ESTIMATORS:
         assert np.isfinite([row[name] for row in usable]).all(), name
@@ -151,7 +214,7 @@ def test_every_estimator_scores_every_question_that_has_a_response(make_run):
 
 def test_the_reference_sample_binds_the_settings_that_it_was_drawn_with(make_run, killed):
     run = make_run()
-    rollout.run(run)
+    greedy.run(run)
     killed(lambda: trace_signals.run(run), 0)
     assert (run.path / "reference.json").is_file()
     with pytest.raises(ConfigError, match=r"pivots.reference_size: was 512, now 2"):
@@ -160,14 +223,14 @@ def test_the_reference_sample_binds_the_settings_that_it_was_drawn_with(make_run
 
 @pytest.mark.parametrize("changed", ["weights", "tokenizer"])
 def test_another_model_is_refused_at_each_stage(make_run, killed, tmp_path, changed):
-    killed(lambda: rollout.run(make_run()), 1)
+    killed(lambda: greedy.run(make_run()), 1)
     keep = {path.name: path.read_bytes() for path in (tmp_path / "model").iterdir()}
     _change(tmp_path / "model", changed)
     with pytest.raises(RunDirError, match=rf"another model .* other {changed}\. Put the old"):
-        rollout.run(make_run())
+        greedy.run(make_run())
     for name, content in keep.items():
         (tmp_path / "model" / name).write_bytes(content)
-    rollout.run(make_run())
+    greedy.run(make_run())
     _change(tmp_path / "model", changed)
     with pytest.raises(RunDirError, match=f"other {changed}"):
         trace_signals.run(make_run())
@@ -199,19 +262,19 @@ def test_a_prompt_without_tokens_is_called_so(make_run, monkeypatch):
 
     monkeypatch.setattr(parts, "render_question", render_question)
     run = make_run()
-    rollout.run(run)
-    failures = run.read_parts("rollouts_greedy", "rollout")["failure"].to_pylist()
+    greedy.run(run)
+    failures = run.read_parts("rollouts_greedy", "greedy")["failure"].to_pylist()
     assert failures[1:3] == ["empty_prompt", "prompt_too_long_for_the_model"]
 
 
 def test_a_model_without_chat_template_is_told_of(make_run, tmp_path, capsys):
     run = make_run()
-    rollout.run(run)
+    greedy.run(run)
     assert "chat template" not in capsys.readouterr().err
     assert not [note for note in notes(run) if "chat template" in note]
     (tmp_path / "model" / "chat_template.jinja").unlink()
     run = make_run(output=str(tmp_path / "plain"))
-    rollout.run(run)
+    greedy.run(run)
     assert capsys.readouterr().err.count("note: the model has no chat template") == 1
     assert [line for line in describe(run) if line.startswith("note: the model has no chat templ")]
 

@@ -1,0 +1,164 @@
+"""Sampling: several answers to each question, in steps, and their votes.
+
+A question is sampled until its own answers and its trace make sure which answer leads
+(`rollouts.stopping`), at most `rollouts.num_samples` times. No label is read, so a part of the pool
+can be made again, or elsewhere, with the same result.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from itertools import groupby
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from pivottrace.estimators import Estimator
+from pivottrace.rollouts.parts import Choose, PoolRollouts
+from pivottrace.rollouts.sampled_answers import SampledAnswers, compare_answers
+from pivottrace.rollouts.stopping import StoppingRule, goes_on, sampling_steps
+from pivottrace.routing.probes import rank_fractions
+from pivottrace.run import readings
+from pivottrace.run.choices import estimators_in, sampling_estimator
+from pivottrace.run.directory import RunDir
+from pivottrace.run.progress import progress
+from pivottrace.run.storage import read_json, read_parquet
+from pivottrace.schemas import votes_schema
+from pivottrace.stages.evidence import (
+    GREEDY_READ,
+    SIGNALS_READ,
+    THRESHOLDS,
+    evidence_of,
+    has_every_estimator,
+    own_estimator_facts,
+)
+from pivottrace.verifier import Verifier
+
+FIRST_ANSWERS = 8  # greedy answers that the verifier is tried on
+
+
+def run(run: RunDir) -> None:
+    """Write the parts of `rollouts_sampled`, then `votes`. Finished parts are kept.
+
+    If the user adds an estimator that needs samples, `votes` is made again from the same samples.
+
+    Raises:
+        RunDirError: Scores are missing, or the finished parts came from another model.
+    """
+    if has_every_estimator(run, "sample", "votes"):
+        return
+    with Verifier.of(run.config.answers) as verifier:
+        if not run.is_done("sample"):
+            _write_rollouts(run, verifier)
+        vote(run, verifier)
+
+
+def _write_rollouts(run: RunDir, verifier: Verifier) -> None:
+    greedy = run.read_parts("rollouts_greedy", "greedy", ["answer"])["answer"].to_pylist()
+    choose = _chooser(run, greedy, verifier)
+    # A verifier that fails does so here, before anything is sampled and fixes its setting.
+    verifier.group([answer for answer in greedy if answer is not None][:FIRST_ANSWERS])
+    most = run.config.rollouts.num_samples
+    steps = (most,) if run.config.rollouts.sampling == "fixed" else sampling_steps(most)
+    pool = PoolRollouts(run)
+    with run.timed("sample", part="generation"):
+        pool.write_sampled(steps, choose, lambda: run.begin("sample"))
+    run.begin("sample")  # a pool without questions has no part
+
+
+def _chooser(run: RunDir, greedy: Sequence[str | None], verifier: Verifier) -> Choose:
+    """The stopping rule on this run's traces. `greedy` are the pool's greedy answers."""
+    name = sampling_estimator(run.config)
+    ranks = rank_fractions(readings.estimator_scores(run, [name])[name])
+    rule = StoppingRule()
+
+    def choose(places: Sequence[int], answers: Sequence[Sequence[str | None]]) -> Sequence[bool]:
+        found = [
+            compare_answers(each, verifier.group, greedy[place])
+            for place, each in zip(places, answers, strict=True)
+        ]
+        return goes_on(
+            np.array([[*each.class_counts, 0, 0][:2] for each in found]).reshape(-1, 2),
+            np.array([each.greedy_class for each in found], dtype=np.int64),
+            ranks[list(places)],
+            np.array([len(each) for each in answers], dtype=np.int64),
+            rule,
+        ).tolist()
+
+    return choose
+
+
+def vote(run: RunDir, verifier: Verifier) -> None:
+    """Write `votes` from the parts of `rollouts_sampled`, and record that sampling has finished."""
+    reference = read_json(run.path / "reference.json")
+    thresholds = {key: reference[key] for key in THRESHOLDS}
+    estimators = estimators_in("votes", run.config)
+    schema = votes_schema(estimators)
+    tables: list[pa.Table] = []
+    counts: Counter[int] = Counter()
+    done = 0
+    parts = zip(
+        run.iter_parts("signals", "trace", SIGNALS_READ),
+        run.iter_parts("rollouts_greedy", "greedy", GREEDY_READ),
+        strict=True,
+    )
+    with progress("vote", run.stage_facts("greedy")["num_questions"]) as update:
+        update(0)
+        for index, (signals, traces) in enumerate(parts):
+            path = run.part_path("rollouts_sampled", index)
+            part = read_parquet(path, ["question_id", "answer", "finish"], made_by="sample")
+            of_question = groupby(part.to_pylist(), key=lambda row: row["question_id"])
+            samples = [list(rows) for _, rows in of_question]
+            rows = [
+                _vote(run, *each, thresholds, verifier, estimators)
+                for each in zip(signals.to_pylist(), traces.to_pylist(), samples, strict=True)
+            ]
+            tables.append(pa.Table.from_pylist(rows, schema=schema))
+            # A question that was not asked has one row, with the reason.
+            counts.update(sum(row["finish"] != "failed" for row in each) for each in samples)
+            done += len(rows)
+            update(done)
+    table = pa.concat_tables(tables)
+    run.write_table("votes", table)
+    asked = {number: num for number, num in sorted(counts.items()) if number}
+    run.mark_done(
+        "sample",
+        num_parts=len(tables),
+        num_failed=len(table) - table["failure"].null_count,
+        questions_by_samples={str(number): num for number, num in asked.items()},
+        samples_taken=sum(number * num for number, num in asked.items()),
+        samples_possible=run.config.rollouts.num_samples * sum(asked.values()),
+        **own_estimator_facts("votes", run.config),
+        **verifier.facts(),
+    )
+
+
+def _vote(
+    run: RunDir,
+    signal: dict[str, Any],
+    trace: dict[str, Any],
+    samples: list[dict[str, Any]],
+    thresholds: dict[str, float | None],
+    verifier: Verifier,
+    estimators: dict[str, Estimator],
+) -> dict[str, Any]:
+    """One row of `votes`. A missing key is null."""
+    found = compare_answers([row["answer"] for row in samples], verifier.group, trace["answer"])
+    row = {
+        "question_id": signal["question_id"],
+        "failure": signal["failure"] or _unanswered(trace, found),
+        **found.columns(),
+    }
+    evidence = evidence_of(run, signal, trace["text"], thresholds, found.classes)
+    if evidence is None:
+        return row
+    return row | {name: estimate(evidence) for name, estimate in estimators.items()}
+
+
+def _unanswered(trace: dict[str, Any], samples: SampledAnswers) -> str | None:
+    """The reason why neither the greedy trace nor any sample answers the question, else None."""
+    if trace["answer"] is not None or not samples.is_unanswered:
+        return None
+    return "truncated" if trace["finish"] == "length" else "no_answer"
