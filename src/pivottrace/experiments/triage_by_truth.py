@@ -1,9 +1,9 @@
 """The oracle's triage: routes by the true correctness of every question.
 
 The oracle reads the answer of every question of the pool. Therefore it is here and not a stage:
-`pivottrace run` cannot use it. It routes by the triage's own rule on exact curves: correctness and
-learnability of the question's own samples, and a vote that is right or wrong for certain. Labels
-are still bought from the budget, and training still knows only the bought labels.
+`pivottrace run` cannot use it. It routes by the triage's own rule on exact expectations: the
+correctness of the question's own samples, and a vote that is right or wrong for certain. Labels are
+still bought from the budget, and training still knows only the bought labels.
 """
 
 from __future__ import annotations
@@ -13,11 +13,13 @@ import numpy as np
 from pivottrace.labels.budget import allowed_labels
 from pivottrace.labels.buying import every_answer
 from pivottrace.routing import auction
-from pivottrace.routing.curves import CurveValues
+from pivottrace.routing.expectations import Expectations
 from pivottrace.routing.probes import rank_fractions
-from pivottrace.run import readings, scored_pool
+from pivottrace.routing.question_evidence import QuestionEvidence
+from pivottrace.run import readings
 from pivottrace.run.choices import triage_options
 from pivottrace.run.directory import RunDir
+from pivottrace.run.pool_routes import Routed
 from pivottrace.schemas import PROBES
 from pivottrace.stages import calibrate, triage
 from pivottrace.verifier import Verifier
@@ -39,34 +41,32 @@ def triage_by_truth(run: RunDir) -> None:
         correctness, vote_right = _truth(run)
         scored = readings.scored_pool(run, [])
         ranks = rank_fractions(np.where(scored.evidence.failure_code > 0, np.nan, 1 - correctness))
-        values = exact_curves(correctness, vote_right, scored.evidence)
+        expected = exact_expectations(correctness, vote_right, scored.evidence)
         result = auction.triage(
             ranks,
             budget=allowed_labels(run),
-            curve=values,
-            vote_holds=vote_right,
+            expected=expected,
             evidence=scored.evidence,
             options=triage_options(run.config),
         )
-        triage.finish(run, scored, scored_pool.Routed(ranks, values, None, result))
+        triage.finish(run, scored, Routed(ranks, expected, None, result))
 
 
-def exact_curves(
-    correctness: FloatArray, vote_right: FloatArray, evidence: scored_pool.QuestionEvidence
-) -> CurveValues:
-    """Return exact curves: each question's own correctness p, p(1-p)G/(G-1), and its vote.
+def exact_expectations(
+    correctness: FloatArray, vote_right: FloatArray, evidence: QuestionEvidence
+) -> Expectations:
+    """Return what a question's own samples say: p, p(1-p)G/(G-1), and what its vote teaches.
 
     Args:
-        correctness: (Q,) share of right samples, in [0, 1].
+        correctness: (Q,) share p of right samples, in [0, 1].
         vote_right: (Q,) bool, whether the majority vote is right.
-        evidence: Evidence on the same questions, with numbers of samples and vote shares.
+        evidence: Evidence on the same questions, with numbers G of samples and vote shares.
     """
     samples = np.maximum(evidence.num_samples, 2)
-    learnability = correctness * (1.0 - correctness) * samples / (samples - 1)
+    gain = correctness * (1.0 - correctness) * samples / (samples - 1)
     vote = vote_right.astype(np.float64)
-    return CurveValues(
-        correctness, correctness, correctness, vote, vote, vote, learnability, evidence.vote_share
-    )
+    harm = -np.nan_to_num(evidence.vote_share) * correctness
+    return Expectations(correctness, vote, vote, vote, gain, np.where(vote_right, gain, harm))
 
 
 def _truth(run: RunDir) -> tuple[FloatArray, FloatArray]:
