@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from pivottrace.errors import RunDirError
 from pivottrace.routing.answer_counts import AnswerCounts, Pattern, from_patterns
@@ -115,10 +116,12 @@ def read_scored(
     failures: list[pa.ChunkedArray] = []
     patterns = _Patterns()
     for path, beside in zip(votes, scores, strict=True):
-        own = [] if driving in features else [driving]
+        # Estimators that need samples are columns of `votes`, all others of `scores`.
+        own = [driving] if driving in pq.read_schema(path).names else []
         table = read_parquet(path, [*VOTES_READ, *own], made_by="sample")
-        traced = read_parquet(beside, list(features), made_by="score") if features else None
-        if traced is not None and len(traced) != len(table):
+        names = list(dict.fromkeys([*features, *([] if own else [driving])]))
+        traced = read_parquet(beside, names, made_by="score")
+        if len(traced) != len(table):
             raise RunDirError(
                 f"{beside} has {len(traced)} rows, and {path} has {len(table)}. Put the old file "
                 f"back, or start again in another directory (--output)."
@@ -128,10 +131,9 @@ def read_scored(
             "abstained": pc.not_equal(table["vote_reason"], "ok"),
             "samples": table["num_samples"],
             "label": pc.fill_null(pc.index_in(table["question_id"], value_set=ids), -1),
-            "score": (table if traced is None or own else traced)[driving],
+            "score": (table if own else traced)[driving],
+            **{f"of {name}": traced[name].cast(pa.float32()) for name in features},
         }
-        if traced is not None:
-            found |= {f"of {name}": traced[name].cast(pa.float32()) for name in features}
         for name, column in found.items():
             parts.setdefault(name, []).append(column.to_numpy())
         parts.setdefault("pattern", []).append(patterns.of(table))
