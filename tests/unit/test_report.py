@@ -199,7 +199,7 @@ def test_the_page_states_the_headline_and_the_failures(page):
     assert "62.1 %" in page and "+11.0 points" in page
     assert "empty_response" in text["failures"] and text["failures"].count("q-0011") == 1
     assert "Re-checking was built into this world" in text["origin"]
-    assert "triage.vote_floor 0.55 0.6" in text["asked"]
+    assert "calibrate.num_probes 40 default" in text["asked"]
 
 
 def test_pivots_are_marked_on_the_token_and_on_the_curve(run):
