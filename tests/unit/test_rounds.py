@@ -100,7 +100,8 @@ def test_no_flow_of_routes_passes_the_budget(seed, size, share, num_rounds, even
 
 def fabricate(path, until="train", **sections):
     """A run of two rounds whose first is done up to and with a stage."""
-    sections = {"rounds": {"num": 2}, "labels": {"budget": 0.5}} | sections
+    triage_all = {"least_label_gain": 0.0, "hopeless": "annotate"}  # so that the budget is spent
+    sections = {"rounds": {"num": 2}, "labels": {"budget": 0.5}, "triage": triage_all} | sections
     for stage, run in stages_of(path, **sections):
         if stage == until:
             return run

@@ -25,6 +25,7 @@ from pivottrace.verifier.answers import group_equivalent
         (["5", "5"], None, [0, 0], ("5", 1.0, "ok", 2, [2], -1)),
         ([None, ""], "5", [-1, -1], (None, 0.0, "empty", 2, [], 0)),
         ([None, ""], "", [-1, -1], (None, 0.0, "empty", 2, [], -1)),
+        (["4", "4"], "", [0, 0], ("4", 1.0, "ok", 2, [2], -1)),
         ([], None, [], (None, 0.0, "empty", 0, [], -1)),
     ],
 )

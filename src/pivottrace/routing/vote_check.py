@@ -44,7 +44,7 @@ def check_votes(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
         np.array([row[name] for row in used]) for name in ("predicted", "predicted_by_votes")
     )
     loss, loss_by_votes = log_loss(by_all, right), log_loss(by_votes, right)
-    adds, half = _mean(loss_by_votes - loss, weights)
+    adds, half = weighted_mean(loss_by_votes - loss, weights)
     return {
         "num": len(used),
         "predicted": float(np.average(by_all, weights=weights)),
@@ -61,7 +61,7 @@ def log_loss(chance: FloatArray, happened: FloatArray) -> FloatArray:
     return -np.where(happened > 0, np.log(bounded), np.log1p(-bounded))
 
 
-def _mean(values: FloatArray, weights: FloatArray) -> tuple[float, float]:
+def weighted_mean(values: FloatArray, weights: FloatArray) -> tuple[float, float]:
     """The weighted mean, and half of its 90 % interval by the ratio estimator's variance."""
     mean = float(np.average(values, weights=weights))
     share = weights / weights.sum()
