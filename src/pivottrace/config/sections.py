@@ -184,7 +184,7 @@ class CalibrateConfig(Section):
     """Probe labels, and how sure they show each vote to be."""
 
     num_probes: int | None = Field(None, ge=0)
-    """By value, the default is a sixth of the budget, from 16 to 256; evenly, max(64, 5 % of the
+    """By value, the default is an eighth of the budget, from 16 to 256; evenly, max(64, 5 % of the
     pool), at most 256. Use 0 only with `triage.mode = "fixed"`: the calibrated mode needs
     probes."""
     draw: Literal["by_value", "systematic", "strata", "adaptive"] = "by_value"
@@ -209,7 +209,7 @@ class TriageConfig(Section):
     """With `fixed`: the share of the pool, from the most uncertain end, that people label."""
     discard_fraction: float = Field(0.421, ge=0, le=1)
     """With `fixed`: the share of the pool, from the most certain end, that is dropped."""
-    least_gain: float = Field(0.03, ge=0, lt=0.25)
+    least_gain: float = Field(0.035, ge=0, lt=0.25)
     """A row is trained on if it is expected to teach more than this, in units of p(1-p), at most
     0.25. Lower values train on more rows that teach little."""
     least_label_gain: float = Field(0.01, ge=0, lt=0.25)

@@ -37,7 +37,7 @@ NONE = -1  # the outcome of a label that no class agrees with
 # Means and standard deviations of the normal priors of gamma, delta and kappa.
 PRIOR_MEAN, PRIOR_SD = (1.5, 0.0, 1.0), (0.5, 0.5, 1.0)
 # The same of the weight of the driving score, which the pool is ranked by, and of every other one.
-DRIVING_MEAN, DRIVING_SD, OTHER_SD = 1.0, 0.5, 0.2
+DRIVING_MEAN, DRIVING_SD, OTHER_SD = 1.0, 0.5, 0.3
 NUM_FOLDS = 8
 Z_90 = 1.6448536269514722  # half of a 90 % interval, in standard deviations
 
