@@ -5,15 +5,15 @@
 
 Each name is a pool of the embedded world, its preset and its seed. A run directory of that name in
 `--runs` is read, and never changed; it has been prepared as `pivottrace study` does, with
-`study.truth_samples` fresh samples. The readings of the traces (about a minute per pool on
-one core) are kept in `--output`, so that a second call goes on from there.
+`study.truth_samples` fresh samples. The readings of the traces (about a minute per pool on one
+core) are kept in `--output`, so that a second call goes on from there.
 
-Three figures are compared with those of the present combination, paired over pools (`trace_model`): log
-loss of "the vote is right" out of fold with all labels, the same after 64 random labels, and the
-share of learnable wrong votes that get one of 140 labels. The two best candidates of each group
-(`trace_features`, `trace_samples`) by the second figure on the pools of `--choose` are judged on
-the pools of `--confirm`. A candidate adds something if the intervals of all three figures lie above 0
-there. All candidates go into `candidates.csv`.
+Three figures are compared with the same figures of the present combination, paired over pools
+(`trace_model`): log loss of "the vote is right" out of fold with all labels, the same after 64
+random labels, and the share of learnable wrong votes that get one of 140 labels. The two best
+candidates of each group (`trace_features`, `trace_samples`) by the second figure on the pools of
+`--choose` are judged on the pools of `--confirm`. A candidate adds something if the intervals of
+all three figures lie above 0 there. All candidates go into `candidates.csv`.
 """
 
 from __future__ import annotations
@@ -66,39 +66,37 @@ def main() -> None:
     parser.add_argument("--confirm", nargs="+", required=True)
     arguments = parser.parse_args()
     arguments.output.mkdir(parents=True, exist_ok=True)
-    choose, confirm = (
-        [_pool(arguments.runs / name, arguments.output) for name in names]
-        for names in (arguments.choose, arguments.confirm)
-    )
-    names = [*choose[0].by_question, *choose[0].by_class]
-    chosen_on, judged_on = _log_loss_gains(choose, names), _log_loss_gains(confirm, names)
-    _write(arguments.output / "candidates.csv", chosen_on, judged_on)
-    ranked = sorted(names, key=lambda name: -chosen_on[name][:, 1].mean())
-    shown = [
-        name
-        for group in GROUPS
-        for name in [name for name in ranked if name.startswith(f"{group}_")][:BEST_OF_GROUP]
-    ]
-    print(f"choose: {', '.join(p.name for p in choose)}")
-    print(f"confirm: {', '.join(p.name for p in confirm)}\n")
-    print("| added | all labels | 64 labels | wrong votes labelled |")
-    print("|---|---|---|---|")
-    for name in [*shown, *LEFT_OUT, *REFERENCES]:
-        for half, gains, pools in (
-            ("choose", chosen_on, choose),
-            ("confirm", judged_on, confirm),
-        ):
-            share = np.array([_share_gain(pool, [name]) for pool in pools])
-            _print_line(f"{name}, {half}", gains[name], share)
-    for width in WIDER:
-        for half, pools in (("choose", choose), ("confirm", confirm)):
-            losses = [_gains(pool, [], width) for pool in pools]
-            share = np.array([_share_gain(pool, [], width) for pool in pools])
-            _print_line(f"nothing, prior {width} wide, {half}", np.array(losses), share)
-    for half, pools in (("choose", choose), ("confirm", confirm)):
-        losses = np.array([log_losses(Model(pool)) for pool in pools])
+    halves = {
+        half: [_pool(arguments.runs / name, arguments.output) for name in names]
+        for half, names in (("choose", arguments.choose), ("confirm", arguments.confirm))
+    }
+    one = halves["choose"][0]
+    names = [*one.by_question, *one.by_class]
+    gains = {half: _log_loss_gains(pools, names) for half, pools in halves.items()}
+    _write(arguments.output / "candidates.csv", gains)
+    for half, pools in halves.items():
+        losses = np.mean([log_losses(Model(pool)) for pool in pools], axis=0)
         share = np.mean([labelled_gain(Model(pool)) for pool in pools])
-        print(f"present combination, {half}: {losses.mean(axis=0)} nats, {share:.4f} labelled")
+        names = [pool.name for pool in pools]
+        print(f"{half}: {', '.join(names)}. The present combination: log loss {losses[0]:.4f} with")
+        print(f"all labels, {losses[1]:.4f} with 64; wrong votes labelled {share:.4f}.")
+    print("\n| added | all labels | 64 labels | wrong votes labelled |\n|---|---|---|---|")
+    for name in [*_best(gains["choose"]), *LEFT_OUT, *REFERENCES]:
+        for half, pools in halves.items():
+            share_gains = [_share_gain(pool, [name]) for pool in pools]
+            _print_line(f"{name}, {half}", gains[half][name], share_gains)
+    for width in WIDER:
+        for half, pools in halves.items():
+            loss_gains = np.array([_gains(pool, [], width) for pool in pools])
+            share_gains = [_share_gain(pool, [], width) for pool in pools]
+            _print_line(f"nothing, prior {width} wide, {half}", loss_gains, share_gains)
+
+
+def _best(gains: dict[str, np.ndarray]) -> list[str]:
+    """The best candidates of each group by their gain with 64 labels."""
+    ranked = sorted(gains, key=lambda name: -gains[name][:, 1].mean())
+    of_group = [[name for name in ranked if name.startswith(f"{group}_")] for group in GROUPS]
+    return [name for names in of_group for name in names[:BEST_OF_GROUP]]
 
 
 def _log_loss_gains(pools: Sequence[Pool], names: Sequence[str]) -> dict[str, np.ndarray]:
@@ -115,23 +113,23 @@ def _share_gain(pool: Pool, added: Sequence[str], width: float = WIDTH) -> float
     return labelled_gain(Model(pool, added, width)) - labelled_gain(Model(pool))
 
 
-def _print_line(title: str, losses: np.ndarray, share: np.ndarray) -> None:
+def _print_line(title: str, losses: np.ndarray, shares: Sequence[float]) -> None:
     cells = ["{:+.1f} [{:+.1f}, {:+.1f}]".format(*interval(column)) for column in losses.T]
-    cells.append("{:+.4f} [{:+.4f}, {:+.4f}]".format(*interval(share)))
+    cells.append("{:+.4f} [{:+.4f}, {:+.4f}]".format(*interval(np.array(shares))))
     print(f"| {title} | {' | '.join(cells)} |", flush=True)
 
 
-def _write(path: Path, choose: dict[str, np.ndarray], confirm: dict[str, np.ndarray]) -> None:
+def _write(path: Path, gains: dict[str, dict[str, np.ndarray]]) -> None:
     """Write every candidate's gains with their intervals, thousandths of a nat per question."""
     header = ["candidate"]
-    for half in ("choose", "confirm"):
+    for half in gains:
         for figure in ("all_labels", "64_labels"):
             header += [f"{half}_{figure}{end}" for end in ("", "_low", "_high")]
     with path.open("w", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(header)
-        for name in choose:
-            columns = [*choose[name].T, *confirm[name].T]
+        for name in next(iter(gains.values())):
+            columns = [column for half in gains.values() for column in half[name].T]
             writer.writerow([name, *(f"{v:.2f}" for c in columns for v in interval(c))])
 
 
