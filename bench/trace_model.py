@@ -79,10 +79,55 @@ class Pool:
         return len(self.truth)
 
 
-class Model:
-    """The conditional logit of a pool with some candidates added."""
+def joined(pools: Sequence[Pool]) -> Pool:
+    """All questions of several pools as one pool, to learn a prior from."""
+    width = max(pool.counts.shape[1] for pool in pools)
 
-    def __init__(self, pool: Pool, added: Sequence[str] = (), width: float = WIDTH):
+    def wide(values: np.ndarray, fill: float) -> np.ndarray:
+        spare = ((0, 0), (0, width - values.shape[1]))
+        return np.pad(values, spare, constant_values=fill)
+
+    def together(arrays: list[np.ndarray]) -> np.ndarray:
+        return np.concatenate(arrays)
+
+    none = [pool.truth == pool.counts.shape[1] for pool in pools]
+    return Pool(
+        name="+".join(pool.name for pool in pools),
+        counts=together([wide(pool.counts, -1.0) for pool in pools]),
+        greedy=together([wide(pool.greedy, 0.0) for pool in pools]),
+        truth=together([np.where(no, width, p.truth) for no, p in zip(none, pools, strict=True)]),
+        tie=together([pool.tie for pool in pools]),
+        correctness=together([pool.correctness for pool in pools]),
+        num_fresh=pools[0].num_fresh,
+        present=together([pool.present for pool in pools]),
+        by_question={
+            name: together([pool.by_question[name] for pool in pools])
+            for name in pools[0].by_question
+        },
+        by_class={
+            name: together([wide(pool.by_class[name], 0.0) for pool in pools])
+            for name in pools[0].by_class
+        },
+    )
+
+
+class Model:
+    """The conditional logit of a pool with some candidates added.
+
+    Args:
+        pool: The pool.
+        added: Candidates beside the present combination.
+        width: Standard deviation of the priors of the estimators other than the pivots.
+        prior: Means of all priors, as `fit` of the same candidates gives them; None for our own.
+    """
+
+    def __init__(
+        self,
+        pool: Pool,
+        added: Sequence[str] = (),
+        width: float = WIDTH,
+        prior: np.ndarray | None = None,
+    ):
         questions = [name for name in added if name in pool.by_question]
         classes = [name for name in added if name in pool.by_class]
         new = [pool.by_question[name][:, None] for name in questions]
@@ -102,7 +147,8 @@ class Model:
         known = pool.present.shape[1] - 1
         widths = [width] * known + [WIDTH] * (others - known)
         priors = [GAMMA, DELTA, KAPPA, *[(0.0, CLASS_WIDTH)] * len(classes), PIVOTS]
-        self.mean = np.array([mean for mean, _ in priors] + [0.0] * others)
+        mean = np.array([mean for mean, _ in priors] + [0.0] * others)
+        self.mean = mean if prior is None else prior
         self.width = np.array([sd for _, sd in priors] + widths)
 
     def chances(self, parameters: np.ndarray, rows: np.ndarray) -> np.ndarray:

@@ -41,6 +41,7 @@ from trace_model import (
     Model,
     Pool,
     interval,
+    joined,
     labelled_gain,
     log_losses,
     normal_scores,
@@ -65,6 +66,8 @@ def main() -> None:
     parser.add_argument("--choose", nargs="+", required=True)
     parser.add_argument("--confirm", nargs="+", required=True)
     arguments = parser.parse_args()
+    if min(len(arguments.choose), len(arguments.confirm)) < 2:
+        parser.error("give at least two pools to each half: intervals are over pools.")
     arguments.output.mkdir(parents=True, exist_ok=True)
     halves = {
         half: [_pool(arguments.runs / name, arguments.output) for name in names]
@@ -90,6 +93,21 @@ def main() -> None:
             loss_gains = np.array([_gains(pool, [], width) for pool in pools])
             share_gains = [_share_gain(pool, [], width) for pool in pools]
             _print_line(f"nothing, prior {width} wide, {half}", loss_gains, share_gains)
+    _print_learnt(halves["choose"], halves["confirm"])
+
+
+def _print_learnt(choose: Sequence[Pool], confirm: Sequence[Pool]) -> None:
+    """Print the gains on one half if the other half's labels are the prior: a ceiling."""
+    everything = joined(choose)
+    names = [*everything.by_question, *everything.by_class]
+    names = [name for name in names if name[:2] in {f"{group}_" for group in GROUPS}]
+    for title, added in (("nothing", []), ("all candidates", names)):
+        prior = Model(everything, added).fit(np.arange(everything.size))
+        models = [Model(pool, added, prior=prior) for pool in confirm]
+        losses = [np.subtract(log_losses(m), log_losses(Model(m.pool))) for m in models]
+        shares = [labelled_gain(m) - labelled_gain(Model(m.pool)) for m in models]
+        loss_gains = TO_MILLINATS * np.array(losses)
+        _print_line(f"{title}, prior of the choosing half, confirm", loss_gains, shares)
 
 
 def _best(gains: dict[str, np.ndarray]) -> list[str]:
