@@ -37,6 +37,8 @@ STORED = (
     "self_certainty",
     "question_mass",
 )
+# Their means over the trace are estimators already.
+AVERAGED = ("entropy", "log_prob", "self_certainty")
 ANSWER_CUE = " The answer is \\boxed{"
 DOUBT = "?"
 LAST_ROWS = 10
@@ -180,7 +182,8 @@ def _profiles(stored: dict[str, np.ndarray]) -> Rows:
     for name, values in stored.items():
         found |= {f"a_{name}_{part}": value for part, value in _profile(values).items()}
         found[f"a_{name}_first_quarter"] = values[: -(-values.size // 4)].mean()
-        found[f"a_{name}_mean"] = values.mean()
+        if name not in AVERAGED:
+            found[f"a_{name}_mean"] = values.mean()
     return found
 
 
@@ -211,12 +214,13 @@ def _reading(attention: np.ndarray, prompt: int, answer: np.ndarray) -> Rows:
     for name, rows in sets.items():
         far = (place[None] <= prompt - 1 + rows[:, None] - NEAR) & (place[None] >= prompt)
         found |= {
-            f"b_{name}_on_question": mean[rows, 1:prompt].sum(-1).mean(),
             f"b_{name}_on_trace": (mean[rows] * far).sum(-1).mean(),
             f"b_{name}_greatest": attention[:, :, rows, 1:].max(-1).mean(),
             f"b_{name}_h2_in_trace": within[rows].mean(),
             f"b_{name}_centroid": centroid[rows].mean(),
         }
+        if name != "all":  # its mean over all rows is the stored question mass
+            found[f"b_{name}_on_question"] = mean[rows, 1:prompt].sum(-1).mean()
     late = centroid[n // 3 :]
     found["b_centroid_slope"] = _profile(late)["slope"]
     found["b_centroid_spread"] = late.std()

@@ -100,14 +100,15 @@ def _print_learnt(choose: Sequence[Pool], confirm: Sequence[Pool]) -> None:
     """Print the gains on one half if the other half's labels are the prior: a ceiling."""
     everything = joined(choose)
     names = [*everything.by_question, *everything.by_class]
-    names = [name for name in names if name[:2] in {f"{group}_" for group in GROUPS}]
-    for title, added in (("nothing", []), ("all candidates", names)):
+    groups = {f"group {g}": [n for n in names if n.startswith(f"{g}_")] for g in GROUPS}
+    everyone = [name for group in groups.values() for name in group]
+    for title, added in {"nothing": [], **groups, "all groups": everyone}.items():
         prior = Model(everything, added).fit(np.arange(everything.size))
         models = [Model(pool, added, prior=prior) for pool in confirm]
         losses = [np.subtract(log_losses(m), log_losses(Model(m.pool))) for m in models]
         shares = [labelled_gain(m) - labelled_gain(Model(m.pool)) for m in models]
         loss_gains = TO_MILLINATS * np.array(losses)
-        _print_line(f"{title}, prior of the choosing half, confirm", loss_gains, shares)
+        _print_line(f"{title}, weights learnt on the choosing half, confirm", loss_gains, shares)
 
 
 def _best(gains: dict[str, np.ndarray]) -> list[str]:
