@@ -45,7 +45,7 @@ LEAST_VALUE, LEAST_RATE = 0.01, 0.02
 LEADER_PSEUDO_COUNT, OTHER_PSEUDO_COUNT = 1.0, 0.2
 
 
-@dataclass
+@dataclass(eq=False)
 class Pool:
     """One labelled pool.
 

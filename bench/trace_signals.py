@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import functools
 import json
 import time
 from collections.abc import Sequence
@@ -37,7 +38,6 @@ from pivottrace.verifier import Verifier
 from trace_features import candidates
 from trace_model import (
     PRESENT,
-    WIDTH,
     Model,
     Pool,
     interval,
@@ -78,21 +78,21 @@ def main() -> None:
     gains = {half: _log_loss_gains(pools, names) for half, pools in halves.items()}
     _write(arguments.output / "candidates.csv", gains)
     for half, pools in halves.items():
-        losses = np.mean([log_losses(Model(pool)) for pool in pools], axis=0)
-        share = np.mean([labelled_gain(Model(pool)) for pool in pools])
+        losses = np.mean([_present(pool)[0] for pool in pools], axis=0)
+        share = np.mean([_present(pool)[1] for pool in pools])
         names = [pool.name for pool in pools]
         print(f"{half}: {', '.join(names)}. The present combination: log loss {losses[0]:.4f} with")
         print(f"all labels, {losses[1]:.4f} with 64; wrong votes labelled {share:.4f}.")
     print("\n| added | all labels | 64 labels | wrong votes labelled |\n|---|---|---|---|")
     for name in [*_best(gains["choose"]), *LEFT_OUT, *REFERENCES]:
         for half, pools in halves.items():
-            share_gains = [_share_gain(pool, [name]) for pool in pools]
-            _print_line(f"{name}, {half}", gains[half][name], share_gains)
+            shares = [_share_gain(Model(pool, [name])) for pool in pools]
+            _print_line(f"{name}, {half}", gains[half][name], shares)
     for width in WIDER:
         for half, pools in halves.items():
-            loss_gains = np.array([_gains(pool, [], width) for pool in pools])
-            share_gains = [_share_gain(pool, [], width) for pool in pools]
-            _print_line(f"nothing, prior {width} wide, {half}", loss_gains, share_gains)
+            _print_models(
+                f"nothing, prior {width} wide, {half}", [Model(p, width=width) for p in pools]
+            )
     _print_learnt(halves["choose"], halves["confirm"])
 
 
@@ -105,10 +105,12 @@ def _print_learnt(choose: Sequence[Pool], confirm: Sequence[Pool]) -> None:
     for title, added in {"nothing": [], **groups, "all groups": everyone}.items():
         prior = Model(everything, added).fit(np.arange(everything.size))
         models = [Model(pool, added, prior=prior) for pool in confirm]
-        losses = [np.subtract(log_losses(m), log_losses(Model(m.pool))) for m in models]
-        shares = [labelled_gain(m) - labelled_gain(Model(m.pool)) for m in models]
-        loss_gains = TO_MILLINATS * np.array(losses)
-        _print_line(f"{title}, weights learnt on the choosing half, confirm", loss_gains, shares)
+        _print_models(f"{title}, weights learnt on the choosing half, confirm", models)
+
+
+def _print_models(title: str, models: Sequence[Model]) -> None:
+    losses = np.array([_loss_gains(model) for model in models])
+    _print_line(title, losses, [_share_gain(model) for model in models])
 
 
 def _best(gains: dict[str, np.ndarray]) -> list[str]:
@@ -120,16 +122,22 @@ def _best(gains: dict[str, np.ndarray]) -> list[str]:
 
 def _log_loss_gains(pools: Sequence[Pool], names: Sequence[str]) -> dict[str, np.ndarray]:
     """Each candidate's gains (pools, 2): out of fold with all labels, and with 64."""
-    return {name: np.array([_gains(pool, [name]) for pool in pools]) for name in names}
+    return {name: np.array([_loss_gains(Model(p, [name])) for p in pools]) for name in names}
 
 
-def _gains(pool: Pool, added: Sequence[str], width: float = WIDTH) -> np.ndarray:
-    losses = np.array(log_losses(Model(pool, added, width)))
-    return TO_MILLINATS * (losses - np.array(log_losses(Model(pool))))
+@functools.cache
+def _present(pool: Pool) -> tuple[np.ndarray, float]:
+    """Log losses (2,) and the share of labelled wrong votes, of the present combination."""
+    model = Model(pool)
+    return np.array(log_losses(model)), labelled_gain(model)
 
 
-def _share_gain(pool: Pool, added: Sequence[str], width: float = WIDTH) -> float:
-    return labelled_gain(Model(pool, added, width)) - labelled_gain(Model(pool))
+def _loss_gains(model: Model) -> np.ndarray:
+    return TO_MILLINATS * (np.array(log_losses(model)) - _present(model.pool)[0])
+
+
+def _share_gain(model: Model) -> float:
+    return labelled_gain(model) - _present(model.pool)[1]
 
 
 def _print_line(title: str, losses: np.ndarray, shares: Sequence[float]) -> None:
