@@ -73,27 +73,33 @@ def main() -> None:
         half: [_pool(arguments.runs / name, arguments.output) for name in names]
         for half, names in (("choose", arguments.choose), ("confirm", arguments.confirm))
     }
+    _judge(halves, arguments.output / "candidates.csv")
+    _print_learnt(halves["choose"], halves["confirm"])
+
+
+def _judge(halves: dict[str, list[Pool]], path: Path) -> None:
+    """Judge every candidate on both halves, and print the best of each group."""
     one = halves["choose"][0]
     names = [*one.by_question, *one.by_class]
-    gains = {half: _log_loss_gains(pools, names) for half, pools in halves.items()}
-    _write(arguments.output / "candidates.csv", gains)
+    gains = {
+        half: {name: _loss_gains([Model(pool, [name]) for pool in pools]) for name in names}
+        for half, pools in halves.items()
+    }
+    _write(path, gains)
     for half, pools in halves.items():
-        losses = np.mean([_present(pool)[0] for pool in pools], axis=0)
-        share = np.mean([_present(pool)[1] for pool in pools])
-        names = [pool.name for pool in pools]
-        print(f"{half}: {', '.join(names)}. The present combination: log loss {losses[0]:.4f} with")
-        print(f"all labels, {losses[1]:.4f} with 64; wrong votes labelled {share:.4f}.")
+        losses, share = (np.mean(part, axis=0) for part in zip(*map(_present, pools), strict=True))
+        print(
+            f"{half}: {', '.join(pool.name for pool in pools)}. The present combination: log loss"
+        )
+        print(f"{losses[0]:.4f} with all labels, {losses[1]:.4f} with 64; labelled {share:.4f}.")
     print("\n| added | all labels | 64 labels | wrong votes labelled |\n|---|---|---|---|")
     for name in [*_best(gains["choose"]), *LEFT_OUT, *REFERENCES]:
         for half, pools in halves.items():
-            shares = [_share_gain(Model(pool, [name])) for pool in pools]
-            _print_line(f"{name}, {half}", gains[half][name], shares)
+            _print_line(f"{name}, {half}", [Model(pool, [name]) for pool in pools])
     for width in WIDER:
         for half, pools in halves.items():
-            _print_models(
-                f"nothing, prior {width} wide, {half}", [Model(p, width=width) for p in pools]
-            )
-    _print_learnt(halves["choose"], halves["confirm"])
+            models = [Model(pool, width=width) for pool in pools]
+            _print_line(f"nothing, prior {width} wide, {half}", models)
 
 
 def _print_learnt(choose: Sequence[Pool], confirm: Sequence[Pool]) -> None:
@@ -105,12 +111,7 @@ def _print_learnt(choose: Sequence[Pool], confirm: Sequence[Pool]) -> None:
     for title, added in {"nothing": [], **groups, "all groups": everyone}.items():
         prior = Model(everything, added).fit(np.arange(everything.size))
         models = [Model(pool, added, prior=prior) for pool in confirm]
-        _print_models(f"{title}, weights learnt on the choosing half, confirm", models)
-
-
-def _print_models(title: str, models: Sequence[Model]) -> None:
-    losses = np.array([_loss_gains(model) for model in models])
-    _print_line(title, losses, [_share_gain(model) for model in models])
+        _print_line(f"{title}, weights learnt on the choosing half, confirm", models)
 
 
 def _best(gains: dict[str, np.ndarray]) -> list[str]:
@@ -120,11 +121,6 @@ def _best(gains: dict[str, np.ndarray]) -> list[str]:
     return [name for names in of_group for name in names[:BEST_OF_GROUP]]
 
 
-def _log_loss_gains(pools: Sequence[Pool], names: Sequence[str]) -> dict[str, np.ndarray]:
-    """Each candidate's gains (pools, 2): out of fold with all labels, and with 64."""
-    return {name: np.array([_loss_gains(Model(p, [name])) for p in pools]) for name in names}
-
-
 @functools.cache
 def _present(pool: Pool) -> tuple[np.ndarray, float]:
     """Log losses (2,) and the share of labelled wrong votes, of the present combination."""
@@ -132,17 +128,16 @@ def _present(pool: Pool) -> tuple[np.ndarray, float]:
     return np.array(log_losses(model)), labelled_gain(model)
 
 
-def _loss_gains(model: Model) -> np.ndarray:
-    return TO_MILLINATS * (np.array(log_losses(model)) - _present(model.pool)[0])
+def _loss_gains(models: Sequence[Model]) -> np.ndarray:
+    """Gains (models, 2): out of fold with all labels, and with 64."""
+    losses = [np.array(log_losses(model)) - _present(model.pool)[0] for model in models]
+    return TO_MILLINATS * np.array(losses)
 
 
-def _share_gain(model: Model) -> float:
-    return labelled_gain(model) - _present(model.pool)[1]
-
-
-def _print_line(title: str, losses: np.ndarray, shares: Sequence[float]) -> None:
-    cells = ["{:+.1f} [{:+.1f}, {:+.1f}]".format(*interval(column)) for column in losses.T]
-    cells.append("{:+.4f} [{:+.4f}, {:+.4f}]".format(*interval(np.array(shares))))
+def _print_line(title: str, models: Sequence[Model]) -> None:
+    shares = np.array([labelled_gain(model) - _present(model.pool)[1] for model in models])
+    cells = ["{:+.1f} [{:+.1f}, {:+.1f}]".format(*interval(x)) for x in _loss_gains(models).T]
+    cells.append("{:+.4f} [{:+.4f}, {:+.4f}]".format(*interval(shares)))
     print(f"| {title} | {' | '.join(cells)} |", flush=True)
 
 
