@@ -224,7 +224,7 @@ def _classes(classes: np.ndarray, greedy: np.ndarray) -> tuple[np.ndarray, ...]:
     for row, own in zip(classes, greedy, strict=True):
         found, first, number = np.unique(row[row >= 0], return_index=True, return_counts=True)
         ids = found[np.lexsort((first, -number))].tolist()
-        ordered.append(ids + [own] * (own >= 0 and own not in ids))
+        ordered.append(ids + [int(own)] * int(own >= 0 and own not in ids))
     width = max(2, max(map(len, ordered)))
     ids = np.array([row + [-9] * (width - len(row)) for row in ordered])  # (Q, K)
     member = ids[:, :, None] == classes[:, None]  # (Q, K, V)
