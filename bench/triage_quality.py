@@ -22,7 +22,7 @@ Definitions, with mu the share of right fresh samples of a question and n their 
 - *Teachable wrong vote*: the vote is wrong, and at least one fresh sample is right. *Mastered,
   hopeless*: all fresh samples are right, none is.
 - *Wasted*: labels bought for mastered or hopeless questions, as a share of the budget.
-- *Tokens*: response tokens that the arm's routes needed, divided by those of 16 samples each.
+- *Tokens*: response tokens that the arm's routes needed, divided by the tokens of 16 samples each.
 """
 
 from __future__ import annotations
@@ -271,7 +271,7 @@ def measured(run: RunDir, fresh: Fresh) -> dict[str, Any]:
 def gains(
     right: np.ndarray, vote_share: np.ndarray, vote_right: np.ndarray, part: slice
 ) -> tuple[np.ndarray, np.ndarray]:
-    """What a label and a vote teach, (Q,) each, by a part of the fresh samples."""
+    """The gains of a label and of a vote, (Q,) each, by a part of the fresh samples."""
     correct, share = right[:, part], vote_share[:, part]
     n, mu = correct.shape[1], correct.mean(axis=1)
     label = n / (n - 1) * mu * (1 - mu)

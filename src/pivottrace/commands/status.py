@@ -16,7 +16,7 @@ from pivottrace.run.choices import driving_estimator
 from pivottrace.run.directory import RunDir
 from pivottrace.run.progress import in_words
 from pivottrace.run.readings import evaluation_facts, samples_taken
-from pivottrace.run.rounds import all_rounds, current_round, start_model
+from pivottrace.run.rounds import all_rounds, current_round, is_last_round, start_model
 from pivottrace.stages.train import training_notes
 
 PARTS_OF = {
@@ -152,7 +152,7 @@ def _route_notes(run: RunDir) -> Iterator[str]:
             why = "the fixed fractions leave no question with a vote to it"
         yield f"no question is trained on its own vote: {why}"
     left = facts["labels_allowed"] - facts["labels_planned"]
-    if left > 0 and options.mode == "calibrated":
+    if left > 0 and options.mode == "calibrated" and is_last_round(run):
         yield (
             f"{left} of {facts['labels_allowed']} labels are left over: none of them would teach "
             f"more than triage.least_label_gain = {options.least_label_gain:g} beyond the vote"

@@ -188,7 +188,7 @@ class CalibrateConfig(Section):
     pool), at most 256. Use 0 only with `triage.mode = "fixed"`: the calibrated mode needs
     probes."""
     draw: Literal["by_value", "systematic", "strata", "adaptive"] = "by_value"
-    """`by_value` draws with a chance in proportion to what a label may teach. The others draw
+    """`by_value` draws with a chance in proportion to the expected gain of a label. The others draw
     evenly, as a `triage.vote_floor` needs it: `systematic` along the ranking, `strata` one from
     each stretch. `adaptive` draws half evenly, and half where the first half's curve is steep or
     undecided; people are then asked twice."""
@@ -203,7 +203,7 @@ class TriageConfig(Section):
     """How questions are routed."""
 
     mode: Literal["calibrated", "fixed"] = "calibrated"
-    """`calibrated` routes by what each question's label and vote are expected to teach; `fixed`
+    """`calibrated` routes by the expected gains of each question's label and vote; `fixed`
     takes the paper's fractions of the ranking."""
     annotate_fraction: float = Field(0.293, ge=0, le=1)
     """With `fixed`: the share of the pool, from the most uncertain end, that people label."""

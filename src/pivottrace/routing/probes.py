@@ -140,7 +140,7 @@ def draw_probes(
 def draw_by_value(
     scores: npt.ArrayLike, value: npt.ArrayLike, num_probes: int, seed: int
 ) -> tuple[IntArray, FloatArray]:
-    """Draw probes along the ranking with chances in proportion to what their labels may teach.
+    """Draw probes along the ranking, with chances in proportion to the gains of their labels.
 
     This is systematic sampling with unequal chances. A question's chance is known, so the probes
     still represent the whole ranking: each counts for one over its chance.
