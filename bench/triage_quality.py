@@ -16,13 +16,13 @@ Definitions, with mu the share of right fresh samples of a question and n their 
   routes under the same budget. Perfect routes are chosen on one half of the fresh samples, and
   everything is measured on the other half, both ways round. *Rows* is the number of rows, divided
   by that of perfect routes.
-- *New answers*: the label gain of the labelled questions whose vote (of the base's 16 samples) is
-  wrong, divided by the most that the budget could reach. Of all these figures it foretells best
+- *New answers*: the label gain of the labelled questions whose most frequent fresh answer is wrong,
+  divided by the most that the budget could reach. Of all these figures it foretells best
   what accuracy training gains (docs/results/triage-quality.md).
 - *Teachable wrong vote*: the vote is wrong, and at least one fresh sample is right. *Mastered,
   hopeless*: all fresh samples are right, none is.
 - *Wasted*: labels bought for mastered or hopeless questions, as a share of the budget.
-- *Tokens*: response tokens that the arm's routes needed, divided by those of 16 samples each.
+- *Tokens*: response tokens that the arm's routes needed, divided by the tokens of 16 samples each.
 """
 
 from __future__ import annotations
@@ -78,6 +78,7 @@ class Fresh:
         vote_right: (Q,) whether the vote of the base's 16 samples is right.
         vote_share: (Q, n) whether each fresh sample gives the answer of that vote.
         has_vote: (Q,) whether it has a winner.
+        mode_right: (Q,) whether the most frequent fresh answer is right.
         tokens: Response tokens of the base's rollouts, greedy ones included.
     """
 
@@ -88,6 +89,7 @@ class Fresh:
     vote_right: np.ndarray
     vote_share: np.ndarray
     has_vote: np.ndarray
+    mode_right: np.ndarray
     tokens: int
 
 
@@ -174,7 +176,7 @@ def read_fresh(run: RunDir) -> Fresh:
             samples[question_id].append(answer)
     votes = run.read_table("votes", "sample", ["question_id", "vote_answer"]).to_pylist()
     with Verifier.of(run.config.answers) as verifier:
-        right, share, vote_right = [], [], []
+        right, share, vote_right, mode_right = [], [], [], []
         for row in votes:
             given, answer = samples[row["question_id"]], truths[row["question_id"]]
             *of_samples, of_vote = verifier.check_many(
@@ -183,6 +185,7 @@ def read_fresh(run: RunDir) -> Fresh:
             right.append(of_samples)
             vote_right.append(of_vote)
             share.append(agreeing(verifier, row["vote_answer"], given))
+            mode_right.append(_mode_is_right(verifier.group(given), of_samples))
     return Fresh(
         ids=list(truths),
         answers=list(samples.values()),
@@ -191,8 +194,18 @@ def read_fresh(run: RunDir) -> Fresh:
         vote_right=np.array(vote_right, dtype=bool),
         vote_share=np.array(share, dtype=bool),
         has_vote=np.array([row["vote_answer"] is not None for row in votes]),
+        mode_right=np.array(mode_right, dtype=bool),
         tokens=tokens_of(run),
     )
+
+
+def _mode_is_right(classes: Sequence[int], right: Sequence[bool]) -> bool:
+    """Whether the most frequent answer is right; the first of several as frequent ones counts."""
+    answered = [each for each in classes if each >= 0]
+    if not answered:
+        return False
+    mode = max(dict.fromkeys(answered), key=answered.count)
+    return right[list(classes).index(mode)]
 
 
 def agreeing(verifier: Verifier, vote: str | None, answers: Sequence[str | None]) -> list[bool]:
@@ -238,7 +251,7 @@ def measured(run: RunDir, fresh: Fresh) -> dict[str, Any]:
     correct = fresh.right.mean(axis=1)
     extreme, teachable = (correct == 0) | (correct == 1), ~fresh.vote_right & (correct > 0)
     label, _ = gains(fresh.right, fresh.vote_share, fresh.vote_right, slice(None))
-    new = np.where(fresh.vote_right, 0.0, label)
+    new = np.where(fresh.mode_right, 0.0, label)
     reachable = min(budget, int(teachable.sum()))
     return {
         "captured": float(gained / perfect),
@@ -258,7 +271,7 @@ def measured(run: RunDir, fresh: Fresh) -> dict[str, Any]:
 def gains(
     right: np.ndarray, vote_share: np.ndarray, vote_right: np.ndarray, part: slice
 ) -> tuple[np.ndarray, np.ndarray]:
-    """What a label and a vote teach, (Q,) each, by a part of the fresh samples."""
+    """The gains of a label and of a vote, (Q,) each, by a part of the fresh samples."""
     correct, share = right[:, part], vote_share[:, part]
     n, mu = correct.shape[1], correct.mean(axis=1)
     label = n / (n - 1) * mu * (1 - mu)

@@ -118,7 +118,7 @@ EVIDENCE = pa.schema(
         ("vote_abstained", pa.bool_()),
         ("vote_share", pa.float64()),  # null on an abstention
         ("greedy_right", pa.bool_()),
-        # Place of the right class in `class_counts`, or the greedy answer's; -1 if none is right.
+        # Place of the right class in `class_counts`, as in `greedy_class`; -1 if none is right.
         ("right_class", pa.int32()),
         ("predicted", pa.float64()),  # chance of a right vote by a fit without this probe
         ("predicted_by_votes", pa.float64()),  # the same by the samples alone, without the trace

@@ -184,11 +184,11 @@ class CalibrateConfig(Section):
     """Probe labels, and how sure they show each vote to be."""
 
     num_probes: int | None = Field(None, ge=0)
-    """By value, the default is a sixth of the budget, from 16 to 256; evenly, max(64, 5 % of the
+    """By value, the default is an eighth of the budget, from 16 to 256; evenly, max(64, 5 % of the
     pool), at most 256. Use 0 only with `triage.mode = "fixed"`: the calibrated mode needs
     probes."""
     draw: Literal["by_value", "systematic", "strata", "adaptive"] = "by_value"
-    """`by_value` draws with a chance in proportion to what a label may teach. The others draw
+    """`by_value` draws with a chance in proportion to the expected gain of a label. The others draw
     evenly, as a `triage.vote_floor` needs it: `systematic` along the ranking, `strata` one from
     each stretch. `adaptive` draws half evenly, and half where the first half's curve is steep or
     undecided; people are then asked twice."""
@@ -203,13 +203,13 @@ class TriageConfig(Section):
     """How questions are routed."""
 
     mode: Literal["calibrated", "fixed"] = "calibrated"
-    """`calibrated` routes by what each question's label and vote are expected to teach; `fixed`
+    """`calibrated` routes by the expected gains of each question's label and vote; `fixed`
     takes the paper's fractions of the ranking."""
     annotate_fraction: float = Field(0.293, ge=0, le=1)
     """With `fixed`: the share of the pool, from the most uncertain end, that people label."""
     discard_fraction: float = Field(0.421, ge=0, le=1)
     """With `fixed`: the share of the pool, from the most certain end, that is dropped."""
-    least_gain: float = Field(0.03, ge=0, lt=0.25)
+    least_gain: float = Field(0.035, ge=0, lt=0.25)
     """A row is trained on if it is expected to teach more than this, in units of p(1-p), at most
     0.25. Lower values train on more rows that teach little."""
     least_label_gain: float = Field(0.01, ge=0, lt=0.25)

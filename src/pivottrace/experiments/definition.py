@@ -64,9 +64,9 @@ class ArmConfig(Section):
     own_rollouts: bool = True
     """Whether the arm's routes need the pool's rollouts, so that their tokens count for the arm."""
     routes: Literal["triage", "by_truth", "by_votes"] = "triage"
-    """What routes the pool: `triage` is calibration and triage; `by_truth` is the true correctness
-    of the rollouts (the oracle); `by_votes` is a bare rule, which labels the lowest vote shares and
-    trains on the other split votes."""
+    """The rule that routes the pool: `triage` is calibration and triage; `by_truth` is the true
+    correctness of the rollouts (the oracle); `by_votes` is a bare rule, which labels the lowest
+    vote shares and trains on the other split votes."""
 
 
 @dataclass(frozen=True)

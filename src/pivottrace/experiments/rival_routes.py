@@ -1,4 +1,4 @@
-"""Routes that an experiment compares the triage with: the oracle's, and a bare rule on votes.
+"""Routes that an experiment compares with the triage: by the oracle, and by a bare rule on votes.
 
 The oracle reads the answer of every question of the pool. Therefore it is here and not a stage:
 `pivottrace run` cannot use it. It routes by the triage's own rule on exact expectations: the
@@ -111,7 +111,7 @@ def _write(run: RunDir, name: str, decide: Callable[[Scored], Routed]) -> None:
 def exact_expectations(
     correctness: FloatArray, vote_right: FloatArray, evidence: QuestionEvidence
 ) -> Expectations:
-    """Return what a question's own samples say: p, p(1-p)G/(G-1), and what its vote teaches.
+    """Return what a question's own samples say: p, p(1-p)G/(G-1), and the gain of its vote.
 
     Args:
         correctness: (Q,) share p of right samples, in [0, 1].

@@ -72,9 +72,10 @@ PAPER = (
 )
 OURS = (
     "the signal itself (far mass of chosen heads), and the exact definition of a pivot",
-    "every interval, the curve of vote reliability, and the floor for the whole weak route",
+    "the chance that each vote is right, with every interval, and the optional floor",
     "the expected gain of a label against a pseudo-label, the reasons and the weights",
     "the route defer, and the rule that discards hopeless questions",
+    "sampling in steps, which stops per question",
     "all default settings that differ from the preset “paper”",
 )
 EMBEDDED_NOTE = (

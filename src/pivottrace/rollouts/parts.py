@@ -83,8 +83,8 @@ class PoolRollouts:
     def write_first(self, num_samples: int, begin: Begin) -> None:
         """Write the missing parts of `rollouts_first`: the samples of the first of several steps.
 
-        They are apart because the rule that chooses the questions of the next step reads those of
-        the whole pool.
+        They are apart because the rule that chooses the questions of the next step reads the first
+        samples of the whole pool.
         """
         settings = sampling_of(self._run.config.rollouts, 1)
         self._write("first", settings, (num_samples,), begin)

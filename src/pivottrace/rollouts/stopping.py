@@ -1,7 +1,7 @@
 """When to stop sampling a question: as soon as further samples would hardly change its route.
 
 Sampling goes in steps of about a quarter, a half and all of the samples. Between the steps, the
-rule reads the question's samples and what its trace foretells of them (`routing.agreement`). It is
+rule reads the question's samples and their forecast by its trace (`routing.agreement`). It is
 fixed before any label, so that labels cannot change what is sampled.
 
 - If all samples agree with the greedy answer, the vote is clear, and only the spread p(1-p) of the

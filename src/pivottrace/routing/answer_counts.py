@@ -51,7 +51,7 @@ class AnswerCounts:
 
     @property
     def is_greedy(self) -> BoolArray:
-        """(P, K) whether the class is the greedy answer's."""
+        """(P, K) whether the class has the greedy answer."""
         return np.arange(self.sizes.shape[1])[None, :] == self.greedy[:, None]
 
     @property
@@ -81,7 +81,8 @@ def from_patterns(pattern: npt.ArrayLike, patterns: Sequence[Pattern]) -> Answer
     Args:
         pattern: (Q,) position of each question's pattern.
         patterns: P patterns: (sizes of the sampled classes, largest first; place of the greedy
-            answer's class, len(sizes) if no sample gave it and -1 if there is none; samples).
+            answer's class; samples). The place is len(sizes) if no sample gave the greedy answer,
+            and -1 without a greedy answer.
 
     Raises:
         DataError: A pattern is impossible.

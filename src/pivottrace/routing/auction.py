@@ -74,7 +74,7 @@ def triage(
     Args:
         ranks: (Q,) place in the ranking, low is certain; NaN for a question without a score.
         budget: Number of labels that may still be bought; labelled probes do not count again.
-        expected: What is expected of the questions; None (or NaN) if nothing was calibrated.
+        expected: The expectations of the questions; None (or NaN) if nothing was calibrated.
         vote_holds: (Q,) bool, whether the vote's floor holds for this question (`weak_route`). None
             means that no floor is set. It is not used with `options.fractions`.
         evidence: Facts known about single questions; None means no facts.

@@ -71,7 +71,7 @@ def expectation(result: TriageResult, expected: Expectations) -> Expectation:
 
     Args:
         result: The routes.
-        expected: What is expected of the questions.
+        expected: The expectations of the questions.
     """
     weak = result.route == ROUTE_CODE[Route.WEAK]
     wrong = float(1.0 - expected.vote[weak].mean()) if weak.any() else np.nan
@@ -88,7 +88,7 @@ def learning_bands(
 
     Args:
         results: Triages of the same Q questions.
-        draws: What is expected of the questions by values drawn from the vote model's posterior.
+        draws: The expectations of the questions by values drawn from the vote model's posterior.
         level: Confidence of each interval.
 
     Returns:

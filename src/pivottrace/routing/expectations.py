@@ -1,4 +1,4 @@
-"""What is expected of each question: its correctness, its vote, what a label or the vote teach.
+"""The expectations of each question: its correctness, its vote, the gains of a label and a vote.
 
 - The paper's (Prop. 1, appendix A.1): the improvement that a question can reach under a trust
   region grows with mu(1 - mu), where mu is its expected reward.
@@ -35,16 +35,16 @@ GAIN_DECIMALS = 9
 
 @dataclass(frozen=True)
 class Expectations:
-    """What is expected of Q questions, each (Q,) float64; NaN where nothing is known.
+    """The expectations of Q questions, each (Q,) float64; NaN where nothing is known.
 
     Attributes:
         mu: The share of right samples, in [0, 1].
         vote: The chance that the vote is right, in [0, 1].
         vote_low: Lower end of its interval.
         vote_high: Upper end of its interval.
-        label_gain: What the true answer teaches, in [0, 0.25].
-        vote_gain: What the vote teaches in its place, in [-0.25, 0.25]; negative if it is expected
-            to do more harm than good.
+        label_gain: The learning that the true answer brings, in [0, 0.25].
+        vote_gain: The learning that the vote brings in its place, in [-0.25, 0.25]; negative if it
+            is expected to do more harm than good.
     """
 
     mu: FloatArray

@@ -17,11 +17,12 @@ FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
 MIN_PROBES, MAX_PROBES = 64, 256
 PROBE_SHARE = 0.05  # docs/method.md
-# Probes by value teach like other labels, so fewer of them are set apart: a sixth of the budget.
-MIN_BY_VALUE, BUDGET_SHARE = 16, 1 / 6
+# Probes by value teach like other labels, so fewer of them are set apart: an eighth of the
+# budget.
+MIN_BY_VALUE, BUDGET_SHARE = 16, 1 / 8
 # Added to each question's value, in units of p(1-p): a unanimous question is drawn rarely, but it
 # is drawn, so that the whole ranking stays represented.
-LEAST_VALUE = 0.005
+LEAST_VALUE = 0.002
 
 
 def rank_order(scores: npt.ArrayLike) -> IntArray:
@@ -71,7 +72,7 @@ def rank_fractions(scores: npt.ArrayLike) -> FloatArray:
 def default_num_probes(pool_size: int, budget: int, by_value: bool = True) -> int:
     """Return how many probes to draw, within budget and pool.
 
-    By value it is a sixth of the budget, 16 to 256. Evenly it is 5 % of the pool, 64 to 256.
+    By value it is an eighth of the budget, 16 to 256. Evenly it is 5 % of the pool, 64 to 256.
 
     Raises:
         BudgetError: The budget is negative.
@@ -139,7 +140,7 @@ def draw_probes(
 def draw_by_value(
     scores: npt.ArrayLike, value: npt.ArrayLike, num_probes: int, seed: int
 ) -> tuple[IntArray, FloatArray]:
-    """Draw probes along the ranking with chances in proportion to what their labels may teach.
+    """Draw probes along the ranking, with chances in proportion to the gains of their labels.
 
     This is systematic sampling with unequal chances. A question's chance is known, so the probes
     still represent the whole ranking: each counts for one over its chance.

@@ -65,7 +65,7 @@ class TriageOptions:
 
     Attributes:
         least_gain: A row is trained on if it is expected to teach more than this, in units of
-            p(1-p) (`expectations`). 0.03 is about what an answer of 31 in 32 samples teaches.
+            p(1-p) (`expectations`). 0.035 is what a question of 27 right samples in 28 teaches.
         least_label_gain: A label is bought if it is expected to teach more than this beyond the
             vote.
         vote_floor: Mean vote reliability that the weak route must hold, by a lower bound; None
@@ -78,7 +78,7 @@ class TriageOptions:
         ConfigError: A value is outside its range.
     """
 
-    least_gain: float = 0.03
+    least_gain: float = 0.035
     least_label_gain: float = 0.01
     vote_floor: float | None = None
     vote_alpha: float = 0.1

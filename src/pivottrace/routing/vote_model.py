@@ -10,10 +10,10 @@ n_c is the number of samples in class c, and x is the uncertainty of the trace. 
 its own answer: the more uncertain it is, the less it adds to that answer, and the more to none.
 
 A label says which class is right, or that none is, which is more than whether the vote is right.
-The priors below are those of a pool whose votes are as sure as they look. They hold the model where
+The priors below suit a pool whose votes are as sure as they look. They hold the model where
 labels are few: with none at all the votes and the driving score alone decide.
 
-The form and the priors are those of a survey of this question, fitted to our own development pools
+The form is from a survey of this question, and the priors were fitted to our development pools
 (docs/results/triage-quality.md). All of it is ours.
 """
 
@@ -37,7 +37,7 @@ NONE = -1  # the outcome of a label that no class agrees with
 # Means and standard deviations of the normal priors of gamma, delta and kappa.
 PRIOR_MEAN, PRIOR_SD = (1.5, 0.0, 1.0), (0.5, 0.5, 1.0)
 # The same of the weight of the driving score, which the pool is ranked by, and of every other one.
-DRIVING_MEAN, DRIVING_SD, OTHER_SD = 1.0, 0.5, 0.2
+DRIVING_MEAN, DRIVING_SD, OTHER_SD = 1.0, 0.5, 0.3
 NUM_FOLDS = 8
 Z_90 = 1.6448536269514722  # half of a 90 % interval, in standard deviations
 
@@ -74,7 +74,7 @@ class AnswerChances:
     Attributes:
         counts: The counts of the questions.
         terms: (P, K) exp(eta) of each class without the trace; 0 where there is no class.
-        none: exp(kappa).
+        none: The term of "none", exp(kappa).
         doubt: (Q,) exp(x/2), the factor of none, and one over the factor of the greedy answer.
         total: (Q,) sum of all terms.
     """

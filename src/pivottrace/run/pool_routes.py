@@ -39,7 +39,7 @@ class Routed:
 
     Attributes:
         ranks: (Q,) places in the ranking.
-        expected: What is expected of each question; None without a calibration.
+        expected: The expectations of the questions; None without a calibration.
         floor: The weak route's floor; None if none is set.
         result: Routes, reasons, weights.
     """
@@ -61,7 +61,7 @@ def agreement_of(scored: Scored) -> Agreement:
 def expectations(
     scored: Scored, model: VoteModel, agreement: Agreement, values: np.ndarray | None = None
 ) -> Expectations:
-    """What is expected of each question of a pool.
+    """The expectations of the questions of a pool.
 
     The gain of a labelled question's label is that of the answer that is known to be right. A
     failed question has NaN.
@@ -116,7 +116,7 @@ def route_pool(
     Args:
         scored: The pool.
         budget: Labels that may still be bought; labelled probes do not count again.
-        expected: What is expected of its questions; None without labelled probes.
+        expected: The expectations of its questions; None without labelled probes.
         probes: The labelled probes, for the floor; None without any.
         options: Thresholds.
         ranks: `rank_fractions(scored.scores)`, if the caller has it already.

@@ -131,7 +131,7 @@ def trace_estimators(run: RunDir) -> list[str]:
 
 
 def trace_features(run: RunDir) -> np.ndarray:
-    """What the package's estimators say of the traces, standardised, (Q, k).
+    """The scores of the traces by the package's estimators, standardised, (Q, k).
 
     The user's own estimator is not among them, so that sampling does not depend on the choice.
     """

@@ -38,7 +38,7 @@ MOST_SD = 3.0
 
 @dataclass(frozen=True)
 class Label:
-    """What a label says of a question's own samples.
+    """The verdict of a label on a question's own samples.
 
     Attributes:
         correctness: Share of right samples, in [0, 1].
@@ -59,7 +59,7 @@ class Scored:
         evidence: Votes, failures, and the labelled questions' own correctness.
         counts: How often each answer was given.
         names: The k estimators that read the trace, the driving one first.
-        features: (Q, k) float32, their scores, standardised over the pool; 0 where there is none.
+        features: (Q, k) float32, their scores, standardised over the pool; 0 without a score.
         right: (Q,) place of the right class of a labelled question; `NONE` if no class is right,
             and for every other question.
     """

@@ -86,7 +86,7 @@ def _chooser(
     verifier: Verifier,
     first: Sequence[Sequence[str | None]],
 ) -> Choose:
-    """The stopping rule, with what this pool's traces foretell of its samples.
+    """The stopping rule, with the forecast of its samples by this pool's traces.
 
     Args:
         run: The run, with its scores.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 import numpy as np
@@ -81,11 +82,18 @@ def finish(run: RunDir, scored: Scored, routed: Routed) -> None:
     run.mark_done(
         "triage",
         counts=routed.result.counts(),
+        put_off=_put_off(table),
         labels_allowed=allowed_labels(run),
         labels_planned=_num_labels(run) + table.filter(to_buy).num_rows,
         **flows,
         weak_floor=None if floor is None else {k: _finite(v) for k, v in vars(floor).items()},
     )
+
+
+def _put_off(table: pa.Table) -> dict[str, int]:
+    """Number of deferred questions by reason, the most frequent first."""
+    reasons = Counter(table.filter(pc.field("route") == "defer")["reason"].to_pylist())
+    return dict(reasons.most_common())
 
 
 def _num_labels(run: RunDir) -> int:

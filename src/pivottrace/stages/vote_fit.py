@@ -89,7 +89,7 @@ def other_labels(run: RunDir, verifier: Verifier) -> pa.Table:
 
 
 def value_before_labels(run: RunDir) -> np.ndarray:
-    """What a label of each question is expected to teach beyond its vote, (Q,), by the priors."""
+    """The expected gain of a label of each question beyond its vote, (Q,), by the priors alone."""
     scored = readings.scored_pool(run, [])
     model = _fit(scored, np.empty(0, np.int64))
     expected = expectations(scored, model, agreement_of(scored))
