@@ -131,7 +131,7 @@ def read_scored(
     score[failed] = np.nan
     read.share[read.abstained] = np.nan
     correctness = np.array([*(each.correctness for each in known.values()), np.nan])
-    right = np.array([*(each.right_class for each in known.values()), NONE])
+    right = np.array([*(each.right_class for each in known.values()), NONE], np.int32)
     return Scored(
         scores=score,
         probe=np.where(read.label < len(probes), read.label, -1) if earlier else read.label,
@@ -261,7 +261,9 @@ class _Patterns:
         keys = sums[ends[1:]] - sums[ends[:-1]] + greedy * multipliers[0] + samples * multipliers[1]
         coded = pa.array(keys).dictionary_encode()
         code = coded.indices.to_numpy()
-        _, first = np.unique(code, return_index=True)
+        # The first row of each code: of several rows, the one that is assigned last.
+        first = np.empty(len(coded.dictionary), np.int64)
+        first[code[::-1]] = np.arange(code.size)[::-1]
         numbers = [
             self.places.setdefault(
                 (
