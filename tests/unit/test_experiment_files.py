@@ -48,7 +48,8 @@ def write(tmp_path, more="", head=HEAD):
 
 
 def test_an_arm_is_the_base_with_its_changes(tmp_path):
-    more = '[[arms]]\nname = "b"\ntitle = "B"\nseeds = [4]\ntriage.mode = "fixed"\nroutes = "by_truth"\n'
+    more = '[[arms]]\nname = "b"\ntitle = "B"\nseeds = [4]\nroutes = "by_truth"\n'
+    more += 'triage.mode = "fixed"\n'
     experiment = load_experiment(write(tmp_path, more))
     full, other = experiment.arms
     assert (other.title, other.seeds) == ("B", (4,))

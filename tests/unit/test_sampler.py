@@ -112,7 +112,10 @@ def test_each_step_samples_only_the_questions_that_go_on(run):
 
     pool = PoolRollouts(run)
     pool.write_first(2, lambda: begun.append(1))
-    assert (len(begun), asked) == (3, [])  # all questions have the first step before the rule is asked
+    assert (len(begun), asked) == (
+        3,
+        [],
+    )  # all questions have the first step before the rule is asked
     pool.write_sampled((2, 3, 6), lambda: begun.append(1), choose)
     assert len(begun) == 6
     assert asked == [([0], [2]), ([0], [3]), ([2], [2]), ([2], [3]), ([4], [2]), ([], [])]

@@ -56,7 +56,8 @@ class Table:
         if kind == "all wrong":
             self.right[:] = NONE
         wins = counts.has_winner[counts.pattern]
-        share = [sizes[0] / n if sizes else 0.0 for sizes, n in zip(class_counts, samples)]
+        pairs = zip(class_counts, samples, strict=True)
+        share = [sizes[0] / n if sizes else 0.0 for sizes, n in pairs]
         other = np.where(rng.random(size) < 0.1, np.nan, rng.normal(size=size))
         self.table = pa.table(
             {

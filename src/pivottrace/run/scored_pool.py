@@ -239,11 +239,12 @@ class _Patterns:
 
     def __init__(self) -> None:
         self.places: dict[Pattern, int] = {}
+        self._numbers: dict[int, int] = {}  # by hash
 
     def of(self, batch: pa.RecordBatch) -> np.ndarray:
         """The number of each row's pattern, (rows,) int32.
 
-        Rows are compared by a hash of 64 bits, so that Python sees each pattern once per part.
+        Rows are compared by a hash of 64 bits, so that Python reads each pattern once.
         """
         counts = batch["class_counts"]
         greedy, samples = (
@@ -264,17 +265,13 @@ class _Patterns:
         # The first row of each code: of several rows, the one that is assigned last.
         first = np.empty(len(coded.dictionary), np.int64)
         first[code[::-1]] = np.arange(code.size)[::-1]
-        numbers = [
-            self.places.setdefault(
-                (
-                    tuple(sizes[ends[row] : ends[row + 1]].tolist()),
-                    int(np.int64(greedy[row])),
-                    int(samples[row]),
-                ),
-                len(self.places),
-            )
-            for row in first.tolist()
-        ]
+        numbers = []
+        for key, row in zip(coded.dictionary.to_pylist(), first.tolist(), strict=True):
+            if key not in self._numbers:
+                of_row = tuple(sizes[ends[row] : ends[row + 1]].tolist())
+                pattern = (of_row, int(np.int64(greedy[row])), int(samples[row]))
+                self._numbers[key] = self.places.setdefault(pattern, len(self.places))
+            numbers.append(self._numbers[key])
         return np.array(numbers, dtype=np.int32)[code]
 
 
