@@ -98,7 +98,7 @@ def _votes(rng: np.random.Generator, ids: np.ndarray, hard: np.ndarray, failed: 
     stubborn = np.where(rng.random(size) < 0.2, 0.95, 0.4)
     for place in range(1, NUM_CLASSES):
         sizes[:, place] = rng.binomial(left, stubborn)
-        left = left - sizes[:, place]  # what is left at the end has no answer
+        left = left - sizes[:, place]  # the rest at the end has no answer
     order = np.argsort(-sizes, axis=1, kind="stable")
     largest_first = np.take_along_axis(sizes, order, axis=1)
     num_classes = (sizes > 0).sum(axis=1)

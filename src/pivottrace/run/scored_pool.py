@@ -262,7 +262,7 @@ class _Patterns:
         keys = sums[ends[1:]] - sums[ends[:-1]] + greedy * multipliers[0] + samples * multipliers[1]
         coded = pa.array(keys).dictionary_encode()
         code = coded.indices.to_numpy()
-        # The first row of each code: of several rows, the one that is assigned last.
+        # The first row of each code: of several values, numpy keeps the last.
         first = np.empty(len(coded.dictionary), np.int64)
         first[code[::-1]] = np.arange(code.size)[::-1]
         numbers = []
