@@ -56,7 +56,7 @@ def check_votes(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
 
 
 def log_loss(chance: FloatArray, happened: FloatArray) -> FloatArray:
-    """Return the log loss (n,), in nats, of chances; `happened` is 1 if the event took place, else 0."""
+    """Return the log loss (n,), in nats. `happened` is 1 if the event took place, else 0."""
     bounded = np.clip(chance, CERTAIN, 1.0 - CERTAIN)
     return -np.where(happened > 0, np.log(bounded), np.log1p(-bounded))
 
