@@ -100,8 +100,10 @@ def _place(
         return -1
     if greedy in answers:
         # The same text adds nothing, so the grouping would be the same.
-        same = classes[answers.index(greedy)]
+        own = same = classes[answers.index(greedy)]
     else:
         *together, own = group([*answers, greedy])
         same = next((c for c, t in zip(classes, together, strict=True) if t == own >= 0), -1)
+    if own < 0:
+        return -1  # an empty answer is none
     return largest_first.index(same) if same >= 0 else len(largest_first)

@@ -68,13 +68,13 @@ def fit_agreement(
         agreeing: (Q,) number of samples that gave the greedy answer.
         num_samples: (Q,) number of samples. Questions without one are left out.
     """
-    design, agree, total = (
-        np.asarray(each, dtype=np.float64) for each in (features, agreeing, num_samples)
-    )
-    sampled = np.flatnonzero(total > 0)
+    sampled = np.flatnonzero(np.asarray(num_samples) > 0)
     if sampled.size > MOST_QUESTIONS:
         sampled = sampled[np.linspace(0, sampled.size - 1, MOST_QUESTIONS).astype(np.int64)]
-    design, agree, total = design[sampled], agree[sampled], total[sampled]
+    design, agree, total = (
+        np.asarray(np.asarray(each)[sampled], dtype=np.float64)
+        for each in (features, agreeing, num_samples)
+    )
 
     def loss(values: FloatArray) -> tuple[float, FloatArray]:
         """The penalised negative log likelihood at (intercept, weights, log strength)."""

@@ -104,8 +104,10 @@ def triage(
     # A vote that may not be trained on is no alternative to a label. The difference of rounded
     # gains is rounded again, because equal ones would not tie otherwise.
     usable = holds & ~evidence.vote_abstained
-    alternative = np.where(usable, np.fmax(expected.vote_gain, 0.0), 0.0)
-    priority = np.round(expected.label_gain - alternative, GAIN_DECIMALS)
+    alternative = np.fmax(expected.vote_gain, 0.0)
+    alternative[~usable] = 0.0
+    priority = np.subtract(expected.label_gain, alternative, out=alternative)
+    np.round(priority, GAIN_DECIMALS, out=priority)
     if options.fractions is None:
         board.put(np.isnan(expected.label_gain), Route.DEFER, Reason.DEFER_UNKNOWN)
         _route_auction(board, priority, expected, budget, options)
@@ -117,7 +119,7 @@ def triage(
         reason=board.reason,
         reason_names=REASONS + tuple(f"failed_{name}" for name in evidence.failure_names),
         weight=_weights(board, expected),
-        priority=np.maximum(priority, 0.0),
+        priority=np.maximum(priority, 0.0, out=priority),
     )
 
 
@@ -250,10 +252,11 @@ def _weights(board: _Board, expected: Expectations) -> FloatArray:
     With two answers, the mean of the advantages under either one being right is 2p - 1 times the
     vote's own advantages.
     """
-    votes = board.route == ROUTE_CODE[Route.WEAK]
-    reliability = np.where(np.isnan(expected.vote), 1.0, np.clip(2.0 * expected.vote - 1.0, 0, 1))
-    verified = board.route == ROUTE_CODE[Route.ANNOTATE]
-    return np.where(verified, 1.0, np.where(votes, reliability, 0.0))
+    weights = (board.route == ROUTE_CODE[Route.ANNOTATE]).astype(np.float64)
+    votes = np.flatnonzero(board.route == ROUTE_CODE[Route.WEAK])
+    chance = expected.vote[votes]
+    weights[votes] = np.where(np.isnan(chance), 1.0, np.clip(2.0 * chance - 1.0, 0.0, 1.0))
+    return weights
 
 
 def _checked_holds(vote_holds: npt.ArrayLike | None, num_questions: int) -> BoolArray:

@@ -125,7 +125,7 @@ def trace_estimators(run: RunDir) -> list[str]:
     chosen to leave the trace out, and there is none.
     """
     estimators, driving = scored_estimators(run), driving_estimator(run.config)
-    if not estimators[driving].competes:
+    if not estimators_of(run.config)[driving].competes:
         return []
     return [driving, *(n for n, e in estimators.items() if e.competes and n != driving)]
 

@@ -14,14 +14,13 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from pivottrace.errors import RunDirError
 from pivottrace.routing.answer_counts import AnswerCounts, Pattern, from_patterns
 from pivottrace.routing.curves import ProbeEvidence
 from pivottrace.routing.question_evidence import QuestionEvidence
 from pivottrace.routing.vote_model import NONE
-from pivottrace.run.storage import read_parquet
+from pivottrace.run.storage import column_names, iter_parquet, num_rows
 
 VOTES_READ = (
     "question_id",
@@ -34,6 +33,7 @@ VOTES_READ = (
 )
 # Standardised features are cut here, so that one odd trace does not decide alone.
 MOST_SD = 3.0
+BATCH_ROWS = 1 << 16  # read at once: they then stay in the processor's cache
 
 
 @dataclass(frozen=True)
@@ -111,59 +111,127 @@ def read_scored(
         RunDirError: A part is torn, lacks one of the columns, or has other rows than its votes.
     """
     known = {**probes, **(earlier or {})}
-    ids = pa.array(list(known), pa.string())
-    parts: dict[str, list[np.ndarray]] = {}
-    failures: list[pa.ChunkedArray] = []
-    patterns = _Patterns()
+    size = _same_size(votes, scores)
+    read = _read_votes(votes, size, list(known))
+    traces = np.empty((size, len(features)), np.float32, order="F")
+    score = np.empty(size)
+    start = 0
     for path, beside in zip(votes, scores, strict=True):
         # Estimators that need samples are columns of `votes`, all others of `scores`.
-        own = [driving] if driving in pq.read_schema(path).names else []
-        table = read_parquet(path, [*VOTES_READ, *own], made_by="sample")
-        names = list(dict.fromkeys([*features, *([] if own else [driving])]))
-        traced = read_parquet(beside, names, made_by="score")
-        if len(traced) != len(table):
-            raise RunDirError(
-                f"{beside} has {len(traced)} rows, and {path} has {len(table)}. Put the old file "
-                f"back, or start again in another directory (--output)."
-            )
-        found = {
-            "share": table["vote_share"],
-            "abstained": pc.not_equal(table["vote_reason"], "ok"),
-            "samples": table["num_samples"],
-            "label": pc.fill_null(pc.index_in(table["question_id"], value_set=ids), -1),
-            "score": (table if own else traced)[driving],
-            **{f"of {name}": traced[name].cast(pa.float32()) for name in features},
-        }
-        for name, column in found.items():
-            parts.setdefault(name, []).append(column.to_numpy())
-        parts.setdefault("pattern", []).append(patterns.of(table))
-        failures.append(table["failure"])
-    codes, failed = _failure_codes(failures)
-    features_of_all = np.empty((codes.size, len(features)), np.float32, order="F")
-    for place, name in enumerate(features):
-        features_of_all[:, place] = standardised(_joined(parts, f"of {name}"), codes == 0)
-    columns = {name: _joined(parts, name) for name in list(parts)}
-    label = columns["label"]
+        if driving in column_names(path):
+            _fill(path, "sample", start, {driving: score})
+            own: dict[str, np.ndarray] = {}
+        else:
+            own = {driving: score}
+        by_name = {name: traces[:, place] for place, name in enumerate(features)}
+        start = _fill(beside, "score", start, by_name, own)
+    failed = read.code > 0
+    for place in range(len(features)):
+        traces[:, place] = standardised(traces[:, place], ~failed)
+    score[failed] = np.nan
+    read.share[read.abstained] = np.nan
     correctness = np.array([*(each.correctness for each in known.values()), np.nan])
-    right = np.array([*(each.right_class for each in known.values()), NONE])
+    right = np.array([*(each.right_class for each in known.values()), NONE], np.int32)
     return Scored(
-        scores=np.where(codes > 0, np.nan, columns["score"].astype(np.float64, copy=False)),
-        probe=np.where(label < len(probes), label, -1) if earlier else label,
+        scores=score,
+        probe=np.where(read.label < len(probes), read.label, -1) if earlier else read.label,
         evidence=QuestionEvidence(
-            vote_share=np.where(columns["abstained"], np.nan, columns["share"]),
-            vote_abstained=columns["abstained"],
-            num_samples=columns["samples"],
-            labelled=label >= 0,
-            earlier=label >= len(probes),
-            correctness=correctness[label],
-            failure_code=codes,
-            failure_names=failed,
+            vote_share=read.share,
+            vote_abstained=read.abstained,
+            num_samples=read.samples,
+            labelled=read.label >= 0,
+            earlier=read.label >= len(probes),
+            correctness=correctness[read.label],
+            failure_code=read.code,
+            failure_names=read.failures,
         ),
-        counts=from_patterns(columns["pattern"], list(patterns.places)),
+        counts=from_patterns(read.pattern, read.patterns),
         names=tuple(features),
-        features=features_of_all,
-        right=right[label],
+        features=traces,
+        right=right[read.label],
     )
+
+
+@dataclass(frozen=True)
+class _Votes:
+    """The columns of `votes` as arrays (Q,), each as small as its numbers allow."""
+
+    share: np.ndarray
+    abstained: np.ndarray
+    samples: np.ndarray
+    label: np.ndarray  # position among the known labels; -1 without one
+    code: np.ndarray  # as `question_evidence.failure_codes` gives them
+    failures: tuple[str, ...]
+    pattern: np.ndarray
+    patterns: list[Pattern]
+
+
+def _read_votes(votes: Sequence[Path], size: int, known: list[str]) -> _Votes:
+    share, abstained = np.empty(size), np.empty(size, np.bool_)
+    samples, label, pattern = (np.empty(size, np.int32) for _ in range(3))
+    code = np.empty(size, np.int16)
+    ids, patterns, start = pa.array(known, pa.string()), _Patterns(), 0
+    names: dict[str, int] = {}  # in order of first appearance
+    for path in votes:
+        for batch in iter_parquet(path, VOTES_READ, BATCH_ROWS, "sample"):
+            rows = slice(start, start + batch.num_rows)
+            start = rows.stop
+            share[rows] = batch["vote_share"].to_numpy(zero_copy_only=False)
+            is_vote = pc.equal(batch["vote_reason"], "ok")
+            abstained[rows] = ~is_vote.to_numpy(zero_copy_only=False)
+            samples[rows] = batch["num_samples"].to_numpy()
+            place = pc.fill_null(pc.index_in(batch["question_id"], value_set=ids), -1)
+            label[rows] = place.to_numpy()
+            pattern[rows] = patterns.of(batch)
+            code[rows] = _codes(batch["failure"], names)
+    # The codes follow the names' alphabet.
+    order = sorted(names)
+    renamed = np.array([0, *(order.index(name) + 1 for name in names)], np.int16)
+    return _Votes(
+        share,
+        abstained,
+        samples,
+        label,
+        renamed[code],
+        tuple(order),
+        pattern,
+        list(patterns.places),
+    )
+
+
+def _codes(failures: pa.Array, names: dict[str, int]) -> np.ndarray:
+    """Codes (rows,) of failures, 0 for none; new names are added to `names`."""
+    encoded = failures.dictionary_encode()
+    own = [names.setdefault(name, len(names) + 1) for name in encoded.dictionary.to_pylist()]
+    places = pc.fill_null(encoded.indices, -1).to_numpy()
+    return np.array([*own, 0], np.int16)[places]
+
+
+def _fill(
+    path: Path, made_by: str, start: int, columns: dict[str, np.ndarray], more: Any = None
+) -> int:
+    """Read columns of one part into arrays over the pool, from row `start`; return its end."""
+    targets = [*columns.items(), *(more or {}).items()]
+    if not targets:
+        return start + num_rows(path)
+    names = list(dict.fromkeys(name for name, _ in targets))
+    for batch in iter_parquet(path, names, BATCH_ROWS, made_by):
+        rows = slice(start, start + batch.num_rows)
+        start = rows.stop
+        for name, target in targets:
+            target[rows] = batch[name].to_numpy(zero_copy_only=False)
+    return start
+
+
+def _same_size(votes: Sequence[Path], scores: Sequence[Path]) -> int:
+    """The number of rows of all parts. Raises RunDirError if two parts don't match."""
+    for path, beside in zip(votes, scores, strict=True):
+        if num_rows(beside) != num_rows(path):
+            raise RunDirError(
+                f"{beside} has {num_rows(beside)} rows, and {path} has {num_rows(path)}. Put the "
+                f"old file back, or start again in another directory (--output)."
+            )
+    return sum(map(num_rows, votes))
 
 
 class _Patterns:
@@ -171,15 +239,16 @@ class _Patterns:
 
     def __init__(self) -> None:
         self.places: dict[Pattern, int] = {}
+        self._numbers: dict[int, int] = {}  # by hash
 
-    def of(self, table: pa.Table) -> np.ndarray:
+    def of(self, batch: pa.RecordBatch) -> np.ndarray:
         """The number of each row's pattern, (rows,) int32.
 
-        Rows are compared by a hash of 64 bits, so that Python sees each pattern once per part.
+        Rows are compared by a hash of 64 bits, so that Python reads each pattern once.
         """
-        counts = table["class_counts"].combine_chunks()
+        counts = batch["class_counts"]
         greedy, samples = (
-            table[name].to_numpy().astype(np.uint64) for name in ("greedy_class", "num_samples")
+            batch[name].to_numpy().astype(np.uint64) for name in ("greedy_class", "num_samples")
         )
         ends = np.concatenate([[0], np.cumsum(pc.list_value_length(counts).to_numpy())])
         sizes = pc.list_flatten(counts).to_numpy()
@@ -193,18 +262,16 @@ class _Patterns:
         keys = sums[ends[1:]] - sums[ends[:-1]] + greedy * multipliers[0] + samples * multipliers[1]
         coded = pa.array(keys).dictionary_encode()
         code = coded.indices.to_numpy()
-        _, first = np.unique(code, return_index=True)
-        numbers = [
-            self.places.setdefault(
-                (
-                    tuple(sizes[ends[row] : ends[row + 1]].tolist()),
-                    int(np.int64(greedy[row])),
-                    int(samples[row]),
-                ),
-                len(self.places),
-            )
-            for row in first.tolist()
-        ]
+        # The first row of each code: of several values, numpy keeps the last.
+        first = np.empty(len(coded.dictionary), np.int64)
+        first[code[::-1]] = np.arange(code.size)[::-1]
+        numbers = []
+        for key, row in zip(coded.dictionary.to_pylist(), first.tolist(), strict=True):
+            if key not in self._numbers:
+                of_row = tuple(sizes[ends[row] : ends[row + 1]].tolist())
+                pattern = (of_row, int(np.int64(greedy[row])), int(samples[row]))
+                self._numbers[key] = self.places.setdefault(pattern, len(self.places))
+            numbers.append(self._numbers[key])
         return np.array(numbers, dtype=np.int32)[code]
 
 
@@ -219,16 +286,3 @@ def standardised(values: np.ndarray, sound: np.ndarray) -> np.ndarray:
         return np.zeros(values.size, np.float32)
     scaled = np.clip((values - np.float32(mean)) / np.float32(spread), -MOST_SD, MOST_SD)
     return np.where(known, scaled, np.float32(0))
-
-
-def _joined(parts: dict[str, list[np.ndarray]], name: str) -> np.ndarray:
-    """Join the parts of one column and drop them, since both at once need too much memory."""
-    return np.concatenate(parts.pop(name))
-
-
-def _failure_codes(columns: list[pa.ChunkedArray]) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Codes (Q,) and names of the failures, as `question_evidence.failure_codes` gives them."""
-    failures = pa.chunked_array([chunk for column in columns for chunk in column.chunks])
-    names = pc.unique(failures).drop_null().sort()
-    codes = pc.add(pc.fill_null(pc.index_in(failures, value_set=names), -1), 1)
-    return codes.to_numpy(), tuple(names.to_pylist())

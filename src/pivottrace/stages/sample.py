@@ -64,13 +64,15 @@ def _write_rollouts(run: RunDir, verifier: Verifier) -> None:
     most = run.config.rollouts.num_samples
     steps = (most,) if run.config.rollouts.sampling == "fixed" else sampling_steps(most)
     pool = PoolRollouts(run)
+    parts = range(pool.num_parts)
 
     def begin() -> None:
         run.begin("sample")
 
     with run.timed("sample", part="generation"):
         choose = None
-        if len(steps) > 1:
+        # The first samples are gone once all parts are there: a vote that was killed needs none.
+        if len(steps) > 1 and not all(run.has_part("rollouts_sampled", i) for i in parts):
             pool.write_first(steps[0], begin)
             choose = _chooser(run, greedy, verifier, _first_answers(run, pool.num_parts))
         pool.write_sampled(steps, begin, choose)
