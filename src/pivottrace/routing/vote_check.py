@@ -44,7 +44,7 @@ def check_votes(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
         np.array([row[name] for row in used]) for name in ("predicted", "predicted_by_votes")
     )
     loss, loss_by_votes = log_loss(by_all, right), log_loss(by_votes, right)
-    adds, half = _mean(loss_by_votes - loss, weights)
+    adds, half = weighted_mean(loss_by_votes - loss, weights)
     return {
         "num": len(used),
         "predicted": float(np.average(by_all, weights=weights)),
@@ -56,12 +56,12 @@ def check_votes(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
 
 
 def log_loss(chance: FloatArray, happened: FloatArray) -> FloatArray:
-    """Return the log loss (n,), in nats. `happened` is 1 if the event took place, else 0."""
+    """Return the log loss (n,), in nats, of chances of an event; `happened` is 1 if it came."""
     bounded = np.clip(chance, CERTAIN, 1.0 - CERTAIN)
     return -np.where(happened > 0, np.log(bounded), np.log1p(-bounded))
 
 
-def _mean(values: FloatArray, weights: FloatArray) -> tuple[float, float]:
+def weighted_mean(values: FloatArray, weights: FloatArray) -> tuple[float, float]:
     """The weighted mean, and half of its 90 % interval by the ratio estimator's variance."""
     mean = float(np.average(values, weights=weights))
     share = weights / weights.sum()
