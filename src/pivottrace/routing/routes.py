@@ -65,7 +65,7 @@ class TriageOptions:
 
     Attributes:
         least_gain: A row is trained on if it is expected to teach more than this, in units of
-            p(1-p) (`expectations`). 0.035 is what a question of 27 right samples in 28 teaches.
+            p(1-p) (`expectations`). 0.045 is what a question with 20 right samples in 21 teaches.
         least_label_gain: A label is bought if it is expected to teach more than this beyond the
             vote.
         vote_floor: Mean vote reliability that the weak route must hold, by a lower bound; None
@@ -78,8 +78,8 @@ class TriageOptions:
         ConfigError: A value is outside its range.
     """
 
-    least_gain: float = 0.035
-    least_label_gain: float = 0.01
+    least_gain: float = 0.045
+    least_label_gain: float = 0.02
     vote_floor: float | None = None
     vote_alpha: float = 0.1
     hopeless: Literal["drop", "annotate"] = "drop"
