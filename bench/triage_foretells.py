@@ -4,10 +4,10 @@
 
 docs/results/triage-quality/foretells.json has one row per arm and seed of the first headline (nine
 arms whose routes need no training, seeds 20 to 24): the held-out accuracy gained, and figures of
-its routes on 32 fresh samples per question, as `bench/triage_quality.py` defines them, before they
-are divided by those of perfect routes. The routes were made again with the code of commit 5851f10,
-and their counts are those of the headline. The script prints Spearman's rank correlation with the
-gain within each seed, its mean, and a 90 % interval by resampling arms and seeds.
+its routes on 32 fresh samples per question, as `bench/triage_quality.py` defines them, but not
+divided by the figures of perfect routes. The code of commit 5851f10 made the routes again, and they
+have the counts of the headline. The script prints Spearman's rank correlation with the gain within
+each seed, its mean, and a 90 % interval by resampling arms and seeds.
 """
 
 from __future__ import annotations
@@ -45,10 +45,9 @@ def main() -> None:
     for name, title in FIGURES.items():
         by = {(row["arm"], row["seed"]): (row[name], row["gain"]) for row in rows}
         each = [_correlation(by, arms, seed) for seed in seeds]
-        means = [
-            np.nanmean([_correlation(by, chosen, int(seed)) for seed in some])
-            for chosen, some in draws
-        ]
+        found = [[_correlation(by, chosen, int(seed)) for seed in some] for chosen, some in draws]
+        # A draw whose arms are all alike has no correlation.
+        means = [np.nanmean(each_seed) for each_seed in found if np.isfinite(each_seed).any()]
         low, high = np.nanquantile(means, (0.05, 0.95))
         shown = ", ".join(f"{value:.2f}" for value in each)
         print(f"| {title} | {np.mean(each):.2f} [{low:.2f}, {high:.2f}] | {shown} |")

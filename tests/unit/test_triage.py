@@ -281,7 +281,7 @@ def test_equal_gains_go_to_the_more_uncertain_then_to_the_lower_index() -> None:
 
 
 def test_a_label_that_teaches_little_beyond_the_vote_stays_in_the_budget() -> None:
-    expected = flat(2, label_gain=[0.16, 0.161], vote_gain=0.15)
+    expected = flat(2, label_gain=[0.17, 0.171], vote_gain=0.15)
     result = tri.triage([0.5, 0.5], budget=2, expected=expected)
     assert result.reasons() == ["weak_vote", "annotate_gain"]
 
@@ -343,7 +343,7 @@ def test_labelled_probes_are_not_paid_twice() -> None:
         labelled=np.array([True, True, True, True, True, False]),
         correctness=np.array([1.0, 1.0, 0.0, 0.5, np.nan, np.nan]),
     )
-    expected = flat(6, label_gain=[0.02, 0.04, 0.04, 0.2, 0.2, 0.2])
+    expected = flat(6, label_gain=[0.02, 0.05, 0.05, 0.2, 0.2, 0.2])
     result = tri.triage(np.full(6, 0.5), budget=1, expected=expected, evidence=evidence)
     assert result.reasons() == [
         "probe_mastered",
