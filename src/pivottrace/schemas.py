@@ -91,8 +91,8 @@ def votes_schema(estimators: Iterable[str]) -> pa.Schema:
             # Sizes of the classes of equal answers, largest first, ties by first appearance.
             # Samples without an answer are not in it.
             ("class_counts", pa.list_(pa.int32())),
-            # Place in `class_counts` of the greedy answer's class; -1 if there is no greedy answer,
-            # or if no sample gave it.
+            # Place in `class_counts` of the greedy answer's class: their number if no sample gave
+            # it, and -1 without a greedy answer.
             ("greedy_class", pa.int32()),
             ("failure", pa.string()),  # null, or why the question cannot be used
         ]
@@ -105,6 +105,7 @@ PROBES = pa.schema(
         ("rank", pa.float64()),  # place in the ranking, in (0, 1): low is certain; ties share one
         ("score", pa.float64()),
         ("stage", pa.int8()),  # 0; 1 for probes of a later adaptive draw
+        ("chance", pa.float64()),  # of having been drawn, in (0, 1]; null for adaptive draws
     ]
 )
 
@@ -117,6 +118,10 @@ EVIDENCE = pa.schema(
         ("vote_abstained", pa.bool_()),
         ("vote_share", pa.float64()),  # null on an abstention
         ("greedy_right", pa.bool_()),
+        # Place of the right class in `class_counts`, as in `greedy_class`; -1 if none is right.
+        ("right_class", pa.int32()),
+        ("predicted", pa.float64()),  # chance of a right vote by a fit without this probe
+        ("predicted_by_votes", pa.float64()),  # the same by the samples alone, without the trace
     ]
 )
 
@@ -126,6 +131,7 @@ LABELLED = pa.schema(  # after the first round: earlier labels, without the prob
         ("purpose", pa.string()),  # probe (without a score now) | annotation
         ("num_correct", pa.int32()),  # of this round's sampled rollouts
         ("num_samples", pa.int32()),
+        ("right_class", pa.int32()),  # as in `evidence`
     ]
 )
 
@@ -170,16 +176,13 @@ TRIAGE = pa.schema(
         ("route", pa.string()),  # annotate | weak | discard | defer
         ("reason", pa.string()),
         ("weight", pa.float64()),  # in [0, 1], multiplies the row's advantage in training
-        ("label_gain", pa.float64()),  # expected learning from the true answer
-        ("pseudo_gain", pa.float64()),  # from the majority vote; negative when it does harm
-        ("priority", pa.float64()),  # label_gain over the best alternative without a label
-        ("mu", pa.float64()),
-        ("mu_low", pa.float64()),
-        ("mu_high", pa.float64()),
-        ("vote", pa.float64()),
-        ("vote_low", pa.float64()),
+        ("mu", pa.float64()),  # expected share of right samples
+        ("vote", pa.float64()),  # chance that the vote is right
+        ("vote_low", pa.float64()),  # its 90 % interval
         ("vote_high", pa.float64()),
-        ("learnability", pa.float64()),
+        ("label_gain", pa.float64()),  # what the true answer teaches, in units of p(1-p)
+        ("vote_gain", pa.float64()),  # what the vote teaches; negative when it does harm
+        ("priority", pa.float64()),  # label_gain over the best alternative without a label
         ("is_probe", pa.bool_()),
         ("pseudo_label", pa.string()),  # the vote, on weak rows only
         ("vote_share", pa.float64()),

@@ -59,7 +59,6 @@ def stages_of(path, num_questions=160, hostile=None, **sections):
         "answers": {"verifier": "exact"},
         "rollouts": {"num_samples": 8},
         "calibrate": {"num_probes": 40},
-        "triage": {"vote_floor": 0.55},
         "train": {"steps": 60},
     } | sections
     run = RunDir.create(parse_config(values, where="test"))

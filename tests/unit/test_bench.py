@@ -51,7 +51,7 @@ def test_probes_are_compared_in_every_way(monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["probes", "--pools", "3", "--questions", "300"])
     bench_scripts.load("probes").main()
     rows = [line for line in capsys.readouterr().out.splitlines() if line.startswith("| ")]
-    assert len(rows) == 1 + 5 * 3
+    assert len(rows) == 1 + 5 * 4
     assert all(row.count("|") == rows[0].count("|") for row in rows)
 
 

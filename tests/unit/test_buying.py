@@ -27,7 +27,10 @@ def scored(tmp_path):
         sections = {
             "labels": {"budget": BUDGET, "source": source, "partial": partial},
             "calibrate": {"num_probes": PROBES},
-            "triage": {"hopeless": "annotate"},  # so that the whole budget is asked for
+            "triage": {
+                "hopeless": "annotate",
+                "least_label_gain": 0.0,
+            },  # so that the whole budget is asked for
         }
         return fabricate(tmp_path / "run", "sample", 60, **sections)
 

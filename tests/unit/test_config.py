@@ -91,22 +91,15 @@ def test_a_preset_may_be_named_in_a_template(tmp_path):
     assert found.pivots.percentile == 90.0, "what is not the preset's stays"
 
 
-def test_only_sampling_that_stops_by_the_ranking_is_bound_to_it():
+def test_no_sampling_is_bound_to_the_ranking():
     def read(**sections):
         return settings_of("sample", parse_config(sections, "test"))
 
-    ranking = {"score.estimator", "pivots.reading", "pivots.statistic"}
-    pivots = read()
-    assert pivots["score.estimator"] == "pivots" and ranking <= pivots.keys()
-    for name in ("combination", "consistency", "random", "peak_count"):
-        assert read(score={"estimator": name}) == pivots
-    entropy = read(score={"estimator": "entropy_mean"}, pivots={"reading": "onset"})
-    assert entropy["score.estimator"] == "entropy_mean"
-    assert entropy.keys() & ranking == {"score.estimator"}
-    fixed = {"sampling": "fixed"}
-    assert not ranking & read(rollouts=fixed, score={"estimator": "entropy_mean"}).keys()
-    used = {"sample": read(rollouts=fixed)}
-    changes = {"score": {"estimator": "length"}, "pivots": {"reading": "onset"}}
-    assert not changed_settings(used, parse_config({"rollouts": fixed, **changes}, "test"))
+    for how in ({}, {"sampling": "fixed"}):
+        plain = read(rollouts=how)
+        assert not {"score.estimator", "pivots.reading", "pivots.statistic"} & plain.keys()
+        changes = {"score": {"estimator": "length"}, "pivots": {"reading": "onset"}}
+        assert read(rollouts=how, **changes) == plain
+    used = {"sample": read(rollouts={"sampling": "fixed"})}
     (line,) = changed_settings(used, parse_config({}, "test"))
     assert line == "rollouts.sampling: was 'fixed', now 'stepwise' (used by sample)"

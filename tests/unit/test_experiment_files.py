@@ -16,7 +16,7 @@ from pivottrace.experiments.forking import fork, shared_stages
 from pivottrace.experiments.jobs import Job, has_result, is_finished, missing_jobs
 from pivottrace.experiments.page import write_experiment_report
 from pivottrace.experiments.results import read_result, refuse_other_settings
-from pivottrace.experiments.triage_by_truth import exact_curves
+from pivottrace.experiments.rival_routes import exact_expectations
 from pivottrace.ingest import read_questions
 from pivottrace.routing.auction import TriageOptions, triage
 from pivottrace.routing.question_evidence import QuestionEvidence
@@ -48,10 +48,12 @@ def write(tmp_path, more="", head=HEAD):
 
 
 def test_an_arm_is_the_base_with_its_changes(tmp_path):
-    more = '[[arms]]\nname = "b"\ntitle = "B"\nseeds = [4]\ntriage.mode = "fixed"\noracle = true\n'
+    more = '[[arms]]\nname = "b"\ntitle = "B"\nseeds = [4]\nroutes = "by_truth"\n'
+    more += 'triage.mode = "fixed"\n'
     experiment = load_experiment(write(tmp_path, more))
     full, other = experiment.arms
-    assert (other.title, other.seeds, other.oracle, full.oracle) == ("B", (4,), True, False)
+    assert (other.title, other.seeds) == ("B", (4,))
+    assert (other.routes, full.routes) == ("by_truth", "triage")
     config = experiment.config(full, 4)
     assert (config.labels.budget, config.seed, config.triage.mode) == (1.0, 4, "calibrated")
     assert config.pool.questions == "world:default?num=8&seed=4"
@@ -303,13 +305,13 @@ def test_the_oracle_labels_what_teaches_and_trusts_right_votes():
         vote_share=np.array([1.0, 0.5, 0.625, 0.625]), num_samples=np.full(4, 8)
     ).filled(4)
     right = np.array([True, True, False, False])
-    curve = exact_curves(correctness, right, evidence)
-    assert curve.learnability.tolist() == pytest.approx([0, 2 / 7, 15 / 56, 0])
+    expected = exact_expectations(correctness, right, evidence)
+    assert expected.label_gain.tolist() == pytest.approx([0, 2 / 7, 15 / 56, 0])
+    assert expected.vote_gain.tolist() == pytest.approx([0, 2 / 7, -0.625 * 0.375, 0])
     result = triage(
         1 - correctness,
         budget=1,
-        curve=curve,
-        vote_holds=right,
+        expected=expected,
         evidence=evidence,
         options=TriageOptions(),
     )

@@ -28,7 +28,7 @@ def run(tmp_path):
         rollouts={"num_samples": 8, "sampling": "fixed"},
         labels={"budget": BUDGET, "source": "file"},
         calibrate={"num_probes": PROBES},
-        triage={"hopeless": "annotate"},
+        triage={"hopeless": "annotate", "least_label_gain": 0.0},
         train={"enabled": False},
     )
 

@@ -49,7 +49,7 @@ def scored(tmp_path, source, partial=False):
         NUM_QUESTIONS,
         labels={"budget": BUDGET, "source": source, "partial": partial},
         calibrate={"num_probes": PROBES},
-        triage={"hopeless": "annotate"},
+        triage={"hopeless": "annotate", "least_label_gain": 0.0},
         train={"enabled": False},
     )
 

@@ -1,4 +1,4 @@
-"""The three ways to draw probes, and the stage that asks for them once or twice."""
+"""The ways to draw probes, and the stage that asks for them once or twice."""
 
 import csv
 import math
@@ -10,11 +10,18 @@ import report_run
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from pivottrace.errors import DataError, LabelsNeeded
+from pivottrace.errors import ConfigError, DataError, LabelsNeeded
 from pivottrace.labels import budget, requests
 from pivottrace.routing.adaptive_draw import draw_more, num_first_probes, probe_need
 from pivottrace.routing.curves import ProbeEvidence, calibrate
-from pivottrace.routing.probes import draw_probes, rank_fractions
+from pivottrace.routing.probes import (
+    LEAST_VALUE,
+    draw_by_value,
+    draw_probes,
+    inclusion_chances,
+    rank_fractions,
+    rank_order,
+)
 from pivottrace.run.directory import RunDir
 from pivottrace.stages import calibrate as stage
 
@@ -91,7 +98,7 @@ def test_an_adaptive_run_asks_people_twice(tmp_path, partial) -> None:
     labels = {"budget": 0.3, "source": "file", "partial": partial}
     run = report_run.make_run(
         tmp_path / "run",
-        "score",
+        "sample",
         labels=labels,
         calibrate={"num_probes": 21, "draw": "adaptive"},
     )
@@ -139,3 +146,72 @@ def test_rank_fractions_and_draws_agree_on_what_is_scored() -> None:
     scores = np.array([np.nan, 2.0, 1.0])
     assert draw_probes(scores, 9, 0, "strata").tolist() == [2, 1]
     assert np.isnan(rank_fractions(scores)[0])
+
+
+@settings(max_examples=150, deadline=None)
+@given(SIZES, st.integers(0, 80), st.integers(0, 99), st.integers(0, 2))
+def test_probes_by_value_are_as_many_as_wanted_with_their_chances(
+    size: int, wanted: int, seed: int, kind: int
+) -> None:
+    scores = some_scores(size, seed)
+    value = np.random.default_rng(seed).exponential(0.05, size) ** 2 * (kind > 0)
+    value[: size // 2] *= kind % 2  # half of the questions teach nothing
+    drawn, chance = draw_by_value(scores, value, wanted, seed)
+    ranked = rank_order(scores)
+    assert len(set(drawn.tolist())) == drawn.size == chance.size == min(wanted, ranked.size)
+    assert not np.isnan(scores[drawn]).any()
+    place = {index: p for p, index in enumerate(ranked.tolist())}
+    assert [place[i] for i in drawn.tolist()] == sorted(place[i] for i in drawn.tolist())
+    assert ((chance > 0) & (chance <= 1)).all()
+    again, same = draw_by_value(scores, value, wanted, seed)
+    assert drawn.tolist() == again.tolist() and chance.tolist() == same.tolist()
+    if 0 < wanted < ranked.size:
+        all_chances = inclusion_chances(value[ranked] + LEAST_VALUE, wanted)
+        assert all_chances.sum() == pytest.approx(wanted)
+        assert chance.tolist() == [all_chances[place[i]] for i in drawn.tolist()]
+        # In proportion to the value, except for questions that are drawn for sure.
+        open_ = all_chances < 1 - 1e-12
+        ratio = all_chances[open_] / (value[ranked][open_] + LEAST_VALUE)
+        np.testing.assert_allclose(ratio, ratio[:1].repeat(ratio.size))
+
+
+def test_each_question_is_drawn_as_often_as_its_stored_chance_says() -> None:
+    rng = np.random.default_rng(0)
+    scores, value = rng.normal(size=60), rng.exponential(0.03, 60)
+    scores[7], value[:20] = np.nan, 0.0
+    value[30] = 9.0  # drawn for sure
+    times, stored = np.zeros(60), np.full(60, np.nan)
+    for seed in range(4000):
+        drawn, chance = draw_by_value(scores, value, 9, seed)
+        times[drawn] += 1
+        assert np.isnan(stored[drawn]).any() or (stored[drawn] == chance).all()
+        stored[drawn] = chance
+    assert times[7] == 0 and times[30] == 4000 and stored[30] == 1
+    assert (times[:7] > 0).all()  # even where nothing is expected to be learnt
+    seen = ~np.isnan(stored)
+    assert seen.sum() == 59 and stored[seen].sum() == pytest.approx(9)
+    np.testing.assert_allclose(times[seen] / 4000, stored[seen], atol=0.035)
+
+
+def test_probes_by_value_speak_for_the_whole_pool() -> None:
+    """Counted for one over its chance, a sample has the pool's mean of anything, without bias."""
+    rng = np.random.default_rng(1)
+    scores, value = rng.normal(size=200), rng.exponential(0.03, 200)
+    right = rng.random(200) < 1 / (1 + np.exp(scores + 10 * value))
+    found = []
+    for seed in range(1500):
+        drawn, chance = draw_by_value(scores, value, 24, seed)
+        found.append((right[drawn] / chance).sum() / 200)
+    assert np.mean(found) == pytest.approx(right.mean(), abs=0.01)
+    drawn = np.concatenate([draw_by_value(scores, value, 24, seed)[0] for seed in range(200)])
+    assert abs(right[drawn].mean() - right.mean()) > 0.03  # without the chances there is one
+
+
+def test_a_value_for_each_question_is_needed() -> None:
+    with pytest.raises(DataError, match=r"value has shape \(1,\); scores have \(2,\)"):
+        draw_by_value([1.0, 2.0], [1.0], 1, 0)
+    with pytest.raises(ConfigError, match="num_probes is -1"):
+        draw_by_value([1.0], [1.0], -1, 0)
+    # An unknown value counts as nothing, and the question can still be drawn.
+    drawn, chance = draw_by_value([1.0, 2.0], [np.nan, -1.0], 1, 0)
+    assert chance.tolist() == [0.5] and drawn.size == 1

@@ -129,8 +129,10 @@ def test_hostile_text_is_shown_and_does_nothing(tmp_path):
 
 
 def test_only_truths_that_were_paid_for_are_shown(tmp_path, monkeypatch):
-    run = make_run(tmp_path / "run", until="triage")
+    # Drawn along the ranking, the probes leave this question out.
+    run = make_run(tmp_path / "run", "triage", calibrate={"num_probes": 40, "draw": "systematic"})
     paid = {i: label.answer for i, label in budget.bought(run).items()}
+    assert HIDDEN_QUESTION not in paid
     shown = [HIDDEN_QUESTION, min(paid)]
     monkeypatch.setattr(
         "pivottrace.report.examples._chosen",
@@ -199,7 +201,7 @@ def test_the_page_states_the_headline_and_the_failures(page):
     assert "62.1 %" in page and "+11.0 points" in page
     assert "empty_response" in text["failures"] and text["failures"].count("q-0011") == 1
     assert "Re-checking was built into this world" in text["origin"]
-    assert "triage.vote_floor 0.55 0.6" in text["asked"]
+    assert "calibrate.num_probes 40 –" in text["asked"]
 
 
 def test_pivots_are_marked_on_the_token_and_on_the_curve(run):

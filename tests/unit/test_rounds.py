@@ -16,7 +16,7 @@ from pivottrace.labels import budget, requests, waiting
 from pivottrace.pipeline import steps, unfinished
 from pivottrace.report import build_report
 from pivottrace.routing.auction import triage
-from pivottrace.routing.curves import CurveValues
+from pivottrace.routing.expectations import Expectations
 from pivottrace.routing.flows import route_flows
 from pivottrace.routing.probes import rank_fractions
 from pivottrace.routing.question_evidence import QuestionEvidence
@@ -64,8 +64,9 @@ def test_no_flow_of_routes_passes_the_budget(seed, size, share, num_rounds, even
     routes = None
     for index in range(num_rounds):
         # Everything is drawn anew: any question may be forgotten, mastered, or fail.
-        mu, vote, learnability, shares = rng.random((4, size))
-        curve = CurveValues(mu, mu / 2, (1 + mu) / 2, vote, vote / 2, vote, learnability, shares)
+        mu, vote, gain, harm = rng.random((4, size))
+        gains = gain / 4, (gain - harm) / 4
+        expected = Expectations(mu, vote, vote / 2, (1 + vote) / 2, *gains)
         evidence = QuestionEvidence(
             vote_share=np.where(rng.random(size) < 0.5, rng.random(size), np.nan),
             labelled=bought,
@@ -78,7 +79,7 @@ def test_no_flow_of_routes_passes_the_budget(seed, size, share, num_rounds, even
         result = triage(
             rank_fractions(rng.random(size)),
             budget=max(0, cap - int(bought.sum())),
-            curve=curve,
+            expected=expected,
             vote_holds=rng.random(size) < 0.5,
             evidence=evidence,
             options=options,
@@ -99,7 +100,8 @@ def test_no_flow_of_routes_passes_the_budget(seed, size, share, num_rounds, even
 
 def fabricate(path, until="train", **sections):
     """A run of two rounds whose first is done up to and with a stage."""
-    sections = {"rounds": {"num": 2}, "labels": {"budget": 0.5}} | sections
+    triage_all = {"least_label_gain": 0.0, "hopeless": "annotate"}  # so that the budget is spent
+    sections = {"rounds": {"num": 2}, "labels": {"budget": 0.5}, "triage": triage_all} | sections
     for stage, run in stages_of(path, **sections):
         if stage == until:
             return run

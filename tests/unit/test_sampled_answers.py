@@ -21,10 +21,11 @@ from pivottrace.verifier.answers import group_equivalent
             [0, 1, 2, 2, 1, 2],
             ("4", 0.5, "ok", 6, [3, 2, 1], 2),
         ),
-        (["5", "5"], "7", [0, 0], ("5", 1.0, "ok", 2, [2], -1)),
+        (["5", "5"], "7", [0, 0], ("5", 1.0, "ok", 2, [2], 1)),
         (["5", "5"], None, [0, 0], ("5", 1.0, "ok", 2, [2], -1)),
-        ([None, ""], "5", [-1, -1], (None, 0.0, "empty", 2, [], -1)),
+        ([None, ""], "5", [-1, -1], (None, 0.0, "empty", 2, [], 0)),
         ([None, ""], "", [-1, -1], (None, 0.0, "empty", 2, [], -1)),
+        (["4", "4"], "", [0, 0], ("4", 1.0, "ok", 2, [2], -1)),
         ([], None, [], (None, 0.0, "empty", 0, [], -1)),
     ],
 )
@@ -41,6 +42,12 @@ def test_answers_are_grouped_and_vote(answers, greedy, classes, columns):
     )
     assert found.columns() == dict(zip(names, columns, strict=True))
     assert found.is_unanswered == (set(classes) <= {-1})
+    # An answer of each class, largest first, then the greedy answer if no sample gave it.
+    sizes, place = found.class_counts, found.greedy_class
+    assert len(found.class_answers) == len(sizes) + (place == len(sizes))
+    assert [answers.count(a) for a in found.class_answers] == sizes + [0] * (place == len(sizes))
+    assert found.num_agreeing == sum(a == greedy for a in answers if greedy)
+    assert place < 0 or found.class_answers[place] == greedy
 
 
 def test_a_greedy_answer_in_other_words_belongs_to_its_class():

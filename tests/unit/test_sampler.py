@@ -86,7 +86,7 @@ def refuse(*_):
 
 
 def test_samples_come_from_the_sampler_that_is_named(run):
-    PoolRollouts(run).write_sampled((3,), refuse, lambda: None)
+    PoolRollouts(run).write_sampled((3,), lambda: None)
     sampled = sampled_rows(run)
     assert [row["answer"] for row in sampled] == [
         letter
@@ -110,8 +110,14 @@ def test_each_step_samples_only_the_questions_that_go_on(run):
             for place, each in zip(places, answers, strict=True)
         ]
 
-    PoolRollouts(run).write_sampled((2, 3, 6), choose, lambda: begun.append(1))
-    assert len(begun) == 3
+    pool = PoolRollouts(run)
+    pool.write_first(2, lambda: begun.append(1))
+    assert (len(begun), asked) == (
+        3,
+        [],
+    )  # all questions have the first step before the rule is asked
+    pool.write_sampled((2, 3, 6), lambda: begun.append(1), choose)
+    assert len(begun) == 6
     assert asked == [([0], [2]), ([0], [3]), ([2], [2]), ([2], [3]), ([4], [2]), ([], [])]
     rows = sampled_rows(run)
     found = {i: [row for row in rows if row["question_id"] == f"q{i}"] for i in range(5)}

@@ -131,13 +131,30 @@ def test_sampling_in_steps_is_the_same_after_a_kill(make_run, killed, tmp_path, 
     assert sum(votes["num_samples"].to_pylist()) == facts["samples_taken"] < 128
     assert facts["samples_possible"] == 128
     assert f"8/8 questions, {facts['samples_taken']} samples" in capsys.readouterr().err
-    with pytest.raises(
-        ConfigError, match=r"pivots.statistic: was 'count', now 'density' \(used by s"
-    ):
-        changed = {"statistic": "density"}
-        make_run(
-            output=str(run.path), rollouts={"num_samples": 16, "temperature": 0.1}, pivots=changed
-        )
+    assert not (run.round_path / "rollouts_first").exists()
+
+
+def test_a_vote_that_was_killed_samples_nothing_again(make_run, tmp_path, monkeypatch):
+    run = make_run(output=str(tmp_path / "run"), rollouts={"num_samples": 16, "temperature": 0.1})
+    for stage in (greedy, trace_signals, score):
+        stage.run(run)
+    with monkeypatch.context() as patched:
+
+        def kill(run, verifier):
+            raise KeyboardInterrupt
+
+        patched.setattr(sample, "vote", kill)
+        with pytest.raises(KeyboardInterrupt):
+            sample.run(run)
+    before = {path: path.read_bytes() for path in run.round_path.rglob("part-*.parquet")}
+
+    def refuse(self, *arguments):
+        raise AssertionError("a question was sampled again")
+
+    monkeypatch.setattr(parts.PoolRollouts, "_ask", refuse)
+    sample.run(run)
+    assert run.is_done("sample")
+    assert {p: p.read_bytes() for p in run.round_path.rglob("part-*.parquet")} == before
 
 
 def test_a_verifier_that_fails_does_so_before_anything_is_sampled(make_run, monkeypatch):

@@ -19,18 +19,17 @@ from pivottrace.errors import RunDirError
 from pivottrace.labels.budget import bought
 from pivottrace.labels.file_rows import escaped
 from pivottrace.labels.waiting import questions_of
-from pivottrace.routing.curves import ProbeEvidence, calibrate
 from pivottrace.routing.label_errors import LABEL_ERROR, wrong_label_chance
-from pivottrace.routing.probes import rank_fractions
-from pivottrace.routing.vote_floor import with_own_votes
 from pivottrace.run import readings
 from pivottrace.run.directory import RunDir
-from pivottrace.run.scored_pool import probe_evidence
+from pivottrace.run.pool_routes import agreement_of, expectations
 from pivottrace.run.storage import write_text
 from pivottrace.verifier import Verifier
 
 # Share of samples that must agree on the other answer: three of four is "steadily".
 MIN_SHARE = 0.75
+# A vote speaks against a label from this chance on that it is right.
+LIKELY = 0.6
 
 
 @dataclass(frozen=True)
@@ -89,7 +88,7 @@ def audit(
             **row,
         )
         for row, right, wrong in zip(contradicted, reliable, chances, strict=True)
-        if right >= run.config.triage.vote_floor
+        if right >= LIKELY
     ]
     suspects.sort(key=lambda s: (-s.label_wrong, -s.vote_share, s.question_id))
     write_text(run.path / "audit.csv", _csv_text(suspects))
@@ -132,27 +131,13 @@ def _contradicted(run: RunDir, min_share: float) -> list[dict[str, Any]]:
 def _reliability(
     run: RunDir, evidence: list[dict[str, Any]], rows: list[dict[str, Any]]
 ) -> np.ndarray:
-    """Calibrated chance that the vote of each row is right, by all other probes."""
-    ids, scores = readings.driving_scores(run)
-    place = {question_id: i for i, question_id in enumerate(ids)}
-    # Probes keep their stored places, which come from a ranking without their labels.
-    ranks = rank_fractions(scores)
-    for row in evidence:
-        ranks[place[row["question_id"]]] = row["rank"]
-    probes = probe_evidence(evidence)
-    own = [row["question_id"] for row in evidence]
-    window = run.config.calibrate.window
-    chances = np.zeros(len(rows))
-    for i, row in enumerate(rows):
-        others = np.array([question_id != row["question_id"] for question_id in own])
-        rank = ranks[[place[row["question_id"]]]]
-        if not others.any() or np.isnan(rank[0]):
-            continue  # this vote's reliability is unknown, so it does not count as reliable
-        rest = ProbeEvidence(**{name: values[others] for name, values in vars(probes).items()})
-        curve = calibrate(rest, window).at(rank)
-        values = with_own_votes(curve, rest, rank, [row["vote_share"]], window=window)
-        chances[i] = values.vote[0]
-    return chances
+    """Chance that the vote of each row is right. A probe's comes from a fit without it."""
+    scored, model = readings.scored_pool(run, evidence), readings.vote_model(run)
+    assert model is not None  # there are labelled probes
+    ids, _ = readings.voted(run)
+    chances = dict(zip(ids, expectations(scored, model, agreement_of(scored)).vote, strict=True))
+    chances |= {row["question_id"]: row["predicted"] for row in evidence}
+    return np.array([chances[row["question_id"]] for row in rows], dtype=np.float64)
 
 
 COLUMNS = (

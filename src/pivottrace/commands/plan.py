@@ -18,23 +18,27 @@ import pyarrow.csv
 from pivottrace.errors import BudgetError
 from pivottrace.report.plan_figure import plan_figure
 from pivottrace.routing.budgets import CostModel, expectation, learning_bands
-from pivottrace.routing.probes import default_num_probes, draw_probes, rank_fractions
+from pivottrace.routing.probes import default_num_probes, rank_fractions
 from pivottrace.routing.routes import PAPER_FRACTIONS, ROUTES
-from pivottrace.run import readings, scored_pool
+from pivottrace.routing.vote_model import drawn
+from pivottrace.run import readings
 from pivottrace.run.choices import triage_options
 from pivottrace.run.directory import RunDir
+from pivottrace.run.pool_routes import agreement_of, expectations, route_pool
 from pivottrace.run.scored_pool import probe_evidence
 from pivottrace.run.storage import read_parquet, write_parquet, write_text
+from pivottrace.stages.calibrate import drawn_probes
 
 # 0, 5, 10 … 100 % of the pool.
 SHARES = tuple(percent / 100 for percent in range(0, 101, 5))
+NUM_DRAWS = 100  # of the vote model, for the bands
 PLAN = pa.schema(
     [
         ("budget", pa.float64()),  # share of the pool, in [0, 1]
         ("labels", pa.int64()),  # all labels: the probes, and the annotations beside them
         *((route, pa.int64()) for route in ROUTES),
         ("wrong_votes", pa.float64()),  # expected share of wrong votes; null without weak rows
-        ("learning", pa.float64()),  # expected, in units of sqrt(p(1-p)); null if not calibrated
+        ("learning", pa.float64()),  # expected, in units of p(1-p); null if not calibrated
         ("learning_low", pa.float64()),
         ("learning_high", pa.float64()),
         ("tokens", pa.float64()),  # sampled in one pass of training over the trained rows
@@ -73,44 +77,36 @@ def _num_probes(run: RunDir) -> int:
 
 
 def _calibrated(run: RunDir) -> list[dict[str, Any]]:
-    """One row per budget, by the calibration. The labelled probes are part of every budget."""
+    """One row per budget, by the vote model. The labelled probes are part of every budget."""
     evidence_rows = run.read_table("evidence", made_by="calibrate").to_pylist()
     num_labels = len(evidence_rows) + len(readings.earlier_labels(run))
     probes = probe_evidence(evidence_rows)
-    curve = readings.calibration_curve(run)
-    scored = readings.scored_pool(run, evidence_rows)
-    settings = run.config.calibrate
+    scored, model = readings.scored_pool(run, evidence_rows), readings.vote_model(run)
+    assert model is not None  # there are labelled probes
+    agreement = agreement_of(scored)
+    expected = expectations(scored, model, agreement)
     ranks, size = rank_fractions(scored.scores), scored.scores.size
     rows: list[dict[str, Any]] = []
     results = []
     for share in SHARES:
-        routed = scored_pool.route_pool(
+        routed = route_pool(
             scored,
             budget=max(0, int(share * size + 1e-9) - num_labels),
+            expected=expected,
             probes=probes,
-            curve=curve,
             options=triage_options(run.config),
-            window=settings.window,
-            level=settings.level,
             ranks=ranks,
         )
-        assert routed.values is not None
-        expected = expectation(routed.result, routed.values.vote)
+        result = expectation(routed.result, expected)
         results.append(routed.result)
         annotated = routed.result.route == ROUTES.index("annotate")
         bought = num_labels + int((annotated & ~scored.evidence.labelled).sum())
         row: dict[str, Any] = {"budget": share, "labels": bought, **routed.result.counts()}
-        row |= {"wrong_votes": _known(expected.wrong_votes), "learning": expected.learning}
+        row |= {"wrong_votes": _known(result.wrong_votes), "learning": result.learning}
         rows.append(row)
-    low, high = learning_bands(
-        results,
-        probes,
-        ranks,
-        scored.evidence,
-        window=settings.window,
-        level=settings.level,
-        seed=run.config.seed,
-    )
+    values = drawn(model, NUM_DRAWS, run.config.seed)
+    draws = (expectations(scored, model, agreement, each) for each in values)
+    low, high = learning_bands(results, draws)
     for row, bottom, top in zip(rows, low.tolist(), high.tolist(), strict=True):
         row |= {"learning_low": bottom, "learning_high": top}
     return rows
@@ -134,11 +130,11 @@ def _by_fractions(run: RunDir) -> list[dict[str, Any]]:
             continue
         probes = _would_draw(run, scored.scores, allowed)
         labelled = np.isin(np.arange(size), probes)
-        routed = scored_pool.route_pool(
+        routed = route_pool(
             replace(scored, evidence=replace(scored.evidence, labelled=labelled)),
             budget=allowed - probes.size,
+            expected=None,
             probes=None,
-            curve=None,
             options=options,
             ranks=ranks,
         )
@@ -154,13 +150,11 @@ def _by_fractions(run: RunDir) -> list[dict[str, Any]]:
 
 def _would_draw(run: RunDir, scores: np.ndarray, allowed: int) -> np.ndarray:
     """The probes (indices) that calibration would draw from this number of labels."""
-    settings = run.config.calibrate
-    wanted = settings.num_probes
+    wanted = run.config.calibrate.num_probes
     if wanted is None:
-        wanted = default_num_probes(scores.size, allowed)
-    return draw_probes(
-        scores, wanted, run.config.seed, "strata" if settings.draw == "strata" else "systematic"
-    )
+        by_value = run.config.calibrate.draw == "by_value"
+        wanted = default_num_probes(scores.size, allowed, by_value)
+    return drawn_probes(run, scores, wanted)[0]
 
 
 def cost_model(run: RunDir) -> CostModel | None:

@@ -10,12 +10,13 @@ from typing import Any
 from pivottrace.labels.budget import allowed_labels, bought
 from pivottrace.labels.requests import waiting_file
 from pivottrace.pipeline import STAGES, command_of, outputs, stages_of, unfinished
+from pivottrace.report.wording import reason_meaning
 from pivottrace.routing.weighting import MIN_PROBES
 from pivottrace.run.choices import driving_estimator
 from pivottrace.run.directory import RunDir
 from pivottrace.run.progress import in_words
 from pivottrace.run.readings import evaluation_facts, samples_taken
-from pivottrace.run.rounds import all_rounds, current_round, start_model
+from pivottrace.run.rounds import all_rounds, current_round, is_last_round, start_model
 from pivottrace.stages.train import training_notes
 
 PARTS_OF = {
@@ -122,6 +123,7 @@ def notes(run: RunDir) -> Iterator[str]:
     elif calibrate.get("num_probes") and calibrate.get("mean_correctness") == 0:
         yield "the model answers nothing right: none of its samples on the probes is correct"
     yield from _combination_note(run)
+    yield from _route_notes(run)
     train = run.stage_facts("train")
     yield from training_notes(run.config, train.get("num_rows", {}), train.get("passes", 0.0))
     if train.get("reason"):
@@ -129,6 +131,32 @@ def notes(run: RunDir) -> Iterator[str]:
     skipped = evaluation_facts(run).get("skipped")
     if skipped:
         yield f"evaluate: {skipped}"
+
+
+def _route_notes(run: RunDir) -> Iterator[str]:
+    """Why questions are put off, why no vote is trained on, and why labels are left over."""
+    facts, options = run.stage_facts("triage"), run.config.triage
+    if not facts:
+        return
+    for reason, count in facts["put_off"].items():
+        yield f"{count} questions are put off: {reason_meaning(reason)}"
+    if not facts["counts"]["weak"]:
+        floor = facts["weak_floor"]
+        why = f"no vote is expected to teach more than triage.least_gain = {options.least_gain:g}"
+        if floor is not None and floor["end"] is None:
+            why = (
+                f"the probes do not prove triage.vote_floor = {options.vote_floor:g} anywhere; "
+                f"more probes or a lower floor would"
+            )
+        elif options.mode == "fixed":
+            why = "the fixed fractions leave no question with a vote to it"
+        yield f"no question is trained on its own vote: {why}"
+    left = facts["labels_allowed"] - facts["labels_planned"]
+    if left > 0 and options.mode == "calibrated" and is_last_round(run):
+        yield (
+            f"{left} of {facts['labels_allowed']} labels are left over: none of them would teach "
+            f"more than triage.least_label_gain = {options.least_label_gain:g} beyond the vote"
+        )
 
 
 def _combination_note(run: RunDir) -> Iterator[str]:

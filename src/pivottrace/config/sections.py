@@ -181,38 +181,45 @@ class LabelsConfig(Section):
 
 
 class CalibrateConfig(Section):
-    """Probe labels, and the curves along the ranking that we read off them."""
+    """Probe labels, and how sure they show each vote to be."""
 
     num_probes: int | None = Field(None, ge=0)
-    """The default is max(64, 5 % of the pool), at most 256, within the budget. Use 0 only with
-    `triage.mode = "fixed"`: the calibrated mode needs probes."""
-    draw: Literal["systematic", "strata", "adaptive"] = "systematic"
-    """`systematic` draws evenly along the ranking, `strata` one from each stretch. `adaptive` draws
-    half evenly, and half where the first half's curve is steep or undecided; people are then asked
-    twice."""
+    """By value, the default is an eighth of the budget, from 16 to 256; evenly, max(64, 5 % of the
+    pool), at most 256. Use 0 only with `triage.mode = "fixed"`: the calibrated mode needs
+    probes."""
+    draw: Literal["by_value", "systematic", "strata", "adaptive"] = "by_value"
+    """`by_value` draws with a chance in proportion to the expected gain of a label. The others draw
+    evenly, as a `triage.vote_floor` needs it: `systematic` along the ranking, `strata` one from
+    each stretch. `adaptive` draws half evenly, and half where the first half's curve is steep or
+    undecided; people are then asked twice."""
     window: int | None = Field(None, ge=2)
-    """Probes in a sliding window. The default depends on the number of probes."""
+    """Probes in a sliding window of the curve that evenly drawn probes give. The default depends on
+    the number of probes."""
     level: float = Field(0.9, gt=0, lt=1)
-    """Confidence level of the curves' intervals."""
+    """Confidence level of this curve's intervals."""
 
 
 class TriageConfig(Section):
     """How questions are routed."""
 
     mode: Literal["calibrated", "fixed"] = "calibrated"
-    """`calibrated` routes by the curves; `fixed` takes the paper's fractions of the ranking."""
+    """`calibrated` routes by the expected gains of each question's label and vote; `fixed`
+    takes the paper's fractions of the ranking."""
     annotate_fraction: float = Field(0.293, ge=0, le=1)
     """With `fixed`: the share of the pool, from the most uncertain end, that people label."""
     discard_fraction: float = Field(0.421, ge=0, le=1)
     """With `fixed`: the share of the pool, from the most certain end, that is dropped."""
-    mastered_floor: float = Field(0.95, gt=0, le=1)
-    """Questions count as mastered where the mean correctness along the ranking is at least this."""
-    hopeless_ceiling: float = Field(0.05, ge=0, lt=1)
-    """Questions count as hopeless where the mean correctness along the ranking is at most this."""
-    vote_floor: float = Field(0.6, gt=0, lt=1)
-    """The share of right votes that the weak route as a whole must reach."""
+    least_gain: float = Field(0.045, ge=0, lt=0.25)
+    """A row is trained on if it is expected to teach more than this, in units of p(1-p), at most
+    0.25. Lower values train on more rows that teach little."""
+    least_label_gain: float = Field(0.02, ge=0, lt=0.25)
+    """A label is bought if it is expected to teach more than this beyond the vote. Labels that
+    would teach less are left in the budget."""
+    vote_floor: float | None = Field(None, gt=0, lt=1)
+    """A promise for the weak route: this share of its votes is right, by an exact test on evenly
+    drawn probes (`calibrate.draw`). By default the expected gain of each vote decides alone."""
     vote_alpha: float = Field(0.1, gt=0, lt=1)
-    """The greatest chance that the weak route misses this share."""
+    """The greatest chance that the weak route misses the promised share."""
     hopeless: Literal["drop", "annotate"] = "drop"
     """`annotate` lets people label hopeless questions with labels that are left over."""
 

@@ -6,7 +6,7 @@ A file has these parts:
                                      compare, cluster_by, also_evaluate
     [base.pool]                      any key of a configuration; "{seed}" in a text is the seed
     questions = "world:default?num=480&seed={seed}"
-    [[arms]]                         name, and optionally title, seeds, own_rollouts, oracle;
+    [[arms]]                         name, and optionally title, seeds, own_rollouts, routes;
     name = "full"                    every other key is a setting that the arm changes
     labels.budget = 1.0
 """
@@ -19,7 +19,7 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field, ValidationError
 
@@ -63,8 +63,10 @@ class ArmConfig(Section):
     """Seeds of the arm; by default all seeds of the experiment."""
     own_rollouts: bool = True
     """Whether the arm's routes need the pool's rollouts, so that their tokens count for the arm."""
-    oracle: bool = False
-    """Whether the true correctness of the rollouts routes the pool, not calibration and triage."""
+    routes: Literal["triage", "by_truth", "by_votes"] = "triage"
+    """The rule that routes the pool: `triage` is calibration and triage; `by_truth` is the true
+    correctness of the rollouts (the oracle); `by_votes` is a bare rule, which labels the lowest
+    vote shares and trains on the other split votes."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +78,7 @@ class Arm:
     seeds: tuple[int, ...]
     changes: dict[str, Any] = field(default_factory=dict)
     own_rollouts: bool = True
-    oracle: bool = False
+    routes: str = "triage"
 
 
 @dataclass(frozen=True)
@@ -241,7 +243,7 @@ def _arm(path: Path, table: Mapping[str, Any], seeds: tuple[int, ...]) -> Arm:
         title=arm.title or name,
         seeds=seeds if arm.seeds is None else tuple(arm.seeds),
         own_rollouts=arm.own_rollouts,
-        oracle=arm.oracle,
+        routes=arm.routes,
         changes={key: value for key, value in table.items() if key not in own},
     )
 

@@ -160,10 +160,10 @@ def _make_arm(state: _State, job: Job) -> None:
     run = fork(experiment, arm, job.seed)
     # A result belongs to its model: if the model is gone, both are made anew.
     if not (has_result(experiment, job.name, job.seed) and run.stage_facts("train").get("trained")):
-        if arm.oracle:
-            from pivottrace.experiments.triage_by_truth import triage_by_truth
+        if arm.routes != "triage":
+            from pivottrace.experiments.rival_routes import RIVALS
 
-            triage_by_truth(run)
+            RIVALS[arm.routes](run)
         _child(state, job, run.config, ("run",))
         write_result(experiment, job.name, job.seed)
     _evaluate_elsewhere(state, job, run.config)

@@ -70,7 +70,8 @@ def probes_wanted(run: RunDir) -> int:
             )
         return int(settled)
     if wanted is None:
-        return default_num_probes(run.stage_facts("pool")["num_questions"], allowed)
+        by_value = run.config.calibrate.draw == "by_value"
+        return default_num_probes(run.stage_facts("pool")["num_questions"], allowed, by_value)
     if wanted > allowed:
         raise BudgetError(
             f"calibrate.num_probes = {wanted} is more than the {allowed} labels of labels.budget. "

@@ -203,10 +203,10 @@ def _numbers(row: dict[str, Any]) -> list[tuple[str, str]]:
     return [
         ("rank", number("rank")),
         ("score", number("score", 4)),
-        ("correctness μ", share("mu")),
+        ("correctness μ", number("mu", 2)),
         ("vote right", share("vote")),
         ("gain of a label", number("label_gain")),
-        ("gain of the vote", number("pseudo_gain")),
+        ("gain of the vote", number("vote_gain")),
         ("priority", number("priority")),
         ("weight", number("weight", 2)),
     ]

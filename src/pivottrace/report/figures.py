@@ -49,19 +49,14 @@ def routes_figure(ranks: npt.ArrayLike, routes: Sequence[str]) -> str:
 def calibration_figure(
     curve: Mapping[str, FloatArray],
     probes: Mapping[str, FloatArray],
-    *,
-    mastered_floor: float,
-    hopeless_ceiling: float,
-    vote_floor: float,
+    vote_floor: float | None,
 ) -> str:
-    """Correctness and vote reliability along the ranking, with intervals, floors and probes.
+    """Correctness and vote reliability along the ranking, with intervals, floor and probes.
 
     Args:
         curve: Columns of CALIBRATION, each (K,).
         probes: `rank`, `correct` (share of right rollouts), `vote_right` (0 or 1), each (n,).
-        mastered_floor: Lowest correctness of mastered questions.
-        hopeless_ceiling: Highest correctness of hopeless questions.
-        vote_floor: Reliability that the weak route holds.
+        vote_floor: Reliability that the weak route holds; None if none is promised.
     """
     with drawing():
         figure = new_figure(WIDTH, 4.1, layout=None)
@@ -79,9 +74,8 @@ def calibration_figure(
             axes.plot(curve["rank"], curve[name], style, color=colour, lw=2.2, label=label)
         _bubbles(axes, probes["rank"], probes["correct"])
         _vote_rug(axes, probes)
-        _floor(axes, mastered_floor, "mastered from", "mu")
-        _floor(axes, hopeless_ceiling, "hopeless up to", "mu")
-        _floor(axes, vote_floor, "vote floor", "vote")
+        if vote_floor is not None:
+            _floor(axes, vote_floor, "vote floor", "vote")
         axes.set(ylim=(-0.11, 1.11), yticks=np.linspace(0, 1, 6))
         axes.yaxis.set_major_formatter(_PERCENT)
         axes.legend(loc="upper center", bbox_to_anchor=(0.5, 1.13), ncols=4)

@@ -27,6 +27,7 @@ from pivottrace.report.figures import (
 )
 from pivottrace.report.flows_figure import flows_figure
 from pivottrace.report.texts import MAX_CONFIG_CHARS, Decode, clean, cut, field
+from pivottrace.report.votes_figure import votes_figure
 from pivottrace.rollouts.answer_reader import unread_note
 from pivottrace.routing.flows import Move, count_moves, route_matrix
 from pivottrace.routing.routes import ROUTES
@@ -208,12 +209,14 @@ def _calibration(run: RunDir) -> dict[str, Any] | None:
                 "correct": _correctness(evidence),
                 "vote_right": _floats(evidence, "vote_right"),
             },
-            mastered_floor=options.mastered_floor,
-            hopeless_ceiling=options.hopeless_ceiling,
-            vote_floor=options.vote_floor,
+            options.vote_floor,
         )
+    checked = votes_figure(evidence.to_pylist())
     return {
         "figure": None if figure is None else Markup(figure),
+        "votes_figure": None if checked is None else Markup(checked),
+        "by_value": run.config.calibrate.draw == "by_value",
+        "check": (facts.get("vote_model") or {}).get("check"),
         "facts": facts,
         "floor": floor,
         "options": options,

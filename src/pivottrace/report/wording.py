@@ -16,15 +16,14 @@ ROUTE_MEANING = {
 }
 
 REASON_MEANING = {
-    "mastered": "at this rank the model is almost always right",
-    "hopeless": "at this rank the model is almost never right, so a label gives no gradient",
-    "nothing_to_learn": "almost all sampled answers agree, so no label could teach",
+    "mastered": "its answers agree and are probably right, so nothing is left to teach",
+    "hopeless": "the right answer is hardly ever among its answers, so a label gives no gradient",
     "probe_mastered": "it is a probe, and all rollouts are right",
     "probe_hopeless": "it is a probe, and no rollout is right",
     "labelled_mastered": "an earlier round labelled it, and all rollouts are right now",
     "labelled_hopeless": "an earlier round labelled it, and no rollout is right",
     "fraction_lowest": "it is in the lowest fraction of the ranking",
-    "weak_vote_reliable": "votes as safe as this one are proven reliable",
+    "weak_vote": "its vote is sure enough to teach",
     "weak_fraction_middle": "it is in the middle fraction of the ranking",
     "annotate_gain": "a true answer teaches more here than elsewhere",
     "annotate_hopeless": "labels were left over for questions that are almost never right",
@@ -37,7 +36,8 @@ REASON_MEANING = {
     ),
     "defer_vote_harmful": "we expect that training on the vote would do more harm than good",
     "defer_no_vote": "no answer won the vote, and no label is left",
-    "defer_no_curve": "no probe was labelled, so the correctness at this rank is unknown",
+    "defer_vote_little": "its vote is not sure enough to teach much, and no label is left",
+    "defer_unknown": "no probe was labelled, so nothing is known of its vote",
     "failed_no_score": "the question has no score",
 }
 
@@ -72,9 +72,10 @@ PAPER = (
 )
 OURS = (
     "the signal itself (far mass of chosen heads), and the exact definition of a pivot",
-    "every interval, the curve of vote reliability, and the floor for the whole weak route",
+    "the chance that each vote is right, with every interval, and the optional floor",
     "the expected gain of a label against a pseudo-label, the reasons and the weights",
     "the route defer, and the rule that discards hopeless questions",
+    "sampling in steps, which stops per question",
     "all default settings that differ from the preset “paper”",
 )
 EMBEDDED_NOTE = (

@@ -26,6 +26,7 @@ from pivottrace.rollouts.answer_reader import AnswerReader
 from pivottrace.run.directory import RunDir, part_seed, run_parts
 from pivottrace.run.progress import Update, progress
 from pivottrace.run.rounds import round_seed, start_model
+from pivottrace.run.storage import read_parquet
 from pivottrace.schemas import ROLLOUTS
 
 NO_CHAT_TEMPLATE = (
@@ -79,14 +80,26 @@ class PoolRollouts:
         settings = replace(sampling_of(self._run.config.rollouts, 1), temperature=None)
         self._write("greedy", settings, (1,), begin)
 
-    def write_sampled(self, steps: Sequence[int], choose: Choose, begin: Begin) -> None:
+    def write_first(self, num_samples: int, begin: Begin) -> None:
+        """Write the missing parts of `rollouts_first`: the samples of the first of several steps.
+
+        They are apart because the rule that chooses the questions of the next step reads the first
+        samples of the whole pool.
+        """
+        settings = sampling_of(self._run.config.rollouts, 1)
+        self._write("first", settings, (num_samples,), begin)
+
+    def write_sampled(
+        self, steps: Sequence[int], begin: Begin, choose: Choose | None = None
+    ) -> None:
         """Write the missing parts of `rollouts_sampled`, each in steps.
 
         Args:
-            steps: Samples per question after each step, increasing. A question that goes on to the
-                end has the last number of samples.
-            choose: It chooses the questions of the next step. It is not asked after the last step.
+            steps: Samples per question after each step, increasing. If there are several,
+                `write_first` has taken the first one. A question that goes on to the end has the
+                last number of samples.
             begin: See `Begin`.
+            choose: It chooses the questions of the next step. It is not asked after the last step.
         """
         self._write("sampled", sampling_of(self._run.config.rollouts, 1), steps, begin, choose)
 
@@ -151,12 +164,21 @@ class PoolRollouts:
         size = self._run.config.rollouts.part_size
         asking = list(range(index * size, min((index + 1) * size, self.num_questions)))
         rows: dict[int, list[dict[str, Any]]] = {i: [] for i in asking}
+        if choose is not None:
+            stored = read_parquet(self._run.part_path("rollouts_first", index)).to_pylist()
+            place = {self._ids[i]: i for i in asking}
+            for row in stored:
+                rows[place[row["question_id"]]].append(row)
+            asking = [i for i in asking if rows[i][0]["finish"] != "failed"]
         for step, before in enumerate((0, *steps[:-1])):
-            if step and choose is not None:
+            if choose is not None:
+                if not step:
+                    continue
                 answers = [[row["answer"] for row in rows[i]] for i in asking]
                 asking = list(compress(asking, choose(asking, answers)))
             # The first step has the seed of a sampling in one step.
-            seed = part_seed(round_seed(self._run), f"{kind}/{step}" if step else kind, index)
+            name = "sampled" if kind == "first" else kind
+            seed = part_seed(round_seed(self._run), f"{name}/{step}" if step else name, index)
             each_time = replace(settings, num_samples=steps[step] - before, seed=seed)
             asked = ask(self._sampler, [self._prompts[i] for i in asking], each_time)
             if not step:

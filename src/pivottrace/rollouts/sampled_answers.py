@@ -21,8 +21,10 @@ class SampledAnswers:
         classes: (G,) equivalence class of each answer; -1 if the sample has no answer.
         vote: The majority vote of the classes.
         class_counts: Sizes of the classes, largest first, ties by first appearance.
-        greedy_class: Place in `class_counts` of the greedy answer's class; -1 if there is no greedy
-            answer, or if no sample gave it.
+        greedy_class: Place in `class_counts` of the greedy answer's class: their number if no
+            sample gave it, and -1 without a greedy answer.
+        class_answers: An answer of each class of `class_counts`, and then the greedy answer if no
+            sample gave it.
     """
 
     answers: Sequence[str | None]
@@ -30,11 +32,18 @@ class SampledAnswers:
     vote: Vote
     class_counts: list[int]
     greedy_class: int
+    class_answers: list[str]
 
     @property
     def is_unanswered(self) -> bool:
         """Whether no sample gives an answer."""
         return not self.class_counts
+
+    @property
+    def num_agreeing(self) -> int:
+        """Number of samples that gave the greedy answer."""
+        is_given = 0 <= self.greedy_class < len(self.class_counts)
+        return self.class_counts[self.greedy_class] if is_given else 0
 
     def columns(self) -> dict[str, Any]:
         """The columns of `votes` that depend only on the answers."""
@@ -63,12 +72,15 @@ def compare_answers(
     # Classes are numbered by first appearance, and `sorted` keeps that order in ties.
     counts = sorted(Counter(c for c in classes if c >= 0).items())
     largest_first = [c for c, _ in sorted(counts, key=lambda item: -item[1])]
+    place = _place(greedy, answers, classes, largest_first, group)
+    given = [answers[classes.index(c)] for c in largest_first]
     return SampledAnswers(
         answers,
         classes,
         majority_vote(classes),
         [dict(counts)[c] for c in largest_first],
-        _place(greedy, answers, classes, largest_first, group),
+        place,
+        [each for each in (*given, *([greedy] if place == len(given) else [])) if each is not None],
     )
 
 
@@ -79,7 +91,7 @@ def _place(
     largest_first: Sequence[int],
     group: Group,
 ) -> int:
-    """The place of the greedy answer's class; -1 without one.
+    """The place of the greedy answer's class: after all others if no sample gave it, else -1.
 
     Its class is found among samples and greedy answer together. That is a second grouping, because
     one more answer may join or part others, and it has no say in the vote.
@@ -88,8 +100,10 @@ def _place(
         return -1
     if greedy in answers:
         # The same text adds nothing, so the grouping would be the same.
-        same = classes[answers.index(greedy)]
+        own = same = classes[answers.index(greedy)]
     else:
         *together, own = group([*answers, greedy])
         same = next((c for c, t in zip(classes, together, strict=True) if t == own >= 0), -1)
-    return largest_first.index(same) if same >= 0 else -1
+    if own < 0:
+        return -1  # an empty answer is none
+    return largest_first.index(same) if same >= 0 else len(largest_first)

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from pivottrace.errors import DataError
 from pivottrace.routing.curves import CalibrationCurve
-from pivottrace.routing.probes import rank_order
+from pivottrace.routing.probes import inclusion_chances, rank_order, systematic
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
@@ -59,31 +59,12 @@ def draw_more(
     left = order[~np.isin(order, np.asarray(drawn))]
     if num_probes >= left.size or num_probes <= 0:
         return left[: max(num_probes, 0)]
-    chance = _chances(wanted[left], num_probes)  # (L,), sums to num_probes
-    # The first stage has used the seed's first stream, so this one takes the second.
-    start = np.random.default_rng([seed, 1]).random()
-    # Lay the chances end to end and step through them in steps of 1 from a random start: each step
-    # picks the question whose stretch it falls in.
-    ends = np.cumsum(chance)
-    ends *= num_probes / ends[-1]  # without this, rounding could push the last step off the end
-    return left[np.searchsorted(ends, start + np.arange(num_probes), side="right")]
-
-
-def _chances(need: FloatArray, num: int) -> FloatArray:
-    """Return chances (L,) in proportion to need, none above 1, that add up to `num` < L."""
     # A small even part keeps every question in reach, and makes the draw even if no need is above
     # 0.
-    weights = need + 1e-3 * (need.mean() or 1.0)
-    # Share `num` in proportion. Questions whose chance would exceed 1 are drawn for sure; share the
-    # rest again among the others until no chance exceeds 1.
-    sure = np.zeros(need.size, dtype=np.bool_)
-    while True:
-        chance = np.ones(need.size)
-        chance[~sure] = weights[~sure] * (num - sure.sum()) / weights[~sure].sum()
-        over = chance > 1.0
-        if not over.any():
-            return chance
-        sure |= over
+    weights = wanted[left] + 1e-3 * (wanted[left].mean() or 1.0)
+    # The first stage has used the seed's first stream, so this one takes the second.
+    start = np.random.default_rng([seed, 1]).random()
+    return left[systematic(inclusion_chances(weights, num_probes), start)]
 
 
 def probe_need(

@@ -1,25 +1,21 @@
-"""The triage: ranks, curves and a budget give every question a route, a reason and a weight.
+"""The triage: expectations and a budget give every question a route, a reason and a weight.
 
 The paper's (DE-Venus): three routes by uncertainty (lowest discarded as mastered, middle trained
 with self-made labels, highest annotated) and their shares, 42.1 % and 29.3 % (`PAPER_FRACTIONS`).
-Reconstructed: "mastered" is read off the curve as window-mean correctness at a floor.
-Ours (docs/method.md): the expected learning from a label and from a pseudo-label, in
-`routing.gains`; `hopeless` and `defer`; the vote's floor; the probes' own evidence; the weights.
+Ours: what a label and a vote are expected to teach, in `routing.expectations`; labels where they
+teach most; `hopeless` and `defer`; the optional floor; the probes' own evidence; the weights.
 
-By calibration (the default), each question takes the first rule that applies:
+By expectation (the default), each question takes the first rule that applies:
 
     1. It failed, or has no rank: defer.
     2. It is labelled already, and the label is paid for: annotate if its own rollouts are partly
-       right (0 < correctness < 1), else discard.
-    3. There is no curve: defer.
-    4. It is mastered, hopeless, or no label would teach anything: discard.
-    5. The label's gain over its alternative is among the best that the budget covers: annotate.
-    6. It has a vote, the vote's floor holds at its risk, and the pseudo-label is expected to
-       teach: weak.
-    7. Otherwise: defer.
+       right, or if it is still expected to teach; else discard.
+    3. Nothing is known of its votes: defer.
+    4. What its label teaches beyond its vote is among the most that the budget covers: annotate.
+    5. It has a vote that holds the floor, if one is set, and that teaches enough: weak.
+    6. Not even its label would teach enough: discard, as mastered or as hopeless.
+    7. Otherwise: defer. The reason says what is wrong with its vote.
 
-The curve's mean, not its bound, decides whether a row is mastered: a wrong discard costs one unused
-question. A wrong pseudo-label does harm, so the weak route needs a bound.
 All arrays are vectorised over questions. The result does not depend on the order of the questions,
 except that ties go to the lower index.
 """
@@ -28,8 +24,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pivottrace.errors import BudgetError, DataError
-from pivottrace.routing.curves import CurveValues
-from pivottrace.routing.gains import GAIN_DECIMALS, expected_gains
+from pivottrace.routing.expectations import GAIN_DECIMALS, Expectations
 from pivottrace.routing.question_evidence import QuestionEvidence, failure_codes
 from pivottrace.routing.routes import (
     PAPER_FRACTIONS,
@@ -60,12 +55,16 @@ FloatArray = npt.NDArray[np.float64]
 BoolArray = npt.NDArray[np.bool_]
 IntArray = npt.NDArray[np.int64]
 
+# A question that no label would teach enough is mastered from this expected correctness on, and
+# hopeless below. Few lie in between, because there a label teaches most.
+MASTERED_FROM = 0.5
+
 
 def triage(
     ranks: npt.ArrayLike,
     *,
     budget: int,
-    curve: CurveValues | None = None,
+    expected: Expectations | None = None,
     vote_holds: npt.ArrayLike | None = None,
     evidence: QuestionEvidence | None = None,
     options: TriageOptions | None = None,
@@ -75,12 +74,10 @@ def triage(
     Args:
         ranks: (Q,) place in the ranking, low is certain; NaN for a question without a score.
         budget: Number of labels that may still be bought; labelled probes do not count again.
-        curve: The calibration at `ranks`; None (or NaN) if nothing was calibrated. The vote's part
-            is taken at the questions' own vote shares if they are stored (`with_own_votes`).
-        vote_holds: (Q,) bool, whether the vote's floor holds for this question (`weak_route`); None
-            means for no question. It is not used with `options.fractions`.
-        evidence: Facts known about single questions; None means no facts. The score's curve alone
-            is enough.
+        expected: The expectations of the questions; None (or NaN) if nothing was calibrated.
+        vote_holds: (Q,) bool, whether the vote's floor holds for this question (`weak_route`). None
+            means that no floor is set. It is not used with `options.fractions`.
+        evidence: Facts known about single questions; None means no facts.
         options: Thresholds; None means the defaults.
 
     Returns:
@@ -100,31 +97,29 @@ def triage(
     if budget < 0:
         raise BudgetError(f"{budget} labels are left to buy; the budget is already exceeded")
     evidence = (evidence or QuestionEvidence()).filled(places.size)
-    curve = _checked_curve(curve, places.size)
-    label_gain, pseudo_gain = expected_gains(curve, evidence)
+    expected = _checked(expected, places.size)
     holds = _checked_holds(vote_holds, places.size)
     board = _Board(places, evidence)
-    _route_known(board, evidence, options)
+    _route_known(board, expected, evidence, options)
+    # A vote that may not be trained on is no alternative to a label. The difference of rounded
+    # gains is rounded again, because equal ones would not tie otherwise.
+    usable = holds & ~evidence.vote_abstained
+    alternative = np.fmax(expected.vote_gain, 0.0)
+    alternative[~usable] = 0.0
+    priority = np.subtract(expected.label_gain, alternative, out=alternative)
+    np.round(priority, GAIN_DECIMALS, out=priority)
     if options.fractions is None:
-        may_be_weak = holds & ~evidence.vote_abstained & (pseudo_gain > 0)
-        # A question without a curve (NaN) never reaches the auction. The difference of rounded
-        # gains is rounded again, because equal ones would not tie otherwise.
-        priority = label_gain - np.where(may_be_weak, pseudo_gain, 0.0)
-        priority = np.round(priority, GAIN_DECIMALS)
-        _route_by_gain(board, curve, label_gain, evidence, options)
-        _route_auction(board, priority, curve, budget, options)
-        _route_unlabelled(board, holds, pseudo_gain, evidence)
+        board.put(np.isnan(expected.label_gain), Route.DEFER, Reason.DEFER_UNKNOWN)
+        _route_auction(board, priority, expected, budget, options)
+        _route_unlabelled(board, holds, expected, evidence, options)
     else:
-        priority = label_gain - np.fmax(pseudo_gain, 0.0)
         _route_by_fraction(board, options.fractions, budget, evidence)
     return TriageResult(
         route=board.route,
         reason=board.reason,
         reason_names=REASONS + tuple(f"failed_{name}" for name in evidence.failure_names),
-        weight=_weights(board, curve),
-        label_gain=label_gain,
-        pseudo_gain=pseudo_gain,
-        priority=np.maximum(priority, 0.0),
+        weight=_weights(board, expected),
+        priority=np.maximum(priority, 0.0, out=priority),
     )
 
 
@@ -150,12 +145,18 @@ class _Board:
         self.reason[chosen] = REASON_CODE[reason]
 
 
-def _route_known(board: _Board, evidence: QuestionEvidence, options: TriageOptions) -> None:
-    """Route labelled questions by their own rollouts; unknown correctness counts as informative."""
+def _route_known(
+    board: _Board, expected: Expectations, evidence: QuestionEvidence, options: TriageOptions
+) -> None:
+    """Route labelled questions by their own rollouts; unknown correctness counts as informative.
+
+    Few equal samples are no proof that nothing is left to learn, so the expected gain counts, too.
+    """
     labelled, correctness = evidence.labelled, evidence.correctness
     probe, earlier = labelled & ~evidence.earlier, labelled & evidence.earlier
-    board.put(probe & (correctness >= 1.0), Route.DISCARD, Reason.PROBE_MASTERED)
-    board.put(earlier & (correctness >= 1.0), Route.DISCARD, Reason.LABELLED_MASTERED)
+    mastered = (correctness >= 1.0) & ~(expected.label_gain > options.least_gain)
+    board.put(probe & mastered, Route.DISCARD, Reason.PROBE_MASTERED)
+    board.put(earlier & mastered, Route.DISCARD, Reason.LABELLED_MASTERED)
     if options.hopeless == "drop":
         board.put(probe & (correctness <= 0.0), Route.DISCARD, Reason.PROBE_HOPELESS)
         board.put(earlier & (correctness <= 0.0), Route.DISCARD, Reason.LABELLED_HOPELESS)
@@ -163,39 +164,25 @@ def _route_known(board: _Board, evidence: QuestionEvidence, options: TriageOptio
     board.put(earlier, Route.ANNOTATE, Reason.ANNOTATE_LABELLED)
 
 
-def _route_by_gain(
+def _route_auction(
     board: _Board,
-    curve: CurveValues,
-    label_gain: FloatArray,
-    evidence: QuestionEvidence,
+    priority: FloatArray,
+    expected: Expectations,
+    budget: int,
     options: TriageOptions,
 ) -> None:
-    """Defer questions without a curve; discard mastered and hopeless ones and ones without gain."""
-    board.put(np.isnan(label_gain), Route.DEFER, Reason.DEFER_NO_CURVE)
-    # A vote without a winner has no share that could contradict the curve, and is no sign of
-    # mastery.
-    mastered = options.is_mastered(curve.mu, evidence.vote_share) & ~evidence.vote_abstained
-    board.put(mastered, Route.DISCARD, Reason.MASTERED)
-    hopeless = curve.mu <= options.hopeless_ceiling
-    if options.hopeless == "drop":
-        board.put(hopeless, Route.DISCARD, Reason.HOPELESS)
-        hopeless = np.zeros_like(hopeless)
-    board.put((label_gain <= 0.0) & ~hopeless, Route.DISCARD, Reason.NOTHING_TO_LEARN)
-
-
-def _route_auction(
-    board: _Board, priority: FloatArray, curve: CurveValues, budget: int, options: TriageOptions
-) -> None:
     """Give labels to the best priorities; ties go to the more uncertain, then the lower index."""
-    hopeless = curve.mu <= options.hopeless_ceiling
-    bidders = np.flatnonzero(board.open() & ((priority > 0.0) | hopeless))
+    before = board.open()
+    bidders = np.flatnonzero(before & (priority > options.least_label_gain))
     won = np.zeros(board.route.size, dtype=bool)
     won[_highest(bidders, priority, board.ranks, budget)] = True
-    board.put(won & hopeless, Route.ANNOTATE, Reason.ANNOTATE_HOPELESS)
     board.put(won, Route.ANNOTATE, Reason.ANNOTATE_GAIN)
-    # The votes of hopeless questions are almost surely wrong: without a label they are not trained
-    # on.
-    board.put(hopeless, Route.DEFER, Reason.DEFER_BUDGET)
+    if options.hopeless == "annotate":
+        left = budget - int(won.sum())
+        hopeless = _teaches_little(expected, options) & (expected.mu < MASTERED_FROM)
+        others = np.flatnonzero(board.open() & hopeless)
+        won[_highest(others, expected.label_gain, board.ranks, left)] = True
+        board.put(won, Route.ANNOTATE, Reason.ANNOTATE_HOPELESS)
 
 
 def _highest(bidders: IntArray, priority: FloatArray, ranks: FloatArray, budget: int) -> IntArray:
@@ -211,13 +198,29 @@ def _highest(bidders: IntArray, priority: FloatArray, ranks: FloatArray, budget:
 
 
 def _route_unlabelled(
-    board: _Board, holds: BoolArray, pseudo_gain: FloatArray, evidence: QuestionEvidence
+    board: _Board,
+    holds: BoolArray,
+    expected: Expectations,
+    evidence: QuestionEvidence,
+    options: TriageOptions,
 ) -> None:
-    """Route questions that get no label from the budget: weak if the vote may teach, or defer."""
+    """Route questions that get no label from the budget: weak, or discard, or defer."""
+    votes = holds & ~evidence.vote_abstained
+    board.put(votes & (expected.vote_gain > options.least_gain), Route.WEAK, Reason.WEAK_VOTE)
+    little = _teaches_little(expected, options)
+    board.put(little & (expected.mu >= MASTERED_FROM), Route.DISCARD, Reason.MASTERED)
+    if options.hopeless == "annotate":
+        board.put(little, Route.DEFER, Reason.DEFER_BUDGET)
+    board.put(little, Route.DISCARD, Reason.HOPELESS)
     board.put(evidence.vote_abstained, Route.DEFER, Reason.DEFER_NO_VOTE)
     board.put(~holds, Route.DEFER, Reason.DEFER_VOTE_UNRELIABLE)
-    board.put(pseudo_gain > 0.0, Route.WEAK, Reason.WEAK_VOTE_RELIABLE)
+    board.put(expected.vote_gain > 0.0, Route.DEFER, Reason.DEFER_VOTE_LITTLE)
     board.put(board.open(), Route.DEFER, Reason.DEFER_VOTE_HARMFUL)
+
+
+def _teaches_little(expected: Expectations, options: TriageOptions) -> BoolArray:
+    little: BoolArray = expected.label_gain <= options.least_gain
+    return little
 
 
 def _route_by_fraction(
@@ -243,30 +246,33 @@ def _route_by_fraction(
     board.put(board.open(), Route.WEAK, Reason.WEAK_FRACTION_MIDDLE)
 
 
-def _weights(board: _Board, curve: CurveValues) -> FloatArray:
-    """Return the weight of the training signal (Q,), see `TriageResult.weight`."""
-    votes = board.route == ROUTE_CODE[Route.WEAK]
-    reliability = np.where(np.isnan(curve.vote_low), 1.0, curve.vote_low)
-    verified = board.route == ROUTE_CODE[Route.ANNOTATE]
-    return np.where(verified, 1.0, np.where(votes, reliability, 0.0))
+def _weights(board: _Board, expected: Expectations) -> FloatArray:
+    """Return the weight of the training signal (Q,), see `TriageResult.weight`.
+
+    With two answers, the mean of the advantages under either one being right is 2p - 1 times the
+    vote's own advantages.
+    """
+    weights = (board.route == ROUTE_CODE[Route.ANNOTATE]).astype(np.float64)
+    votes = np.flatnonzero(board.route == ROUTE_CODE[Route.WEAK])
+    chance = expected.vote[votes]
+    weights[votes] = np.where(np.isnan(chance), 1.0, np.clip(2.0 * chance - 1.0, 0.0, 1.0))
+    return weights
 
 
 def _checked_holds(vote_holds: npt.ArrayLike | None, num_questions: int) -> BoolArray:
     if vote_holds is None:
-        return np.zeros(num_questions, dtype=np.bool_)
+        return np.ones(num_questions, dtype=np.bool_)
     holds = np.asarray(vote_holds, dtype=np.bool_)
     if holds.shape != (num_questions,):
         raise DataError(f"vote_holds has shape {holds.shape}; there are {num_questions} ranks")
     return holds
 
 
-def _checked_curve(curve: CurveValues | None, num_questions: int) -> CurveValues:
-    if curve is None:
+def _checked(expected: Expectations | None, num_questions: int) -> Expectations:
+    if expected is None:
         nothing = np.full(num_questions, np.nan)
-        return CurveValues(*([nothing] * 8))
-    sizes = {name: np.shape(values) for name, values in vars(curve).items()}
+        return Expectations(*([nothing] * 6))
+    sizes = {name: np.shape(values) for name, values in vars(expected).items()}
     if set(sizes.values()) != {(num_questions,)}:
-        raise DataError(
-            f"curve values {sizes} don't match {num_questions} ranks; evaluate it at those ranks"
-        )
-    return curve
+        raise DataError(f"expectations {sizes} don't match {num_questions} ranks")
+    return expected

@@ -15,11 +15,14 @@ from pivottrace.errors import BudgetError, ConfigError, DataError
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
-Draw = Literal["systematic", "strata", "adaptive"]
-
-MIN_PROBES = 64
-MAX_PROBES = 256
+MIN_PROBES, MAX_PROBES = 64, 256
 PROBE_SHARE = 0.05  # docs/method.md
+# Probes by value teach like other labels, so fewer of them are set apart: an eighth of the
+# budget.
+MIN_BY_VALUE, BUDGET_SHARE = 16, 1 / 8
+# Added to each question's value, in units of p(1-p): a unanimous question is drawn rarely, but it
+# is drawn, so that the whole ranking stays represented.
+LEAST_VALUE = 0.002
 
 
 def rank_order(scores: npt.ArrayLike) -> IntArray:
@@ -66,8 +69,10 @@ def rank_fractions(scores: npt.ArrayLike) -> FloatArray:
     return fractions
 
 
-def default_num_probes(pool_size: int, budget: int) -> int:
-    """Return how many probes to draw: 5 % of the pool, 64 to 256, within budget and pool.
+def default_num_probes(pool_size: int, budget: int, by_value: bool = True) -> int:
+    """Return how many probes to draw, within budget and pool.
+
+    By value it is an eighth of the budget, 16 to 256. Evenly it is 5 % of the pool, 64 to 256.
 
     Raises:
         BudgetError: The budget is negative.
@@ -79,7 +84,10 @@ def default_num_probes(pool_size: int, budget: int) -> int:
         raise BudgetError(f"the label budget is {budget}; give 0 or more")
     if pool_size < 0:
         raise DataError(f"the pool has {pool_size} questions; give 0 or more")
-    wanted = min(MAX_PROBES, max(MIN_PROBES, math.ceil(PROBE_SHARE * pool_size)))
+    if by_value:
+        wanted = min(MAX_PROBES, max(MIN_BY_VALUE, math.ceil(BUDGET_SHARE * budget)))
+    else:
+        wanted = min(MAX_PROBES, max(MIN_PROBES, math.ceil(PROBE_SHARE * pool_size)))
     return min(wanted, budget, pool_size)
 
 
@@ -127,6 +135,67 @@ def draw_probes(
     # The step is above 1, so neighbouring places never fall on the same question.
     places = np.floor(start + step * np.arange(num_probes)).astype(np.int64)
     return order[np.minimum(places, order.size - 1)]
+
+
+def draw_by_value(
+    scores: npt.ArrayLike, value: npt.ArrayLike, num_probes: int, seed: int
+) -> tuple[IntArray, FloatArray]:
+    """Draw probes along the ranking, with chances in proportion to the gains of their labels.
+
+    This is systematic sampling with unequal chances. A question's chance is known, so the probes
+    still represent the whole ranking: each counts for one over its chance.
+
+    Args:
+        scores: (Q,) uncertainty; questions without a score (NaN) are never drawn.
+        value: (Q,) what a label is expected to teach, 0 or more. `LEAST_VALUE` is added.
+        num_probes: Number of probes. All scored questions are drawn if there are fewer.
+        seed: Seed of the start, which is the only randomness.
+
+    Returns:
+        Distinct indices in ranking order, and the chance (num_probes,) that each had.
+
+    Raises:
+        ConfigError: `num_probes` is negative.
+        DataError: `scores` and `value` differ in shape.
+    """
+    if num_probes < 0:
+        raise ConfigError(f"num_probes is {num_probes}; give 0 or more")
+    order = rank_order(scores)
+    worth = np.asarray(value, dtype=np.float64)
+    if worth.shape != np.shape(scores):
+        raise DataError(f"value has shape {worth.shape}; scores have {np.shape(scores)}")
+    if num_probes >= order.size or num_probes == 0:
+        return order[:num_probes], np.ones(min(num_probes, order.size))
+    chance = inclusion_chances(np.fmax(worth[order], 0.0) + LEAST_VALUE, num_probes)
+    chosen = systematic(chance, np.random.default_rng(seed).random())
+    return order[chosen], chance[chosen]
+
+
+def inclusion_chances(weights: FloatArray, num: int) -> FloatArray:
+    """Return chances (L,) in proportion to weights above 0, none above 1, that add up to num < L.
+
+    Questions whose chance would exceed 1 are drawn for sure. The rest is shared again among the
+    others, until no chance exceeds 1.
+    """
+    sure = np.zeros(weights.size, dtype=np.bool_)
+    while True:
+        chance = np.ones(weights.size)
+        chance[~sure] = weights[~sure] * (num - sure.sum()) / weights[~sure].sum()
+        over = chance > 1.0
+        if not over.any():
+            return chance
+        sure |= over
+
+
+def systematic(chance: FloatArray, start: float) -> IntArray:
+    """Return the questions that a systematic draw with these chances (L,) picks, in order.
+
+    Lay the chances end to end and step through them in steps of 1 from the start, in [0, 1): each
+    step picks the question whose stretch it falls in.
+    """
+    ends, num = np.cumsum(chance), int(np.round(chance.sum()))
+    ends *= num / ends[-1]  # without this, rounding could push the last step off the end
+    return np.searchsorted(ends, start + np.arange(num), side="right").astype(np.int64)
 
 
 def _scores(scores: npt.ArrayLike) -> FloatArray:

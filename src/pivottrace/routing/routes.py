@@ -32,13 +32,12 @@ class Reason(StrEnum):
 
     MASTERED = "mastered"
     HOPELESS = "hopeless"
-    NOTHING_TO_LEARN = "nothing_to_learn"
     PROBE_MASTERED = "probe_mastered"
     PROBE_HOPELESS = "probe_hopeless"
     LABELLED_MASTERED = "labelled_mastered"
     LABELLED_HOPELESS = "labelled_hopeless"
     FRACTION_LOWEST = "fraction_lowest"
-    WEAK_VOTE_RELIABLE = "weak_vote_reliable"
+    WEAK_VOTE = "weak_vote"
     WEAK_FRACTION_MIDDLE = "weak_fraction_middle"
     ANNOTATE_GAIN = "annotate_gain"
     ANNOTATE_HOPELESS = "annotate_hopeless"
@@ -48,8 +47,9 @@ class Reason(StrEnum):
     DEFER_BUDGET = "defer_budget"
     DEFER_VOTE_UNRELIABLE = "defer_vote_unreliable"
     DEFER_VOTE_HARMFUL = "defer_vote_harmful"
+    DEFER_VOTE_LITTLE = "defer_vote_little"
     DEFER_NO_VOTE = "defer_no_vote"
-    DEFER_NO_CURVE = "defer_no_curve"
+    DEFER_UNKNOWN = "defer_unknown"
     FAILED_NO_SCORE = "failed_no_score"
 
 
@@ -64,35 +64,38 @@ class TriageOptions:
     """Thresholds of the triage.
 
     Attributes:
-        mastered_floor: Window-mean correctness from which a question is mastered.
-        hopeless_ceiling: Window-mean correctness up to which a question is hopeless.
-        vote_floor: Mean vote reliability that the weak route must hold, by a lower bound. A
-            pseudo-label is expected to teach from about 0.5 upwards. 0.6 leaves a margin, and can
-            be proved with 64 probes if about 0.85 of the safe votes are right.
+        least_gain: A row is trained on if it is expected to teach more than this, in units of
+            p(1-p) (`expectations`). 0.045 is the gain at 20 right samples in 21.
+        least_label_gain: A label is bought if it is expected to teach more than this beyond the
+            vote.
+        vote_floor: Mean vote reliability that the weak route must hold, by a lower bound; None
+            promises nothing, and lets the expected gain decide alone.
         vote_alpha: Upper limit of the chance that the weak route is below its floor.
         hopeless: Whether hopeless questions are dropped, or get the labels that are left over.
-        fractions: Shares (annotate, discard) by rank in place of calibration; None to calibrate.
+        fractions: Shares (annotate, discard) by rank in place of expectations; None for these.
 
     Raises:
         ConfigError: A value is outside its range.
     """
 
-    mastered_floor: float = 0.95
-    hopeless_ceiling: float = 0.05
-    vote_floor: float = 0.6
+    least_gain: float = 0.045
+    least_label_gain: float = 0.02
+    vote_floor: float | None = None
     vote_alpha: float = 0.1
     hopeless: Literal["drop", "annotate"] = "drop"
     fractions: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
-        if not 0.0 <= self.hopeless_ceiling < self.mastered_floor <= 1.0:
-            raise ConfigError(
-                f"hopeless_ceiling {self.hopeless_ceiling} and mastered_floor "
-                f"{self.mastered_floor} must satisfy 0 <= ceiling < floor <= 1"
-            )
+        for name in ("least_gain", "least_label_gain"):
+            if not 0.0 <= getattr(self, name) < 0.25:
+                raise ConfigError(
+                    f"{name} is {getattr(self, name)}; give a gain from 0, below 0.25, the most "
+                    f"that a question can teach"
+                )
         for name in ("vote_floor", "vote_alpha"):
-            if not 0.0 < getattr(self, name) < 1.0:
-                raise ConfigError(f"{name} is {getattr(self, name)}; give a share above 0, below 1")
+            value = getattr(self, name)
+            if value is not None and not 0.0 < value < 1.0:
+                raise ConfigError(f"{name} is {value}; give a share above 0, below 1")
         if self.hopeless not in ("drop", "annotate"):
             raise ConfigError(f"hopeless is {self.hopeless!r}; give 'drop' or 'annotate'")
         if self.fractions is not None and not (
@@ -102,14 +105,6 @@ class TriageOptions:
                 f"fractions (annotate, discard) are {self.fractions}; "
                 "give two shares from 0 that add up to at most 1"
             )
-
-    def is_mastered(self, mu: FloatArray, vote_share: FloatArray) -> npt.NDArray[np.bool_]:
-        """Whether the curve says mastered and the question's own vote does not contradict it.
-
-        No answer is more frequent than the winner, so correctness is at most the vote share. All
-        arrays are (Q,). A share of NaN (none is stored) does not contradict the curve.
-        """
-        return (mu >= self.mastered_floor) & ~(vote_share < self.mastered_floor)
 
 
 @dataclass(frozen=True)
@@ -121,21 +116,16 @@ class TriageResult:
         reason: (Q,) int16, position in `reason_names`.
         reason_names: `REASONS`, then one "failed_<name>" for each failure in the evidence.
         weight: (Q,) in [0, 1], reliability of the training signal. It is 1 for a verified answer
-            and 0 for a question that is not trained on. For a weak row it is the lower bound of the
-            vote's reliability at its risk, or 1, the paper's unweighted row, if there is no curve.
-        label_gain: (Q,) expected learning from the true answer, in [0, ~0.7]; NaN if unknown.
-        pseudo_gain: (Q,) expected learning from the majority vote; negative if it does more harm
-            than good.
-        priority: (Q,) label_gain minus the gain of the best alternative without a label, at least
-            0.
+            and 0 for a question that is not trained on. For a weak row it is max(0, 2p - 1) with p
+            the chance that its vote is right, or 1, the paper's unweighted row, if p is unknown.
+        priority: (Q,) what a label teaches beyond the best alternative without one, at least 0;
+            NaN if unknown.
     """
 
     route: npt.NDArray[np.int8]
     reason: npt.NDArray[np.int16]
     reason_names: tuple[str, ...]
     weight: FloatArray
-    label_gain: FloatArray
-    pseudo_gain: FloatArray
     priority: FloatArray
 
     def routes(self) -> list[str]:

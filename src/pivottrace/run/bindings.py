@@ -7,7 +7,6 @@ from typing import Any
 
 from pivottrace.config import Config
 from pivottrace.label_sources import label_source
-from pivottrace.run.choices import pivot_estimator, sampling_estimator
 
 _MODEL = ("model.path", "model.revision", "model.dtype")
 _PROMPT = ("pool.system_prompt", "pool.prompt_suffix", "pool.chat_template_args")
@@ -28,9 +27,7 @@ _EVALUATION = (
 # calibrate lacks `labels.partial`: the user may switch it on while the run waits for labels.
 # triage has `labels.budget`: calibration keeps the number of probes drawn (`probes_wanted`).
 # calibrate has the settings of the ranking: scoring writes every estimator in any case.
-# sample has the settings of the ranking only where it stops by them (`settings_of`).
 # train lacks the settings of the learning curve: the curve changes nothing in the model.
-_RANKING = ("score.estimator", "pivots.reading", "pivots.statistic")
 STAGE_SETTINGS: dict[str, tuple[str, ...]] = {
     "pool": (
         "pool.questions",
@@ -67,7 +64,7 @@ STAGE_SETTINGS: dict[str, tuple[str, ...]] = {
         "rollouts.part_size",
     ),
     "score": ("seed", "pivots.percentile", "pivots.amplitude", "pivots.window"),
-    "sample": ("seed", *_MODEL, *_PROMPT, "answers", "rollouts", *_RANKING),
+    "sample": ("seed", *_MODEL, *_PROMPT, "answers", "rollouts"),
     "truth": ("seed", *_MODEL, *_PROMPT, "answers", "rollouts", "study.truth_samples"),
     "calibrate": (
         "seed",
@@ -80,8 +77,6 @@ STAGE_SETTINGS: dict[str, tuple[str, ...]] = {
     ),
     "triage": (
         "labels.budget",
-        "calibrate.window",
-        "calibrate.level",
         "triage",
         "rounds.num",
         "rounds.spend",
@@ -109,21 +104,9 @@ FREE_SETTINGS = {"trace.batch_size", "model.device", "train.tracker", "train.sav
 
 
 def settings_of(stage: str, config: Config) -> dict[str, Any]:
-    """The settings that a stage reads, by dotted key.
-
-    Sampling reads the ranking only if it stops by it. All values of `score.estimator` for which it
-    stops by the pivots (`choices.sampling_estimator`) then count as `pivots`.
-    """
+    """The settings that a stage reads, by dotted key."""
     values = config.model_dump(mode="json")
-    read = {key: _at(values, key) for key in STAGE_SETTINGS[stage]}
-    if stage != "sample":
-        return read
-    ranking = {key: read.pop(key) for key in _RANKING}
-    if config.rollouts.sampling == "fixed":
-        return read
-    if sampling_estimator(config) == pivot_estimator(config):
-        return read | ranking | {"score.estimator": "pivots"}
-    return read | {"score.estimator": ranking["score.estimator"]}
+    return {key: _at(values, key) for key in STAGE_SETTINGS[stage]}
 
 
 def changed_settings(used: Mapping[str, Mapping[str, Any]], config: Config) -> list[str]:

@@ -50,15 +50,6 @@ def pivot_estimator(config: Config) -> str:
     return f"{config.pivots.reading}_{config.pivots.statistic}"
 
 
-def sampling_estimator(config: Config) -> str:
-    """The estimator by whose ranking stepwise sampling trusts a trace: it reads the trace.
-
-    It is the driving one, or the run's pivots if that needs samples or ranks by chance.
-    """
-    name = driving_estimator(config)
-    return name if estimators_of(config)[name].competes else pivot_estimator(config)
-
-
 def own_reference(config: Config) -> str | None:
     """The user's estimator as `package.module:name`; None if the run has none."""
     return config.score.estimator if ":" in config.score.estimator else None
@@ -82,8 +73,8 @@ def triage_options(config: Config) -> TriageOptions:
     settings = config.triage
     fixed = (settings.annotate_fraction, settings.discard_fraction)
     return TriageOptions(
-        mastered_floor=settings.mastered_floor,
-        hopeless_ceiling=settings.hopeless_ceiling,
+        least_gain=settings.least_gain,
+        least_label_gain=settings.least_label_gain,
         vote_floor=settings.vote_floor,
         vote_alpha=settings.vote_alpha,
         hopeless=settings.hopeless,

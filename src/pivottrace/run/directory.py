@@ -48,6 +48,7 @@ from pivottrace.schemas import WHOLE
 # its first whole checkpoint, calibration with the first label that it buys for a probe.
 KEPT: dict[str, str] = {
     "rollouts_greedy": "greedy",
+    "rollouts_first": "sample",
     "rollouts_sampled": "sample",
     "rollouts_truth": "truth",
     "signals": "trace",

@@ -8,14 +8,18 @@ from typing import Any
 
 import numpy as np
 
-from pivottrace.estimators import Estimator
-from pivottrace.routing.curves import CalibrationCurve, CurveValues
+from pivottrace.estimators import ESTIMATORS, Estimator
+from pivottrace.routing.vote_model import VoteModel
 from pivottrace.run.choices import driving_estimator, estimators_of, table_of
 from pivottrace.run.directory import RunDir
-from pivottrace.run.scored_pool import Scored, read_scored
+from pivottrace.run.scored_pool import Label, Scored, read_scored, standardised
+from pivottrace.run.storage import read_json
 
 # The stages that write the estimators' tables. Both tables have the pool's order.
 MADE_BY = {"scores": "score", "votes": "sample"}
+_BOTH = (("votes", "sample"), ("scores", "score"))
+VOTE_MODEL = "vote_model.json"
+"""The fitted vote model's file, in a round's folder."""
 
 
 def table_with(run: RunDir, estimator: str) -> str:
@@ -114,18 +118,59 @@ def evaluation_facts(run: RunDir) -> dict[str, Any]:
     return {name: value for name, value in facts.items() if value is not None}
 
 
+def trace_estimators(run: RunDir) -> list[str]:
+    """The estimators that tell how sure a vote is, the driving one first.
+
+    They are all that read the trace. If the driving one reads the samples, or nothing, the user has
+    chosen to leave the trace out, and there is none.
+    """
+    estimators, driving = scored_estimators(run), driving_estimator(run.config)
+    if not estimators_of(run.config)[driving].competes:
+        return []
+    return [driving, *(n for n, e in estimators.items() if e.competes and n != driving)]
+
+
+def trace_features(run: RunDir) -> np.ndarray:
+    """The scores of the traces by the package's estimators, standardised, (Q, k).
+
+    The user's own estimator is not among them, so that sampling does not depend on the choice.
+    """
+    names = [name for name, each in ESTIMATORS.items() if each.competes]
+    table = run.read_table("scores", MADE_BY["scores"], ["failure", *names])
+    sound = ~table["failure"].is_valid().to_numpy()
+    columns = [table[name].to_numpy(zero_copy_only=False).astype(np.float32) for name in names]
+    return np.stack([standardised(column, sound) for column in columns], axis=1)
+
+
 def scored_pool(run: RunDir, probes: list[dict[str, Any]]) -> Scored:
     """The scored pool as arrays. `probes` are the rows of `evidence`."""
-    correctness = {row["question_id"]: row["num_correct"] / row["num_samples"] for row in probes}
-    earlier = {
-        row["question_id"]: row["num_correct"] / row["num_samples"] for row in earlier_labels(run)
-    }
-    estimator = driving_estimator(run.config)
-    votes, table = run.existing_table("votes", MADE_BY["votes"]), table_with(run, estimator)
-    ranking = run.existing_table(table, MADE_BY[table])
-    scored = read_scored([votes], [ranking], estimator, correctness, earlier)
+    votes, scores = (run.existing_table(name, made_by=by) for name, by in _BOTH)
+    labels, earlier = (
+        {
+            row["question_id"]: Label(row["num_correct"] / row["num_samples"], row["right_class"])
+            for row in rows
+        }
+        for rows in (probes, earlier_labels(run))
+    )
+    scored = read_scored(
+        [votes], [scores], driving_estimator(run.config), trace_estimators(run), labels, earlier
+    )
     combined = _combined_scores(run)
     return scored if combined is None else replace(scored, scores=combined)
+
+
+def vote_model(run: RunDir) -> VoteModel | None:
+    """The model of the chances of answers that calibration fitted; None without labels."""
+    path = run.round_path / VOTE_MODEL
+    if not path.is_file():
+        return None
+    stored = read_json(path)
+    return VoteModel(
+        tuple(stored["names"]),
+        np.array(stored["values"]),
+        np.array(stored["covariance"]),
+        stored["num_labels"],
+    )
 
 
 def earlier_labels(run: RunDir) -> list[dict[str, Any]]:
@@ -138,16 +183,3 @@ def earlier_labels(run: RunDir) -> list[dict[str, Any]]:
         return []
     rows: list[dict[str, Any]] = run.read_table("labelled", made_by="calibrate").to_pylist()
     return rows
-
-
-def calibration_curve(run: RunDir) -> CalibrationCurve | None:
-    """The stored curve; None if no probe was labelled."""
-    table = run.read_table("calibration", made_by="calibrate")
-    if not len(table):
-        return None
-    columns = {name: table[name].to_numpy(zero_copy_only=False) for name in table.column_names}
-    ranks, sizes = columns.pop("rank"), columns.pop("window_size")
-    facts = run.stage_facts("calibrate")
-    return CalibrationCurve(
-        ranks, sizes, CurveValues(**columns), run.config.calibrate.level, facts["num_probes"]
-    )

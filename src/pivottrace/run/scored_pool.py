@@ -1,13 +1,12 @@
-"""Routes for pools of millions of scored rows: columns in, arrays through, row groups out.
+"""A scored pool of millions of rows as a few arrays.
 
-A pool of 10 million questions fits in memory as a few arrays of numbers but not as Python objects.
-So we read numbers column by column and decide on arrays. We write row groups, and for these we read
-ids and answers a second time, part by part.
+A pool of 10 million questions fits in memory as arrays of numbers but not as Python objects. So we
+read numbers column by column, and decide on arrays (`run.pool_routes`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,19 +14,39 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from pivottrace.errors import RunDirError
-from pivottrace.routing.auction import QuestionEvidence, triage
-from pivottrace.routing.curves import CalibrationCurve, CurveValues, ProbeEvidence, RouteFloor
-from pivottrace.routing.probes import rank_fractions
-from pivottrace.routing.routes import ROUTES, TriageOptions, TriageResult
-from pivottrace.routing.vote_floor import vote_risk, weak_route, with_own_votes
-from pivottrace.run.storage import read_parquet
-from pivottrace.schemas import TRIAGE
+from pivottrace.routing.answer_counts import AnswerCounts, Pattern, from_patterns
+from pivottrace.routing.curves import ProbeEvidence
+from pivottrace.routing.question_evidence import QuestionEvidence
+from pivottrace.routing.vote_model import NONE
+from pivottrace.run.storage import column_names, iter_parquet, num_rows
 
-CURVE_COLUMNS = ("mu", "mu_low", "mu_high", "vote", "vote_low", "vote_high", "learnability")
-BATCH_ROWS = 1 << 19
+VOTES_READ = (
+    "question_id",
+    "vote_share",
+    "vote_reason",
+    "num_samples",
+    "class_counts",
+    "greedy_class",
+    "failure",
+)
+# Standardised features are cut here, so that one odd trace does not decide alone.
+MOST_SD = 3.0
+BATCH_ROWS = 1 << 16  # read at once: they then stay in the processor's cache
+
+
+@dataclass(frozen=True)
+class Label:
+    """The verdict of a label on a question's own samples.
+
+    Attributes:
+        correctness: Share of right samples, in [0, 1].
+        right_class: Place of the right class among the question's answers; -1 if none is right.
+    """
+
+    correctness: float
+    right_class: int
 
 
 @dataclass(frozen=True)
@@ -37,29 +56,21 @@ class Scored:
     Attributes:
         scores: (Q,) uncertainty; NaN for a question that failed.
         probe: (Q,) position among the labelled probes; -1 for every other question.
-        evidence: Votes, failures, and the probes' own correctness.
+        evidence: Votes, failures, and the labelled questions' own correctness.
+        counts: How often each answer was given.
+        names: The k estimators that read the trace, the driving one first.
+        features: (Q, k) float32, their scores, standardised over the pool; 0 without a score.
+        right: (Q,) place of the right class of a labelled question; `NONE` if no class is right,
+            and for every other question.
     """
 
     scores: np.ndarray
     probe: np.ndarray
     evidence: QuestionEvidence
-
-
-@dataclass(frozen=True)
-class Routed:
-    """The decision on a pool of Q questions, and its grounds.
-
-    Attributes:
-        ranks: (Q,) places in the ranking.
-        values: The curves at each question; None without a calibration.
-        floor: The weak route's floor; None without a calibration.
-        result: Routes, reasons, weights.
-    """
-
-    ranks: np.ndarray
-    values: CurveValues | None
-    floor: RouteFloor | None
-    result: TriageResult
+    counts: AnswerCounts
+    names: tuple[str, ...]
+    features: np.ndarray
+    right: np.ndarray
 
 
 def probe_evidence(rows: list[dict[str, Any]]) -> ProbeEvidence:
@@ -80,168 +91,198 @@ def probe_evidence(rows: list[dict[str, Any]]) -> ProbeEvidence:
 
 def read_scored(
     votes: Sequence[Path],
-    ranking: Sequence[Path],
-    estimator: str,
-    correctness: Mapping[str, float],
-    earlier: Mapping[str, float] | None = None,
+    scores: Sequence[Path],
+    driving: str,
+    features: Sequence[str],
+    probes: Mapping[str, Label],
+    earlier: Mapping[str, Label] | None = None,
 ) -> Scored:
     """Read the columns that decide on routes, part by part.
 
     Args:
         votes: The parts of `votes`, in order.
-        ranking: The parts of the table with the driving score, `scores` or `votes`. Each has the
-            rows of its part of `votes`, in the same order.
-        estimator: Column of the driving score.
-        correctness: Share of right rollouts of each labelled probe, by question id, in the
-            order of the probes.
-        earlier: The same for questions that earlier rounds labelled and that are not probes.
+        scores: The parts of `scores`. Each has the rows of its part of `votes`, in the same order.
+        driving: The estimator that ranks the pool, a column of either table.
+        features: The estimators that tell how sure a vote is, columns of `scores`.
+        probes: The label of each labelled probe, by question id, in the order of the probes.
+        earlier: The labels that earlier rounds bought for questions that are not probes.
 
     Raises:
         RunDirError: A part is torn, lacks one of the columns, or has other rows than its votes.
     """
-    known = {**correctness, **(earlier or {})}
-    ids = pa.array(list(known), pa.string())
-    parts: dict[str, list[np.ndarray]] = {}
-    failures: list[pa.ChunkedArray] = []
-    names = ["question_id", "vote_share", "vote_reason", "num_samples", "failure"]
-    for path, beside in zip(votes, ranking, strict=True):
-        table = read_parquet(path, names, made_by="sample")
-        found = {
-            "score": _score_column(beside, estimator, path, len(table)),
-            "share": table["vote_share"],
-            "abstained": pc.not_equal(table["vote_reason"], "ok"),
-            "samples": table["num_samples"],
-            "label": pc.fill_null(pc.index_in(table["question_id"], value_set=ids), -1),
-        }
-        for name, column in found.items():
-            parts.setdefault(name, []).append(column.to_numpy())
-        failures.append(table["failure"])
-    columns = {name: _joined(parts, name) for name in list(parts)}
-    codes, failed = _failure_codes(failures)
-    own, label = np.array([*known.values(), np.nan]), columns["label"]
+    known = {**probes, **(earlier or {})}
+    size = _same_size(votes, scores)
+    read = _read_votes(votes, size, list(known))
+    traces = np.empty((size, len(features)), np.float32, order="F")
+    score = np.empty(size)
+    start = 0
+    for path, beside in zip(votes, scores, strict=True):
+        # Estimators that need samples are columns of `votes`, all others of `scores`.
+        if driving in column_names(path):
+            _fill(path, "sample", start, {driving: score})
+            own: dict[str, np.ndarray] = {}
+        else:
+            own = {driving: score}
+        by_name = {name: traces[:, place] for place, name in enumerate(features)}
+        start = _fill(beside, "score", start, by_name, own)
+    failed = read.code > 0
+    for place in range(len(features)):
+        traces[:, place] = standardised(traces[:, place], ~failed)
+    score[failed] = np.nan
+    read.share[read.abstained] = np.nan
+    correctness = np.array([*(each.correctness for each in known.values()), np.nan])
+    right = np.array([*(each.right_class for each in known.values()), NONE], np.int32)
     return Scored(
-        scores=np.where(codes > 0, np.nan, columns["score"].astype(np.float64, copy=False)),
-        probe=np.where(label < len(correctness), label, -1) if earlier else label,
+        scores=score,
+        probe=np.where(read.label < len(probes), read.label, -1) if earlier else read.label,
         evidence=QuestionEvidence(
-            vote_share=np.where(columns["abstained"], np.nan, columns["share"]),
-            vote_abstained=columns["abstained"],
-            num_samples=columns["samples"],
-            labelled=label >= 0,
-            earlier=label >= len(correctness),
-            correctness=own[label],
-            failure_code=codes,
-            failure_names=failed,
+            vote_share=read.share,
+            vote_abstained=read.abstained,
+            num_samples=read.samples,
+            labelled=read.label >= 0,
+            earlier=read.label >= len(probes),
+            correctness=correctness[read.label],
+            failure_code=read.code,
+            failure_names=read.failures,
         ),
+        counts=from_patterns(read.pattern, read.patterns),
+        names=tuple(features),
+        features=traces,
+        right=right[read.label],
     )
 
 
-def _score_column(path: Path, estimator: str, votes: Path, num_rows: int) -> pa.ChunkedArray:
-    table = read_parquet(path, [estimator], made_by="score" if path != votes else "sample")
-    if len(table) != num_rows:
-        raise RunDirError(
-            f"{path} has {len(table)} rows, and {votes} has {num_rows}. Put the old file back, or "
-            f"start again in another directory (--output)."
-        )
-    return table[estimator]
+@dataclass(frozen=True)
+class _Votes:
+    """The columns of `votes` as arrays (Q,), each as small as its numbers allow."""
+
+    share: np.ndarray
+    abstained: np.ndarray
+    samples: np.ndarray
+    label: np.ndarray  # position among the known labels; -1 without one
+    code: np.ndarray  # as `question_evidence.failure_codes` gives them
+    failures: tuple[str, ...]
+    pattern: np.ndarray
+    patterns: list[Pattern]
 
 
-def _joined(parts: dict[str, list[np.ndarray]], name: str) -> np.ndarray:
-    """Join the parts of one column and drop them, since both at once need too much memory."""
-    return np.concatenate(parts.pop(name))
-
-
-def _failure_codes(columns: list[pa.ChunkedArray]) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Codes (Q,) and names of the failures, as `question_evidence.failure_codes` gives them."""
-    failures = pa.chunked_array([chunk for column in columns for chunk in column.chunks])
-    names = pc.unique(failures).drop_null().sort()
-    codes = pc.add(pc.fill_null(pc.index_in(failures, value_set=names), -1), 1)
-    return codes.to_numpy(), tuple(names.to_pylist())
-
-
-def route_pool(
-    scored: Scored,
-    *,
-    budget: int,
-    probes: ProbeEvidence | None,
-    curve: CalibrationCurve | None,
-    options: TriageOptions,
-    window: int | None = None,
-    level: float = 0.9,
-    ranks: np.ndarray | None = None,
-) -> Routed:
-    """Rank, calibrate and route a pool. The same input gives the same routes.
-
-    Args:
-        scored: The pool.
-        budget: Labels that may still be bought; labelled probes do not count again.
-        probes: The labelled probes; None without any.
-        curve: The calibration curve of these probes; None without any.
-        options: Thresholds.
-        window: Probes in a sliding window, as in the calibration.
-        level: Confidence level of the intervals.
-        ranks: `rank_fractions(scored.scores)`, if the caller has it already.
-    """
-    ranks = rank_fractions(scored.scores) if ranks is None else ranks
-    values, floor, holds = None, None, None
-    if curve is not None and probes is not None:
-        shares = scored.evidence.vote_share
-        values = with_own_votes(curve.at(ranks), probes, ranks, shares, window=window, level=level)
-        floor = weak_route(probes, curve, options)
-        holds = vote_risk(ranks, shares) <= floor.end
-    result = triage(
-        ranks,
-        budget=budget,
-        curve=values,
-        vote_holds=holds,
-        evidence=scored.evidence,
-        options=options,
-    )
-    return Routed(ranks, values, floor, result)
-
-
-def triage_batches(
-    votes: Sequence[Path], scored: Scored, routed: Routed
-) -> Iterator[pa.RecordBatch]:
-    """Yield the rows of the `triage` table in batches, in the order of the parts of `votes`."""
-    result, start = routed.result, 0
-    numbers: dict[str, np.ndarray] = {
-        "rank": routed.ranks,
-        "score": scored.scores,
-        "weight": result.weight,
-        "label_gain": result.label_gain,
-        "pseudo_gain": result.pseudo_gain,
-        "priority": result.priority,
-    }
-    if routed.values is not None:
-        numbers |= {name: getattr(routed.values, name) for name in CURVE_COLUMNS}
-    weak = ROUTES.index("weak")
-    for batch in _text_batches(votes):
-        rows = slice(start, start + batch.num_rows)
-        start += batch.num_rows
-        route = result.route[rows]
-        columns: dict[str, Any] = {
-            name: pa.nulls(batch.num_rows, pa.float64()) for name in CURVE_COLUMNS
-        }
-        # NaN means "not known": a null in the table.
-        columns |= {name: pa.array(v[rows], from_pandas=True) for name, v in numbers.items()}
-        columns |= {
-            "question_id": batch["question_id"],
-            "route": _named(route, ROUTES),
-            "reason": _named(result.reason[rows], result.reason_names),
-            "is_probe": pa.array(scored.probe[rows] >= 0),
-            "pseudo_label": pc.if_else(pa.array(route == weak), batch["vote_answer"], None),
-            "vote_share": batch["vote_share"],
-        }
-        yield pa.record_batch([columns[name] for name in TRIAGE.names], schema=TRIAGE)
-
-
-def _text_batches(votes: Sequence[Path]) -> Iterator[pa.RecordBatch]:
+def _read_votes(votes: Sequence[Path], size: int, known: list[str]) -> _Votes:
+    share, abstained = np.empty(size), np.empty(size, np.bool_)
+    samples, label, pattern = (np.empty(size, np.int32) for _ in range(3))
+    code = np.empty(size, np.int16)
+    ids, patterns, start = pa.array(known, pa.string()), _Patterns(), 0
+    names: dict[str, int] = {}  # in order of first appearance
     for path in votes:
-        with pq.ParquetFile(path) as file:
-            yield from file.iter_batches(
-                BATCH_ROWS, columns=["question_id", "vote_answer", "vote_share"]
+        for batch in iter_parquet(path, VOTES_READ, BATCH_ROWS, "sample"):
+            rows = slice(start, start + batch.num_rows)
+            start = rows.stop
+            share[rows] = batch["vote_share"].to_numpy(zero_copy_only=False)
+            is_vote = pc.equal(batch["vote_reason"], "ok")
+            abstained[rows] = ~is_vote.to_numpy(zero_copy_only=False)
+            samples[rows] = batch["num_samples"].to_numpy()
+            place = pc.fill_null(pc.index_in(batch["question_id"], value_set=ids), -1)
+            label[rows] = place.to_numpy()
+            pattern[rows] = patterns.of(batch)
+            code[rows] = _codes(batch["failure"], names)
+    # The codes follow the names' alphabet.
+    order = sorted(names)
+    renamed = np.array([0, *(order.index(name) + 1 for name in names)], np.int16)
+    return _Votes(
+        share,
+        abstained,
+        samples,
+        label,
+        renamed[code],
+        tuple(order),
+        pattern,
+        list(patterns.places),
+    )
+
+
+def _codes(failures: pa.Array, names: dict[str, int]) -> np.ndarray:
+    """Codes (rows,) of failures, 0 for none; new names are added to `names`."""
+    encoded = failures.dictionary_encode()
+    own = [names.setdefault(name, len(names) + 1) for name in encoded.dictionary.to_pylist()]
+    places = pc.fill_null(encoded.indices, -1).to_numpy()
+    return np.array([*own, 0], np.int16)[places]
+
+
+def _fill(
+    path: Path, made_by: str, start: int, columns: dict[str, np.ndarray], more: Any = None
+) -> int:
+    """Read columns of one part into arrays over the pool, from row `start`; return its end."""
+    targets = [*columns.items(), *(more or {}).items()]
+    if not targets:
+        return start + num_rows(path)
+    names = list(dict.fromkeys(name for name, _ in targets))
+    for batch in iter_parquet(path, names, BATCH_ROWS, made_by):
+        rows = slice(start, start + batch.num_rows)
+        start = rows.stop
+        for name, target in targets:
+            target[rows] = batch[name].to_numpy(zero_copy_only=False)
+    return start
+
+
+def _same_size(votes: Sequence[Path], scores: Sequence[Path]) -> int:
+    """The number of rows of all parts. Raises RunDirError if two parts don't match."""
+    for path, beside in zip(votes, scores, strict=True):
+        if num_rows(beside) != num_rows(path):
+            raise RunDirError(
+                f"{beside} has {num_rows(beside)} rows, and {path} has {num_rows(path)}. Put the "
+                f"old file back, or start again in another directory (--output)."
             )
+    return sum(map(num_rows, votes))
 
 
-def _named(codes: np.ndarray, names: Sequence[str]) -> pa.Array:
-    return pa.array(names, pa.string()).take(pa.array(codes))
+class _Patterns:
+    """Numbers for the different counts of answers, in order of first appearance."""
+
+    def __init__(self) -> None:
+        self.places: dict[Pattern, int] = {}
+        self._numbers: dict[int, int] = {}  # by hash
+
+    def of(self, batch: pa.RecordBatch) -> np.ndarray:
+        """The number of each row's pattern, (rows,) int32.
+
+        Rows are compared by a hash of 64 bits, so that Python reads each pattern once.
+        """
+        counts = batch["class_counts"]
+        greedy, samples = (
+            batch[name].to_numpy().astype(np.uint64) for name in ("greedy_class", "num_samples")
+        )
+        ends = np.concatenate([[0], np.cumsum(pc.list_value_length(counts).to_numpy())])
+        sizes = pc.list_flatten(counts).to_numpy()
+        place = np.arange(sizes.size) - np.repeat(ends[:-1], np.diff(ends))
+        # An odd multiplier per place; sums wrap around, which a hash may.
+        multipliers = np.random.default_rng(0).integers(1, 1 << 63, place.max(initial=0) + 3)
+        multipliers = multipliers.astype(np.uint64) * np.uint64(2) + np.uint64(1)
+        sums = np.concatenate(
+            [[np.uint64(0)], np.cumsum(sizes.astype(np.uint64) * multipliers[place + 2])]
+        )
+        keys = sums[ends[1:]] - sums[ends[:-1]] + greedy * multipliers[0] + samples * multipliers[1]
+        coded = pa.array(keys).dictionary_encode()
+        code = coded.indices.to_numpy()
+        # The first row of each code: of several values, numpy keeps the last.
+        first = np.empty(len(coded.dictionary), np.int64)
+        first[code[::-1]] = np.arange(code.size)[::-1]
+        numbers = []
+        for key, row in zip(coded.dictionary.to_pylist(), first.tolist(), strict=True):
+            if key not in self._numbers:
+                of_row = tuple(sizes[ends[row] : ends[row + 1]].tolist())
+                pattern = (of_row, int(np.int64(greedy[row])), int(samples[row]))
+                self._numbers[key] = self.places.setdefault(pattern, len(self.places))
+            numbers.append(self._numbers[key])
+        return np.array(numbers, dtype=np.int32)[code]
+
+
+def standardised(values: np.ndarray, sound: np.ndarray) -> np.ndarray:
+    """Values (Q,) less their mean, in standard deviations, cut at `MOST_SD`; 0 if not finite."""
+    known = np.isfinite(values) & sound
+    if not known.any():
+        return np.zeros(values.size, np.float32)
+    of_known = values[known]
+    mean, spread = float(of_known.mean(dtype=np.float64)), float(of_known.std(dtype=np.float64))
+    if not spread > 0:
+        return np.zeros(values.size, np.float32)
+    scaled = np.clip((values - np.float32(mean)) / np.float32(spread), -MOST_SD, MOST_SD)
+    return np.where(known, scaled, np.float32(0))

@@ -31,17 +31,47 @@ def read_parquet(
     Raises:
         RunDirError: The file is torn, or an older version wrote it without one of the columns.
     """
+    _refuse_missing(path, columns or (), made_by)
     with torn(path):
-        found = pq.read_schema(path).names
-    missing = [name for name in columns or () if name not in found]
+        return pq.read_table(path, columns=columns and list(columns), filters=filters)
+
+
+def iter_parquet(
+    path: Path, columns: Sequence[str], rows: int, made_by: str
+) -> Iterator[pa.RecordBatch]:
+    """Yield batches of at most so many rows of a parquet file, for files that are too long at once.
+
+    Raises:
+        RunDirError: As `read_parquet`.
+    """
+    _refuse_missing(path, columns, made_by)
+    with torn(path), pq.ParquetFile(path) as file:
+        yield from file.iter_batches(rows, columns=list(columns))
+
+
+def num_rows(path: Path) -> int:
+    """The number of rows of a parquet file. Raises RunDirError if it is torn."""
+    with torn(path):
+        number: int = pq.read_metadata(path).num_rows
+        return number
+
+
+def column_names(path: Path) -> list[str]:
+    """The columns of a parquet file. Raises RunDirError if it is torn."""
+    with torn(path):
+        names: list[str] = pq.read_schema(path).names
+        return names
+
+
+def _refuse_missing(path: Path, columns: Sequence[str], made_by: str | None) -> None:
+    found = column_names(path)
+    missing = [name for name in columns if name not in found]
     if missing:
         raise RunDirError(
             f"{path} has no column {', '.join(missing)}: an older version of pivottrace made it. "
             f"Make the stage{f' {made_by}' if made_by else ''} again, in another run directory "
             f"(--output)."
         )
-    with torn(path):
-        return pq.read_table(path, columns=columns and list(columns), filters=filters)
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Calibration: draw probes over the ranking, get their labels, and read the curves off them."""
+"""Calibration: draw probes, get their labels, and fit how sure each vote is."""
 
 from __future__ import annotations
 
@@ -14,19 +14,27 @@ from pivottrace.labels.buying import num_asked, obtain
 from pivottrace.labels.intake import DRAWN_BY, drawn_by
 from pivottrace.routing.adaptive_draw import draw_more, num_first_probes, probe_need
 from pivottrace.routing.curves import CurveValues, ProbeEvidence, calibrate
-from pivottrace.routing.probes import draw_probes, rank_fractions
-from pivottrace.routing.routes import TriageOptions
+from pivottrace.routing.probes import draw_by_value, draw_probes, rank_fractions
 from pivottrace.run import readings
 from pivottrace.run.choices import driving_estimator
 from pivottrace.run.combination import combination_facts, fit_combination, rerank
 from pivottrace.run.directory import RunDir
 from pivottrace.run.scored_pool import probe_evidence
-from pivottrace.schemas import CALIBRATION, EVIDENCE, LABELLED, PROBES
+from pivottrace.schemas import CALIBRATION, EVIDENCE, PROBES
+from pivottrace.stages.vote_fit import (
+    fit_vote_model,
+    judge_samples,
+    other_labels,
+    value_before_labels,
+)
 from pivottrace.verifier import Verifier
+
+# Correctness at which decisions change: an adaptive draw asks more where the curve is near them.
+DECIDED_AT = (0.95, 0.05)
 
 
 def run(run: RunDir) -> None:
-    """Write `probes`, `evidence` and `calibration`; after the first round also `labelled`.
+    """Write `probes`, `evidence`, `calibration` and the vote model; later also `labelled`.
 
     Later rounds ask for no label. They count again how often the model is right on the probes.
 
@@ -47,7 +55,7 @@ def run(run: RunDir) -> None:
             # This is a second request: people are asked again, now for the added probes.
             rows += _label(run, 1, verifier)
         if run.round_index > 0:
-            run.write_table("labelled", _other_labels(run, verifier))
+            run.write_table("labelled", other_labels(run, verifier))
     combination, rows = _rank_anew(run, rows)
     finish(
         run,
@@ -59,7 +67,7 @@ def run(run: RunDir) -> None:
 
 
 def finish(run: RunDir, rows: list[dict[str, Any]], **facts: Any) -> None:
-    """Write `evidence` and `calibration`, and record that calibration has finished.
+    """Write `evidence`, `calibration` and the vote model, and record that calibration has finished.
 
     Args:
         run: The run. Its table `probes` is written already.
@@ -68,8 +76,10 @@ def finish(run: RunDir, rows: list[dict[str, Any]], **facts: Any) -> None:
             They include `estimator`, the name of the estimator that ranks the pool, and
             `combination`, the result of `combination_facts`.
     """
-    run.write_table("evidence", pa.Table.from_pylist(rows, schema=EVIDENCE))
-    curve = _curve_table(run, probe_evidence(rows)) if rows else CALIBRATION.empty_table()
+    checked, model_facts = fit_vote_model(run, rows)
+    run.write_table("evidence", pa.Table.from_pylist(checked, schema=EVIDENCE))
+    even = rows and run.config.calibrate.draw != "by_value"
+    curve = _curve_table(run, probe_evidence(rows)) if even else CALIBRATION.empty_table()
     run.write_table("calibration", curve)
     drawn = run.read_table("probes", made_by="calibrate")["question_id"].to_pylist()
     run.mark_done(
@@ -81,6 +91,7 @@ def finish(run: RunDir, rows: list[dict[str, Any]], **facts: Any) -> None:
         mean_correctness=_mean(rows, lambda r: r["num_correct"] / r["num_samples"]),
         greedy_accuracy=_mean(rows, lambda r: r["greedy_right"]),
         vote_accuracy=_mean(rows, lambda r: r["vote_right"]),
+        vote_model=model_facts,
         **facts,
     )
 
@@ -93,16 +104,29 @@ def _draws_twice(run: RunDir) -> bool:
 def _write_probes(run: RunDir, ids: list[str], scores: np.ndarray, num_probes: int) -> None:
     """Write the probes that are drawn before any label; later rounds keep the first probes."""
     if run.round_index > 0:
-        run.write_table("probes", _probe_table(ids, scores, _first_probes(run, ids, scores), 0))
+        kept = _first_probes(run, ids, scores)
+        before = run.in_round(run.round_index - 1).read_table("probes", made_by="calibrate")
+        chances = dict(
+            zip(*(before[n].to_pylist() for n in ("question_id", "chance")), strict=True)
+        )
+        chance = np.array([chances[ids[i]] for i in kept], dtype=np.float64)
+        run.write_table("probes", _probe_table(ids, scores, kept, 0, chance))
         return
     num_first = num_first_probes(num_probes) if _draws_twice(run) else num_probes
-    how = run.config.calibrate.draw
-    chosen = draw_probes(
-        scores, num_first, run.config.seed, "strata" if how == "strata" else "systematic"
-    )
+    chosen, chance = drawn_probes(run, scores, num_first)
     how_drawn = {DRAWN_BY: json.dumps(drawn_by(run))}
-    table = _probe_table(ids, scores, chosen, 0)
+    table = _probe_table(ids, scores, chosen, 0, None if _draws_twice(run) else chance)
     run.write_table("probes", table.replace_schema_metadata(how_drawn))
+
+
+def drawn_probes(run: RunDir, scores: np.ndarray, num_probes: int) -> tuple[np.ndarray, np.ndarray]:
+    """The probes (indices) that calibration draws first, and the chance that each had."""
+    how, seed = run.config.calibrate.draw, run.config.seed
+    if how == "by_value":
+        return draw_by_value(scores, value_before_labels(run), num_probes, seed)
+    chosen = draw_probes(scores, num_probes, seed, "strata" if how == "strata" else "systematic")
+    num_ranked = int((~np.isnan(scores)).sum())
+    return chosen, np.full(chosen.size, chosen.size / max(num_ranked, 1))
 
 
 def _first_probes(run: RunDir, ids: list[str], scores: np.ndarray) -> np.ndarray:
@@ -115,22 +139,6 @@ def _first_probes(run: RunDir, ids: list[str], scores: np.ndarray) -> np.ndarray
     is_probe = np.isin(ids, first["question_id"].to_pylist())
     chosen = np.flatnonzero(is_probe & ~np.isnan(scores))
     return chosen[np.argsort(scores[chosen], kind="stable")]
-
-
-def _other_labels(run: RunDir, verifier: Verifier) -> pa.Table:
-    """Labels of earlier rounds beside the probes, and how often this round's samples are right.
-
-    The round's triage knows these labels only. Labels that are bought later are its own purchases.
-    """
-    drawn = set(run.read_table("probes", made_by="calibrate")["question_id"].to_pylist())
-    labels = {i: label for i, label in bought(run).items() if i not in drawn}
-    rows = []
-    for question_id, answers in readings.sampled_answers(run).items():
-        if question_id in labels:
-            right = verifier.check_many(answers, [labels[question_id].answer] * len(answers))
-            row = {"question_id": question_id, "purpose": labels[question_id].purpose}
-            rows.append(row | {"num_correct": sum(right), "num_samples": len(right)})
-    return pa.Table.from_pylist(rows, schema=LABELLED)
 
 
 def _write_more_probes(
@@ -146,14 +154,13 @@ def _write_more_probes(
         return
     settings = run.config.calibrate
     curve = calibrate(probe_evidence(evidence), settings.window, settings.level)
-    # We take the default thresholds: the run's thresholds may change after probes are labelled.
-    thresholds = (TriageOptions.mastered_floor, TriageOptions.hopeless_ceiling)
-    need = probe_need(curve, rank_fractions(scores), thresholds)
+    need = probe_need(curve, rank_fractions(scores), DECIDED_AT)
     place = {question_id: i for i, question_id in enumerate(ids)}
     drawn = [place[question_id] for question_id in probes["question_id"].to_pylist()]
     num_more = num_probes - num_first_probes(num_probes)
     chosen = draw_more(scores, drawn, need, num_more, run.config.seed)
-    run.write_table("probes", pa.concat_tables([probes, _probe_table(ids, scores, chosen, 1)]))
+    added = _probe_table(ids, scores, chosen, 1, None)
+    run.write_table("probes", pa.concat_tables([probes, added]))
 
 
 def _rank_anew(
@@ -177,8 +184,16 @@ def _rank_anew(
     return combination_facts(combination, reranked), rows
 
 
-def _probe_table(ids: list[str], scores: np.ndarray, chosen: np.ndarray, stage: int) -> pa.Table:
+def _probe_table(
+    ids: list[str],
+    scores: np.ndarray,
+    chosen: np.ndarray,
+    stage: int,
+    chance: np.ndarray | None,
+) -> pa.Table:
+    unknown = pa.nulls(chosen.size, pa.float64())
     columns = {
+        "chance": unknown if chance is None else pa.array(chance, from_pandas=True),
         "question_id": [ids[i] for i in chosen],
         "rank": rank_fractions(scores)[chosen],
         "score": scores[chosen],
@@ -198,29 +213,24 @@ def _label(run: RunDir, stage: int, verifier: Verifier) -> list[dict[str, Any]]:
 def _evidence(
     run: RunDir, probes: list[dict[str, Any]], truths: dict[str, str], verifier: Verifier
 ) -> list[dict[str, Any]]:
-    answers = readings.sampled_answers(run)
-    greedy = run.read_parts("rollouts_greedy", "greedy", ["question_id", "answer"])
-    greedy_answers = dict(zip(*(c.to_pylist() for c in greedy.columns), strict=True))
-    votes = run.read_table(
-        "votes", "sample", ["question_id", "vote_answer", "vote_share", "vote_reason"]
-    )
-    vote_of = {row["question_id"]: row for row in votes.to_pylist()}
+    wanted = ["question_id", "vote_answer", "vote_share", "vote_reason"]
+    votes = run.read_table("votes", "sample", wanted).to_pylist()
+    vote_of = {row["question_id"]: row for row in votes}
+    of_probes = {probe["question_id"]: truths[probe["question_id"]] for probe in probes}
+    judged = judge_samples(run, of_probes, verifier)
+    given = [vote_of[probe["question_id"]]["vote_answer"] for probe in probes]
+    right = verifier.check_many(given, [truths[probe["question_id"]] for probe in probes])
     rows = []
-    for probe in probes:
-        question_id = probe["question_id"]
-        vote, truth = vote_of[question_id], truths[question_id]
-        given = [*answers[question_id], vote["vote_answer"], greedy_answers[question_id]]
-        *samples, vote_right, greedy_right = verifier.check_many(given, [truth] * len(given))
+    for probe, vote_right in zip(probes, right, strict=True):
+        vote, found = vote_of[probe["question_id"]], judged[probe["question_id"]]
         abstained = vote["vote_reason"] != "ok"
         rows.append(
             probe
             | {
-                "num_correct": sum(samples),
-                "num_samples": len(samples),
+                **vars(found),
                 "vote_right": vote_right and not abstained,
                 "vote_abstained": abstained,
                 "vote_share": None if abstained else vote["vote_share"],
-                "greedy_right": greedy_right,
             }
         )
     return rows

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pivottrace.config import Config
+from pivottrace.errors import ConfigError
 from pivottrace.labels.budget import budget_labels, refuse_missing_answers
 from pivottrace.routing.shares import round_steps
 from pivottrace.run.choices import driving_estimator
@@ -30,6 +31,18 @@ def refuse_the_impossible(config: Config, num_questions: int, num_answered: int)
         check_training(config)
     refuse_missing_answers(config, num_answered, allowed)
     driving_estimator(config)
+    refuse_unprovable_floor(config)
     with Verifier.of(config.answers) as verifier:
         verifier.load()
     return allowed
+
+
+def refuse_unprovable_floor(config: Config) -> None:
+    """Refuse a promise that probes drawn by value cannot keep. Raises ConfigError."""
+    floor, draw = config.triage.vote_floor, config.calibrate.draw
+    calibrated = config.triage.mode == "calibrated"
+    if floor is not None and draw == "by_value" and calibrated:
+        raise ConfigError(
+            f"triage.vote_floor = {floor:g} is proved on probes that are drawn evenly, and "
+            f'calibrate.draw is {draw!r}. Set calibrate.draw = "systematic", or leave the floor out'
+        )

@@ -1,15 +1,17 @@
 """Sampling: several answers to each question, in steps, and their votes.
 
-A question is sampled until its own answers and its trace make sure which answer leads
-(`rollouts.stopping`), at most `rollouts.num_samples` times. No label is read, so a part of the pool
-can be made again, or elsewhere, with the same result.
+A question is sampled until its own answers and its trace tell enough (`rollouts.stopping`), at most
+`rollouts.num_samples` times. No label is read. All questions take the first step before any takes
+the second, because the first samples of the whole pool show what traces foretell. Each step can be
+made again part by part, or elsewhere, with the same result.
 """
 
 from __future__ import annotations
 
+import shutil
 from collections import Counter
 from collections.abc import Sequence
-from itertools import groupby
+from itertools import groupby, repeat
 from typing import Any
 
 import numpy as np
@@ -19,9 +21,9 @@ from pivottrace.estimators import Estimator
 from pivottrace.rollouts.parts import Choose, PoolRollouts
 from pivottrace.rollouts.sampled_answers import SampledAnswers, compare_answers
 from pivottrace.rollouts.stopping import StoppingRule, goes_on, sampling_steps
-from pivottrace.routing.probes import rank_fractions
+from pivottrace.routing.agreement import fit_agreement
 from pivottrace.run import readings
-from pivottrace.run.choices import estimators_in, sampling_estimator
+from pivottrace.run.choices import estimators_in
 from pivottrace.run.directory import RunDir
 from pivottrace.run.progress import progress
 from pivottrace.run.storage import read_json, read_parquet
@@ -57,37 +59,78 @@ def run(run: RunDir) -> None:
 
 def _write_rollouts(run: RunDir, verifier: Verifier) -> None:
     greedy = run.read_parts("rollouts_greedy", "greedy", ["answer"])["answer"].to_pylist()
-    choose = _chooser(run, greedy, verifier)
     # A verifier that fails does so here, before anything is sampled and fixes its setting.
     verifier.group([answer for answer in greedy if answer is not None][:FIRST_ANSWERS])
     most = run.config.rollouts.num_samples
     steps = (most,) if run.config.rollouts.sampling == "fixed" else sampling_steps(most)
     pool = PoolRollouts(run)
+    parts = range(pool.num_parts)
+
+    def begin() -> None:
+        run.begin("sample")
+
     with run.timed("sample", part="generation"):
-        pool.write_sampled(steps, choose, lambda: run.begin("sample"))
-    run.begin("sample")  # a pool without questions has no part
+        choose = None
+        # The first samples are gone once all parts are there: a vote that was killed needs none.
+        if len(steps) > 1 and not all(run.has_part("rollouts_sampled", i) for i in parts):
+            pool.write_first(steps[0], begin)
+            choose = _chooser(run, greedy, verifier, _first_answers(run, pool.num_parts))
+        pool.write_sampled(steps, begin, choose)
+    begin()  # a pool without questions has no part
+    shutil.rmtree(run.part_path("rollouts_first", 0).parent, ignore_errors=True)
 
 
-def _chooser(run: RunDir, greedy: Sequence[str | None], verifier: Verifier) -> Choose:
-    """The stopping rule on this run's traces. `greedy` are the pool's greedy answers."""
-    name = sampling_estimator(run.config)
-    ranks = rank_fractions(readings.estimator_scores(run, [name])[name])
-    rule = StoppingRule()
+def _chooser(
+    run: RunDir,
+    greedy: Sequence[str | None],
+    verifier: Verifier,
+    first: Sequence[Sequence[str | None]],
+) -> Choose:
+    """The stopping rule, with the forecast of its samples by this pool's traces.
+
+    Args:
+        run: The run, with its scores.
+        greedy: The pool's greedy answers.
+        verifier: It says which answers are equal.
+        first: The answers of the first step's samples; [] for a question that was not asked.
+    """
+    features, rule = readings.trace_features(run), StoppingRule()
+    num_first = max(map(len, first), default=0)
+    found = [compare_answers(*each) for each in zip(first, repeat(verifier.group), greedy)]
+    agreement = fit_agreement(
+        features,
+        [each.num_agreeing for each in found],
+        [0 if own is None else len(each) for each, own in zip(first, greedy, strict=True)],
+    )
+    priors = agreement.prior(features)
 
     def choose(places: Sequence[int], answers: Sequence[Sequence[str | None]]) -> Sequence[bool]:
         found = [
             compare_answers(each, verifier.group, greedy[place])
             for place, each in zip(places, answers, strict=True)
         ]
+        numbers = np.array([len(each) for each in answers], dtype=np.int64)
         return goes_on(
             np.array([[*each.class_counts, 0, 0][:2] for each in found]).reshape(-1, 2),
             np.array([each.greedy_class for each in found], dtype=np.int64),
-            ranks[list(places)],
-            np.array([len(each) for each in answers], dtype=np.int64),
+            (priors[0][list(places)], priors[1][list(places)]),
+            numbers,
+            bool((numbers <= num_first).all()),
             rule,
         ).tolist()
 
     return choose
+
+
+def _first_answers(run: RunDir, num_parts: int) -> list[list[str | None]]:
+    """The answers of each question's first samples, in the pool's order; [] if it was not asked."""
+    answers: list[list[str | None]] = []
+    for index in range(num_parts):
+        path = run.part_path("rollouts_first", index)
+        part = read_parquet(path, ["question_id", "answer", "finish"])
+        for _, rows in groupby(part.to_pylist(), key=lambda row: row["question_id"]):
+            answers.append([row["answer"] for row in rows if row["finish"] != "failed"])
+    return answers
 
 
 def vote(run: RunDir, verifier: Verifier) -> None:

@@ -1,7 +1,8 @@
-"""Triage: choose a route for every question by scores, curves and budget; write route files."""
+"""Triage: choose a route for every question by votes, traces and budget; write route files."""
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 import numpy as np
@@ -13,13 +14,21 @@ from pivottrace.exports.jsonl import JSONL
 from pivottrace.exports.parquet import PARQUET
 from pivottrace.labels.budget import allowed_labels, refuse_unusable_budget
 from pivottrace.routing.flows import count_moves, route_flows
-from pivottrace.run import readings, scored_pool
+from pivottrace.run import readings
 from pivottrace.run.choices import triage_options
 from pivottrace.run.directory import RunDir
+from pivottrace.run.pool_routes import (
+    Routed,
+    agreement_of,
+    expectations,
+    route_pool,
+    triage_batches,
+)
 from pivottrace.run.rounds import labels_by_then
-from pivottrace.run.scored_pool import probe_evidence
+from pivottrace.run.scored_pool import Scored, probe_evidence
 from pivottrace.run.storage import disk_errors, write_batches
 from pivottrace.schemas import FLOWS, TRIAGE
+from pivottrace.stages.preconditions import refuse_unprovable_floor
 
 
 def run(run: RunDir) -> None:
@@ -35,23 +44,22 @@ def run(run: RunDir) -> None:
     if run.is_done("triage"):
         return
     refuse_unusable_budget(run)
+    refuse_unprovable_floor(run.config)
     rows = run.read_table("evidence", made_by="calibrate").to_pylist()
     scored = readings.scored_pool(run, rows)
-    settings = run.config.calibrate
+    model = readings.vote_model(run)
     by_then = labels_by_then(run, allowed_labels(run), _num_probes(run))
-    routed = scored_pool.route_pool(
+    routed = route_pool(
         scored,
         budget=max(0, by_then - _num_labels(run)),
+        expected=None if model is None else expectations(scored, model, agreement_of(scored)),
         probes=probe_evidence(rows) if rows else None,
-        curve=readings.calibration_curve(run),
         options=triage_options(run.config),
-        window=settings.window,
-        level=settings.level,
     )
     finish(run, scored, routed)
 
 
-def finish(run: RunDir, scored: scored_pool.Scored, routed: scored_pool.Routed) -> None:
+def finish(run: RunDir, scored: Scored, routed: Routed) -> None:
     """Write `triage`, the route files and `flows`, and record that triage has finished.
 
     Args:
@@ -59,7 +67,7 @@ def finish(run: RunDir, scored: scored_pool.Scored, routed: scored_pool.Routed) 
         scored: The scored pool of the run.
         routed: The decision on this pool.
     """
-    batches = scored_pool.triage_batches([run.table_path("votes")], scored, routed)
+    batches = triage_batches([run.table_path("votes")], scored, routed)
     write_batches(run.table_path("triage"), TRIAGE, batches)
     table = run.read_table("triage", made_by="triage")
     write_route_files(run)
@@ -74,11 +82,18 @@ def finish(run: RunDir, scored: scored_pool.Scored, routed: scored_pool.Routed) 
     run.mark_done(
         "triage",
         counts=routed.result.counts(),
+        put_off=_put_off(table),
         labels_allowed=allowed_labels(run),
         labels_planned=_num_labels(run) + table.filter(to_buy).num_rows,
         **flows,
         weak_floor=None if floor is None else {k: _finite(v) for k, v in vars(floor).items()},
     )
+
+
+def _put_off(table: pa.Table) -> dict[str, int]:
+    """Number of deferred questions by reason, the most frequent first."""
+    reasons = Counter(table.filter(pc.field("route") == "defer")["reason"].to_pylist())
+    return dict(reasons.most_common())
 
 
 def _num_labels(run: RunDir) -> int:

@@ -45,6 +45,8 @@ DIRECTIONS = {
     "overlap_fractions": 1,
 }
 CONTROLS = ("length", "recheck_words")
+# Share of right samples from which the study calls a question mastered.
+MASTERED_FLOOR = 0.95
 ORACLE = "oracle"  # the true correctness as a score: the best possible ranking
 Values = dict[str, FloatArray]  # metric: (B + 1,), the data itself, then B resamples
 
@@ -94,8 +96,7 @@ def _resampled(
 ) -> dict[str, Values]:
     config = first.run.config
     scores = pool.scores | {ORACLE: -pool.correctness}
-    mastered = config.triage.mastered_floor
-    judges = {name: _Judge(pool, name, scores, mastered, seed=config.seed) for name in names}
+    judges = {name: _Judge(pool, name, scores, seed=config.seed) for name in names}
     collected: dict[str, dict[str, list[FloatArray]]] = {
         name: {metric: [] for metric in DIRECTIONS} for name in names
     }
@@ -119,7 +120,6 @@ class _Judge:
         pool: PoolEvidence,
         name: str,
         scores: Mapping[str, FloatArray],
-        mastered_floor: float,
         seed: int,
     ):
         controls = {c: scores[c] for c in CONTROLS if c in scores}
@@ -129,7 +129,7 @@ class _Judge:
         self._rows, self._scores = rows, scores[name][rows]
         self._wrong: BoolArray = pool.wrong[rows]
         self._correctness = pool.correctness[rows]
-        self._routes = oracle_routes(self._correctness, pool.vote_right[rows], mastered_floor)
+        self._routes = oracle_routes(self._correctness, pool.vote_right[rows], MASTERED_FLOOR)
         self._controls = {c: values[rows] for c, values in controls.items()}
         self._is_control = {name} & controls.keys()
         enough = self._scores.size >= 2
@@ -209,8 +209,8 @@ def _chance(pools: Sequence[PoolEvidence], sizes: FloatArray) -> float:
     values = []
     for pool in pools:
         # Two random routings with the oracle's shares agree with the sum of the squared shares.
-        floor = pools[0].run.config.triage.mastered_floor
-        shares = np.bincount(oracle_routes(pool.correctness, pool.vote_right, floor), minlength=3)
+        routes = oracle_routes(pool.correctness, pool.vote_right, MASTERED_FLOOR)
+        shares = np.bincount(routes, minlength=3)
         values.append(float(((shares / pool.wrong.size) ** 2).sum()))
     return float(np.average(values, weights=sizes))
 

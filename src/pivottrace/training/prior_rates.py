@@ -30,8 +30,8 @@ def prior_pass_rate(row: Mapping[str, Any], own_correctness: float | None) -> fl
     """The share of a row's completions that its reward is expected to accept, in [0, 1].
 
     A label accepts right answers. So the rate of an `annotate` row is the correctness of its own
-    samples if its label was known when they were checked. Otherwise it is the curve's `mu`, or 1/2
-    without a curve. It is at most the vote share, because no answer, and so no right answer, is
+    samples if its label was known when they were checked. Otherwise it is the expected `mu`, or 1/2
+    if nothing is known. It is at most the vote share, because no answer, and so no right answer, is
     more frequent than the winner.
 
     A vote accepts answers that agree with it, right or wrong, and training can measure nothing

@@ -1,0 +1,333 @@
+"""How good are the routes? Measured against the world's truth on many pools, without any training.
+
+    python bench/triage_quality.py [--seeds 40-49] [--presets default hard mastered] [--arms new …]
+    python bench/triage_quality.py --report [--seeds 40-49]
+
+Each pool (a preset and a seed) gets one base run: traces, 16 samples per question, and 32 fresh
+samples that no arm sees (about six minutes; kept under runs/). Each arm of the file is forked from
+it and runs calibration and triage as `pivottrace run` does. Results are kept as JSON under
+docs/results/triage-quality/, one file per arm and pool, so a further arm takes seconds per pool.
+
+Definitions, with mu the share of right fresh samples of a question and n their number:
+
+- *Label gain*: n/(n-1) mu(1-mu), what a labelled row teaches. A weak row teaches the same if its
+  vote is right. If it is wrong, it takes p mu away, p being the fresh share of the vote's answer.
+- *Learning captured*: the sum over the rows that an arm trains on, divided by the sum of perfect
+  routes under the same budget. Perfect routes are chosen on one half of the fresh samples, and
+  everything is measured on the other half, both ways round. *Rows* is the number of rows, divided
+  by that of perfect routes.
+- *New answers*: the label gain of the labelled questions whose most frequent fresh answer is wrong,
+  divided by the most that the budget could reach. Of all these figures it foretells best
+  what accuracy training gains (docs/results/triage-quality.md).
+- *Teachable wrong vote*: the vote is wrong, and at least one fresh sample is right. *Mastered,
+  hopeless*: all fresh samples are right, none is.
+- *Wasted*: labels bought for mastered or hopeless questions, as a share of the budget.
+- *Tokens*: response tokens that the arm's routes needed, divided by the tokens of 16 samples each.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import statistics
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.compute as pc
+from scipy.stats import t as student
+
+from pivottrace.experiments.definition import Arm, Experiment, load_experiment, merged
+from pivottrace.experiments.forking import fork
+from pivottrace.experiments.rival_routes import RIVALS
+from pivottrace.labels.budget import allowed_labels
+from pivottrace.labels.buying import every_answer
+from pivottrace.pipeline import run_step
+from pivottrace.run.directory import RunDir
+from pivottrace.run.storage import read_parquet
+from pivottrace.stages import truth
+from pivottrace.verifier import Verifier
+
+FILE = Path("bench/triage-quality.toml")
+PRESETS = ("default", "hard", "mastered")
+HALVES = ((slice(0, None, 2), slice(1, None, 2)), (slice(1, None, 2), slice(0, None, 2)))
+FIGURES = (
+    ("captured", "learning captured"),
+    ("new_answers", "new answers"),
+    ("rows", "rows"),
+    ("wasted", "wasted labels"),
+    ("teachable", "teachable wrong votes labelled"),
+    ("weak_right", "weak votes right"),
+    ("tokens", "tokens"),
+)
+
+
+@dataclass(frozen=True)
+class Fresh:
+    """The truth of one pool of Q questions.
+
+    Attributes:
+        ids: Q ids, in the pool's order.
+        answers: Per question the n answers of its fresh samples.
+        truths: Q true answers.
+        right: (Q, n) whether each fresh sample is right.
+        vote_right: (Q,) whether the vote of the base's 16 samples is right.
+        vote_share: (Q, n) whether each fresh sample gives the answer of that vote.
+        has_vote: (Q,) whether it has a winner.
+        mode_right: (Q,) whether the most frequent fresh answer is right.
+        tokens: Response tokens of the base's rollouts, greedy ones included.
+    """
+
+    ids: list[str]
+    answers: list[list[str | None]]
+    truths: list[str]
+    right: np.ndarray
+    vote_right: np.ndarray
+    vote_share: np.ndarray
+    has_vote: np.ndarray
+    mode_right: np.ndarray
+    tokens: int
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--file", type=Path, default=FILE)
+    parser.add_argument("--presets", nargs="+", default=list(PRESETS), choices=PRESETS)
+    parser.add_argument("--seeds", default="40-49", help="for instance 40-49, or 60")
+    parser.add_argument("--arms", nargs="+", help="names; all by default")
+    parser.add_argument("--report", action="store_true", help="print the table of stored results")
+    options = parser.parse_args()
+    first, _, last = options.seeds.partition("-")
+    seeds = range(int(first), int(last or first) + 1)
+    experiment = load_experiment(options.file)
+    arms = [arm for arm in experiment.arms if not options.arms or arm.name in options.arms]
+    if not options.report:
+        for seed in seeds:
+            for preset in options.presets:
+                measure_pool(of_preset(experiment, preset), arms, preset, seed)
+    for preset in options.presets:
+        print("\n".join(table(experiment, arms, preset, seeds)), flush=True)
+
+
+def of_preset(experiment: Experiment, preset: str) -> Experiment:
+    """The experiment on pools of one preset, with run directories of its own."""
+    questions = experiment.base["pool"]["questions"].replace("{preset}", preset)
+    return replace(
+        experiment,
+        output=experiment.output / preset,
+        base=merged(experiment.base, {"pool": {"questions": questions}}),
+    )
+
+
+def result_path(experiment: Experiment, arm: str, preset: str, seed: int) -> Path:
+    return experiment.results / "arms" / f"{preset}-{arm}-{seed}.json"
+
+
+def measure_pool(experiment: Experiment, arms: Sequence[Arm], preset: str, seed: int) -> None:
+    """Measure the arms of one pool that have no result yet."""
+    missing = [a for a in arms if not result_path(experiment, a.name, preset, seed).is_file()]
+    if not missing:
+        return
+    base = prepared(experiment, seed)
+    fresh = read_fresh(base)
+    for arm in missing:
+        started = time.perf_counter()
+        run = fork(experiment, arm, seed)
+        with run.locked():
+            for stage in ("pool", "greedy", "trace", "score", "sample"):
+                run_step(run, stage)
+        if arm.routes == "triage":
+            with run.locked():
+                for stage in ("calibrate", "triage"):
+                    run_step(run, stage)
+        else:
+            RIVALS[arm.routes](run)
+        figures = measured(run, fresh)
+        path = result_path(experiment, arm.name, preset, seed)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(figures, indent=1) + "\n")
+        shutil.rmtree(run.path)
+        print(f"{path.stem}: {time.perf_counter() - started:.0f} s, {figures}", flush=True)
+
+
+def prepared(experiment: Experiment, seed: int) -> RunDir:
+    """The base run of a seed, with votes and fresh samples. Finished stages are kept."""
+    run = RunDir.create(experiment.base_config(seed))
+    with run.locked():
+        for stage in ("pool", "greedy", "trace", "score", "sample"):
+            run_step(run, stage)
+        truth.run(run)
+    return run
+
+
+def read_fresh(run: RunDir) -> Fresh:
+    """Read the truth of a base run."""
+    truths = every_answer(run)
+    samples: dict[str, list[str | None]] = {question_id: [] for question_id in truths}
+    for index in range(run.stage_facts("truth")["num_parts"]):
+        part = read_parquet(run.part_path("rollouts_truth", index), ["question_id", "answer"])
+        for question_id, answer in zip(*(c.to_pylist() for c in part.columns), strict=True):
+            samples[question_id].append(answer)
+    votes = run.read_table("votes", "sample", ["question_id", "vote_answer"]).to_pylist()
+    with Verifier.of(run.config.answers) as verifier:
+        right, share, vote_right, mode_right = [], [], [], []
+        for row in votes:
+            given, answer = samples[row["question_id"]], truths[row["question_id"]]
+            *of_samples, of_vote = verifier.check_many(
+                [*given, row["vote_answer"]], [answer] * (len(given) + 1)
+            )
+            right.append(of_samples)
+            vote_right.append(of_vote)
+            share.append(agreeing(verifier, row["vote_answer"], given))
+            mode_right.append(_mode_is_right(verifier.group(given), of_samples))
+    return Fresh(
+        ids=list(truths),
+        answers=list(samples.values()),
+        truths=list(truths.values()),
+        right=np.array(right, dtype=bool),
+        vote_right=np.array(vote_right, dtype=bool),
+        vote_share=np.array(share, dtype=bool),
+        has_vote=np.array([row["vote_answer"] is not None for row in votes]),
+        mode_right=np.array(mode_right, dtype=bool),
+        tokens=tokens_of(run),
+    )
+
+
+def _mode_is_right(classes: Sequence[int], right: Sequence[bool]) -> bool:
+    """Whether the most frequent answer is right; the first of several as frequent ones counts."""
+    answered = [each for each in classes if each >= 0]
+    if not answered:
+        return False
+    mode = max(dict.fromkeys(answered), key=answered.count)
+    return right[list(classes).index(mode)]
+
+
+def agreeing(verifier: Verifier, vote: str | None, answers: Sequence[str | None]) -> list[bool]:
+    """Whether each answer is in the vote's class."""
+    own, *others = verifier.group([vote, *answers])
+    return [own >= 0 and each == own for each in others]
+
+
+def tokens_of(run: RunDir) -> int:
+    """Response tokens of a run's greedy traces and samples."""
+    total = 0
+    for name, made_by in (("rollouts_greedy", "greedy"), ("rollouts_sampled", "sample")):
+        for part in run.iter_parts(name, made_by, ["tokens"]):
+            total += pc.sum(pc.list_value_length(part["tokens"])).as_py() or 0
+    return total
+
+
+def measured(run: RunDir, fresh: Fresh) -> dict[str, Any]:
+    """The figures of one arm's routes, by the definitions at the head of this file."""
+    rows = run.read_table("triage", made_by="triage").to_pylist()
+    assert [row["question_id"] for row in rows] == fresh.ids
+    routes = np.array([row["route"] for row in rows])
+    labelled, weak = routes == "annotate", routes == "weak"
+    probes = run.read_table("probes", made_by="calibrate")["question_id"].to_pylist()
+    bought = labelled | np.isin(fresh.ids, probes)
+    # An arm that samples anew has votes of its own.
+    own_right, own_share = fresh.vote_right.copy(), fresh.vote_share.copy()
+    with Verifier.of(run.config.answers) as verifier:
+        for place in np.flatnonzero(weak).tolist():
+            vote = rows[place]["pseudo_label"]
+            own_right[place] = verifier.check_many([vote], [fresh.truths[place]])[0]
+            own_share[place] = agreeing(verifier, vote, fresh.answers[place])
+    budget = allowed_labels(run)
+    gained = perfect = num_perfect = 0.0
+    for chosen_on, measured_on in HALVES:
+        label, vote = gains(fresh.right, fresh.vote_share, fresh.vote_right, chosen_on)
+        best_labelled, best_weak = perfect_routes(label, np.where(fresh.has_vote, vote, 0), budget)
+        label, vote = gains(fresh.right, fresh.vote_share, fresh.vote_right, measured_on)
+        perfect += label[best_labelled].sum() + vote[best_weak].sum()
+        num_perfect += best_labelled.sum() + best_weak.sum()
+        label, vote = gains(fresh.right, own_share, own_right, measured_on)
+        gained += label[labelled].sum() + vote[weak].sum()
+    correct = fresh.right.mean(axis=1)
+    extreme, teachable = (correct == 0) | (correct == 1), ~fresh.vote_right & (correct > 0)
+    label, _ = gains(fresh.right, fresh.vote_share, fresh.vote_right, slice(None))
+    new = np.where(fresh.mode_right, 0.0, label)
+    reachable = min(budget, int(teachable.sum()))
+    return {
+        "captured": float(gained / perfect),
+        "new_answers": float(new[bought].sum() / np.sort(new)[::-1][:budget].sum()),
+        "rows": float(2 * (labelled.sum() + weak.sum()) / num_perfect),
+        "wasted": float((bought & extreme).sum() / budget),
+        "teachable": float((bought & teachable).sum() / max(reachable, 1)),
+        "weak_right": float(own_right[weak].mean()) if weak.any() else None,
+        "tokens": tokens_of(run) / fresh.tokens,
+        "labels": int(bought.sum()),
+        "budget": budget,
+        "routes": {name: int((routes == name).sum()) for name in np.unique(routes).tolist()},
+        "vote_check": (run.stage_facts("calibrate").get("vote_model") or {}).get("check"),
+    }
+
+
+def gains(
+    right: np.ndarray, vote_share: np.ndarray, vote_right: np.ndarray, part: slice
+) -> tuple[np.ndarray, np.ndarray]:
+    """The gains of a label and of a vote, (Q,) each, by a part of the fresh samples."""
+    correct, share = right[:, part], vote_share[:, part]
+    n, mu = correct.shape[1], correct.mean(axis=1)
+    label = n / (n - 1) * mu * (1 - mu)
+    return label, np.where(vote_right, label, -share.mean(axis=1) * mu)
+
+
+def perfect_routes(
+    label: np.ndarray, vote: np.ndarray, budget: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """The labelled and the weak questions, (Q,) bool each, that teach most under the budget."""
+    beyond = label - np.maximum(vote, 0)
+    best = np.argsort(-beyond, kind="stable")[:budget]
+    labelled = np.zeros(label.size, dtype=bool)
+    labelled[best[beyond[best] > 0]] = True
+    return labelled, (vote > 0) & ~labelled
+
+
+def table(
+    experiment: Experiment, arms: Sequence[Arm], preset: str, seeds: Sequence[int]
+) -> Iterator[str]:
+    """The Markdown table of a preset: medians over its pools, with the worst pool's capture."""
+    yield f"\n**{preset}**\n"
+    yield "| arm | pools | " + " | ".join(title for _, title in FIGURES) + " |"
+    yield "|---|---|" + "---|" * len(FIGURES)
+    for arm in arms:
+        paths = [result_path(experiment, arm.name, preset, seed) for seed in seeds]
+        found = [json.loads(path.read_text()) for path in paths if path.is_file()]
+        if found:
+            cells = " | ".join(_cell(found, name) for name, _ in FIGURES)
+            yield f"| {arm.title} | {len(found)} | {cells} |"
+
+
+def paired(
+    experiment: Experiment, one: str, other: str, preset: str, seeds: Sequence[int], figure: str
+) -> tuple[float, float, float]:
+    """Mean, and ends of the 95 % interval (Student), of one arm's figure less another's."""
+    differences = []
+    for seed in seeds:
+        paths = [result_path(experiment, name, preset, seed) for name in (one, other)]
+        if all(path.is_file() for path in paths):
+            a, b = (json.loads(path.read_text())[figure] for path in paths)
+            differences.append(a - b)
+    mean = statistics.fmean(differences)
+    half = student.ppf(0.975, len(differences) - 1) * (
+        statistics.stdev(differences) / len(differences) ** 0.5
+    )
+    return mean, mean - half, mean + half
+
+
+def _cell(found: Sequence[dict[str, Any]], name: str) -> str:
+    values = [each[name] for each in found if each[name] is not None]
+    if not values:
+        return "–"
+    middle = f"{statistics.median(values):.2f}"
+    return f"{middle} (worst {min(values):.2f})" if name == "captured" else middle
+
+
+if __name__ == "__main__":
+    main()

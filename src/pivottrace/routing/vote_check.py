@@ -1,0 +1,70 @@
+"""Predicted against observed: how honest the chances of votes are on the probes.
+
+Each probe's chance comes from a fit without it. A probe counts for one over its chance of having
+been drawn, so the figures speak of the whole pool, not of the questions that were worth a label.
+All of it is ours.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+FloatArray = npt.NDArray[np.float64]
+
+Z_90 = 1.6448536269514722
+CERTAIN = 1e-6  # chances are kept this far from 0 and 1, where a single miss would cost without end
+
+
+def check_votes(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
+    """Return the figures of the check; None if no probe has a vote, a prediction and a chance.
+
+    Args:
+        rows: Rows of `evidence`.
+
+    Returns:
+        `num`, the probes in the check; `predicted` and `observed`, mean chance and share of right
+        votes; `log_loss` with the trace and `log_loss_by_votes` without it (in nats, lower is
+        better); `trace_adds`, the second less the first, with the 90 % interval `low`, `high` over
+        probes. All are weighted means.
+    """
+    used = [
+        row
+        for row in rows
+        if row["chance"] is not None and row["predicted"] is not None and not row["vote_abstained"]
+    ]
+    if not used:
+        return None
+    weights = np.array([1.0 / row["chance"] for row in used])
+    right = np.array([row["vote_right"] for row in used], dtype=np.float64)
+    by_all, by_votes = (
+        np.array([row[name] for row in used]) for name in ("predicted", "predicted_by_votes")
+    )
+    loss, loss_by_votes = log_loss(by_all, right), log_loss(by_votes, right)
+    adds, half = weighted_mean(loss_by_votes - loss, weights)
+    return {
+        "num": len(used),
+        "predicted": float(np.average(by_all, weights=weights)),
+        "observed": float(np.average(right, weights=weights)),
+        "log_loss": float(np.average(loss, weights=weights)),
+        "log_loss_by_votes": float(np.average(loss_by_votes, weights=weights)),
+        "trace_adds": {"mean": adds, "low": adds - half, "high": adds + half},
+    }
+
+
+def log_loss(chance: FloatArray, happened: FloatArray) -> FloatArray:
+    """Return the log loss (n,), in nats, of chances of an event; `happened` is 1 if it came."""
+    bounded = np.clip(chance, CERTAIN, 1.0 - CERTAIN)
+    return -np.where(happened > 0, np.log(bounded), np.log1p(-bounded))
+
+
+def weighted_mean(values: FloatArray, weights: FloatArray) -> tuple[float, float]:
+    """The weighted mean, and half of its 90 % interval by the ratio estimator's variance."""
+    mean = float(np.average(values, weights=weights))
+    share = weights / weights.sum()
+    size = values.size
+    correction = size / max(size - 1, 1)
+    return mean, Z_90 * float(np.sqrt(correction * ((share * (values - mean)) ** 2).sum()))
