@@ -33,10 +33,10 @@ def test_the_check_is_a_weighted_mean_over_probes() -> None:
         rows, (1.0, 0.5, 0.25), (0.9, 0.6, 0.2), (True, False, False), strict=True
     ):
         row.update(chance=chance, predicted=predicted, vote_right=right)
-    found = check_votes(rows)  # weights 1, 2, 4
+    found = check_votes(rows, [0.9, 0.6, 0.2, 0.9, 0.4])  # weights 1, 2, 4
     assert found["num"] == 3
-    assert found["predicted"] == pytest.approx((0.9 + 1.2 + 0.8) / 7)
-    assert found["observed"] == pytest.approx(1 / 7)
+    assert found["predicted"] == pytest.approx(0.6)
+    assert found["observed"]["mean"] == pytest.approx(0.6 + (0.1 - 2 * 0.6 - 4 * 0.2) / 5)
     by_hand = -(np.log(0.9) + 2 * np.log(0.4) + 4 * np.log(0.8)) / 7
     assert found["log_loss"] == pytest.approx(by_hand)
     assert found["log_loss_by_votes"] == pytest.approx(np.log(2))
@@ -45,9 +45,31 @@ def test_the_check_is_a_weighted_mean_over_probes() -> None:
     assert adds["low"] < adds["mean"] < adds["high"]
 
 
+def test_the_observed_share_is_that_of_the_whole_pool() -> None:
+    """Over many draws its mean is the true share, and its interval mostly holds it."""
+    rng = np.random.default_rng(7)
+    chances = rng.uniform(0.1, 0.95, 300)
+    right, drawn = rng.random(300) < chances, rng.uniform(0.05, 0.5, 300)
+    found = []
+    for _ in range(300):
+        rows = [
+            {
+                "chance": float(drawn[i]),
+                "predicted": float(chances[i]),
+                "predicted_by_votes": 0.5,
+                "vote_abstained": False,
+                "vote_right": bool(right[i]),
+            }
+            for i in np.flatnonzero(rng.random(300) < drawn)
+        ]
+        found.append(check_votes(rows, chances)["observed"])
+    assert np.mean([f["mean"] for f in found]) == pytest.approx(right.mean(), abs=0.01)
+    assert np.mean([f["low"] <= right.mean() <= f["high"] for f in found]) > 0.8
+
+
 def test_equal_predictions_add_nothing() -> None:
     rows = [row | {"predicted_by_votes": row["predicted"]} for row in rows_of(1, 20)]
-    assert check_votes(rows)["trace_adds"] == {"mean": 0, "low": 0, "high": 0}
+    assert check_votes(rows, [0.5])["trace_adds"] == {"mean": 0, "low": 0, "high": 0}
 
 
 def test_probes_without_a_vote_a_prediction_or_a_chance_have_no_say() -> None:
@@ -55,14 +77,14 @@ def test_probes_without_a_vote_a_prediction_or_a_chance_have_no_say() -> None:
     rows[0]["chance"] = None  # of an adaptive draw
     rows[1]["predicted"] = None
     rows[2]["vote_abstained"] = True
-    assert check_votes(rows) == check_votes(rows[3:])
-    assert check_votes(rows)["num"] == 6
-    assert check_votes(rows[:3]) is None and check_votes([]) is None
+    assert check_votes(rows, [0.5]) == check_votes(rows[3:], [0.5])
+    assert check_votes(rows, [0.5])["num"] == 6
+    assert check_votes(rows[:3], [0.5]) is None and check_votes([], [0.5]) is None
 
 
 def test_a_trace_that_knows_more_adds_and_one_that_errs_takes_away() -> None:
-    assert check_votes(rows_of(3, 400))["trace_adds"]["low"] > 0
-    assert check_votes(rows_of(3, 400, honest=False))["trace_adds"]["high"] < 0
+    assert check_votes(rows_of(3, 400), [0.5])["trace_adds"]["low"] > 0
+    assert check_votes(rows_of(3, 400, honest=False), [0.5])["trace_adds"]["high"] < 0
 
 
 def test_a_weighted_mean_has_the_plain_interval_under_equal_weights() -> None:

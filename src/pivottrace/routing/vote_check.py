@@ -1,8 +1,10 @@
 """Predicted against observed: how honest the chances of votes are on the probes.
 
 Each probe's chance comes from a fit without it. A probe counts for one over its chance of having
-been drawn, so the figures speak of the whole pool, not of the questions that were worth a label.
-All of it is ours.
+been drawn. The share of right votes in the whole pool is the mean predicted chance of its votes,
+mended by the probes' errors (the difference estimator of survey sampling). The weighted share of
+the probes themselves errs far more, because few probes are unanimous and these weigh most. All of
+it is ours.
 """
 
 from __future__ import annotations
@@ -19,17 +21,18 @@ Z_90 = 1.6448536269514722
 CERTAIN = 1e-6  # chances are kept this far from 0 and 1, where a single miss would cost without end
 
 
-def check_votes(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
+def check_votes(rows: Sequence[Mapping[str, Any]], chances: npt.ArrayLike) -> dict[str, Any] | None:
     """Return the figures of the check; None if no probe has a vote, a prediction and a chance.
 
     Args:
         rows: Rows of `evidence`.
+        chances: (V,) predicted chances of all votes of the pool, at least one.
 
     Returns:
-        `num`, the probes in the check; `predicted` and `observed`, mean chance and share of right
-        votes; `log_loss` with the trace and `log_loss_by_votes` without it (in nats, lower is
-        better); `trace_adds`, the second less the first, with the 90 % interval `low`, `high` over
-        probes. All are weighted means.
+        `num`, the probes in the check; `predicted`, the mean of `chances`; `observed`, the share of
+        right votes in the pool by the probes, with the 90 % interval `low`, `high`; `log_loss` with
+        the trace and `log_loss_by_votes` without it, weighted means over probes (in nats, lower is
+        better); `trace_adds`, the second less the first, with its 90 % interval.
     """
     used = [
         row
@@ -38,17 +41,26 @@ def check_votes(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
     ]
     if not used:
         return None
-    weights = np.array([1.0 / row["chance"] for row in used])
+    drawn = np.array([row["chance"] for row in used])
+    weights = 1.0 / drawn
     right = np.array([row["vote_right"] for row in used], dtype=np.float64)
     by_all, by_votes = (
         np.array([row[name] for row in used]) for name in ("predicted", "predicted_by_votes")
     )
     loss, loss_by_votes = log_loss(by_all, right), log_loss(by_votes, right)
     adds, half = weighted_mean(loss_by_votes - loss, weights)
+    pool = np.asarray(chances, dtype=np.float64)
+    errors = (right - by_all) / drawn
+    observed = pool.mean() + errors.sum() / pool.size
+    around = Z_90 * np.sqrt(((1.0 - drawn) * errors**2).sum()) / pool.size
     return {
         "num": len(used),
-        "predicted": float(np.average(by_all, weights=weights)),
-        "observed": float(np.average(right, weights=weights)),
+        "predicted": float(pool.mean()),
+        "observed": {
+            "mean": float(np.clip(observed, 0.0, 1.0)),
+            "low": float(np.clip(observed - around, 0.0, 1.0)),
+            "high": float(np.clip(observed + around, 0.0, 1.0)),
+        },
         "log_loss": float(np.average(loss, weights=weights)),
         "log_loss_by_votes": float(np.average(loss_by_votes, weights=weights)),
         "trace_adds": {"mean": adds, "low": adds - half, "high": adds + half},

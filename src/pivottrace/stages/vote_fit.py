@@ -137,7 +137,15 @@ def fit_vote_model(
         }
         for i, row in enumerate(rows)
     ]
-    return checked, vote_model.facts(model) | {"check": check_votes(checked)}
+    check = check_votes(checked, _chances_of_votes(scored, model))
+    return checked, vote_model.facts(model) | {"check": check}
+
+
+def _chances_of_votes(scored: Scored, model: vote_model.VoteModel) -> np.ndarray:
+    """The predicted chances of all votes of the pool, (V,)."""
+    has_vote = (scored.evidence.failure_code == 0) & ~scored.evidence.vote_abstained
+    chances: np.ndarray = expectations(scored, model, agreement_of(scored)).vote[has_vote]
+    return chances
 
 
 def _fit(scored: Scored, labelled: np.ndarray) -> vote_model.VoteModel:
