@@ -139,7 +139,7 @@ def _route_notes(run: RunDir) -> Iterator[str]:
     if not facts:
         return
     for reason, count in facts["put_off"].items():
-        yield f"{count} questions are put off: {reason_meaning(reason)}"
+        yield f"{count} questions are put off, each for this reason: {reason_meaning(reason)}"
     if not facts["counts"]["weak"]:
         floor = facts["weak_floor"]
         why = f"no vote is expected to teach more than triage.least_gain = {options.least_gain:g}"
