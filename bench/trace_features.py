@@ -27,16 +27,8 @@ import torch
 
 from pivottrace.run.directory import RunDir
 from pivottrace.signals.pivot_detection import find_peaks
+from pivottrace.stages.trace_signals import SIGNAL_COLUMNS
 
-STORED = (
-    "far_mass",
-    "far_mass_all",
-    "waad",
-    "entropy",
-    "log_prob",
-    "self_certainty",
-    "question_mass",
-)
 # Their means over the trace are estimators already.
 AVERAGED = ("entropy", "log_prob", "self_certainty")
 ANSWER_CUE = " The answer is \\boxed{"
@@ -51,7 +43,7 @@ Rows = dict[str, float]
 
 def candidates(run: RunDir, model: Any, tokenizer: Any) -> dict[str, np.ndarray]:
     """Every candidate of a run's first round, name to (Q,); NaN where it is not defined."""
-    traces = run.read_parts("rollouts_greedy", "rollout").to_pylist()
+    traces = run.read_parts("rollouts_greedy", "greedy").to_pylist()
     signals = run.read_parts("signals", "trace").to_pylist()
     read = _Reader(model, tokenizer)
     rows = [read(trace, signal) for trace, signal in zip(traces, signals, strict=True)]
@@ -88,7 +80,7 @@ class _Reader:
         attention = attention[:, :, rows].double().numpy()  # (L, H, n, S)
         log_probs = output.logits[0, rows].double().log_softmax(-1).numpy()  # (n, V)
         answer = self._answer_rows(trace)
-        stored = {name: np.asarray(signal[name], np.float64) for name in STORED}
+        stored = {name: np.asarray(signal[name], np.float64) for name in SIGNAL_COLUMNS}
         return {
             **_profiles(stored),
             **_reading(attention, len(prompt), answer),

@@ -26,10 +26,10 @@ NAMES = ("log_prob_mean", "log_prob_least", "entropy_mean", "length", "rechecks"
 def sampled_traces(run: RunDir, model: Any, tokenizer: Any) -> dict[str, np.ndarray]:
     """The numbers that are read off each sample, name to (Q, V)."""
     columns = ["question_id", "sample", "tokens"]
-    prompts = run.read_parts("rollouts_greedy", "rollout", ["question_id", "prompt_tokens"])
+    prompts = run.read_parts("rollouts_greedy", "greedy", ["question_id", "prompt_tokens"])
     asked = dict(zip(*(column.to_pylist() for column in prompts.columns), strict=True))
     place = {question_id: i for i, question_id in enumerate(asked)}
-    samples = run.read_parts("rollouts_sampled", "rollout", columns).to_pylist()
+    samples = run.read_parts("rollouts_sampled", "sample", columns).to_pylist()
     doubt = tokenizer.encode(DOUBT, add_special_tokens=False)[0]
     shape = (len(asked), 1 + max(sample["sample"] for sample in samples))
     table = {name: np.full(shape, np.nan) for name in NAMES}

@@ -192,8 +192,8 @@ def _pool(path: Path, output: Path) -> Pool:
 def _read(run: RunDir, seconds: Path) -> dict[str, Any]:
     """Classes of all answers (the truth is class 0), and the readings of the traces."""
     answers: dict[str, list[str | None]] = {}
-    for table in ("rollouts_sampled", "rollouts_greedy"):
-        rows = run.read_parts(table, "rollout", ["question_id", "answer"])
+    for table, stage in (("rollouts_sampled", "sample"), ("rollouts_greedy", "greedy")):
+        rows = run.read_parts(table, stage, ["question_id", "answer"])
         for question_id, answer in zip(*(c.to_pylist() for c in rows.columns), strict=True):
             answers.setdefault(question_id, []).append(answer)
     truths = every_answer(run)

@@ -20,9 +20,9 @@ from pivottrace.labels.budget import bought
 from pivottrace.labels.file_rows import escaped
 from pivottrace.labels.waiting import questions_of
 from pivottrace.routing.label_errors import LABEL_ERROR, wrong_label_chance
+from pivottrace.routing.vote_model import answer_chances
 from pivottrace.run import readings
 from pivottrace.run.directory import RunDir
-from pivottrace.run.pool_routes import agreement_of, expectations
 from pivottrace.run.storage import write_text
 from pivottrace.verifier import Verifier
 
@@ -135,7 +135,8 @@ def _reliability(
     scored, model = readings.scored_pool(run, evidence), readings.vote_model(run)
     assert model is not None  # there are labelled probes
     ids, _ = readings.voted(run)
-    chances = dict(zip(ids, expectations(scored, model, agreement_of(scored)).vote, strict=True))
+    votes = answer_chances(model, scored.counts, scored.features).vote
+    chances = dict(zip(ids, votes.tolist(), strict=True))
     chances |= {row["question_id"]: row["predicted"] for row in evidence}
     return np.array([chances[row["question_id"]] for row in rows], dtype=np.float64)
 

@@ -10,6 +10,7 @@ import numpy.typing as npt
 from matplotlib.ticker import PercentFormatter
 
 from pivottrace.report.svg import COLOURS, drawing, new_figure, to_svg
+from pivottrace.routing.vote_check import checkable
 from pivottrace.stats.intervals import share_interval
 
 FloatArray = npt.NDArray[np.float64]
@@ -50,11 +51,7 @@ def votes_figure(rows: Sequence[Mapping[str, Any]]) -> str | None:
     Args:
         rows: Rows of `evidence`.
     """
-    used = [
-        row
-        for row in rows
-        if row["chance"] is not None and row["predicted"] is not None and not row["vote_abstained"]
-    ]
+    used = checkable(rows)
     if len(used) < LEAST_PER_BIN:
         return None
     weights = np.array([1.0 / row["chance"] for row in used])

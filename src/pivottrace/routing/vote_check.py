@@ -15,9 +15,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from pivottrace.routing.vote_model import Z_90
+
 FloatArray = npt.NDArray[np.float64]
 
-Z_90 = 1.6448536269514722
 CERTAIN = 1e-6  # chances are kept this far from 0 and 1, where a single miss would cost without end
 
 
@@ -34,11 +35,7 @@ def check_votes(rows: Sequence[Mapping[str, Any]], chances: npt.ArrayLike) -> di
         the trace and `log_loss_by_votes` without it, weighted means over probes (in nats, lower is
         better); `trace_adds`, the second less the first, with its 90 % interval.
     """
-    used = [
-        row
-        for row in rows
-        if row["chance"] is not None and row["predicted"] is not None and not row["vote_abstained"]
-    ]
+    used = checkable(rows)
     if not used:
         return None
     drawn = np.array([row["chance"] for row in used])
@@ -65,6 +62,15 @@ def check_votes(rows: Sequence[Mapping[str, Any]], chances: npt.ArrayLike) -> di
         "log_loss_by_votes": float(np.average(loss_by_votes, weights=weights)),
         "trace_adds": {"mean": adds, "low": adds - half, "high": adds + half},
     }
+
+
+def checkable(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """The rows of `evidence` with a vote, a prediction and a known chance of having been drawn."""
+    return [
+        row
+        for row in rows
+        if row["chance"] is not None and row["predicted"] is not None and not row["vote_abstained"]
+    ]
 
 
 def log_loss(chance: FloatArray, happened: FloatArray) -> FloatArray:

@@ -146,9 +146,12 @@ def fit_votes(
     chosen = np.where(outcome == NONE, places, outcome)
     rows = np.arange(n)
 
-    def loss(values: FloatArray) -> tuple[float, FloatArray]:
+    def eta_at(values: FloatArray) -> FloatArray:
         eta = by_value @ values[:3] + by_x * (design @ values[3:])[:, None]
-        eta = np.where(absent, -np.inf, eta)
+        return np.where(absent, -np.inf, eta)
+
+    def loss(values: FloatArray) -> tuple[float, FloatArray]:
+        eta = eta_at(values)
         total = logsumexp(eta, axis=1)
         chance = np.exp(eta - total[:, None])
         chance[rows, chosen] -= 1.0  # the gradient by eta of the negative log likelihood
@@ -159,7 +162,7 @@ def fit_votes(
 
     found = minimize(loss, mean, jac=True, method="BFGS").x
     # The curvature at the optimum: the chances' covariance of the derivatives, and the priors'.
-    eta = np.where(absent, -np.inf, by_value @ found[:3] + by_x * (design @ found[3:])[:, None])
+    eta = eta_at(found)
     chance = np.exp(eta - logsumexp(eta, axis=1, keepdims=True))
     by_all = np.concatenate([by_value, by_x[:, :, None] * design[:, None, :]], axis=2)
     centred = by_all - np.einsum("nk,nkj->nj", chance, by_all)[:, None, :]

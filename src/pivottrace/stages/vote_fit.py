@@ -144,8 +144,8 @@ def fit_vote_model(
 def _chances_of_votes(scored: Scored, model: vote_model.VoteModel) -> np.ndarray:
     """The predicted chances of all votes of the pool, (V,)."""
     has_vote = (scored.evidence.failure_code == 0) & ~scored.evidence.vote_abstained
-    chances: np.ndarray = expectations(scored, model, agreement_of(scored)).vote[has_vote]
-    return chances
+    chances: np.ndarray = vote_model.answer_chances(model, scored.counts, scored.features).vote
+    return chances[has_vote]
 
 
 def _fit(scored: Scored, labelled: np.ndarray) -> vote_model.VoteModel:
