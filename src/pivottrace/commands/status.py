@@ -139,7 +139,8 @@ def _route_notes(run: RunDir) -> Iterator[str]:
     if not facts:
         return
     for reason, count in facts["put_off"].items():
-        yield f"{count} questions are put off, each for this reason: {reason_meaning(reason)}"
+        what = "1 question is put off" if count == 1 else f"{count} questions are put off, each"
+        yield f"{what} for this reason: {reason_meaning(reason)}"
     if not facts["counts"]["weak"]:
         floor = facts["weak_floor"]
         why = f"no vote is expected to teach more than triage.least_gain = {options.least_gain:g}"
