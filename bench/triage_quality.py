@@ -4,9 +4,10 @@
     python bench/triage_quality.py --report [--seeds 40-49]
 
 Each pool (a preset and a seed) gets one base run: traces, 16 samples per question, and 32 fresh
-samples that no arm sees (about six minutes; kept under runs/). Each arm of the file is forked from
-it and runs calibration and triage as `pivottrace run` does. Results are kept as JSON under
-docs/results/triage-quality/, one file per arm and pool, so a further arm takes seconds per pool.
+samples that no arm sees (about five minutes; kept under runs/). Each arm of the file is forked from
+it and runs calibration and triage as `pivottrace run` does. Arms that sample otherwise share a base
+of their own. Results are kept as JSON under docs/results/triage-quality/, one file per arm and
+pool, so a further arm takes seconds per pool.
 
 Definitions, with mu the share of right fresh samples of a question and n their number:
 
@@ -41,6 +42,7 @@ import numpy as np
 import pyarrow.compute as pc
 from scipy.stats import t as student
 
+from pivottrace.config import AnswersConfig
 from pivottrace.experiments.definition import Arm, Experiment, load_experiment, merged
 from pivottrace.experiments.forking import fork
 from pivottrace.experiments.rival_routes import RIVALS
@@ -53,8 +55,18 @@ from pivottrace.stages import truth
 from pivottrace.verifier import Verifier
 
 FILE = Path("bench/triage-quality.toml")
+STAGES = ("pool", "greedy", "trace", "score", "sample")
 PRESETS = ("default", "hard", "mastered")
 HALVES = ((slice(0, None, 2), slice(1, None, 2)), (slice(1, None, 2), slice(0, None, 2)))
+# Arms whose figures are subtracted pool by pool.
+PAIRS = (
+    ("new", "without-trace"),
+    ("new-15", "without-trace-15"),
+    ("new", "bare"),
+    ("new", "today"),
+    ("stepwise", "new"),
+    ("stepwise-15", "new-15"),
+)
 FIGURES = (
     ("captured", "learning captured"),
     ("new_answers", "new answers"),
@@ -64,6 +76,7 @@ FIGURES = (
     ("weak_right", "weak votes right"),
     ("tokens", "tokens"),
 )
+DIFFERENCES = tuple(each for each in FIGURES if each[0] in ("captured", "new_answers", "teachable"))
 
 
 @dataclass(frozen=True)
@@ -103,8 +116,7 @@ def main() -> None:
     parser.add_argument("--arms", nargs="+", help="names; all by default")
     parser.add_argument("--report", action="store_true", help="print the table of stored results")
     options = parser.parse_args()
-    first, _, last = options.seeds.partition("-")
-    seeds = range(int(first), int(last or first) + 1)
+    seeds = seeds_in(options.seeds)
     experiment = load_experiment(options.file)
     arms = [arm for arm in experiment.arms if not options.arms or arm.name in options.arms]
     if not options.report:
@@ -113,6 +125,13 @@ def main() -> None:
                 measure_pool(of_preset(experiment, preset), arms, preset, seed)
     for preset in options.presets:
         print("\n".join(table(experiment, arms, preset, seeds)), flush=True)
+        print("\n".join(differences(experiment, preset, seeds)), flush=True)
+
+
+def seeds_in(text: str) -> range:
+    """The seeds of "40-49", or of "60"."""
+    first, _, last = text.partition("-")
+    return range(int(first), int(last or first) + 1)
 
 
 def of_preset(experiment: Experiment, preset: str) -> Experiment:
@@ -135,12 +154,17 @@ def measure_pool(experiment: Experiment, arms: Sequence[Arm], preset: str, seed:
     if not missing:
         return
     base = prepared(experiment, seed)
+    with base.locked():
+        truth.run(base)
     fresh = read_fresh(base)
     for arm in missing:
         started = time.perf_counter()
-        run = fork(experiment, arm, seed)
+        shared = sampling_alike(experiment, arm)
+        if shared is not experiment:
+            prepared(shared, seed)
+        run = fork(shared, arm, seed)
         with run.locked():
-            for stage in ("pool", "greedy", "trace", "score", "sample"):
+            for stage in STAGES:
                 run_step(run, stage)
         if arm.routes == "triage":
             with run.locked():
@@ -149,21 +173,33 @@ def measure_pool(experiment: Experiment, arms: Sequence[Arm], preset: str, seed:
         else:
             RIVALS[arm.routes](run)
         figures = measured(run, fresh)
-        path = result_path(experiment, arm.name, preset, seed)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(figures, indent=1) + "\n")
+        write_figures(result_path(experiment, arm.name, preset, seed), figures)
         shutil.rmtree(run.path)
-        print(f"{path.stem}: {time.perf_counter() - started:.0f} s, {figures}", flush=True)
+        print(f"{preset} {seed} {arm.name}: {time.perf_counter() - started:.0f} s", flush=True)
+
+
+def sampling_alike(experiment: Experiment, arm: Arm) -> Experiment:
+    """The experiment whose base has the arm's samples."""
+    own = arm.changes.get("rollouts")
+    if own is None:
+        return experiment
+    name = "-".join(str(value) for value in own.values())
+    base = merged(experiment.base, {"rollouts": own})
+    return replace(experiment, output=experiment.output / name, base=base)
 
 
 def prepared(experiment: Experiment, seed: int) -> RunDir:
-    """The base run of a seed, with votes and fresh samples. Finished stages are kept."""
+    """The base run of a seed, up to its votes. Finished stages are kept."""
     run = RunDir.create(experiment.base_config(seed))
     with run.locked():
-        for stage in ("pool", "greedy", "trace", "score", "sample"):
+        for stage in STAGES:
             run_step(run, stage)
-        truth.run(run)
     return run
+
+
+def write_figures(path: Path, figures: dict[str, Any]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(figures, indent=1) + "\n")
 
 
 def read_fresh(run: RunDir) -> Fresh:
@@ -224,21 +260,38 @@ def tokens_of(run: RunDir) -> int:
 
 
 def measured(run: RunDir, fresh: Fresh) -> dict[str, Any]:
-    """The figures of one arm's routes, by the definitions at the head of this file."""
-    rows = run.read_table("triage", made_by="triage").to_pylist()
+    """The figures of the routes of a run of this code."""
+    table = run.read_table("triage", made_by="triage")
+    probes = run.read_table("probes", made_by="calibrate")["question_id"].to_pylist()
+    figures = figures_of(table.to_pylist(), probes, allowed_labels(run), fresh)
+    return figures | {
+        "tokens": tokens_of(run) / fresh.tokens,
+        "vote_check": (run.stage_facts("calibrate").get("vote_model") or {}).get("check"),
+    }
+
+
+def figures_of(
+    rows: Sequence[dict[str, Any]], probes: Sequence[str], budget: int, fresh: Fresh
+) -> dict[str, Any]:
+    """The figures of an arm's routes, by the definitions at the head of this file.
+
+    Args:
+        rows: Rows of the arm's table `triage`.
+        probes: Ids of the labelled probes.
+        budget: Labels that the arm may buy.
+        fresh: The truth of the pool.
+    """
     assert [row["question_id"] for row in rows] == fresh.ids
     routes = np.array([row["route"] for row in rows])
     labelled, weak = routes == "annotate", routes == "weak"
-    probes = run.read_table("probes", made_by="calibrate")["question_id"].to_pylist()
     bought = labelled | np.isin(fresh.ids, probes)
     # An arm that samples anew has votes of its own.
     own_right, own_share = fresh.vote_right.copy(), fresh.vote_share.copy()
-    with Verifier.of(run.config.answers) as verifier:
+    with Verifier.of(AnswersConfig()) as verifier:
         for place in np.flatnonzero(weak).tolist():
             vote = rows[place]["pseudo_label"]
             own_right[place] = verifier.check_many([vote], [fresh.truths[place]])[0]
             own_share[place] = agreeing(verifier, vote, fresh.answers[place])
-    budget = allowed_labels(run)
     gained = perfect = num_perfect = 0.0
     for chosen_on, measured_on in HALVES:
         label, vote = gains(fresh.right, fresh.vote_share, fresh.vote_right, chosen_on)
@@ -260,11 +313,9 @@ def measured(run: RunDir, fresh: Fresh) -> dict[str, Any]:
         "wasted": float((bought & extreme).sum() / budget),
         "teachable": float((bought & teachable).sum() / max(reachable, 1)),
         "weak_right": float(own_right[weak].mean()) if weak.any() else None,
-        "tokens": tokens_of(run) / fresh.tokens,
         "labels": int(bought.sum()),
         "budget": budget,
         "routes": {name: int((routes == name).sum()) for name in np.unique(routes).tolist()},
-        "vote_check": (run.stage_facts("calibrate").get("vote_model") or {}).get("check"),
     }
 
 
@@ -304,21 +355,32 @@ def table(
             yield f"| {arm.title} | {len(found)} | {cells} |"
 
 
-def paired(
-    experiment: Experiment, one: str, other: str, preset: str, seeds: Sequence[int], figure: str
-) -> tuple[float, float, float]:
-    """Mean, and ends of the 95 % interval (Student), of one arm's figure less another's."""
-    differences = []
-    for seed in seeds:
-        paths = [result_path(experiment, name, preset, seed) for name in (one, other)]
-        if all(path.is_file() for path in paths):
-            a, b = (json.loads(path.read_text())[figure] for path in paths)
-            differences.append(a - b)
-    mean = statistics.fmean(differences)
-    half = student.ppf(0.975, len(differences) - 1) * (
-        statistics.stdev(differences) / len(differences) ** 0.5
-    )
-    return mean, mean - half, mean + half
+def differences(experiment: Experiment, preset: str, seeds: Sequence[int]) -> Iterator[str]:
+    """The Markdown table of the differences of `PAIRS`, with 95 % intervals over the pools."""
+    yield f"\n**{preset}, differences pool by pool**\n"
+    yield "| arm | less | pools | " + " | ".join(title for _, title in DIFFERENCES) + " |"
+    yield "|---|---|---|" + "---|" * len(DIFFERENCES)
+    for one, other in PAIRS:
+        pairs = [
+            tuple(result_path(experiment, name, preset, seed) for name in (one, other))
+            for seed in seeds
+        ]
+        found = [
+            [json.loads(path.read_text()) for path in pair]
+            for pair in pairs
+            if all(path.is_file() for path in pair)
+        ]
+        if len(found) > 1:
+            cells = " | ".join(_difference(found, name) for name, _ in DIFFERENCES)
+            yield f"| {one} | {other} | {len(found)} | {cells} |"
+
+
+def _difference(found: Sequence[Sequence[dict[str, Any]]], name: str) -> str:
+    """Mean and 95 % interval (Student) of one arm's figure less another's, pool by pool."""
+    values = [one[name] - other[name] for one, other in found]
+    mean = statistics.fmean(values)
+    half = student.ppf(0.975, len(values) - 1) * statistics.stdev(values) / len(values) ** 0.5
+    return f"{mean:+.3f} [{mean - half:+.3f}, {mean + half:+.3f}]"
 
 
 def _cell(found: Sequence[dict[str, Any]], name: str) -> str:

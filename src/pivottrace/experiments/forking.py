@@ -61,7 +61,7 @@ def fork(experiment: Experiment, arm: Arm, seed: int) -> RunDir:
                 if stage == "pool":
                     files.append(base.path / BESIDE_POOL)
                 for file in files:
-                    _link(file, beside / file.relative_to(base.path))
+                    link(file, beside / file.relative_to(base.path))
                 facts = base.stage_facts(stage)
                 copy.mark_done(stage, **{k: v for k, v in facts.items() if k != "settings"})
         if "trace" in shared and "score" not in shared:
@@ -80,10 +80,11 @@ def _same(stage: str, base: Config, config: Config) -> bool:
     return settings_of(stage, config) == settings_of(stage, base)
 
 
-def _link(source: Path, target: Path) -> None:
+def link(source: Path, target: Path) -> None:
+    """Hard-link a file, or every file of a folder, to another place; copy where links fail."""
     if source.is_dir():
         for inner in source.iterdir():
-            _link(inner, target / inner.name)
+            link(inner, target / inner.name)
         return
     target.parent.mkdir(parents=True, exist_ok=True)
     try:
