@@ -44,7 +44,7 @@ from scipy.stats import t as student
 
 from pivottrace.config import AnswersConfig
 from pivottrace.experiments.definition import Arm, Experiment, load_experiment, merged
-from pivottrace.experiments.forking import fork
+from pivottrace.experiments.forking import fork, link
 from pivottrace.experiments.rival_routes import RIVALS
 from pivottrace.labels.budget import allowed_labels
 from pivottrace.labels.buying import every_answer
@@ -163,6 +163,10 @@ def measure_pool(experiment: Experiment, arms: Sequence[Arm], preset: str, seed:
         if shared is not experiment:
             prepared(shared, seed)
         run = fork(shared, arm, seed)
+        # An arm that traces otherwise would draw the same samples again.
+        samples = "rollouts_sampled"
+        if shared is experiment and not run.part_path(samples, 0).exists():
+            link(base.part_path(samples, 0).parent, run.part_path(samples, 0).parent)
         with run.locked():
             for stage in STAGES:
                 run_step(run, stage)

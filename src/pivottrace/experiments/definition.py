@@ -63,10 +63,11 @@ class ArmConfig(Section):
     """Seeds of the arm; by default all seeds of the experiment."""
     own_rollouts: bool = True
     """Whether the arm's routes need the pool's rollouts, so that their tokens count for the arm."""
-    routes: Literal["triage", "by_truth", "by_votes"] = "triage"
+    routes: Literal["triage", "by_truth", "by_votes", "triage_labelled"] = "triage"
     """The rule that routes the pool: `triage` is calibration and triage; `by_truth` is the true
     correctness of the rollouts (the oracle); `by_votes` is a bare rule, which labels the lowest
-    vote shares and trains on the other split votes."""
+    vote shares and trains on the other split votes; `triage_labelled` takes the rows that the
+    triage keeps under a budget of `triage.annotate_fraction`, all with true answers."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Routes that an experiment compares with the triage: by the oracle, and by a bare rule on votes.
+"""Routes that an experiment compares with the triage: by the oracle, by a bare rule, with labels.
 
 The oracle reads the answer of every question of the pool. Therefore it is here and not a stage:
 `pivottrace run` cannot use it. It routes by the triage's own rule on exact expectations: the
@@ -6,11 +6,15 @@ correctness of the question's own samples, and a vote that is right or wrong for
 rule knows no label and no trace: it buys labels for the lowest vote shares, and trains on every
 other vote that is not unanimous. Labels are bought from the budget in both, and training knows only
 the bought labels.
+
+`triage_labelled` trains on the rows that the triage keeps, with true answers in place of votes.
+Beside the triage it tells what the votes cost, and beside full supervision what dropping brings.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 
@@ -98,6 +102,32 @@ def route_by_votes(run: RunDir) -> None:
     _write(run, "votes", decide)
 
 
+def route_triage_labelled(run: RunDir) -> None:
+    """Calibrate and triage as usual, then give every weak row to the annotate route.
+
+    The triage works under `triage.annotate_fraction` as its budget. `labels.budget` must allow the
+    labels of all rows that it keeps.
+    """
+    labels = run.config.labels.model_copy(update={"budget": run.config.triage.annotate_fraction})
+    usual = RunDir(run.path, run.config.model_copy(update={"labels": labels}))
+    with usual.locked():
+        if usual.is_done("triage"):
+            return
+        calibrate.run(usual)
+        scored, routed = triage.decide(usual)
+        before = routed.result
+        weak = before.route == ROUTE_CODE[Route.WEAK]
+        result = replace(
+            before,
+            route=np.where(weak, ROUTE_CODE[Route.ANNOTATE], before.route).astype(np.int8),
+            reason=np.where(weak, REASON_CODE[Reason.ANNOTATE_GAIN], before.reason).astype(
+                np.int16
+            ),
+            weight=np.where(weak, 1.0, before.weight),
+        )
+        triage.finish(usual, scored, replace(routed, result=result))
+
+
 def _write(run: RunDir, name: str, decide: Callable[[Scored], Routed]) -> None:
     with run.locked():
         if run.is_done("triage"):
@@ -139,4 +169,8 @@ def _truth(run: RunDir) -> tuple[FloatArray, FloatArray]:
     return np.array(correctness), np.array(votes, dtype=bool)
 
 
-RIVALS = {"by_truth": route_by_truth, "by_votes": route_by_votes}
+RIVALS = {
+    "by_truth": route_by_truth,
+    "by_votes": route_by_votes,
+    "triage_labelled": route_triage_labelled,
+}

@@ -45,6 +45,11 @@ def run(run: RunDir) -> None:
         return
     refuse_unusable_budget(run)
     refuse_unprovable_floor(run.config)
+    finish(run, *decide(run))
+
+
+def decide(run: RunDir) -> tuple[Scored, Routed]:
+    """The scored pool of a calibrated run, and the decision on it."""
     rows = run.read_table("evidence", made_by="calibrate").to_pylist()
     scored = readings.scored_pool(run, rows)
     model = readings.vote_model(run)
@@ -56,7 +61,7 @@ def run(run: RunDir) -> None:
         probes=probe_evidence(rows) if rows else None,
         options=triage_options(run.config),
     )
-    finish(run, scored, routed)
+    return scored, routed
 
 
 def finish(run: RunDir, scored: Scored, routed: Routed) -> None:
