@@ -58,6 +58,12 @@ FILE = Path("bench/triage-quality.toml")
 STAGES = ("pool", "greedy", "trace", "score", "sample")
 PRESETS = ("default", "hard", "mastered")
 HALVES = ((slice(0, None, 2), slice(1, None, 2)), (slice(1, None, 2), slice(0, None, 2)))
+# Arms that triage_before.py and triage_rounds.py measure.
+MADE_ELSEWHERE = {
+    "today": "the default before this work (5851f10)",
+    "today-consistency": "the same by consistency",
+    "rounds-2": "PivotTrace, 16 samples, two rounds",
+}
 # Arms whose figures are subtracted pool by pool.
 PAIRS = (
     ("new", "without-trace"),
@@ -123,6 +129,8 @@ def main() -> None:
         for seed in seeds:
             for preset in options.presets:
                 measure_pool(of_preset(experiment, preset), arms, preset, seed)
+    if not options.arms:
+        arms += [Arm(name, title, ()) for name, title in MADE_ELSEWHERE.items()]
     for preset in options.presets:
         print("\n".join(table(experiment, arms, preset, seeds)), flush=True)
         print("\n".join(differences(experiment, preset, seeds)), flush=True)
@@ -275,20 +283,20 @@ def measured(run: RunDir, fresh: Fresh) -> dict[str, Any]:
 
 
 def figures_of(
-    rows: Sequence[dict[str, Any]], probes: Sequence[str], budget: int, fresh: Fresh
+    rows: Sequence[dict[str, Any]], paid: Sequence[str], budget: int, fresh: Fresh
 ) -> dict[str, Any]:
     """The figures of an arm's routes, by the definitions at the head of this file.
 
     Args:
         rows: Rows of the arm's table `triage`.
-        probes: Ids of the labelled probes.
+        paid: Ids of the questions whose labels are paid for already, such as the probes.
         budget: Labels that the arm may buy.
         fresh: The truth of the pool.
     """
     assert [row["question_id"] for row in rows] == fresh.ids
     routes = np.array([row["route"] for row in rows])
     labelled, weak = routes == "annotate", routes == "weak"
-    bought = labelled | np.isin(fresh.ids, probes)
+    bought = labelled | np.isin(fresh.ids, paid)
     # An arm that samples anew has votes of its own.
     own_right, own_share = fresh.vote_right.copy(), fresh.vote_share.copy()
     with Verifier.of(AnswersConfig()) as verifier:
