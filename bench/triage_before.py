@@ -19,12 +19,21 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 
-import triage_quality
 from pivottrace.experiments.definition import Experiment, load_experiment
 from pivottrace.experiments.forking import link
 from pivottrace.labels.budget import allowed_labels
 from pivottrace.run.directory import RunDir
-from triage_quality import FILE, PRESETS, Fresh, figures_of, of_preset, read_fresh, result_path
+from triage_quality import (
+    FILE,
+    PRESETS,
+    Fresh,
+    figures_of,
+    is_measured,
+    of_preset,
+    read_fresh,
+    seeds_in,
+    store,
+)
 
 COMMIT = "5851f10"  # the last one before triage by expected gains
 ARMS = {"today": "pivots", "today-consistency": "consistency"}
@@ -85,15 +94,14 @@ def main() -> None:
     if not code.is_dir():
         add = ["git", "worktree", "add", "--detach", str(code), options.commit]
         subprocess.run(add, check=True)
-    for seed in triage_quality.seeds_in(options.seeds):
+    for seed in seeds_in(options.seeds):
         for preset in options.presets:
             measure_pool(of_preset(experiment, preset), preset, seed, code)
 
 
 def measure_pool(experiment: Experiment, preset: str, seed: int, code: Path) -> None:
     """Let the commit's code route a pool, unless its results exist, and measure the routes."""
-    paths = {name: result_path(experiment, name, preset, seed) for name in ARMS}
-    if all(path.is_file() for path in paths.values()):
+    if all(is_measured(experiment, name, preset, seed) for name in ARMS):
         return
     base = RunDir.open(experiment.base_config(seed).output)
     output = (experiment.output / "before").resolve()
@@ -117,9 +125,9 @@ def measure_pool(experiment: Experiment, preset: str, seed: int, code: Path) -> 
     command = [sys.executable, "-c", MAKE, str(file), str(seed)]
     subprocess.run(command, check=True, env=environment)
     fresh, budget = read_fresh(base), allowed_labels(base)
-    for name, path in paths.items():
+    for name in ARMS:
         made = output / "runs" / f"{name}-{seed}" / "rounds" / "00"
-        triage_quality.write_figures(path, figures_in(made, budget, fresh))
+        store(experiment, name, preset, seed, figures_in(made, budget, fresh))
         print(f"{preset} {seed} {name}", flush=True)
 
 

@@ -6,8 +6,8 @@
 Each pool (a preset and a seed) gets one base run: traces, 16 samples per question, and 32 fresh
 samples that no arm sees (about five minutes; kept under runs/). Each arm of the file is forked from
 it and runs calibration and triage as `pivottrace run` does. Arms that sample otherwise share a base
-of their own. Results are kept as JSON under docs/results/triage-quality/, one file per arm and
-pool, so a further arm takes seconds per pool.
+of their own. Results are kept as JSON under docs/results/triage-quality/, one file per preset and
+arm, so a further arm takes seconds per pool.
 
 Definitions, with mu the share of right fresh samples of a question and n their number:
 
@@ -152,13 +152,33 @@ def of_preset(experiment: Experiment, preset: str) -> Experiment:
     )
 
 
-def result_path(experiment: Experiment, arm: str, preset: str, seed: int) -> Path:
-    return experiment.results / "arms" / f"{preset}-{arm}-{seed}.json"
+def results_of(experiment: Experiment, arm: str, preset: str) -> dict[str, dict[str, Any]]:
+    """The stored figures of an arm on the pools of a preset, by seed."""
+    path = _results_path(experiment, arm, preset)
+    return json.loads(path.read_text()) if path.is_file() else {}
+
+
+def store(
+    experiment: Experiment, arm: str, preset: str, seed: int, figures: dict[str, Any]
+) -> None:
+    """Add the figures of an arm on one pool to its stored ones."""
+    path = _results_path(experiment, arm, preset)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    found = results_of(experiment, arm, preset) | {str(seed): figures}
+    path.write_text(json.dumps(dict(sorted(found.items())), indent=1) + "\n")
+
+
+def is_measured(experiment: Experiment, arm: str, preset: str, seed: int) -> bool:
+    return str(seed) in results_of(experiment, arm, preset)
+
+
+def _results_path(experiment: Experiment, arm: str, preset: str) -> Path:
+    return experiment.results / "arms" / f"{preset}-{arm}.json"
 
 
 def measure_pool(experiment: Experiment, arms: Sequence[Arm], preset: str, seed: int) -> None:
     """Measure the arms of one pool that have no result yet."""
-    missing = [a for a in arms if not result_path(experiment, a.name, preset, seed).is_file()]
+    missing = [each for each in arms if not is_measured(experiment, each.name, preset, seed)]
     if not missing:
         return
     base = prepared(experiment, seed)
@@ -184,8 +204,7 @@ def measure_pool(experiment: Experiment, arms: Sequence[Arm], preset: str, seed:
                     run_step(run, stage)
         else:
             RIVALS[arm.routes](run)
-        figures = measured(run, fresh)
-        write_figures(result_path(experiment, arm.name, preset, seed), figures)
+        store(experiment, arm.name, preset, seed, measured(run, fresh))
         shutil.rmtree(run.path)
         print(f"{preset} {seed} {arm.name}: {time.perf_counter() - started:.0f} s", flush=True)
 
@@ -207,11 +226,6 @@ def prepared(experiment: Experiment, seed: int) -> RunDir:
         for stage in STAGES:
             run_step(run, stage)
     return run
-
-
-def write_figures(path: Path, figures: dict[str, Any]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(figures, indent=1) + "\n")
 
 
 def read_fresh(run: RunDir) -> Fresh:
@@ -360,8 +374,8 @@ def table(
     yield "| arm | pools | " + " | ".join(title for _, title in FIGURES) + " |"
     yield "|---|---|" + "---|" * len(FIGURES)
     for arm in arms:
-        paths = [result_path(experiment, arm.name, preset, seed) for seed in seeds]
-        found = [json.loads(path.read_text()) for path in paths if path.is_file()]
+        stored = results_of(experiment, arm.name, preset)
+        found = [stored[str(seed)] for seed in seeds if str(seed) in stored]
         if found:
             cells = " | ".join(_cell(found, name) for name, _ in FIGURES)
             yield f"| {arm.title} | {len(found)} | {cells} |"
@@ -373,15 +387,9 @@ def differences(experiment: Experiment, preset: str, seeds: Sequence[int]) -> It
     yield "| arm | less | pools | " + " | ".join(title for _, title in DIFFERENCES) + " |"
     yield "|---|---|---|" + "---|" * len(DIFFERENCES)
     for one, other in PAIRS:
-        pairs = [
-            tuple(result_path(experiment, name, preset, seed) for name in (one, other))
-            for seed in seeds
-        ]
-        found = [
-            [json.loads(path.read_text()) for path in pair]
-            for pair in pairs
-            if all(path.is_file() for path in pair)
-        ]
+        ones, others = (results_of(experiment, name, preset) for name in (one, other))
+        both = [str(seed) for seed in seeds if str(seed) in ones.keys() & others.keys()]
+        found = [(ones[seed], others[seed]) for seed in both]
         if len(found) > 1:
             cells = " | ".join(_difference(found, name) for name, _ in DIFFERENCES)
             yield f"| {one} | {other} | {len(found)} | {cells} |"

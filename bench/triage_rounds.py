@@ -1,4 +1,4 @@
-"""How good are the routes of a second round? One more arm for the tables of `triage_quality.py`.
+"""How good are the routes of a second round? One more arm for the tables of `py`.
 
     python bench/triage_rounds.py [--seeds 60-62] [--presets default]
 
@@ -15,12 +15,23 @@ import shutil
 import tomllib
 from pathlib import Path
 
-import triage_quality
 from pivottrace.experiments.definition import Arm, Experiment, load_experiment
 from pivottrace.experiments.forking import fork
 from pivottrace.labels.budget import allowed_labels, bought
 from pivottrace.pipeline import run_step, steps
-from triage_quality import FILE, PRESETS, figures_of, of_preset, read_fresh, result_path, tokens_of
+from triage_quality import (
+    FILE,
+    MADE_ELSEWHERE,
+    PRESETS,
+    figures_of,
+    is_measured,
+    of_preset,
+    prepared,
+    read_fresh,
+    seeds_in,
+    store,
+    tokens_of,
+)
 
 TRAINING = Path("bench/headline-2.toml")
 NAME = "rounds-2"
@@ -35,20 +46,19 @@ def main() -> None:
     parser.add_argument("--seeds", default="60-62", help="for instance 60-62, or 60")
     options = parser.parse_args()
     experiment = load_experiment(FILE)
-    for seed in triage_quality.seeds_in(options.seeds):
+    for seed in seeds_in(options.seeds):
         for preset in options.presets:
             measure_pool(of_preset(experiment, preset), preset, seed)
 
 
 def measure_pool(experiment: Experiment, preset: str, seed: int) -> None:
     """Run both rounds on a pool, unless its result exists, and measure the second one's routes."""
-    path = result_path(experiment, NAME, preset, seed)
-    if path.is_file():
+    if is_measured(experiment, NAME, preset, seed):
         return
-    fresh = read_fresh(triage_quality.prepared(experiment, seed))
+    fresh = read_fresh(prepared(experiment, seed))
     train = tomllib.loads(TRAINING.read_text())["base"]["train"]
     changes = {"rounds": {"num": 2}, "train": train, "alarms": {"action": "report"}}
-    arm = Arm(NAME, triage_quality.MADE_ELSEWHERE[NAME], (seed,), changes)
+    arm = Arm(NAME, MADE_ELSEWHERE[NAME], (seed,), changes)
     run = fork(experiment, arm, seed)
     with run.locked():
         for index, stage in steps(run):
@@ -59,7 +69,7 @@ def measure_pool(experiment: Experiment, preset: str, seed: int) -> None:
     rows = last.read_table("triage", made_by="triage").to_pylist()
     tokens = sum(tokens_of(run.in_round(index)) for index in (0, 1)) / fresh.tokens
     figures = figures_of(rows, list(bought(run)), allowed_labels(run), fresh)
-    triage_quality.write_figures(path, figures | {"tokens": tokens})
+    store(experiment, NAME, preset, seed, figures | {"tokens": tokens})
     shutil.rmtree(run.path)
     print(f"{preset} {seed} {NAME}", flush=True)
 
