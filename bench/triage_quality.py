@@ -384,15 +384,17 @@ def table(
 def differences(experiment: Experiment, preset: str, seeds: Sequence[int]) -> Iterator[str]:
     """The Markdown table of the differences of `PAIRS`, with 95 % intervals over the pools."""
     yield f"\n**{preset}, differences pool by pool**\n"
-    yield "| arm | less | pools | " + " | ".join(title for _, title in DIFFERENCES) + " |"
-    yield "|---|---|---|" + "---|" * len(DIFFERENCES)
+    titles = " | ".join(title for _, title in DIFFERENCES)
+    yield f"| arm | less | pools | {titles} | learning captured, median ratio |"
+    yield "|---|---|---|---|" + "---|" * len(DIFFERENCES)
     for one, other in PAIRS:
         ones, others = (results_of(experiment, name, preset) for name in (one, other))
         both = [str(seed) for seed in seeds if str(seed) in ones.keys() & others.keys()]
         found = [(ones[seed], others[seed]) for seed in both]
         if len(found) > 1:
             cells = " | ".join(_difference(found, name) for name, _ in DIFFERENCES)
-            yield f"| {one} | {other} | {len(found)} | {cells} |"
+            ratio = statistics.median(a["captured"] / b["captured"] for a, b in found)
+            yield f"| {one} | {other} | {len(found)} | {cells} | {ratio:.2f} |"
 
 
 def _difference(found: Sequence[Sequence[dict[str, Any]]], name: str) -> str:

@@ -7,6 +7,9 @@ from pivottrace.experiments.rival_routes import (
     route_by_votes,
     route_triage_labelled,
 )
+from pivottrace.labels.budget import bought
+from pivottrace.run.directory import RunDir
+from pivottrace.stages import label
 
 VERIFIER_FACTS = {"verifier_timeouts", "verifier_crashes"}
 
@@ -48,9 +51,19 @@ def test_the_bare_rule_labels_the_lowest_shares_and_trains_on_other_split_votes(
 
 def test_the_rows_that_the_triage_keeps_can_all_be_labelled(tmp_path):
     usual = report_run.make_run(tmp_path / "usual", "triage")
-    values = {"labels": {"budget": 1.0}, "triage": {"annotate_fraction": 0.3}}
-    labelled = report_run.make_run(tmp_path / "labelled", "sample", **values)
+    num_probes = usual.read_table("probes", "calibrate").num_rows
+    labelled = report_run.make_run(
+        tmp_path / "labelled",
+        "sample",
+        labels={"budget": 1.0},
+        triage={"annotate_fraction": 0.3},
+        calibrate={"num_probes": num_probes},
+    )
     route_triage_labelled(labelled)
+    RunDir.create(labelled.config)  # its settings are those that it was routed under
+    with labelled.locked():
+        label.run(labelled)
+    assert len(bought(labelled)) == labelled.stage_facts("triage")["labels_planned"]
     mine, theirs = (
         {row["question_id"]: row for row in run.read_table("triage", "triage").to_pylist()}
         for run in (labelled, usual)

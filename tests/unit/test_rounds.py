@@ -113,9 +113,9 @@ def routed(run, route):
     return [row for row in rows if row["route"] == route]
 
 
-def trace_again(run):
-    """Another model's rollouts and signals in the second round."""
-    again = run.in_round(1)
+def trace_again(run, index=1):
+    """Another model's rollouts and signals in a later round."""
+    again = run.in_round(index)
     world = World(160, None)
     # The same questions; a fifth of those that were mastered are not any more, and every other
     # vote that was safe falls apart.
@@ -166,6 +166,19 @@ def test_the_second_round_is_calibrated_on_the_first_ones_probes(two_rounds):
     reference = json.loads((run.path / "reference.json").read_text())
     assert again.stage_facts("score")["threshold"] == reference["threshold"]
     assert again.stage_facts("score")["threshold"] == run.stage_facts("score")["threshold"]
+
+
+def test_a_probe_that_failed_in_one_round_is_a_probe_again_in_the_next(tmp_path):
+    run = fabricate(tmp_path, rounds={"num": 3})
+    again = trace_again(run)
+    calibrate.run(again)
+    probes = again.read_table("probes", made_by="calibrate")
+    again.write_table("probes", probes.slice(1))  # as if the first one had failed in this round
+    for stage in (routing, label):
+        stage.run(again)
+    third = trace_again(run, 2)
+    calibrate.run(third)
+    assert set(ids(third, "probes")) == set(ids(run, "probes"))
 
 
 def evidence(run):

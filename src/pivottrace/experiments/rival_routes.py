@@ -18,7 +18,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from pivottrace.labels.budget import allowed_labels
+from pivottrace.labels.budget import allowed_labels, budget_labels
 from pivottrace.labels.buying import every_answer
 from pivottrace.routing import auction
 from pivottrace.routing.expectations import Expectations
@@ -103,29 +103,27 @@ def route_by_votes(run: RunDir) -> None:
 
 
 def route_triage_labelled(run: RunDir) -> None:
-    """Calibrate and triage as usual, then give every weak row to the annotate route.
+    """Calibrate and triage as usual, then give every weak row that trains to the annotate route.
 
     The triage works under `triage.annotate_fraction` as its budget. `labels.budget` must allow the
-    labels of all rows that it keeps.
+    labels of all rows that it keeps, so `calibrate.num_probes` must be set to have usual probes.
     """
-    labels = run.config.labels.model_copy(update={"budget": run.config.triage.annotate_fraction})
-    usual = RunDir(run.path, run.config.model_copy(update={"labels": labels}))
-    with usual.locked():
-        if usual.is_done("triage"):
+    with run.locked():
+        if run.is_done("triage"):
             return
-        calibrate.run(usual)
-        scored, routed = triage.decide(usual)
+        calibrate.run(run)
+        share, size = run.config.triage.annotate_fraction, run.stage_facts("pool")["num_questions"]
+        scored, routed = triage.decide(run, budget_labels(share, size))
         before = routed.result
-        weak = before.route == ROUTE_CODE[Route.WEAK]
+        trains = (before.route == ROUTE_CODE[Route.WEAK]) & (before.weight > 0)
+        codes = ROUTE_CODE[Route.ANNOTATE], REASON_CODE[Reason.ANNOTATE_GAIN]
         result = replace(
             before,
-            route=np.where(weak, ROUTE_CODE[Route.ANNOTATE], before.route).astype(np.int8),
-            reason=np.where(weak, REASON_CODE[Reason.ANNOTATE_GAIN], before.reason).astype(
-                np.int16
-            ),
-            weight=np.where(weak, 1.0, before.weight),
+            route=np.where(trains, codes[0], before.route).astype(np.int8),
+            reason=np.where(trains, codes[1], before.reason).astype(np.int16),
+            weight=np.where(trains, 1.0, before.weight),
         )
-        triage.finish(usual, scored, replace(routed, result=result))
+        triage.finish(run, scored, replace(routed, result=result))
 
 
 def _write(run: RunDir, name: str, decide: Callable[[Scored], Routed]) -> None:
@@ -142,6 +140,8 @@ def exact_expectations(
     correctness: FloatArray, vote_right: FloatArray, evidence: QuestionEvidence
 ) -> Expectations:
     """Return what a question's own samples say: p, p(1-p)G/(G-1), and the gain of its vote.
+
+    Of the harm of a wrong vote only the sign counts, because such a vote is never trained on.
 
     Args:
         correctness: (Q,) share p of right samples, in [0, 1].

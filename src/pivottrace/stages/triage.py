@@ -45,15 +45,15 @@ def run(run: RunDir) -> None:
         return
     refuse_unusable_budget(run)
     refuse_unprovable_floor(run.config)
-    finish(run, *decide(run))
+    finish(run, *decide(run, allowed_labels(run)))
 
 
-def decide(run: RunDir) -> tuple[Scored, Routed]:
-    """The scored pool of a calibrated run, and the decision on it."""
+def decide(run: RunDir, allowed: int) -> tuple[Scored, Routed]:
+    """The scored pool of a calibrated run, and the decision on it under a number of labels."""
     rows = run.read_table("evidence", made_by="calibrate").to_pylist()
     scored = readings.scored_pool(run, rows)
     model = readings.vote_model(run)
-    by_then = labels_by_then(run, allowed_labels(run), _num_probes(run))
+    by_then = labels_by_then(run, allowed, _num_probes(run))
     routed = route_pool(
         scored,
         budget=max(0, by_then - _num_labels(run)),
