@@ -1,4 +1,4 @@
-"""Files of older versions: a run of other stages is refused, a stored result is read as it was."""
+"""Files of older versions: a run of other stages and a result of other settings are refused."""
 
 import json
 
@@ -8,7 +8,6 @@ import report_run
 from pivottrace.cli import main
 from pivottrace.errors import RunDirError
 from pivottrace.run.directory import RunDir
-from pivottrace.run.older_versions import with_fixed_sampling
 
 
 def test_a_run_whose_stages_are_gone_is_refused_with_the_cure(tmp_path, capsys):
@@ -25,7 +24,8 @@ def test_a_run_whose_stages_are_gone_is_refused_with_the_cure(tmp_path, capsys):
         assert "was made by an older version" in capsys.readouterr().err
 
 
-def test_a_stored_result_without_the_setting_was_sampled_equally():
-    assert with_fixed_sampling({"seed": 1}) == {"seed": 1, "rollouts": {"sampling": "fixed"}}
-    told = {"rollouts": {"sampling": "stepwise", "num_samples": 4}}
-    assert with_fixed_sampling(told) == told
+def test_results_whose_settings_are_gone_are_refused_with_the_cure(capsys):
+    assert main(["lab", "report", "bench/headline.toml"]) == 2
+    told = capsys.readouterr().err
+    assert "full-20.json was made by an older version, with settings that no longer exist" in told
+    assert "give `results` another folder in bench/headline.toml" in told

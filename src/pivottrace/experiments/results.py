@@ -24,7 +24,6 @@ from pivottrace.labels.budget import bought
 from pivottrace.rollouts.held_out import counts_of, held_out_questions
 from pivottrace.run.bindings import FREE_SETTINGS
 from pivottrace.run.directory import RunDir
-from pivottrace.run.older_versions import with_fixed_sampling
 from pivottrace.run.storage import read_json, read_json_lines, write_text
 from pivottrace.schemas import ALARMS, LEARNING_CURVE, METRICS
 from pivottrace.stats.accuracy import QuestionCounts
@@ -186,13 +185,20 @@ def refuse_other_settings(
 ) -> None:
     """Raise ConfigError if a result was not made with the experiment's settings.
 
-    A setting that is missing in a result of an older version counts as its default. Without
-    `rollouts.sampling`, every question was sampled equally.
+    A setting that is missing in a result of an older version counts as its default. A result with
+    a setting that no longer exists is refused.
     """
     path = experiment.result_path(name, seed)
     config = experiment.config_of(name, seed)
-    stored = with_fixed_sampling(facts["config"])
-    was = _flat(parse_config(stored, str(path)).model_dump(mode="json"))
+    try:
+        stored = parse_config(facts["config"], str(path))
+    except ConfigError:
+        raise ConfigError(
+            f"{path} was made by an older version, with settings that no longer exist. Report on "
+            f"it with that version, or give `results` another folder in {experiment.path} to run "
+            f"it anew."
+        ) from None
+    was = _flat(stored.model_dump(mode="json"))
     now = _flat(config.model_dump(mode="json"))
     ignored = FREE_SETTINGS | {"output"}
     changed = [

@@ -1,4 +1,4 @@
-"""Files that older versions wrote: some are refused, and some are read as what they meant."""
+"""Run directories that older versions made are refused."""
 
 from __future__ import annotations
 
@@ -30,12 +30,3 @@ def refuse_older(path: Path, manifest: dict[str, Any], stages: Collection[str]) 
             f"{path} was made by an older version, whose stage {gone[0]!r} no longer exists. Start "
             f"again in another directory (--output)."
         )
-
-
-def with_fixed_sampling(settings: dict[str, Any]) -> dict[str, Any]:
-    """The settings of an experiment's stored result, with the sampling that it was made by.
-
-    Older versions took equal samples of every question, and had no setting for it.
-    """
-    rollouts = {"sampling": "fixed"} | settings.get("rollouts", {})
-    return settings | {"rollouts": rollouts}

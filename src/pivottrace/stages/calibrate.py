@@ -105,7 +105,7 @@ def _write_probes(run: RunDir, ids: list[str], scores: np.ndarray, num_probes: i
     """Write the probes that are drawn before any label; later rounds keep the first probes."""
     if run.round_index > 0:
         kept = _first_probes(run, ids, scores)
-        # A probe may have failed in a round between, so chances are those of the first draw.
+        # A probe may have failed in a round between, so chances come from the first draw.
         drawn = run.in_round(0).read_table("probes", made_by="calibrate")
         chances = dict(zip(*(drawn[n].to_pylist() for n in ("question_id", "chance")), strict=True))
         chance = np.array([chances[ids[i]] for i in kept], dtype=np.float64)
