@@ -232,7 +232,8 @@ def _plan(arguments: list[str]) -> None:
     from pivottrace.commands.printing import plan_lines
     from pivottrace.run.rounds import latest_round
 
-    run = latest_round(_open_run("plan", arguments), "sample")
+    # A later round that is not calibrated yet does not know its labels.
+    run = latest_round(_open_run("plan", arguments), "calibrate")
     with run.locked():
         table = make_plan(run)
     print("\n".join(plan_lines(run, table)))

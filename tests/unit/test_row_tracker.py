@@ -136,6 +136,14 @@ def test_the_drift_finds_a_shared_change():
     assert np.mean(means(beliefs)[unseen] - expit(now[unseen])) == pytest.approx(0.0, abs=0.08)
 
 
+def test_the_drift_ends_where_every_row_is_mastered():
+    beliefs = beliefs_before_training(np.full(60, 0.7))
+    for step in range(400):
+        rows = (np.arange(16) + 16 * step) % 60
+        beliefs = after_step(beliefs, rows, np.full(16, 8), np.full(16, 8), 0.8)
+    assert 0 < beliefs.drift < 5
+
+
 def test_groups_that_say_nothing_count_as_visits_only():
     start = beliefs_before_training([0.2, 0.9])
     then = after_step(start, [0, 1], [0, 0], [0, 0], 0.5)

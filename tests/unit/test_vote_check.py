@@ -67,6 +67,29 @@ def test_the_observed_share_is_that_of_the_whole_pool() -> None:
     assert np.mean([f["low"] <= right.mean() <= f["high"] for f in found]) > 0.8
 
 
+def test_the_interval_allows_for_misses_that_probes_rarely_meet() -> None:
+    """Nine votes in ten look safe and are rarely drawn, as the draw by value leaves them."""
+    rng = np.random.default_rng(8)
+    safe = np.arange(400) < 360
+    chances, drawn = np.where(safe, 0.97, 0.5), np.where(safe, 0.01, 0.5)
+    held = []
+    for _ in range(300):
+        right = rng.random(400) < chances
+        rows = [
+            {
+                "chance": float(drawn[i]),
+                "predicted": float(chances[i]),
+                "predicted_by_votes": 0.5,
+                "vote_abstained": False,
+                "vote_right": bool(right[i]),
+            }
+            for i in np.flatnonzero(rng.random(400) < drawn)
+        ]
+        found = check_votes(rows, chances)["observed"]
+        held.append(found["low"] <= right.mean() <= found["high"])
+    assert np.mean(held) > 0.85
+
+
 def test_equal_predictions_add_nothing() -> None:
     rows = [row | {"predicted_by_votes": row["predicted"]} for row in rows_of(1, 20)]
     assert check_votes(rows, [0.5])["trace_adds"] == {"mean": 0, "low": 0, "high": 0}

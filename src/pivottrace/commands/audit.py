@@ -20,7 +20,7 @@ from pivottrace.labels.budget import bought
 from pivottrace.labels.file_rows import escaped
 from pivottrace.labels.waiting import questions_of
 from pivottrace.routing.label_errors import LABEL_ERROR, wrong_label_chance
-from pivottrace.routing.vote_model import answer_chances
+from pivottrace.routing.vote_model import answer_chances, out_of_fold
 from pivottrace.run import readings
 from pivottrace.run.directory import RunDir
 from pivottrace.run.storage import write_text
@@ -131,13 +131,15 @@ def _contradicted(run: RunDir, min_share: float) -> list[dict[str, Any]]:
 def _reliability(
     run: RunDir, evidence: list[dict[str, Any]], rows: list[dict[str, Any]]
 ) -> np.ndarray:
-    """Chance that the vote of each row is right. A probe's comes from a fit without it."""
+    """Chance that the vote of each row is right. A label's own question is left out of its fit."""
     scored, model = readings.scored_pool(run, evidence), readings.vote_model(run)
     assert model is not None  # there are labelled probes
     ids, _ = readings.voted(run)
     votes = answer_chances(model, scored.counts, scored.features).vote
+    known = np.flatnonzero(scored.evidence.labelled & (scored.evidence.failure_code == 0))
+    counts, features = scored.counts.rows(known), scored.features[known]
+    votes[known] = out_of_fold(scored.names, counts, features, scored.right[known], run.config.seed)
     chances = dict(zip(ids, votes.tolist(), strict=True))
-    chances |= {row["question_id"]: row["predicted"] for row in evidence}
     return np.array([chances[row["question_id"]] for row in rows], dtype=np.float64)
 
 

@@ -210,8 +210,9 @@ class TriageConfig(Section):
     discard_fraction: float = Field(0.421, ge=0, le=1)
     """With `fixed`: the share of the pool, from the most certain end, that is dropped."""
     least_gain: float = Field(0.045, ge=0, lt=0.25)
-    """A row is trained on if it is expected to teach more than this, in units of p(1-p), at most
-    0.25. Lower values train on more rows that teach little."""
+    """A vote is trained on if it is expected to teach more than this, in units of p(1-p), at most
+    0.25; and a question is mastered or hopeless if not even its label is. Lower values train on
+    more rows that teach little."""
     least_label_gain: float = Field(0.02, ge=0, lt=0.25)
     """A label is bought if it is expected to teach more than this beyond the vote. Labels that
     would teach less are left in the budget."""

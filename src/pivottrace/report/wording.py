@@ -18,9 +18,9 @@ ROUTE_MEANING = {
 REASON_MEANING = {
     "mastered": "its answers agree and are probably right, so nothing is left to teach",
     "hopeless": "the right answer is hardly ever among its answers, so a label gives no gradient",
-    "probe_mastered": "it is a probe, and all rollouts are right",
+    "probe_mastered": "it is a probe whose rollouts are all right, and little is left to learn",
     "probe_hopeless": "it is a probe, and no rollout is right",
-    "labelled_mastered": "an earlier round labelled it, and all rollouts are right now",
+    "labelled_mastered": "an earlier round labelled it, and its rollouts are all right now",
     "labelled_hopeless": "an earlier round labelled it, and no rollout is right",
     "fraction_lowest": "it is in the lowest fraction of the ranking",
     "weak_vote": "its vote is sure enough to teach",
@@ -28,15 +28,15 @@ REASON_MEANING = {
     "annotate_gain": "a true answer teaches more here than elsewhere",
     "annotate_hopeless": "labels were left over for questions that are almost never right",
     "annotate_fraction_highest": "it is in the highest fraction of the ranking",
-    "annotate_probe": "it is a probe with right and wrong rollouts, and its label is paid for",
-    "annotate_labelled": "an earlier round labelled it, and it still has right and wrong rollouts",
+    "annotate_probe": "it is a probe that still teaches, and its label is paid for",
+    "annotate_labelled": "an earlier round labelled it, and it still teaches",
     "defer_budget": "a label would teach, but the budget is spent",
     "defer_vote_unreliable": (
         "votes as risky as this one are not proven reliable, and no label is left"
     ),
     "defer_vote_harmful": "we expect that training on the vote would do more harm than good",
     "defer_no_vote": "no answer won the vote, and no label is left",
-    "defer_vote_little": "its vote is not sure enough to teach much, and no label is left",
+    "defer_vote_little": "its vote is not sure enough to teach much; labels teach more elsewhere",
     "defer_unknown": "no probe was labelled, so nothing is known of its vote",
     "failed_no_score": "the question has no score",
 }

@@ -8,7 +8,7 @@ an uncertain one are no longer alike.
 
 The posterior is the same whether sampling was to stop there or not, because the rule that stops it
 reads nothing but the samples and the trace (the likelihood principle). So numbers that come from it
-need no correction for stopping.
+need no correction for stopping. If the features leave that trace out, they would need some.
 
 All of it is ours. SCIENCE's prior by rank, A = 1 + k(1 - u) and B = 1 + ku, is its simplest case.
 """

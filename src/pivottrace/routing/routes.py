@@ -64,8 +64,9 @@ class TriageOptions:
     """Thresholds of the triage.
 
     Attributes:
-        least_gain: A row is trained on if it is expected to teach more than this, in units of
-            p(1-p) (`expectations`). 0.045 is the gain at 20 right samples in 21.
+        least_gain: A vote is trained on if it is expected to teach more than this, in units of
+            p(1-p) (`expectations`), and a question is mastered or hopeless if not even its label
+            is. 0.045 is the gain at 20 right samples in 21.
         least_label_gain: A label is bought if it is expected to teach more than this beyond the
             vote.
         vote_floor: Mean vote reliability that the weak route must hold, by a lower bound; None

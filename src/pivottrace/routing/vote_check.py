@@ -27,7 +27,8 @@ def check_votes(rows: Sequence[Mapping[str, Any]], chances: npt.ArrayLike) -> di
 
     Args:
         rows: Rows of `evidence`.
-        chances: (V,) predicted chances of all votes of the pool, at least one.
+        chances: (V,) predicted chances of all votes of the pool, at least one. Probes
+            have the chances of `rows`, which come from fits without them.
 
     Returns:
         `num`, the probes in the check; `predicted`, the mean of `chances`; `observed`, the share of
@@ -49,7 +50,9 @@ def check_votes(rows: Sequence[Mapping[str, Any]], chances: npt.ArrayLike) -> di
     pool = np.asarray(chances, dtype=np.float64)
     errors = (right - by_all) / drawn
     observed = pool.mean() + errors.sum() / pool.size
-    around = Z_90 * np.sqrt(((1.0 - drawn) * errors**2).sum()) / pool.size
+    # Few probes meet a miss that the model holds unlikely, so an error counts at least as expected.
+    squares = np.maximum(errors**2, by_all * (1.0 - by_all) / drawn**2)
+    around = Z_90 * np.sqrt(((1.0 - drawn) * squares).sum()) / pool.size
     return {
         "num": len(used),
         "predicted": float(pool.mean()),

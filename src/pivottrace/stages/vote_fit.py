@@ -137,14 +137,17 @@ def fit_vote_model(
         }
         for i, row in enumerate(rows)
     ]
-    check = check_votes(checked, _chances_of_votes(scored, model))
+    check = check_votes(checked, _chances_of_votes(scored, model, labelled, by_all))
     return checked, vote_model.facts(model) | {"check": check}
 
 
-def _chances_of_votes(scored: Scored, model: vote_model.VoteModel) -> np.ndarray:
-    """The predicted chances of all votes of the pool, (V,)."""
+def _chances_of_votes(
+    scored: Scored, model: vote_model.VoteModel, labelled: np.ndarray, out_of_fold: np.ndarray
+) -> np.ndarray:
+    """The predicted chances of all votes of the pool, (V,). Labelled ones have `out_of_fold`."""
     has_vote = (scored.evidence.failure_code == 0) & ~scored.evidence.vote_abstained
     chances: np.ndarray = vote_model.answer_chances(model, scored.counts, scored.features).vote
+    chances[labelled] = out_of_fold
     return chances[has_vote]
 
 

@@ -103,7 +103,9 @@ def after_step(
     if seen.any():
         a, b = beliefs.parameters()
         expected = (a / (a + b))[seen]
-        missed = np.mean(passed[seen] / counts[seen] - expected)
+        # Beliefs never reach 0 or 1, so rates that do are cut too, or the drift would not end.
+        rates = np.clip(passed[seen] / counts[seen], RATE_BOUND, 1.0 - RATE_BOUND)
+        missed = np.mean(rates - expected)
         drift += float(missed / (np.mean(expected * (1.0 - expected)) + DAMPING))
     evidence = beliefs.evidence * decay ** (len(index) / num_rows)
     before = evidence * expit(beliefs.level + beliefs.drift)
