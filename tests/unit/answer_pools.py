@@ -88,7 +88,7 @@ def slow_alphas(sizes: list[int], greedy: int, samples: int, a: float, b: float)
 
 
 def slow_expect(values, one, x, a: float, b: float) -> tuple[float, float, float]:
-    """(mu, label_gain, vote_gain) of one question, by a loop over which answer is right."""
+    """(mu, label_gain, vote_gain, vote_weight) of one question, by a loop over the right answer."""
     alphas, unseen, total = slow_alphas(*one, a, b)
     chances = slow_chances(values, *one, x)
     spread = total * (total + 1)
@@ -101,7 +101,8 @@ def slow_expect(values, one, x, a: float, b: float) -> tuple[float, float, float
         if wins:
             taught = alpha * (total - alpha) if place == 0 else -alphas[0] * alpha
             vote += chance * taught / spread
-    return mu, label, vote
+    slope = max(vote, 0.0) / (alphas[0] * (total - alphas[0]) / spread) if wins else 0.0
+    return mu, label, vote, slope
 
 
 def vote_chance(model: VoteModel, counts: AnswerCounts, x, values=None) -> np.ndarray:

@@ -26,16 +26,19 @@ def test_gains_equal_a_loop_over_the_right_answer(seed: int, size: int, num_feat
     counts = answer_pools.some_counts(rng, size)
     features = answer_pools.some_features(rng, size, num_features)
     prior = prior_of(rng, size)
-    mu, label, vote = ex.expect(answer_chances(model, counts, features), prior)
+    mu, label, vote, weight = ex.expect(answer_chances(model, counts, features), prior)
     for i in range(size):
         a, b = prior[0][i], prior[1][i]
         one = answer_pools.one_of(counts, i)
         by_hand = answer_pools.slow_expect(model.values, one, features[i], a, b)
-        assert (mu[i], label[i], vote[i]) == pytest.approx(by_hand, abs=2e-9)
+        assert (mu[i], label[i], vote[i]) == pytest.approx(by_hand[:3], abs=2e-9)
+        assert weight[i] == pytest.approx(by_hand[3], abs=1e-6)
     rounding = 10.0**-ex.GAIN_DECIMALS
     assert ((mu >= 0) & (mu <= 1)).all()
     assert ((label >= 0) & (label <= 0.25)).all()
     assert ((vote >= -0.25) & (vote <= label + rounding)).all()
+    assert ((weight >= 0) & (weight <= 1)).all()
+    assert (weight[vote > 0] > 0).all() and (weight[vote < 0] == 0).all()
 
 
 @settings(max_examples=60, deadline=None)
@@ -63,7 +66,7 @@ def test_a_vote_that_is_right_for_sure_teaches_what_a_label_does(seed: int, size
     one = np.ones(size)
     sure = AnswerChances(counts, first, 0.0, one, one)
     # With x = 0, the factors of the trace are 1, and the vote has all of the chance.
-    _, label, vote = ex.expect(sure, prior_of(rng, size))
+    _, label, vote, _ = ex.expect(sure, prior_of(rng, size))
     wins = counts.has_winner[counts.pattern]
     np.testing.assert_array_equal(vote[wins], label[wins])
     assert (vote[~wins] == 0).all()
@@ -74,7 +77,7 @@ def test_a_vote_that_is_wrong_for_sure_does_harm() -> None:
     second = np.array([[0.0, 1.0, 0.0]])
     wrong = AnswerChances(counts, second, 0.0, np.ones(1), np.ones(1))
     prior = (np.array([2.0]), np.array([1.0]))
-    mu, label, vote = ex.expect(wrong, prior)
+    mu, label, vote, _ = ex.expect(wrong, prior)
     # Dirichlet counts: 3 + 2 for the vote, 1 + 1/2 for the right answer, 1/2 for an unseen one.
     assert mu[0] == pytest.approx(1.5 / 7)
     assert label[0] == pytest.approx(1.5 * 5.5 / 56)
@@ -92,6 +95,6 @@ def test_a_unanimous_question_teaches_less_the_more_samples_it_has(seed: int) ->
     model.values[0] = abs(model.values[0])  # more samples do not make a class less probable
     a, b = rng.exponential(2.0, 2) + 1e-3
     prior = (np.full(5, a), np.full(5, min(a, b)))
-    _, label, vote = ex.expect(answer_chances(model, counts, np.empty((5, 0))), prior)
+    _, label, vote, _ = ex.expect(answer_chances(model, counts, np.empty((5, 0))), prior)
     assert (np.diff(label) <= 0).all()
     assert (vote <= label + 1e-9).all()

@@ -8,7 +8,7 @@ from pivottrace.training.model_card import write_model_card
 
 FACTS = {
     "num_rows": {"annotate": 9, "weak": 4},
-    "left_out": {"zero_weight": 2, "unlabelled": 0},
+    "left_out": {"probes": 2, "unlabelled": 0},
     "passes": 1.5,
     "steps": 5,
 }
@@ -40,7 +40,7 @@ def test_the_card_tells_where_a_model_comes_from(make_run):
         "- labels used: 2 (8.3% of the pool), 1 of them probes",
         "- routes: 10 annotate, 8 discard, 6 weak",
         "- rows trained on: 9 annotate, 4 weak",
-        "- rows left out: 2 zero weight",
+        "- rows left out: 2 probes",
         "- steps: 5 of 7",
         "- weights trained: adapters of rank 4, merged",
         "- alarms: votes: stop (x 1)",

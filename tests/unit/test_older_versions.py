@@ -27,5 +27,6 @@ def test_a_run_whose_stages_are_gone_is_refused_with_the_cure(tmp_path, capsys):
 def test_results_whose_settings_are_gone_are_refused_with_the_cure(capsys):
     assert main(["lab", "report", "bench/headline.toml"]) == 2
     told = capsys.readouterr().err
-    assert "full-20.json was made by an older version, with settings that no longer exist" in told
+    assert "full-20.json: triage.mastered_floor is not a setting" in told
+    assert "An older version made this result" in told
     assert "give `results` another folder in bench/headline.toml" in told

@@ -66,7 +66,7 @@ def test_no_flow_of_routes_passes_the_budget(seed, size, share, num_rounds, even
         # Everything is drawn anew: any question may be forgotten, mastered, or fail.
         mu, vote, gain, harm = rng.random((4, size))
         gains = gain / 4, (gain - harm) / 4
-        expected = Expectations(mu, vote, vote / 2, (1 + vote) / 2, *gains)
+        expected = Expectations(mu, vote, vote / 2, (1 + vote) / 2, *gains, vote)
         evidence = QuestionEvidence(
             vote_share=np.where(rng.random(size) < 0.5, rng.random(size), np.nan),
             labelled=bought,

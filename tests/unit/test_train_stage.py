@@ -16,7 +16,7 @@ from pivottrace.schemas import EVIDENCE, QUESTIONS, TRIAGE
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-ROUTES = ["annotate", "weak", "discard", "defer", "weak", "weak"]
+ROUTES = ["annotate", "weak", "discard", "defer", "weak"]
 
 
 def make_run(
@@ -66,7 +66,7 @@ def make_run(
         {
             "question_id": f"q{i}",
             "route": route,
-            "weight": 0.0 if i == 5 else 0.5,
+            "weight": 0.5,
             "reason": "r",
             "pseudo_label": "b" if route == "weak" else None,
         }
@@ -150,7 +150,7 @@ def test_the_stage_trains_on_two_routes_and_evaluates(start, tokenizer, tmp_path
     assert rows[0]["prompt"] == [{"role": "user", "content": "a\nj"}]
     facts = run.stage_facts("train")
     assert facts["trained"] and facts["num_rows"] == {"annotate": 1, "weak": 2}
-    assert facts["left_out"] == {"zero_weight": 1, "unlabelled": 0}
+    assert facts["left_out"] == {"unlabelled": 0}
     assert (facts["steps"], facts["passes"], facts["rollouts"]) == (2, 2.0, 24)
     assert (facts["verifier_timeouts"], facts["verifier_crashes"]) == (0, 0)
     assert [arguments.run_name for arguments in told] == ["run"], "what a tracker calls it"
@@ -301,7 +301,7 @@ def test_rules_alarms_and_teacher_resume_exactly(
 
         yield update
 
-    routes = ["annotate", "weak", "annotate", "weak", "weak", "weak"]
+    routes = ["annotate", "weak", "annotate", "weak", "weak"]
     runs = {}
     for name in ("whole", "resumed", "forgotten"):
         run = make_run(

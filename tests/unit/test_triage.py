@@ -55,12 +55,12 @@ def make_pool(seed: int, size: int, budget: int, options: tri.TriageOptions) -> 
     if kind != "no probes":
         prior = tuple(np.full(size, value) for value in rng.exponential(2.0, 2) + 1e-3)
         chances = answer_chances(model, counts, features)
-        mu, label, vote = expect(chances, prior)
+        mu, label, vote, weight = expect(chances, prior)
         if kind == "sure":  # gains on the thresholds, and no doubt
             label, mu = rng.choice([0.0, 0.01, 0.03, 0.1], size), rng.choice([0.0, 0.5, 1.0], size)
             vote = label * rng.choice([-1.0, 0.0, 1.0], size)
         unknown = rng.random(size) < 0.05
-        columns = (mu, chances.vote, chances.vote, chances.vote, label, vote)
+        columns = (mu, chances.vote, chances.vote, chances.vote, label, vote, weight)
         expected = Expectations(*(np.where(unknown, np.nan, column) for column in columns))
     labelled = rng.random(size) < (0.0 if expected is None else 0.3)
     abstained = ~counts.has_winner[counts.pattern]
@@ -184,11 +184,10 @@ def test_every_row_is_decided_within_the_budget(
     if pool.expected is not None:
         assert (known == ~np.isnan(pool.expected.label_gain)).all()
         assert (result.priority <= pool.expected.label_gain)[known].all()
-        # A vote that is a coin's throw has no weight, and a sure one has all of it.
         weak = routes == "weak"
-        by_chance = np.clip(2 * pool.expected.vote[weak] - 1, 0, 1)
-        unknown = np.isnan(by_chance)
-        assert (result.weight[weak][~unknown] == by_chance[~unknown]).all()
+        slope = pool.expected.vote_weight[weak]
+        unknown = np.isnan(slope)
+        assert (result.weight[weak][~unknown] == slope[~unknown]).all()
         assert (result.weight[weak][unknown] == 1).all()
     if pool.vote_holds is not None and shares is None:
         assert pool.vote_holds[routes == "weak"].all()
@@ -258,6 +257,7 @@ def flat(size: int, **values: object) -> Expectations:
         "vote_high": 0.97,
         "label_gain": 0.2,
         "vote_gain": 0.15,
+        "vote_weight": 0.8,
     }
     return Expectations(
         **{k: np.broadcast_to(v, size).astype(float) for k, v in (base | values).items()}

@@ -192,11 +192,10 @@ def refuse_other_settings(
     config = experiment.config_of(name, seed)
     try:
         stored = parse_config(facts["config"], str(path))
-    except ConfigError:
+    except ConfigError as error:
         raise ConfigError(
-            f"{path} was made by an older version, with settings that no longer exist. Report on "
-            f"it with that version, or give `results` another folder in {experiment.path} to run "
-            f"it anew."
+            f"{error}\nAn older version made this result. Report on it with that version, or give "
+            f"`results` another folder in {experiment.path} to run it anew."
         ) from None
     was = _flat(stored.model_dump(mode="json"))
     now = _flat(config.model_dump(mode="json"))

@@ -103,7 +103,7 @@ def route_by_votes(run: RunDir) -> None:
 
 
 def route_triage_labelled(run: RunDir) -> None:
-    """Calibrate and triage as usual, then give every weak row that trains to the annotate route.
+    """Calibrate and triage as usual, then give every weak row to the annotate route.
 
     The triage works under `triage.annotate_fraction` as its budget. `labels.budget` must allow the
     labels of all rows that it keeps, so `calibrate.num_probes` must be set to have usual probes.
@@ -115,13 +115,13 @@ def route_triage_labelled(run: RunDir) -> None:
         share, size = run.config.triage.annotate_fraction, run.stage_facts("pool")["num_questions"]
         scored, routed = triage.decide(run, budget_labels(share, size))
         before = routed.result
-        trains = (before.route == ROUTE_CODE[Route.WEAK]) & (before.weight > 0)
+        weak = before.route == ROUTE_CODE[Route.WEAK]
         codes = ROUTE_CODE[Route.ANNOTATE], REASON_CODE[Reason.ANNOTATE_GAIN]
         result = replace(
             before,
-            route=np.where(trains, codes[0], before.route).astype(np.int8),
-            reason=np.where(trains, codes[1], before.reason).astype(np.int16),
-            weight=np.where(trains, 1.0, before.weight),
+            route=np.where(weak, codes[0], before.route).astype(np.int8),
+            reason=np.where(weak, codes[1], before.reason).astype(np.int16),
+            weight=np.where(weak, 1.0, before.weight),
         )
         triage.finish(run, scored, replace(routed, result=result))
 
@@ -152,7 +152,8 @@ def exact_expectations(
     gain = correctness * (1.0 - correctness) * samples / (samples - 1)
     vote = vote_right.astype(np.float64)
     harm = -np.nan_to_num(evidence.vote_share) * correctness
-    return Expectations(correctness, vote, vote, vote, gain, np.where(vote_right, gain, harm))
+    vote_gain = np.where(vote_right, gain, harm)
+    return Expectations(correctness, vote, vote, vote, gain, vote_gain, vote)
 
 
 def _truth(run: RunDir) -> tuple[FloatArray, FloatArray]:

@@ -247,15 +247,10 @@ def _route_by_fraction(
 
 
 def _weights(board: _Board, expected: Expectations) -> FloatArray:
-    """Return the weight of the training signal (Q,), see `TriageResult.weight`.
-
-    With two answers, the mean of the advantages under either one being right is 2p - 1 times the
-    vote's own advantages.
-    """
+    """Return the weight of the training signal (Q,), see `TriageResult.weight`."""
     weights = (board.route == ROUTE_CODE[Route.ANNOTATE]).astype(np.float64)
     votes = np.flatnonzero(board.route == ROUTE_CODE[Route.WEAK])
-    chance = expected.vote[votes]
-    weights[votes] = np.where(np.isnan(chance), 1.0, np.clip(2.0 * chance - 1.0, 0.0, 1.0))
+    weights[votes] = np.nan_to_num(expected.vote_weight[votes], nan=1.0)
     return weights
 
 
@@ -271,7 +266,7 @@ def _checked_holds(vote_holds: npt.ArrayLike | None, num_questions: int) -> Bool
 def _checked(expected: Expectations | None, num_questions: int) -> Expectations:
     if expected is None:
         nothing = np.full(num_questions, np.nan)
-        return Expectations(*([nothing] * 6))
+        return Expectations(*([nothing] * 7))
     sizes = {name: np.shape(values) for name, values in vars(expected).items()}
     if set(sizes.values()) != {(num_questions,)}:
         raise DataError(f"expectations {sizes} don't match {num_questions} ranks")

@@ -10,6 +10,11 @@ variance of the reward. A vote for the answer with share p teaches the same if i
 wrong, it takes p mu away: the covariance of its reward with the true one, by the policy gradient.
 (Gains are in these units: 0.25 is the most that a question can teach.)
 
+The reward by a vote foretells the true reward only in part. The best linear forecast has the slope
+of a regression, covariance over variance: the gain of the vote, divided by p(1-p). A weak row has
+this weight. If only two answers are possible, it is 2P - 1, P being the chance that the vote is
+right. If many are, a wrong vote harms less, and the weight is higher.
+
 The shares have a Dirichlet posterior. The greedy answer's class has the prior a of `agreement`, and
 b is divided equally among the other classes and an answer that no sample gave. Such an answer is
 right with the chance of "none". Half of its part of b is taken for its share, since the model may
@@ -45,6 +50,8 @@ class Expectations:
         label_gain: The learning that the true answer brings, in [0, 0.25].
         vote_gain: The learning that the vote brings in its place, in [-0.25, 0.25]; negative if it
             is expected to do more harm than good.
+        vote_weight: The slope of the true reward on the reward by the vote, in [0, 1]; above 0 if
+            and only if `vote_gain` is.
     """
 
     mu: FloatArray
@@ -53,12 +60,13 @@ class Expectations:
     vote_high: FloatArray
     label_gain: FloatArray
     vote_gain: FloatArray
+    vote_weight: FloatArray
 
 
 def expect(
     chances: AnswerChances, prior: tuple[FloatArray, FloatArray]
-) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Return (mu, label_gain, vote_gain) of Q questions, each (Q,), as in `Expectations`.
+) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
+    """Return (mu, label_gain, vote_gain, vote_weight), each (Q,), as in `Expectations`.
 
     Args:
         chances: Of each answer to be the right one.
@@ -88,10 +96,14 @@ def expect(
     # The vote is right: lead (total - lead). It is wrong: minus lead times the right one's counts.
     vote_gain = (vote * lead * (total - lead) - lead * (mean - vote * lead)) / spread
     vote_gain = np.where(counts.has_winner[pattern], vote_gain, 0.0)
+    # The same, divided by the vote's own spread lead (total - lead).
+    slope = np.zeros(vote_gain.size)
+    np.divide(vote * total - mean, total - lead, out=slope, where=vote_gain > 0)
     return (
         mean / total,
         np.maximum(label, 0.0).round(GAIN_DECIMALS),
         vote_gain.round(GAIN_DECIMALS),
+        np.clip(slope, 0.0, 1.0),
     )
 
 

@@ -117,8 +117,9 @@ class TriageResult:
         reason: (Q,) int16, position in `reason_names`.
         reason_names: `REASONS`, then one "failed_<name>" for each failure in the evidence.
         weight: (Q,) in [0, 1], reliability of the training signal. It is 1 for a verified answer
-            and 0 for a question that is not trained on. For a weak row it is max(0, 2p - 1) with p
-            the chance that its vote is right, or 1, the paper's unweighted row, if p is unknown.
+            and 0 for a question that is not trained on. For a weak row it is the slope of the true
+            reward on the reward by the vote (`Expectations.vote_weight`), or 1, the paper's
+            unweighted row, if nothing was calibrated.
         priority: (Q,) what a label teaches beyond the best alternative without one, at least 0;
             NaN if unknown.
     """

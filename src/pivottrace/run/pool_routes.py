@@ -82,14 +82,14 @@ def expectations(
             f"pool has {', '.join(scored.names) or 'none'}; calibrate again"
         )
     size = scored.scores.size
-    columns = {name: np.full(size, np.nan) for name in EXPECTED_COLUMNS}
+    columns = {name: np.full(size, np.nan) for name in (*EXPECTED_COLUMNS, "vote_weight")}
     for start in range(0, size, BLOCK_ROWS):
         block = slice(start, start + BLOCK_ROWS)
         features, counts = scored.features[block], scored.counts.rows(block)
         chances = answer_chances(model, counts, features, values)
         prior = agreement.prior(features)
-        mu, label_gain, vote_gain = expect(chances, prior)
-        found = {"mu": mu, "vote": chances.vote, "label_gain": label_gain, "vote_gain": vote_gain}
+        names = ("mu", "label_gain", "vote_gain", "vote_weight")
+        found = {"vote": chances.vote, **dict(zip(names, expect(chances, prior), strict=True))}
         if values is None:
             found["vote_low"], found["vote_high"] = vote_interval(model, chances, features)
         sound = scored.evidence.failure_code[block] == 0

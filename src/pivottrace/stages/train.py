@@ -114,14 +114,12 @@ def read_training_rows(run: RunDir) -> tuple[pa.Table, dict[str, int]]:
     """Rows to train on, in pool order, and how many routed rows were left out, by reason.
 
     Labels come from the label store only, and the pool's answer column is never read. So training
-    does not see a true answer that was not paid for. Rows of weight 0 are left out, because they
-    would only cost rollouts.
+    does not see a true answer that was not paid for.
 
     Returns:
-        A table of schema `TRAINING_ROWS`, and the counts of rows that were left out. `zero_weight`
-        counts rows of weight 0. `unlabelled` counts annotate rows without a label, which
-        `labels.partial` allows. `probes` counts probes that a later round is calibrated on; the
-        last round does not have this count.
+        A table of schema `TRAINING_ROWS`, and the counts of rows that were left out. `unlabelled`
+        counts annotate rows without a label, which `labels.partial` allows. `probes` counts probes
+        that a later round is calibrated on; the last round does not have this count.
 
     Raises:
         RunDirError: Labels of annotate rows are missing.
@@ -136,10 +134,9 @@ def read_training_rows(run: RunDir) -> tuple[pa.Table, dict[str, int]]:
             f"{run.path}: {len(unlabelled)} annotate rows have no label, such as {unlabelled[0]!r}"
             f". Get them with: pivottrace label {run.path}"
         )
-    zero_weight = [i for i, r in routed.items() if not r["weight"]]
     prompts = read_parquet(run.table_path("pool"), ["id", "prompt"]).to_pylist()
-    waiting = _waiting_probes(run) & routed.keys() - {*unlabelled, *zero_weight}
-    pool, dropped = run.config.pool, {*unlabelled, *zero_weight, *waiting}
+    waiting = _waiting_probes(run) & routed.keys() - {*unlabelled}
+    pool, dropped = run.config.pool, {*unlabelled, *waiting}
     frozen = reward_named(run.config.weak.reward).needs == "pseudo_label"
     expected: dict[str, float] = {}
     if run.config.train.order == "learnable":
@@ -155,7 +152,7 @@ def read_training_rows(run: RunDir) -> tuple[pa.Table, dict[str, int]]:
         if question["id"] in routed and question["id"] not in dropped
     ]
     table = pa.Table.from_pylist(rows, schema=TRAINING_ROWS)
-    left_out = {"zero_weight": len(zero_weight), "unlabelled": len(unlabelled)}
+    left_out = {"unlabelled": len(unlabelled)}
     return table, left_out | ({} if is_last_round(run) else {"probes": len(waiting)})
 
 
