@@ -27,11 +27,8 @@ import numpy as np
 
 from pivottrace.experiments.definition import Arm, Experiment, load_experiment
 from pivottrace.experiments.forking import fork, shared_stages
-from pivottrace.experiments.rival_routes import RIVALS
-from pivottrace.pipeline import run_step
-from pivottrace.run.directory import RunDir
 from pivottrace.stages import truth
-from triage_quality import HALVES, STAGES, prepared, read_fresh
+from triage_quality import HALVES, STAGES, prepared, read_fresh, route
 
 
 def main() -> None:
@@ -97,19 +94,9 @@ def spread(right: np.ndarray) -> np.ndarray:
 def trained_rows(experiment: Experiment, arm: Arm, seed: int) -> np.ndarray:
     """Whether an arm trains on each question (Q,), by a fork that is removed again."""
     run = fork(experiment, replace(arm, name=f"ceiling.{arm.name}"), seed)
-    if arm.routes == "triage":
-        with run.locked():
-            for stage in ("calibrate", "triage"):
-                run_step(run, stage)
-    else:
-        RIVALS[arm.routes](run)
-    rows = _rows(run)
-    shutil.rmtree(run.path)
-    return rows
-
-
-def _rows(run: RunDir) -> np.ndarray:
+    route(run, arm)
     routes = run.read_table("triage", made_by="triage", columns=["route"])["route"].to_pylist()
+    shutil.rmtree(run.path)
     return np.isin(routes, ["annotate", "weak"])
 
 

@@ -7,7 +7,7 @@ Each pool (a preset and a seed) gets one base run: traces, 16 samples per questi
 samples that no arm sees (about five minutes; kept under runs/). Each arm of the file is forked from
 it and runs calibration and triage as `pivottrace run` does. Arms that sample otherwise share a base
 of their own. Results are kept as JSON under docs/results/triage-quality/, one file per preset and
-arm, so a further arm takes seconds per pool.
+arm, so a further arm takes seconds per pool. Two processes may not share a preset.
 
 Definitions, with mu the share of right fresh samples of a question and n their number:
 
@@ -198,15 +198,20 @@ def measure_pool(experiment: Experiment, arms: Sequence[Arm], preset: str, seed:
         with run.locked():
             for stage in STAGES:
                 run_step(run, stage)
-        if arm.routes == "triage":
-            with run.locked():
-                for stage in ("calibrate", "triage"):
-                    run_step(run, stage)
-        else:
-            RIVALS[arm.routes](run)
+        route(run, arm)
         store(experiment, arm.name, preset, seed, measured(run, fresh))
         shutil.rmtree(run.path)
         print(f"{preset} {seed} {arm.name}: {time.perf_counter() - started:.0f} s", flush=True)
+
+
+def route(run: RunDir, arm: Arm) -> None:
+    """Route the pool of a sampled run by the arm's rule."""
+    if arm.routes != "triage":
+        RIVALS[arm.routes](run)
+        return
+    with run.locked():
+        for stage in ("calibrate", "triage"):
+            run_step(run, stage)
 
 
 def sampling_alike(experiment: Experiment, arm: Arm) -> Experiment:

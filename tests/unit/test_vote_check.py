@@ -27,6 +27,20 @@ def rows_of(seed: int, number: int, honest: bool = True) -> list[dict]:
     ]
 
 
+def drawn_rows(rng, chances, drawn, right) -> list[dict]:
+    """Probes of a pool whose questions are each drawn with their own chance."""
+    return [
+        {
+            "chance": float(drawn[i]),
+            "predicted": float(chances[i]),
+            "predicted_by_votes": 0.5,
+            "vote_abstained": False,
+            "vote_right": bool(right[i]),
+        }
+        for i in np.flatnonzero(rng.random(len(drawn)) < drawn)
+    ]
+
+
 def test_the_check_is_a_weighted_mean_over_probes() -> None:
     rows = rows_of(0, 3)
     for row, chance, predicted, right in zip(
@@ -52,16 +66,7 @@ def test_the_observed_share_is_that_of_the_whole_pool() -> None:
     right, drawn = rng.random(300) < chances, rng.uniform(0.05, 0.5, 300)
     found = []
     for _ in range(300):
-        rows = [
-            {
-                "chance": float(drawn[i]),
-                "predicted": float(chances[i]),
-                "predicted_by_votes": 0.5,
-                "vote_abstained": False,
-                "vote_right": bool(right[i]),
-            }
-            for i in np.flatnonzero(rng.random(300) < drawn)
-        ]
+        rows = drawn_rows(rng, chances, drawn, right)
         found.append(check_votes(rows, chances)["observed"])
     assert np.mean([f["mean"] for f in found]) == pytest.approx(right.mean(), abs=0.01)
     assert np.mean([f["low"] <= right.mean() <= f["high"] for f in found]) > 0.8
@@ -75,16 +80,7 @@ def test_the_interval_allows_for_misses_that_probes_rarely_meet() -> None:
     held = []
     for _ in range(300):
         right = rng.random(400) < chances
-        rows = [
-            {
-                "chance": float(drawn[i]),
-                "predicted": float(chances[i]),
-                "predicted_by_votes": 0.5,
-                "vote_abstained": False,
-                "vote_right": bool(right[i]),
-            }
-            for i in np.flatnonzero(rng.random(400) < drawn)
-        ]
+        rows = drawn_rows(rng, chances, drawn, right)
         found = check_votes(rows, chances)["observed"]
         held.append(found["low"] <= right.mean() <= found["high"])
     assert np.mean(held) > 0.85

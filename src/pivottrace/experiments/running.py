@@ -163,7 +163,8 @@ def _make_arm(state: _State, job: Job) -> None:
         if arm.routes != "triage":
             from pivottrace.experiments.rival_routes import RIVALS
 
-            _child(state, job, run.config, ("run", "--until", "sample"))
+            if not run.is_done("sample"):
+                _child(state, job, run.config, ("run", "--until", "sample"))
             RIVALS[arm.routes](run)
         _child(state, job, run.config, ("run",))
         write_result(experiment, job.name, job.seed)

@@ -135,7 +135,7 @@ def read_training_rows(run: RunDir) -> tuple[pa.Table, dict[str, int]]:
             f". Get them with: pivottrace label {run.path}"
         )
     prompts = read_parquet(run.table_path("pool"), ["id", "prompt"]).to_pylist()
-    waiting = _waiting_probes(run) & routed.keys() - {*unlabelled}
+    waiting = _waiting_probes(run) & routed.keys() - set(unlabelled)
     pool, dropped = run.config.pool, {*unlabelled, *waiting}
     frozen = reward_named(run.config.weak.reward).needs == "pseudo_label"
     expected: dict[str, float] = {}
