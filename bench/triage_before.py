@@ -1,6 +1,7 @@
 """How good were the routes of an earlier commit? Its arms, beside the arms of `triage_quality.py`.
 
     python bench/triage_before.py [--commit 5851f10] [--seeds 40-49] [--presets default ...]
+                                  [--model FOLDER]
 
 The commit's own code calibrates and routes, in a worktree and processes of its own, with its own
 default settings. It takes over the rollouts of the base run of `triage_quality.py` (16 samples of
@@ -29,6 +30,7 @@ from triage_quality import (
     Fresh,
     figures_of,
     is_measured,
+    of_model,
     of_preset,
     read_fresh,
     seeds_in,
@@ -44,6 +46,8 @@ name = "before"
 output = "{output}"
 seeds = [{seed}]
 reference = "today"
+[base.model]
+path = "{model}"
 [base.pool]
 questions = "{questions}"
 evaluation = "world:default?split=evaluation&num=8&seed={seed}"
@@ -88,12 +92,14 @@ def main() -> None:
     parser.add_argument("--commit", default=COMMIT)
     parser.add_argument("--presets", nargs="+", default=list(PRESETS), choices=PRESETS)
     parser.add_argument("--seeds", default="40-49", help="for instance 40-49, or 60")
+    parser.add_argument("--model", type=Path, help="as in triage_quality.py")
     options = parser.parse_args()
     experiment = load_experiment(FILE)
     code = experiment.output / f"commit-{options.commit}"
     if not code.is_dir():
         add = ["git", "worktree", "add", "--detach", str(code), options.commit]
         subprocess.run(add, check=True)
+    experiment = of_model(experiment, options.model)
     for seed in seeds_in(options.seeds):
         for preset in options.presets:
             measure_pool(of_preset(experiment, preset), preset, seed, code)
@@ -114,6 +120,7 @@ def measure_pool(experiment: Experiment, preset: str, seed: int, code: Path) -> 
     head = EXPERIMENT.format(
         output=output,
         seed=seed,
+        model=base.config.model.path,
         questions=base.config.pool.questions,
         budget=base.config.labels.budget,
         max_new_tokens=rollouts.max_new_tokens,

@@ -2,12 +2,15 @@
 
     python bench/triage_quality.py [--seeds 40-49] [--presets default hard mastered] [--arms new …]
     python bench/triage_quality.py --report [--seeds 40-49]
+    python bench/triage_quality.py --model FOLDER --seeds 60-62 --presets default
 
 Each pool (a preset and a seed) gets one base run: traces, 16 samples per question, and 32 fresh
 samples that no arm sees (about five minutes; kept under runs/). Each arm of the file is forked from
 it and runs calibration and triage as `pivottrace run` does. Arms that sample otherwise share a base
 of their own. Results are kept as JSON under docs/results/triage-quality/, one file per preset and
-arm, so a further arm takes seconds per pool. Two processes may not share a preset.
+arm, so a further arm takes seconds per pool. Two processes may not share a preset. With `--model`
+another model answers in place of the embedded one, and runs and results are kept under the name of
+its folder.
 
 Definitions, with mu the share of right fresh samples of a question and n their number:
 
@@ -120,10 +123,11 @@ def main() -> None:
     parser.add_argument("--presets", nargs="+", default=list(PRESETS), choices=PRESETS)
     parser.add_argument("--seeds", default="40-49", help="for instance 40-49, or 60")
     parser.add_argument("--arms", nargs="+", help="names; all by default")
+    parser.add_argument("--model", type=Path, help="folder of a model in place of the embedded one")
     parser.add_argument("--report", action="store_true", help="print the table of stored results")
     options = parser.parse_args()
     seeds = seeds_in(options.seeds)
-    experiment = load_experiment(options.file)
+    experiment = of_model(load_experiment(options.file), options.model)
     arms = [arm for arm in experiment.arms if not options.arms or arm.name in options.arms]
     if not options.report:
         for seed in seeds:
@@ -140,6 +144,18 @@ def seeds_in(text: str) -> range:
     """The seeds of "40-49", or of "60"."""
     first, _, last = text.partition("-")
     return range(int(first), int(last or first) + 1)
+
+
+def of_model(experiment: Experiment, model: Path | None) -> Experiment:
+    """The experiment with another model, whose runs and results have folders of their own."""
+    if model is None:
+        return experiment
+    return replace(
+        experiment,
+        output=experiment.output / model.name,
+        results=experiment.results / model.name,
+        base=merged(experiment.base, {"model": {"path": str(model)}}),
+    )
 
 
 def of_preset(experiment: Experiment, preset: str) -> Experiment:
