@@ -15,6 +15,7 @@ from pivottrace.commands.usage import EXPERIMENTS, STAGES, help_of, usage
 from pivottrace.errors import ConfigError, PivotTraceError
 
 if TYPE_CHECKING:
+    from pivottrace.config import Config
     from pivottrace.run.directory import RunDir
 
 
@@ -179,31 +180,34 @@ def _stage(name: str) -> Callable[[list[str]], None]:
 
 
 def _label(arguments: list[str]) -> None:
-    actions = ("export", "import")
+    from pivottrace.commands import labelling
+
+    actions = {
+        "export": labelling.export,
+        "import": labelling.take_in,
+        "correct": labelling.correct,
+        "conflicts": labelling.conflicts,
+    }
     if not arguments or arguments[0] not in actions:
         return _stage("label")(arguments)
+    print("\n".join(actions[arguments[0]](arguments[1:])))
+    return None
+
+
+def _redo(arguments: list[str]) -> None:
+    from pivottrace.commands.flags import load
+    from pivottrace.commands.redo import FROM, redo
     from pivottrace.commands.status import quoted
-    from pivottrace.labels import requests
     from pivottrace.run.rounds import current_round
 
-    action, rest = arguments[0], arguments[1:]
-    if not rest or (action == "import" and len(rest) != 2):
-        raise ConfigError(
-            f"usage: pivottrace label {action} RUN {'FILE' if action == 'import' else '[FILE]'}"
-        )
-    run = current_round(_open_run(f"label {action}", rest[:1]))
-    with run.locked():
-        if action == "export":
-            path = requests.export(run, Path(rest[1]) if len(rest) > 1 else None)
-            print(
-                f"wrote {path}; next: fill in `answer`, then: pivottrace label import "
-                f"{quoted(run.path)} {quoted(path)}"
-            )
-            return None
-        added, blank = requests.import_file(run, Path(rest[1]))
-    left = f", {blank} rows have no answer yet" if blank else ""
-    print(f"{added} new labels taken in{left}; next: pivottrace run {quoted(run.path)}")
-    return None
+    if len(arguments) < 2 or arguments[1] not in FROM:
+        raise ConfigError(f"usage: pivottrace redo RUN {'|'.join(FROM)} [SETTINGS]")
+    run = current_round(_open_run("redo", arguments[:1]))
+    forgotten = redo(run, arguments[1], load([arguments[0], *arguments[2:]]))
+    _create_run([arguments[0], *arguments[2:]])  # stores the new settings
+    print(
+        f"forgotten: {', '.join(forgotten) or 'nothing'}; next: pivottrace run {quoted(run.path)}"
+    )
 
 
 def _study(arguments: list[str]) -> None:
@@ -318,6 +322,7 @@ COMMANDS: dict[str, Callable[[list[str]], None]] = {
     "status": _status,
     "report": _report,
     "label": _label,
+    "redo": _redo,
     "study": _study,
     "plan": _plan,
     "audit": _audit,
@@ -352,7 +357,9 @@ def _create_run(arguments: list[str]) -> RunDir:
     from pivottrace.commands.flags import load
     from pivottrace.run.directory import RunDir
 
-    run = RunDir.create(load(arguments))
+    config = load(arguments)
+    _take_new_budget(config)
+    run = RunDir.create(config)
     others = run.other_versions()
     if others:
         print(
@@ -361,6 +368,19 @@ def _create_run(arguments: list[str]) -> RunDir:
             file=sys.stderr,
         )
     return run
+
+
+def _take_new_budget(config: Config) -> None:
+    """Let an existing run take a changed budget, as far as that costs nothing."""
+    from pivottrace.commands.redo import take_new_budget
+    from pivottrace.run.directory import RunDir
+    from pivottrace.run.rounds import current_round
+
+    path = config.output.expanduser()
+    if (path / "config.toml").is_file():
+        note = take_new_budget(current_round(RunDir.open(path)), config)
+        if note:
+            print(f"note: {note}", file=sys.stderr)
 
 
 def _open_run(command: str, arguments: list[str]) -> RunDir:

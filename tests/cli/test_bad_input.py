@@ -146,21 +146,22 @@ WITHOUT_ANSWERS = [{"id": row["id"], "question": row["question"]} for row in GOO
 def test_too_few_answers_for_the_labels_are_refused_before_the_model_is_loaded(command, given):
     rows = [*GOOD[:given], *WITHOUT_ANSWERS[given:]]
     arguments = ["--budget", "2", "--model", "missing/folder/here"]
-    code, message = command(*arguments, rows=rows, until="greedy")
+    code, message = command(*arguments, "--labels.source", "column", rows=rows, until="greedy")
     assert code == 2
-    assert "labels.source = 'file'" in message and "2 may be chosen for a label" in message
-    code, message = command(*arguments, "--labels.source", "file", rows=rows, until="greedy")
-    assert code == 2 and "missing/folder/here" in message  # taken up again, as far as the model
+    assert "Leave labels.source out" in message and "2 may be chosen for a label" in message
+    for source in ([], ["--labels.source", "file"], ["--labels.source", "column+file"]):
+        code, message = command(*arguments, *source, rows=rows, until="greedy")
+        assert code == 2 and "missing/folder/here" in message  # as far as the model
 
 
 def test_too_few_answers_are_found_by_validate(tmp_path, capsys):
     path = tmp_path / "pool.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in WITHOUT_ANSWERS))
-    assert main(["validate", "--questions", str(path), "--budget", "2"]) == 2
-    assert "labels.source = 'file'" in capsys.readouterr().err
-    partial = ["--labels.partial", "true"]
-    assert main(["validate", "--questions", str(path), "--budget", "2", *partial]) == 2
-    assert main(["validate", "--questions", str(path), "--budget", "0"]) == 0
+    given = ["--questions", str(path), "--labels.source", "column"]
+    assert main(["validate", *given, "--budget", "2"]) == 2
+    assert "Leave labels.source out" in capsys.readouterr().err
+    assert main(["validate", *given, "--budget", "2", "--labels.partial", "true"]) == 2
+    assert main(["validate", *given, "--budget", "0"]) == 0
 
 
 @pytest.mark.parametrize("verifier", ["mth", "no_such_module:equal"])

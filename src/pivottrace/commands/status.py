@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from pivottrace.labels.budget import allowed_labels, bought
+from pivottrace.labels.budget import allowed_labels, bought, labels_of
 from pivottrace.labels.requests import waiting_file
 from pivottrace.pipeline import STAGES, command_of, outputs, stages_of, unfinished
 from pivottrace.report.wording import reason_meaning
@@ -71,11 +71,15 @@ def _counted(counts: dict[str, int]) -> str:
 
 def next_line(run: RunDir, at_the_end: str) -> str:
     """The next command of the whole run, or `at_the_end` if nothing is left to do."""
-    waiting = waiting_file(current_round(run))
+    waiting, place = waiting_file(current_round(run)), quoted(run.path)
+    disputed = sum(label.disputed for label in labels_of(run).values())
+    if disputed and unfinished(run):
+        what = "1 question" if disputed == 1 else f"{disputed} questions"
+        return f"next: settle {what}: pivottrace label conflicts {place}"
     if waiting is not None:
-        place, file = quoted(run.path), quoted(waiting)
+        file = quoted(waiting)
         return f"next: fill in `answer` in {file}, then: pivottrace label import {place} {file}"
-    return f"next: {f'pivottrace run {quoted(run.path)}' if unfinished(run) else at_the_end}"
+    return f"next: {f'pivottrace run {place}' if unfinished(run) else at_the_end}"
 
 
 def stage_lines(run: RunDir, command: str) -> Iterator[str]:

@@ -98,7 +98,9 @@ class AnswersConfig(Section):
     @field_validator("formats")
     @classmethod
     def _known_formats(cls, names: list[str]) -> list[str]:
-        return [loads(format_named)(name) for name in names]
+        for name in names:
+            loads(format_named)(name)
+        return names
 
 
 class RolloutsConfig(Section):
@@ -173,7 +175,7 @@ class LabelsConfig(Section):
     budget: float = Field(0.293, ge=0)
     """A value up to 1 is a share of the pool; a larger one is a number of labels. The budget
     includes the probes."""
-    source: str = Field("column", description=SOURCE_HELP)
+    source: str | None = Field(None, description=SOURCE_HELP)
     partial: bool = False
     """Continue with the labels given so far, and leave out questions without one."""
 

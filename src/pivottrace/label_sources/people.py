@@ -19,7 +19,9 @@ def ask(asked: Asked) -> str:
         f"{len(asked.question_ids)} {what} wait for true answers. Next:\n"
         f"  1. fill in the column `answer` of {file}\n"
         f"  2. pivottrace label import {place} {file}\n"
-        f"  3. pivottrace run {place}"
+        f"  3. pivottrace run {place}\n"
+        f"To go on without the answers that are still missing then: pivottrace run {place} "
+        f"--labels.partial true"
     )
 
 

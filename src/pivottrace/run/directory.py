@@ -19,6 +19,8 @@ import fcntl
 import hashlib
 import json
 import os
+import shlex
+import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -302,6 +304,7 @@ class RunDir:
                 raise RunDirError(
                     f"{self.path}: another process is working on this run. Wait for it to end."
                 ) from None
+            self.remove_forgotten()
             self._free_training()
             self._refuse_changed_settings()
             text = dump_config(self.config)
@@ -311,6 +314,21 @@ class RunDir:
                 versions=self.manifest.get("versions") or installed_versions(),
             )
             yield
+
+    def remove_forgotten(self) -> None:
+        """Remove the outputs of forgotten stages (`commands.redo`), as the manifest lists them.
+
+        Their records are gone before their files are. So a killed process leaves a list, and the
+        next process goes on with it.
+        """
+        names = self.manifest.get("to_remove", [])
+        for path in (self.path / name for name in names):
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink(missing_ok=True)
+        if names:
+            self.update_manifest(to_remove=[])
 
     def _free_training(self) -> None:
         """Forget a training without a whole checkpoint: it begins again, with any settings."""
@@ -325,14 +343,17 @@ class RunDir:
     def _refuse_changed_settings(self) -> None:
         # A dictionary, because rounds that recorded the same settings give the same line.
         changed: dict[str, None] = {}
+        by_stage: set[str] = set()
         for stages in self.manifest.get("rounds", {}).values():
             used = {stage: facts["settings"] for stage, facts in stages.items()}
             changed |= dict.fromkeys(changed_settings(used, self.config))
+            by_stage |= {s for s in used if changed_settings({s: used[s]}, self.config)}
         if changed:
+            cure = _redo_cure(self.path, by_stage)
             raise ConfigError(
                 f"{self.path} was made with other settings:\n  "
                 + "\n  ".join(changed)
-                + "\nPut them back, or give another output directory (--output)."
+                + f"\nPut them back, or give another output directory (--output).{cure}"
             )
 
     # Timings ----------------------------------------------------------------------------------
@@ -395,6 +416,17 @@ def run_parts(
     for index in missing:
         run.write_part(name, index, make(index))
         on_part(index)
+
+
+def _redo_cure(path: Path, changed: set[str]) -> str:
+    """How to make stages again with changed settings, where only late stages read them."""
+    command = "train" if changed == {"train"} else "calibrate"
+    if not changed <= {"triage", "label", "train"}:
+        return ""
+    return (
+        f"\nOr make {' and '.join(sorted(changed))} again, and what follows, with the labels that "
+        f"are there: pivottrace redo {shlex.quote(str(path))} {command} SETTINGS"
+    )
 
 
 def part_seed(seed: int, kind: str, index: int) -> int:
