@@ -393,13 +393,12 @@ def _open_run(command: str, arguments: list[str]) -> RunDir:
 
 def _print_summary(run: RunDir) -> None:
     from pivottrace.commands.status import notes, summary_lines
-    from pivottrace.report import summary
     from pivottrace.run.rounds import latest_round
 
     run = latest_round(run, "triage")
     for note in notes(run):
         print(f"note: {note}")
-    for line in summary_lines(run, summary(run)):
+    for line in summary_lines(run):
         print(line)
 
 

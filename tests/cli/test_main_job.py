@@ -40,10 +40,9 @@ def test_the_whole_way_and_again(tmp_path, capsys):
     ]
     assert main(arguments) == 0
     printed = capsys.readouterr().out
-    assert "questions        24" in printed
-    assert "used of 12 allowed" in printed
-    assert "accuracy before" in printed
-    assert "accuracy after" in printed
+    assert "of 24 questions, " in printed
+    assert "of 12 used" in printed and "responses on the pool" in printed
+    assert "held-out" in printed
     assert printed.strip().endswith("report.html")
 
     run = RunDir.open(tmp_path / "run")

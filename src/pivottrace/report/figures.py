@@ -39,7 +39,7 @@ def routes_figure(ranks: npt.ArrayLike, routes: Sequence[str]) -> str:
         for route, share in zip(ROUTES, mix.T, strict=True):
             axes.stairs(base + share, edges, baseline=base, fill=True, color=COLOURS[route], lw=0)
             base = base + share
-        axes.set(ylim=(0, 1), yticks=[0, 0.5, 1])
+        axes.set(ylim=(0, 1), yticks=[0, 0.5, 1], ylabel="questions")
         axes.yaxis.set_major_formatter(_PERCENT)
         axes.grid(False)
         _rank_axis(axes)

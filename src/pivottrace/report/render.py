@@ -18,6 +18,7 @@ from pivottrace.estimators import Estimator
 from pivottrace.labels.requests import waiting_file
 from pivottrace.report import collect, wording
 from pivottrace.report.correlations import RankCorrelation, rank_correlations
+from pivottrace.report.difficulty_figure import difficulty_figure
 from pivottrace.report.examples import examples
 from pivottrace.report.figures import (
     calibration_figure,
@@ -27,6 +28,7 @@ from pivottrace.report.figures import (
 )
 from pivottrace.report.flows_figure import flows_figure
 from pivottrace.report.texts import MAX_CONFIG_CHARS, Decode, clean, cut, field
+from pivottrace.report.verdict import verdict
 from pivottrace.report.votes_figure import votes_figure
 from pivottrace.rollouts.answer_reader import unread_note
 from pivottrace.routing.flows import Move, count_moves, route_matrix
@@ -64,6 +66,7 @@ def _environment(estimators: Mapping[str, Estimator]) -> Environment:
     )
     environment.filters |= {
         "field": field,
+        "clean": clean,
         "percent": lambda share: f"{100 * share:.1f} %",
         "whole": lambda number: f"{number:,}",
         "signed": _signed,
@@ -85,6 +88,7 @@ def _context(run: RunDir, unfinished: Sequence[str], decode: Decode | None) -> d
         "path": _argument(run.path),
         "round": run.round_index,
         "head": head,
+        "verdict": list(verdict(run).lines()),
         "waiting": None if waiting is None else _argument(waiting),
         "unfinished": list(map(in_words, unfinished)),
         "hopeless_model": _answers_nothing(run),
@@ -164,8 +168,11 @@ def _routes(run: RunDir) -> dict[str, Any] | None:
     counts = Counter(routes)
     reasons = Counter(zip(routes, triage["reason"].to_pylist(), strict=True))
     ranks = _floats(triage, "rank")
+    difficulty = difficulty_figure(_floats(triage, "mu"), routes)
     return {
         "figure": Markup(routes_figure(ranks, routes)),
+        "difficulty": None if difficulty is None else Markup(difficulty),
+        "all_tied": np.unique(ranks[~np.isnan(ranks)]).size == 1,
         "total": len(routes),
         "unranked": int(np.isnan(ranks).sum()),
         "counts": {route: counts[route] for route in ROUTES},

@@ -6,7 +6,7 @@ from typing import Any
 
 from pivottrace.rollouts.parts import PoolRollouts
 from pivottrace.run.directory import RunDir
-from pivottrace.run.storage import read_parquet
+from pivottrace.run.storage import num_list_values, read_parquet
 
 
 def run(run: RunDir) -> None:
@@ -24,22 +24,24 @@ def run(run: RunDir) -> None:
         "greedy",
         num_questions=pool.num_questions,
         num_parts=pool.num_parts,
-        failures=_count_failures(run, pool.num_parts),
+        **_counted(run, pool.num_parts),
         **pool.facts,
     )
 
 
-def _count_failures(run: RunDir, num_parts: int) -> dict[str, int]:
-    """Number of greedy traces without an answer, by reason. The report lists them."""
+def _counted(run: RunDir, num_parts: int) -> dict[str, Any]:
+    """Number of greedy traces without an answer, by reason, and of all response tokens."""
     counts: dict[str, int] = {}
+    num_tokens = 0
     for index in range(num_parts):
         path = run.part_path("rollouts_greedy", index)
-        part = read_parquet(path, ["answer", "finish", "failure"])
-        for row in part.to_pylist():
+        part = read_parquet(path, ["answer", "finish", "failure", "tokens"])
+        num_tokens += num_list_values(part["tokens"])
+        for row in part.drop_columns("tokens").to_pylist():
             reason = row["failure"] or (None if row["answer"] is not None else _missing(row))
             if reason:
                 counts[reason] = counts.get(reason, 0) + 1
-    return counts
+    return {"failures": counts, "response_tokens": num_tokens}
 
 
 def _missing(row: dict[str, Any]) -> str:

@@ -26,7 +26,7 @@ from pivottrace.run import readings
 from pivottrace.run.choices import estimators_in
 from pivottrace.run.directory import RunDir
 from pivottrace.run.progress import progress
-from pivottrace.run.storage import read_json, read_parquet
+from pivottrace.run.storage import num_list_values, read_json, read_parquet
 from pivottrace.schemas import votes_schema
 from pivottrace.stages.evidence import (
     GREEDY_READ,
@@ -141,7 +141,7 @@ def vote(run: RunDir, verifier: Verifier) -> None:
     schema = votes_schema(estimators)
     tables: list[pa.Table] = []
     counts: Counter[int] = Counter()
-    done = 0
+    done = num_tokens = 0
     parts = zip(
         run.iter_parts("signals", "trace", SIGNALS_READ),
         run.iter_parts("rollouts_greedy", "greedy", GREEDY_READ),
@@ -151,7 +151,10 @@ def vote(run: RunDir, verifier: Verifier) -> None:
         update(0)
         for index, (signals, traces) in enumerate(parts):
             path = run.part_path("rollouts_sampled", index)
-            part = read_parquet(path, ["question_id", "answer", "finish"], made_by="sample")
+            names = ["question_id", "answer", "finish", "tokens"]
+            part = read_parquet(path, names, made_by="sample")
+            num_tokens += num_list_values(part["tokens"])
+            part = part.drop_columns("tokens")
             of_question = groupby(part.to_pylist(), key=lambda row: row["question_id"])
             samples = [list(rows) for _, rows in of_question]
             rows = [
@@ -172,6 +175,7 @@ def vote(run: RunDir, verifier: Verifier) -> None:
         num_failed=len(table) - table["failure"].null_count,
         questions_by_samples={str(number): num for number, num in asked.items()},
         samples_taken=sum(number * num for number, num in asked.items()),
+        response_tokens=num_tokens,
         samples_possible=run.config.rollouts.num_samples * sum(asked.values()),
         **own_estimator_facts("votes", run.config),
         **verifier.facts(),
