@@ -50,6 +50,10 @@ def main(argv: list[str] | None = None) -> int:
         waiting = error.exit_code == 3
         print(f"{'' if waiting else 'error: '}{error}", file=sys.stderr)
         return error.exit_code
+    except BrokenPipeError:
+        # The reader of our lines is gone (`| head`). What is left must not fail once more at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     except KeyboardInterrupt:
         print("stopped; finished parts are kept, and the same command resumes", file=sys.stderr)
         return 130
@@ -102,18 +106,26 @@ def _run(arguments: list[str]) -> None:
     from pivottrace.pipeline import run_all
 
     until = take_option(arguments, "--until")
+    if not arguments:
+        raise ConfigError(
+            "run needs a configuration file or a run directory. pivottrace init my.toml writes a "
+            "file to start from, and pivottrace demo runs everything on the embedded world"
+        )
     run = _create_run(arguments)
     run_all(run, until)
     _print_summary(run)
 
 
 def _init(arguments: list[str]) -> None:
-    from pivottrace.commands.flags import parse, split_target
+    from pivottrace.commands.flags import parse, split_target, take_flag
     from pivottrace.config import Config
+    from pivottrace.config.starter import starter
     from pivottrace.config.template import template
     from pivottrace.run.storage import write_text
 
-    path, settings = split_target(arguments)
+    rest = list(arguments)
+    write = template if take_flag(rest, "--all") else starter
+    path, settings = split_target(rest)
     if path is None:
         raise ConfigError("init needs a file to write: pivottrace init my.toml")
     if path.exists():
@@ -123,7 +135,7 @@ def _init(arguments: list[str]) -> None:
             f"{path}: the folder {path.parent} does not exist. Make it, or give another place."
         )
     own = Config(output=Path("runs") / path.stem)
-    write_text(path, template(parse(settings, own)))
+    write_text(path, write(parse(settings, own)))
     print(f"wrote {path}; next: edit it, then pivottrace validate {shlex.quote(str(path))}")
 
 
@@ -384,11 +396,18 @@ def _take_new_budget(config: Config) -> None:
 
 
 def _open_run(command: str, arguments: list[str]) -> RunDir:
+    from pivottrace.config import load_config
     from pivottrace.run.directory import RunDir
 
+    options = [text for text in arguments if text.startswith("-")]
+    if options:
+        raise ConfigError(f"{command} has no option {options[0]}. See: pivottrace {command} --help")
     if len(arguments) != 1:
         raise ConfigError(f"give one run directory, for instance: pivottrace {command} runs/my")
-    return RunDir.open(Path(arguments[0]))
+    path = Path(arguments[0])
+    if path.suffix == ".toml" and path.is_file():
+        return RunDir.open(load_config(path).output.expanduser())
+    return RunDir.open(path)
 
 
 def _print_summary(run: RunDir) -> None:

@@ -51,7 +51,9 @@ def describe(run: RunDir) -> Iterator[str]:
         used, allowed = len(bought(run)), allowed_labels(run)
         yield f"labels: {used} of {allowed} allowed"
     yield from (f"note: {note}" for note in notes(run))
-    yield next_line(run, f"pivottrace report {quoted(run.path)}")
+    report = report_path(run)
+    made = f"open {quoted(report)}" if report.is_file() else f"pivottrace report {quoted(run.path)}"
+    yield next_line(run, made)
 
 
 def _route_lines(run: RunDir) -> Iterator[str]:

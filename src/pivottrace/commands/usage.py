@@ -8,7 +8,7 @@ MAIN: dict[str, tuple[str, str]] = {
         "[SETTINGS]",
         "run everything on the embedded world: a laptop, a few minutes, a report",
     ),
-    "init": ("FILE [SETTINGS]", "write a commented configuration file"),
+    "init": ("FILE [--all] [SETTINGS]", "write a short configuration file; --all: every setting"),
     "validate": ("FILE [SETTINGS]", "check a configuration, its data and its model"),
     "run": ("FILE|RUN [--until STAGE] [SETTINGS]", "run or resume every stage"),
     "status": ("RUN", "show the finished stages and the next command"),

@@ -39,7 +39,7 @@ def validate(config: Config) -> Iterator[str]:
         )
         yield from what_was_read(held_out)
     allowed = refuse_the_impossible(config, len(pool), answered)
-    yield f"labels: {allowed} allowed, from {config.labels.source}"
+    yield from _labels(config, len(pool), answered, allowed)
     yield f"ranking: {driving_estimator(config)}"
     yield f"answers: compared by {config.answers.verifier}"
     sampler_opener(config.rollouts.backend)
@@ -52,6 +52,25 @@ def validate(config: Config) -> Iterator[str]:
     yield f"model: {config.model.path} on {device}, {weights}"
     yield f"prompt: {template}; the first one has {len(prompt)} tokens:"
     yield tokenizer.decode(prompt)
+
+
+def _labels(config: Config, num_questions: int, answered: int, allowed: int) -> Iterator[str]:
+    """Where labels come from, and what the budget is for."""
+    from pivottrace.label_sources import source_for
+    from pivottrace.labels.budget import budget_in_words
+    from pivottrace.routing.probes import default_num_probes
+
+    source = source_for(config.labels.source, num_questions, answered)
+    yield f"labels: {allowed:,} allowed, from {source.name} ({source.title})"
+    if answered and source.ask is not None and not source.owns_column:
+        yield (
+            f"  note: the pool has {answered:,} answers that are not used; leave labels.source out "
+            f"to use them at no cost"
+        )
+    by_value = config.calibrate.draw == "by_value"
+    wanted = config.calibrate.num_probes
+    probes = default_num_probes(num_questions, allowed, by_value) if wanted is None else wanted
+    yield f"  {budget_in_words(allowed, probes)}"
 
 
 def what_was_read(read: Reading) -> Iterator[str]:

@@ -7,12 +7,14 @@ come from.
 from __future__ import annotations
 
 from pivottrace.config import Config
-from pivottrace.errors import BudgetError, DataError
+from pivottrace.errors import BudgetError, DataError, counted
 from pivottrace.label_sources import LabelSource, label_source, source_for
 from pivottrace.labels.store import Label, read_labels
 from pivottrace.routing.probes import default_num_probes
 from pivottrace.run.directory import RunDir
 
+FEW_TO_CHOOSE = 0.25
+"""A smaller share of the budget beside the probes is called too small for a choice."""
 STORE = "labels.sqlite"
 """The label store's file in a run directory."""
 
@@ -106,6 +108,18 @@ def probes_wanted(run: RunDir) -> int:
             f"Lower it to {allowed} at most, or raise the budget."
         )
     return wanted
+
+
+def budget_in_words(allowed: int, num_probes: int) -> str:
+    """What a budget is for: the probes, and the labels that are left to choose with."""
+    left = max(0, allowed - num_probes)
+    words = (
+        f"{counted(num_probes, 'label')} of the {allowed:,} go to probes, which show how reliable "
+        f"votes are, and {left:,} are left to choose with"
+    )
+    if num_probes and left < FEW_TO_CHOOSE * allowed:
+        words += ". That is too few for a choice: most of what is paid for would be drawn by chance"
+    return words
 
 
 def refuse_unusable_budget(run: RunDir) -> None:

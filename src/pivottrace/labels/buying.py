@@ -14,7 +14,9 @@ from pivottrace.label_sources.column import COLUMN
 from pivottrace.labels.budget import (
     allowed_labels,
     bought,
+    budget_in_words,
     labels_of,
+    probes_wanted,
     refuse_to_exceed,
     source_of,
     true_answers,
@@ -140,7 +142,9 @@ def _buy(
         name = run.config.labels.source or source.name
         take_in(run, [Given(i, answer, name, purpose) for i, answer in given.items()])
     if rest and source.ask is not None and asks:
-        raise LabelsNeeded(source.ask(_asked(run, rest, purpose)))
+        asked = source.ask(_asked(run, rest, purpose))
+        of_budget = budget_in_words(allowed_labels(run), probes_wanted(run))
+        raise LabelsNeeded(f"{asked}\n{of_budget}" if purpose == "probe" else asked)
 
 
 def _answers(source: LabelSource, asked: Asked) -> dict[str, str]:

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from pivottrace.labels.budget import allowed_labels, bought, labels_of
+from pivottrace.errors import counted
+from pivottrace.labels.budget import FEW_TO_CHOOSE, allowed_labels, bought, labels_of
 from pivottrace.routing.routes import ROUTES
 from pivottrace.run.choices import driving_estimator
 from pivottrace.run.directory import RunDir
@@ -22,8 +23,6 @@ from pivottrace.run.storage import read_parquet
 # Below this expected share of right samples a pool is too hard for its model, and above one minus
 # it too easy: GRPO learns nothing from groups that are all wrong or all right.
 TOO_FEW_RIGHT = 0.1
-# So few labels beside the probes are no choice.
-FEW_CHOSEN = 0.25
 # With fewer held-out questions an interval is wider than most gains of training.
 FEW_HELD_OUT = 200
 ROUTE_WORDS = {
@@ -218,7 +217,7 @@ def _of_the_budget(run: RunDir) -> Iterator[str]:
     if not facts or run.round_index or run.config.triage.mode != "calibrated":
         return
     allowed, probes = facts["labels_allowed"], facts["labels_asked"]
-    if probes and allowed - probes < FEW_CHOSEN * allowed:
+    if probes and allowed - probes < FEW_TO_CHOOSE * allowed:
         left = max(0, allowed - probes)
         yield (
             f"the budget is small: {probes:,} of {allowed:,} labels were probes, which leaves "
@@ -229,11 +228,6 @@ def _of_the_budget(run: RunDir) -> Iterator[str]:
 def _numbers(table: pa.Table, name: str) -> np.ndarray:
     column: np.ndarray = table[name].cast(pa.float64()).to_numpy(zero_copy_only=False)
     return column
-
-
-def counted(number: int, noun: str) -> str:
-    """A number with its noun: "1 question", "1,200 questions"."""
-    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
 def _listed(parts: list[str]) -> str:

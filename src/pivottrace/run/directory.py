@@ -89,10 +89,10 @@ class RunDir:
         """Open a directory that `create` made, and write nothing.
 
         Raises:
-            RunDirError: There is no run at this path.
+            ConfigError: There is no run at this path.
         """
         if not (path / "config.toml").is_file():
-            raise RunDirError(
+            raise ConfigError(
                 f"{path} is not a run directory (it has no config.toml). "
                 f"Start one with: pivottrace run CONFIG.toml"
             )
@@ -151,8 +151,15 @@ class RunDir:
         """The path of a table, for readers in parts. Raises RunDirError if it is missing."""
         path = self.table_path(name)
         if not path.is_file():
-            raise RunDirError(f"{path} is missing. Make it with: pivottrace {made_by} {self.path}")
+            raise RunDirError(
+                f"{path} is missing. Make it and what comes before it: {self._until(made_by)}"
+            )
         return path
+
+    def _until(self, command: str) -> str:
+        """The command that runs everything up to a stage; it also says what people have to do."""
+        until = "" if command == "run" else f" --until {command}"
+        return f"pivottrace run {shlex.quote(str(self.path))}{until}"
 
     def part_path(self, name: str, index: int) -> Path:
         """The file of part `index` of a table in parts."""
@@ -190,9 +197,7 @@ class RunDir:
         """
         folder = self.round_path / name
         if not self.is_done(made_by):
-            raise RunDirError(
-                f"{folder} is not complete. Finish it with: pivottrace {made_by} {self.path}"
-            )
+            raise RunDirError(f"{folder} is not complete. Finish it with: {self._until(made_by)}")
         found = {path.name for path in folder.glob("part-*.parquet")}
         num_parts = self.stage_facts(made_by).get("num_parts", len(found))
         paths = [self.part_path(name, index) for index in range(num_parts)]
