@@ -186,9 +186,9 @@ class CalibrateConfig(Section):
     """Probe labels, and how sure they show each vote to be."""
 
     num_probes: int | None = Field(None, ge=0)
-    """By value, the default is an eighth of the budget, from 16 to 256, and at most half; evenly, max(64, 5 % of the
-    pool), at most 256. Use 0 only with `triage.mode = "fixed"`: the calibrated mode needs
-    probes."""
+    """By value, the default is an eighth of the budget, from 16 to 256, and of a small budget half;
+    evenly, max(64, 5 % of the pool), at most 256. Use 0 only with `triage.mode = "fixed"`: the
+    calibrated mode needs probes."""
     draw: Literal["by_value", "systematic", "strata", "adaptive"] = "by_value"
     """`by_value` draws with a chance in proportion to the expected gain of a label. The others draw
     evenly, as a `triage.vote_floor` needs it: `systematic` along the ranking, `strata` one from
