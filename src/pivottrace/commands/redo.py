@@ -114,7 +114,7 @@ def take_new_budget(run: RunDir, config: Config) -> str | None:
     redo(run, "calibrate", config)
     return (
         f"labels.budget was {was:g} and is {now:g}: the questions are routed again, and the "
-        f"{len(labels_of(run))} labels that are there stay"
+        f"labels that are there ({len(labels_of(run)):,}) stay"
     )
 
 

@@ -6,6 +6,7 @@ import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
+from pivottrace.errors import counted
 from pivottrace.labels.budget import allowed_labels, bought, labels_of
 from pivottrace.labels.requests import waiting_file
 from pivottrace.pipeline import STAGES, command_of, outputs, stages_of, unfinished
@@ -80,8 +81,7 @@ def next_line(run: RunDir, at_the_end: str) -> str:
     waiting, place = waiting_file(current_round(run)), quoted(run.path)
     disputed = sum(label.disputed for label in labels_of(run).values())
     if disputed and unfinished(run):
-        what = "1 question" if disputed == 1 else f"{disputed} questions"
-        return f"next: settle {what}: pivottrace label conflicts {place}"
+        return f"next: settle {counted(disputed, 'question')}: pivottrace label conflicts {place}"
     if waiting is not None:
         file = quoted(waiting)
         return f"next: fill in `answer` in {file}, then: pivottrace label import {place} {file}"

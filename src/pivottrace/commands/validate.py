@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from pivottrace.config import Config
+from pivottrace.errors import counted
 
 if TYPE_CHECKING:
     from pivottrace.ingest.questions import Reading
@@ -30,12 +31,13 @@ def validate(config: Config) -> Iterator[str]:
     read, held_out = read_sources(config)
     pool = read.table
     answered = len(pool) - pool["answer"].null_count
-    yield f"pool: {len(pool)} questions, {answered} with an answer"
+    yield f"pool: {counted(len(pool), 'question')}, {answered:,} with an answer"
     yield from what_was_read(read)
     if held_out is not None:
         overlap = find_overlap(pool, held_out.table)
         yield (
-            f"evaluation: {len(held_out.table)} questions, {len(overlap)} of them also in the pool"
+            f"evaluation: {counted(len(held_out.table), 'question')}, {len(overlap):,} of them "
+            f"also in the pool"
         )
         yield from what_was_read(held_out)
     allowed = refuse_the_impossible(config, len(pool), answered)

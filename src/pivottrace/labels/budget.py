@@ -167,7 +167,7 @@ def refuse_missing_answers(
     needed = min(1, allowed) if config.labels.partial else allowed
     if source.needs_column and num_answered < needed:
         raise DataError(
-            f"{config.pool.questions}: {num_answered or 'no'} questions have an answer, and "
+            f"{config.pool.questions}: {counted(num_answered, 'question')} with an answer, and "
             f"{allowed} may be chosen for a label (labels.budget, with labels.source = "
             f"{source.name!r}). Leave labels.source out to have people answer the rest, "
             f"name the answers' column with --map answer=COLUMN, or lower labels.budget."

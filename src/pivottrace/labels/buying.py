@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 
 from pivottrace.config import Config
-from pivottrace.errors import DataError, LabelsNeeded
+from pivottrace.errors import DataError, LabelsNeeded, counted
 from pivottrace.ingest.questions import read_pool
 from pivottrace.label_sources import Asked, LabelSource, Purpose
 from pivottrace.label_sources.column import COLUMN
@@ -74,7 +74,7 @@ def take_owned(run: RunDir) -> None:
 def to_settle(run: RunDir, num_disputed: int) -> str:
     """What people do about answers that differ."""
     place = shlex.quote(str(run.path))
-    what = "1 question has" if num_disputed == 1 else f"{num_disputed} questions have"
+    what = f"{counted(num_disputed, 'question')} {'has' if num_disputed == 1 else 'have'}"
     return (
         f"{what} answers that differ from each other. Next:\n"
         f"  1. pivottrace label conflicts {place}   (lists them)\n"

@@ -14,6 +14,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from pivottrace.config import EMBEDDED_MODEL, dump_config
+from pivottrace.errors import counted
 from pivottrace.estimators import Estimator
 from pivottrace.labels.requests import waiting_file
 from pivottrace.report import collect, wording
@@ -157,7 +158,7 @@ def _asked(run: RunDir) -> dict[str, Any]:
 
 
 def _budget(budget: float) -> str:
-    return f"{100 * budget:.1f} % of the pool" if budget <= 1 else f"{budget:,.0f} labels"
+    return f"{100 * budget:.1f} % of the pool" if budget <= 1 else counted(int(budget), "label")
 
 
 def _routes(run: RunDir) -> dict[str, Any] | None:

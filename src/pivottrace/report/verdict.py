@@ -122,7 +122,8 @@ def _cost(run: RunDir) -> str | None:
     tokens = greedy["response_tokens"] + sample["response_tokens"]
     per_question = responses / max(greedy["num_questions"], 1)
     text = (
-        f"{responses:,} responses on the pool ({per_question:.1f} per question, {tokens:,} tokens)"
+        f"{counted(responses, 'response')} on the pool ({per_question:.1f} per question, "
+        f"{tokens:,} tokens)"
     )
     trained = latest_round(run, "train").stage_facts("train").get("rollouts")
     if trained:

@@ -93,9 +93,12 @@ def samples_taken(run: RunDir) -> str | None:
     if not facts:
         return None
     # The manifest sorts its keys as texts.
-    counted = sorted((int(n), num) for n, num in facts["questions_by_samples"].items())
-    (least, questions), *others = counted or [(0, 0)]
-    counts = [f"{least} for {questions:,} questions", *(f"{n} for {num:,}" for n, num in others)]
+    by_samples = sorted((int(n), num) for n, num in facts["questions_by_samples"].items())
+    (least, questions), *others = by_samples or [(0, 0)]
+    counts = [
+        f"{least} for {counted(questions, 'question')}",
+        *(f"{n} for {num:,}" for n, num in others),
+    ]
     taken, possible = facts["samples_taken"], facts["samples_possible"]
     return f"{taken:,} of {possible:,} possible ({', '.join(counts)})"
 
