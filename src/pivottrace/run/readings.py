@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from pivottrace.errors import counted
 from pivottrace.estimators import ESTIMATORS, Estimator
 from pivottrace.routing.vote_model import VoteModel
 from pivottrace.run.choices import driving_estimator, estimators_of, table_of
