@@ -51,7 +51,7 @@ def main(argv: list[str] | None = None) -> int:
         print(f"{'' if waiting else 'error: '}{error}", file=sys.stderr)
         return error.exit_code
     except BrokenPipeError:
-        # The reader of our lines is gone (`| head`). What is left must not fail once more at exit.
+        # The reader of our lines is gone (`| head`). The rest must not fail at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except KeyboardInterrupt:

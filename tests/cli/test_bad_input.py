@@ -119,7 +119,7 @@ def test_unknown_command_names_the_nearest(capsys):
 def test_stage_before_its_input_names_the_command(make_run, capsys):
     run = make_run()
     assert main(["trace", str(run.path)]) == 1
-    assert f"pivottrace greedy {run.path}" in capsys.readouterr().err
+    assert f"pivottrace run {run.path} --until greedy" in capsys.readouterr().err
 
 
 def test_changed_configuration_on_resume_names_the_key(command):
@@ -233,7 +233,7 @@ def test_a_name_without_a_slash_may_be_a_hub_id(tmp_path, capsys, monkeypatch):
         (["init", "/sys/my.toml"], "/sys/my.toml: no permission to write there"),
         (["run", "--output", "/sys/x"], "/sys/x: no permission to write there"),
         (["run", "--output", "/proc/x"], "/proc/x: it cannot be written"),
-        (["run", "--budget", "-1"], "command line: labels.budget = -1.0: Input should be greater"),
+        (["run", "--budget", "-1"], "command line: labels.budget = '-1': Input should be greater"),
         (["run", "--train.enabled", "maybe"], "train.enabled = 'maybe'"),
         (["run", "--pool.chat-template-args", "{a ="], "pool.chat_template_args = {a = is not a"),
         (["trace", "runs/misspelled"], "neither a run directory nor a configuration file"),

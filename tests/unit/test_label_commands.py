@@ -198,7 +198,7 @@ def test_without_training_a_run_ends_with_its_route_files(run, capsys):
     assert {
         f"  off   {name}" for name in ("label", "evaluate before", "train", "evaluate after")
     } <= set(lines)
-    assert lines[-1] == f"next: pivottrace report {run.path}"
+    assert lines[-1] == f"next: open {run.path / 'report.html'}"
     assert main(["label", str(run.path)]) == 0  # whoever wants the labels asks for them
     assert len(budget.bought(run)) == BUDGET
 

@@ -20,7 +20,7 @@ from pivottrace.config.template import inline_table
 from pivottrace.errors import ConfigError
 
 WHERE = "command line"
-# Kinds of numbers: as a word for tyro, and what the help shows.
+# Kinds of numbers: as a word for tyro, and as the help shows them.
 _NUMBERS: dict[Any, tuple[Any, str]] = {
     int: (str, "INT"),
     float: (str, "FLOAT"),
@@ -136,8 +136,8 @@ def _unchecked(section: Section) -> Any:
     """A section as a dataclass without checks, so that a wrong value reaches `explain`.
 
     A table becomes its TOML text, because tyro has no flag for a table. True and false become
-    words, because tyro's own switches take no value. Numbers become words, because tyro's own
-    message about a wrong one is Python's.
+    words, because tyro's own switches take no value. Numbers become words, because tyro
+    explains a wrong number in Python's words.
     """
     fields = []
     for name, info in type(section).model_fields.items():

@@ -56,7 +56,7 @@ def plan_lines(run: RunDir, table: pa.Table) -> list[str]:
 
 
 def _plan_rows(rows: list[dict[str, Any]]) -> list[str]:
-    """A line per budget. Budgets beyond the one that changes nothing more share a line."""
+    """A line per budget. If more labels change nothing, the budgets share a line."""
     most, shown = rows[-1]["learning"], list(rows)
     while len(shown) > 1 and _routed(shown[-2]) == _routed(rows[-1]):
         shown.pop()

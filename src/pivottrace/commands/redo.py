@@ -15,8 +15,9 @@ from pivottrace.run.directory import RunDir
 from pivottrace.run.rounds import all_rounds
 from pivottrace.run.storage import read_parquet
 
-# What can be made again, by its command. `calibrate` includes triage and label: a second triage
-# has to know the labels that the first one bought, and calibration reads them. It takes seconds.
+# The stages that can be made again, by their command. `calibrate` includes triage and label: a
+# second triage has to know the labels that the first one bought, and calibration reads them. It
+# takes seconds.
 FROM = ("calibrate", "train", "evaluate")
 # The files of these stages that a later stage reads. Stages before them are kept: rollouts of the
 # first round are never made again.

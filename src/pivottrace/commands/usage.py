@@ -19,7 +19,7 @@ MAIN: dict[str, tuple[str, str]] = {
     ),
     "redo": (
         "RUN calibrate|train|evaluate [SETTINGS]",
-        "forget these stages and what follows, so that they are made again",
+        "forget these stages and all later ones, so that they are made again",
     ),
     "plan": ("RUN", "show the expected result of each label budget, before it is spent"),
     "audit": (
@@ -94,8 +94,8 @@ LABEL = """
   --confirm                take answers that cannot be read, or that read as text where the
                            model's answers are numbers, as they stand
   --by NAME                who answers; in a file, the column annotator says it
-  --redo                   if a stage has used a changed label, forget that stage and what
-                           follows, so that they are made again; rollouts are kept
+  --redo                   if a stage has used a changed label, forget that stage and all
+                           later ones, so that they are made again; rollouts are kept
 
 "cannot be answered" is an answer, too: the question leaves the pool. A blank answer, "NA" and
 "don't know" only leave it unlabelled. Answers that differ are kept side by side, and none of them

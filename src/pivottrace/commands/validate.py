@@ -57,7 +57,7 @@ def validate(config: Config) -> Iterator[str]:
 
 
 def _labels(config: Config, num_questions: int, answered: int, allowed: int) -> Iterator[str]:
-    """Where labels come from, and what the budget is for."""
+    """The source of the labels, and the use of the budget."""
     from pivottrace.label_sources import source_for
     from pivottrace.labels.budget import budget_in_words
     from pivottrace.routing.probes import default_num_probes

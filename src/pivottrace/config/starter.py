@@ -11,7 +11,7 @@ from pivottrace.config.sections import Config, Section
 from pivottrace.config.template import inline_table
 
 PLACE_OF_QUESTIONS = "questions.jsonl"
-# A few hundred tokens fit any model; one that reasons at length needs more.
+# A few hundred tokens fit any model; reasoning at length needs more.
 STARTING_TOKENS = 512
 HEAD = """\
 # PivotTrace: which questions to label, which to train on the model's own vote, which to drop.
@@ -43,7 +43,7 @@ SHOWN: dict[str, str] = {
 
 
 def starter(config: Config) -> str:
-    """A short configuration file: the settings of `SHOWN`, and every one that is no default."""
+    """A short configuration file: the settings of `SHOWN`, and all other changed ones."""
     lines = [HEAD]
     shown = _starting_values(config)
     by_section: dict[str, list[str]] = {}

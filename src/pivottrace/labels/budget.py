@@ -78,7 +78,7 @@ def true_answers(run: RunDir) -> dict[str, str]:
 
 
 def unanswerable(run: RunDir) -> list[str]:
-    """Questions of which people say that they cannot be answered. Raises as `labels_of`."""
+    """Questions that cannot be answered, as people say. Raises as `labels_of`."""
     known = labels_of(run).items()
     return [i for i, label in known if label.answer is None and not label.disputed]
 
@@ -111,14 +111,14 @@ def probes_wanted(run: RunDir) -> int:
 
 
 def budget_in_words(allowed: int, num_probes: int) -> str:
-    """What a budget is for: the probes, and the labels that are left to choose with."""
+    """The use of a budget: the probes, and the labels that are left to choose with."""
     left = max(0, allowed - num_probes)
     words = (
         f"{counted(num_probes, 'label')} of the {allowed:,} go to probes, which show how reliable "
         f"votes are, and {left:,} are left to choose with"
     )
     if num_probes and left < FEW_TO_CHOOSE * allowed:
-        words += ". That is too few for a choice: most of what is paid for would be drawn by chance"
+        words += ". That is too few for a choice: most of the labels would be drawn by chance"
     return words
 
 

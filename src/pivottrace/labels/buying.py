@@ -72,7 +72,7 @@ def take_owned(run: RunDir) -> None:
 
 
 def to_settle(run: RunDir, num_disputed: int) -> str:
-    """What people do about answers that differ."""
+    """The steps that settle answers that differ."""
     place = shlex.quote(str(run.path))
     what = f"{counted(num_disputed, 'question')} {'has' if num_disputed == 1 else 'have'}"
     return (

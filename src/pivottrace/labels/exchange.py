@@ -35,7 +35,7 @@ class FileAnswer(NamedTuple):
     Attributes:
         question_id: The question that it answers.
         answer: The answer, as `verifier.gold` reads it; None says that it cannot be answered.
-        annotator: Who gave it, if the file says so.
+        annotator: The person's name, if the file has it.
         place: Its place, for messages ("answers.csv, row 3 (line 5)").
     """
 
@@ -49,12 +49,17 @@ class FileAnswers(NamedTuple):
     """The content of a filled-in file.
 
     Attributes:
-        answers: The answers, in the order of the file.
+        rows: The rows with an answer, in the order of the file.
         blank: Rows that leave their question unlabelled: empty ones, "NA", "don't know".
     """
 
-    answers: list[FileAnswer]
+    rows: list[FileAnswer]
     blank: int
+
+    @property
+    def answers(self) -> list[tuple[str, str | None]]:
+        """(question id, answer) of each row."""
+        return [(row.question_id, row.answer) for row in self.rows]
 
 
 def export_requests(path: Path, rows: Sequence[Request]) -> None:
@@ -107,7 +112,7 @@ def read_answers(
             the wrong type. Or an id is unknown, or an answer is a derivation, a guess or too long.
             The message names file, row and column.
     """
-    answers, blank = [], 0
+    rows, blank = [], 0
     for row in read_rows(path):
         question_id, place = known_id(path, row.id, known_ids), f"{path}, {row.where}"
         if question_id is None:
@@ -121,8 +126,8 @@ def read_answers(
         if read is None:
             blank += 1
         else:
-            answers.append(FileAnswer(question_id, read.answer, row.annotator, place))
-    return FileAnswers(answers, blank)
+            rows.append(FileAnswer(question_id, read.answer, row.annotator, place))
+    return FileAnswers(rows, blank)
 
 
 class Read(NamedTuple):

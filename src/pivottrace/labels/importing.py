@@ -30,7 +30,7 @@ from pivottrace.verifier.truths import read_truth
 
 @dataclass(frozen=True)
 class Imported:
-    """What became of a file.
+    """The fate of a file.
 
     Attributes:
         new: Questions that had no answer before.
@@ -79,19 +79,19 @@ def import_file(
     settings = run.config.answers
     found = read_answers(path, known_ids, settings.pattern, confirmed=confirmed)
     purposes = _purposes(run)
-    _refuse_unasked(found.answers, purposes)
+    _refuse_unasked(found.rows, purposes)
     if not confirmed:
-        _refuse_odd(run, [(a.question_id, a.answer, a.place) for a in found.answers])
+        _refuse_odd(run, [(a.question_id, a.answer, a.place) for a in found.rows])
     with Verifier.of(settings) as verifier:
         same = partial(agree, equal=verifier.equal)
         if replace:
-            _refuse_two_answers(found.answers, same)
+            _refuse_two_answers(found.rows, same)
         rows = [
             Given(i, answer, FILE.name, purposes[i], annotator, settles=replace)
-            for i, answer, annotator, _ in found.answers
+            for i, answer, annotator, _ in found.rows
         ]
         stored = take_in(run, rows, same)
-    no_answer = len({a.question_id for a in found.answers if a.answer is None})
+    no_answer = len({a.question_id for a in found.rows if a.answer is None})
     return Imported(stored.new, stored.settled, no_answer, found.blank, stored.differing)
 
 
@@ -99,7 +99,7 @@ def changed_labels(run: RunDir, path: Path, *, confirmed: bool = False) -> list[
     """Questions whose label `import_file` would replace. Raises as `import_file`."""
     known_ids = set(run.read_table("pool", made_by="run")["id"].to_pylist())
     pattern = run.config.answers.pattern
-    found = read_answers(path, known_ids, pattern, confirmed=confirmed).answers
+    found = read_answers(path, known_ids, pattern, confirmed=confirmed).rows
     known = labels_of(run)
     return [i for i, answer, *_ in found if i in known and known[i].answer != answer]
 
@@ -118,7 +118,7 @@ def correct(
         run: In its current round.
         question_id: A question that has a label or waits for one.
         text: The answer as a person writes it.
-        annotator: Who gives it.
+        annotator: The person's name.
         confirmed: As for `import_file`.
 
     Raises:
@@ -184,7 +184,7 @@ def _refuse_two_answers(answers: Sequence[FileAnswer], same: Callable[[str, str]
 def _refuse_odd(run: RunDir, answers: Iterable[tuple[str, str | None, str]]) -> None:
     """Refuse answers that read as text where the model's own answers read as something else.
 
-    Such an answer is never equal to the model's, so a slip would look like a model that is wrong.
+    Such an answer never equals an answer of the model, so a slip would look like a wrong model.
 
     Args:
         run: The run, after sampling.

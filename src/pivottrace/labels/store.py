@@ -1,6 +1,6 @@
 """The label store: every answer that was given, in one SQLite file, never beyond the budget.
 
-Answers are only ever added. A question's label is its first answer, or the last one that settled
+Answers are only ever added. A question's label is its first answer, or the last answer that settled
 the question. A later answer that differs makes the label disputed, until one settles it.
 
 Each call opens its own connection. So threads may share a store, a fork may inherit it, several
@@ -28,7 +28,7 @@ LOCK_WAIT_S = 30.0
 """A writer holds the lock for milliseconds; half a minute means that its process is stopped."""
 
 Verdict = Literal["first", "agrees", "differs", "settles"]
-"""What an answer is, beside the answers before it to the same question."""
+"""The part that an answer plays beside the earlier answers to the same question."""
 
 _SCHEMA = """
 CREATE TABLE answers (
@@ -100,7 +100,7 @@ class Label(Answer):
 
 
 class Stored(NamedTuple):
-    """What became of the answers of one call.
+    """The fate of the answers of one call.
 
     Attributes:
         new: Questions that had no answer before.
@@ -267,14 +267,14 @@ def _label(answers: Sequence[Answer]) -> Label:
 
 
 def _standing(answers: Sequence[Answer]) -> Sequence[Answer]:
-    """The answers that count: the label and what came after it."""
+    """The answers that count: the label and all later ones."""
     return answers[max(i for i, a in enumerate(answers) if a.verdict in ("first", "settles")) :]
 
 
 def _verdict(
     row: Given, before: Sequence[Answer], agree: Callable[[str, str], bool]
 ) -> Verdict | None:
-    """What an answer is beside the answers before it; None if it says nothing new."""
+    """The verdict on an answer beside the earlier ones; None if it says nothing new."""
     if not before:
         return "first"
     label = _label(before)
@@ -374,7 +374,7 @@ def _cleaned(row: Given, index: int, sources: Collection[str]) -> Given:
 
 
 def _texts(row: Given) -> Iterable[tuple[str, object]]:
-    """The fields of a row that are text, by name, without the ones that are left out."""
+    """The text fields of a row by name; a field without a value is left out."""
     yield "question_id", row.question_id
     for name in ("answer", "annotator"):
         if getattr(row, name) is not None:

@@ -42,7 +42,7 @@ class Verdict:
         labels: Labels spent, and how many of them fell where a label teaches.
         cost: Responses, tokens and hours.
         helped: Whether training helped on held-out questions, beyond chance.
-        limits: What limits the result, the gravest first, each with its cure.
+        limits: The limits of the result, the gravest first, each with its cure.
     """
 
     decided: str | None

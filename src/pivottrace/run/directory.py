@@ -152,7 +152,7 @@ class RunDir:
         path = self.table_path(name)
         if not path.is_file():
             raise RunDirError(
-                f"{path} is missing. Make it and what comes before it: {self._until(made_by)}"
+                f"{path} is missing. Make it with the stages before it: {self._until(made_by)}"
             )
         return path
 
@@ -429,8 +429,8 @@ def _redo_cure(path: Path, changed: set[str]) -> str:
     if not changed <= {"triage", "label", "train"}:
         return ""
     return (
-        f"\nOr make {' and '.join(sorted(changed))} again, and what follows, with the labels that "
-        f"are there: pivottrace redo {shlex.quote(str(path))} {command} SETTINGS"
+        f"\nOr make {' and '.join(sorted(changed))} again, and all later stages, with the "
+        f"labels that are there: pivottrace redo {shlex.quote(str(path))} {command} SETTINGS"
     )
 
 

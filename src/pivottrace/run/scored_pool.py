@@ -107,7 +107,7 @@ def read_scored(
         features: The estimators that tell how sure a vote is, columns of `scores`.
         probes: The label of each labelled probe, by question id, in the order of the probes.
         earlier: The labels that were there before, of questions that are not probes.
-        unanswerable: Ids of questions of which people say that they cannot be answered.
+        unanswerable: Ids of questions that cannot be answered, as people say.
 
     Raises:
         RunDirError: A part is torn, lacks one of the columns, or has other rows than its votes.

@@ -89,7 +89,7 @@ def read_sources(config: Config) -> tuple[Reading, Reading | None]:
         ConfigError: A source string, split, column map or template is wrong, or the label source
             cannot answer such questions.
     """
-    # Without a name, the source follows from what is read, and it withholds nothing.
+    # Without a name, the source follows from the pool, and it withholds nothing.
     source = label_source(config.labels.source or COLUMN.name)
     if source.check_pool is not None:
         source.check_pool(config.pool.questions)

@@ -119,7 +119,7 @@ def read_training_rows(run: RunDir) -> tuple[pa.Table, dict[str, int]]:
     Returns:
         A table of schema `TRAINING_ROWS`, and the counts of rows that were left out. `unlabelled`
         counts annotate rows without a label, which `labels.partial` allows, and
-        `cannot_be_answered` the rows of which people say so. `probes` counts probes
+        `cannot_be_answered` the rows that people found to have no answer. `probes` counts probes
         that a later round is calibrated on; the last round does not have this count.
 
     Raises:

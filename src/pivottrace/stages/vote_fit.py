@@ -70,7 +70,7 @@ def judge_samples(run: RunDir, truths: Mapping[str, str], verifier: Verifier) ->
 def other_labels(run: RunDir, verifier: Verifier) -> pa.Table:
     """The labels that are there, beside the probes, and how often the round's samples are right.
 
-    They are the user's own ones, and what was bought before. The round's triage knows these labels
+    The user owned them, or they were bought before. The round's triage knows these labels
     only. Labels that are bought later are its own purchases.
     """
     drawn = set(run.read_table("probes", made_by="calibrate")["question_id"].to_pylist())
