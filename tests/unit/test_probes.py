@@ -11,7 +11,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from pivottrace.errors import ConfigError, DataError, LabelsNeeded
-from pivottrace.labels import budget, importing
+from pivottrace.labels import budget, importing, requests
 from pivottrace.routing.adaptive_draw import draw_more, num_first_probes, probe_need
 from pivottrace.routing.curves import ProbeEvidence, calibrate
 from pivottrace.routing.probes import (
