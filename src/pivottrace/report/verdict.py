@@ -20,9 +20,10 @@ from pivottrace.run.readings import driving_scores, evaluation_facts
 from pivottrace.run.rounds import latest_round
 from pivottrace.run.storage import read_parquet
 
-# Below this expected share of right samples a pool is too hard for its model, and above one minus
-# it too easy: GRPO learns nothing from groups that are all wrong or all right.
-TOO_FEW_RIGHT = 0.1
+# GRPO learns nothing from groups that are all right or all wrong. A pool is too easy or too hard if
+# fewer of its questions teach anything, and too hard if fewer of the samples are right.
+FEW_TEACH = 0.15
+FEW_RIGHT = 0.1
 # With fewer held-out questions an interval is wider than most gains of training.
 FEW_HELD_OUT = 200
 ROUTE_WORDS = {
@@ -73,7 +74,9 @@ def verdict(run: RunDir) -> Verdict:
     run = latest_round(run, "triage")
     triage = None
     if run.is_done("triage"):
-        triage = read_parquet(run.table_path("triage"), ["route", "mu", "priority", "question_id"])
+        triage = read_parquet(
+            run.table_path("triage"), ["route", "mu", "label_gain", "priority", "question_id"]
+        )
     return Verdict(
         decided=_decided(run),
         labels=_labels(run, triage),
@@ -128,8 +131,17 @@ def _cost(run: RunDir) -> str | None:
     trained = latest_round(run, "train").stage_facts("train").get("rollouts")
     if trained:
         text += f", {trained:,} in training"
-    hours = sum(took for stage, took in run.seconds().items() if stage != "report") / 3600
-    return f"{text}; {hours:.2g} hours on {run.config.model.device}"
+    device = run.config.model.device
+    where = "this machine" if device == "auto" else device
+    return f"{text}; {_duration(run)} on {where}"
+
+
+def _duration(run: RunDir) -> str:
+    """The time of all stages: seconds, minutes or hours."""
+    seconds = sum(took for stage, took in run.seconds().items() if stage != "report")
+    if seconds < 120:
+        return f"{seconds:.0f} seconds"
+    return f"{seconds / 60:.0f} minutes" if seconds < 7200 else f"{seconds / 3600:.1f} hours"
 
 
 def _helped(run: RunDir) -> str | None:
@@ -178,22 +190,22 @@ def _of_the_model(run: RunDir, triage: pa.Table | None) -> Iterator[str]:
             yield f"{100 * share:.0f} % of the greedy responses {what}: {cure}"
     if triage is None:
         return
-    mu = _numbers(triage, "mu")
-    known = mu[~np.isnan(mu)]
-    if not known.size:
+    mu, gain = _numbers(triage, "mu"), _numbers(triage, "label_gain")
+    known = ~np.isnan(mu)
+    if not known.any():
         return
-    right = float(known.mean())
-    if right < TOO_FEW_RIGHT:
+    right, teach = float(mu[known].mean()), gain[known] > run.config.triage.least_gain
+    found = (
+        f"it is right in about {100 * right:.0f} % of its samples, and {teach.sum():,} of "
+        f"{counted(teach.size, 'question')} can teach it anything"
+    )
+    if right < FEW_RIGHT or (teach.mean() < FEW_TEACH and right < 0.5):
         yield (
-            f"the model is too weak for these questions: it is right in about {100 * right:.0f} % "
-            f"of its samples. Take a stronger model or easier questions, or train it first on "
-            f"worked solutions"
+            f"the model is too weak for these questions: {found}. Take a stronger model or easier "
+            f"questions, or train it first on worked solutions"
         )
-    elif right > 1 - TOO_FEW_RIGHT:
-        yield (
-            f"the model is too strong for these questions: it is right in about "
-            f"{100 * right:.0f} % of its samples. Take harder questions"
-        )
+    elif teach.mean() < FEW_TEACH:
+        yield f"the model is too strong for these questions: {found}. Take harder questions"
 
 
 def _of_the_ranking(run: RunDir) -> Iterator[str]:
