@@ -112,10 +112,10 @@ def test_nothing_is_fetched_and_nothing_runs(page):
     assert "@import" not in page and "default-src 'none'" in page
 
 
-def test_identifiers_are_unique_though_five_figures_share_the_page(page):
+def test_identifiers_are_unique_though_five_figures_in_two_widths_share_the_page(page):
     ids = parsed(page).ids
     assert len(ids) > 100 and len(ids) == len(set(ids))
-    assert page.count('<svg class="figure"') == 5
+    assert page.count('<svg class="figure"') == 10
     assert "#c8500a" not in page.split("</style>")[1], "figures must follow the page's colours"
 
 
