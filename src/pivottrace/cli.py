@@ -226,6 +226,7 @@ def _study(arguments: list[str]) -> None:
     from pivottrace.commands.flags import load, take_flag, take_option
     from pivottrace.commands.status import quoted
     from pivottrace.study import run_study
+    from pivottrace.study.study_verdict import verdict_lines
 
     command = shlex.join(["pivottrace", "study", *arguments])
     rest = list(arguments)
@@ -239,7 +240,9 @@ def _study(arguments: list[str]) -> None:
             file=sys.stderr,
         )
     configs = [load([target, *flags]) for target in targets]
-    folder, _ = run_study(configs, Path(output) if output else None, with_grid, command)
+    folder, results = run_study(configs, Path(output) if output else None, with_grid, command)
+    for line in verdict_lines(results):
+        print(f"verdict: {line}")
     print(f"study: {quoted(folder / 'study.md')}; figures: {quoted(folder / 'study.json')}")
 
 
