@@ -85,9 +85,7 @@ increase_load_count("test")
 """
 
 
-@pytest.mark.parametrize(
-    "imports", ["import pivottrace.config", "import datasets, pivottrace"]
-)
+@pytest.mark.parametrize("imports", ["import pivottrace.config", "import datasets, pivottrace"])
 def test_a_program_that_imports_the_package_sends_nothing(attempts, imports):
     assert attempts("-c", imports + SEND) == []
 
