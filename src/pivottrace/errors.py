@@ -53,6 +53,10 @@ class OutOfDiskError(RunDirError):
     """The disk filled up during the writing of a part. Complete files are not lost."""
 
 
+class NoAnswersError(PivotTraceError, RuntimeError):
+    """No question of the pool gave an answer, so nothing can be routed. The message has a cure."""
+
+
 class LabelsNeeded(PivotTraceError):
     """The run waits for human labels. This is no failure, so it has its own exit code."""
 

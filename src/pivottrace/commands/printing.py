@@ -14,6 +14,7 @@ from pivottrace.report.texts import field
 from pivottrace.routing.routes import ROUTES
 from pivottrace.run.directory import RunDir
 from pivottrace.run.readings import samples_taken
+from pivottrace.stages.unanswered import greedy_failures, many_unanswered
 
 PLAN_HEAD = (
     "budget   labels annotate     weak  discard    defer  wrong votes  learning (90 % band)"
@@ -25,6 +26,7 @@ AUDIT_HEAD = "label wrong  vote right  samples  label → the model's answer  (q
 def plan_lines(run: RunDir, table: pa.Table) -> list[str]:
     """A plan, an explanation of its terms, and the next command."""
     rows, place = table.to_pylist(), quoted(run.path)
+    unanswered = many_unanswered(*greedy_failures(run), run.config)
     num_probes = run.stage_facts("calibrate").get("num_probes")
     lines = [PLAN_HEAD, *_plan_rows(rows), ""]
     calibrates = f"pivottrace run {place} --until calibrate"
@@ -51,6 +53,8 @@ def plan_lines(run: RunDir, table: pa.Table) -> list[str]:
     else:
         lines.append("tokens and hours: one pass of training, at the rates that this run measured")
     lines.append(f"samples taken of the pool: {samples_taken(run)}")
+    if unanswered is not None:
+        lines.append(f"note: {unanswered}")
     files = quoted(run.round_path / "plan.parquet")
     return [*lines, f"wrote {files}, .csv, .json and .svg", f"next: {following}"]
 

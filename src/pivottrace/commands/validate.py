@@ -5,12 +5,14 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pivottrace.config import Config
 from pivottrace.errors import counted
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
     from pivottrace.ingest.questions import Reading
 
 
@@ -22,8 +24,14 @@ def validate(config: Config) -> Iterator[str]:
     """
     from pivottrace.ingest import find_overlap
     from pivottrace.models.backends import sampler_opener
-    from pivottrace.models.load import check_weights, choose_device, load_tokenizer
-    from pivottrace.models.rendering import render_question
+    from pivottrace.models.load import (
+        check_weights,
+        choose_device,
+        load_config,
+        load_tokenizer,
+        max_positions,
+    )
+    from pivottrace.rollouts.prompt_room import refuse_long_prompts
     from pivottrace.run.choices import driving_estimator
     from pivottrace.stages.pool import read_sources
     from pivottrace.stages.preconditions import refuse_the_impossible
@@ -48,12 +56,25 @@ def validate(config: Config) -> Iterator[str]:
     yield f"sampling: by {config.rollouts.backend}"
     device = choose_device(config.model.device)
     tokenizer = load_tokenizer(config.model)
+    prompts = _prompts(tokenizer, pool, config)
+    asked = {} if held_out is None else _prompts(tokenizer, held_out.table, config)
+    context = max_positions(load_config(config.model))
+    refuse_long_prompts(config, context, prompts, asked)
     weights = check_weights(config.model)
-    prompt = render_question(tokenizer, pool["prompt"][0].as_py(), config.pool)
     template = "chat template" if tokenizer.chat_template else "no chat template: plain text"
+    longest = max(map(len, prompts.values()))
+    reads = "" if context is None else f", and the model reads {context}"
     yield f"model: {config.model.path} on {device}, {weights}"
-    yield f"prompt: {template}; the first one has {len(prompt)} tokens:"
-    yield tokenizer.decode(prompt)
+    yield f"prompt: {template}; the longest has {longest} tokens{reads}; the first one:"
+    yield tokenizer.decode(next(iter(prompts.values())))
+
+
+def _prompts(tokenizer: Any, table: pa.Table, config: Config) -> dict[str, list[int]]:
+    """The tokens of each question's prompt, by id."""
+    from pivottrace.models.rendering import render_questions
+
+    prompts = render_questions(tokenizer, table["prompt"].to_pylist(), config.pool)
+    return dict(zip(table["id"].to_pylist(), prompts, strict=True))
 
 
 def _labels(config: Config, num_questions: int, answered: int, allowed: int) -> Iterator[str]:

@@ -7,17 +7,30 @@ from typing import Any
 from pivottrace.rollouts.parts import PoolRollouts
 from pivottrace.run.directory import RunDir
 from pivottrace.run.storage import num_list_values, read_parquet
+from pivottrace.stages.unanswered import greedy_failures, refuse_unanswered, say_many_unanswered
 
 
 def run(run: RunDir) -> None:
     """Write the parts of `rollouts_greedy`. Finished parts are kept.
 
+    A note says so if most responses have no answer. It comes again when a run is taken up.
+
     Raises:
+        ConfigError: A prompt leaves too little room for a response.
         RunDirError: The finished parts came from another model.
+        NoAnswersError: No response has an answer.
     """
-    if run.is_done("greedy"):
-        return
+    if not run.is_done("greedy"):
+        _write(run)
+    failures, num_questions = greedy_failures(run)
+    refuse_unanswered(failures, num_questions, run.config)
+    say_many_unanswered(failures, num_questions, run.config)
+
+
+def _write(run: RunDir) -> None:
     pool = PoolRollouts(run)
+    if not run.begun_facts("greedy"):  # later, the limit of rollouts cannot change any more
+        pool.refuse_long_prompts()
     with run.timed("greedy", part="generation"):
         pool.write_greedy(lambda: run.begin("greedy", **pool.facts))
     run.mark_done(

@@ -36,6 +36,7 @@ from pivottrace.stages.evidence import (
     has_every_estimator,
     own_estimator_facts,
 )
+from pivottrace.stages.unanswered import refuse_unanswered_table
 from pivottrace.verifier import Verifier
 
 FIRST_ANSWERS = 8  # greedy answers that the verifier is tried on
@@ -48,13 +49,14 @@ def run(run: RunDir) -> None:
 
     Raises:
         RunDirError: Scores are missing, or the finished parts came from another model.
+        NoAnswersError: No question has a trace and an answer.
     """
-    if has_every_estimator(run, "sample", "votes"):
-        return
-    with Verifier.of(run.config.answers) as verifier:
-        if not run.is_done("sample"):
-            _write_rollouts(run, verifier)
-        vote(run, verifier)
+    if not has_every_estimator(run, "sample", "votes"):
+        with Verifier.of(run.config.answers) as verifier:
+            if not run.is_done("sample"):
+                _write_rollouts(run, verifier)
+            vote(run, verifier)
+    refuse_unanswered_table(run, "votes", "sample")
 
 
 def _write_rollouts(run: RunDir, verifier: Verifier) -> None:

@@ -40,7 +40,7 @@ def main(settings: dict[str, Any]) -> None:
     except _SetupError as error:
         _send(replies, {"error": str(error)})
         return
-    _limit_memory(settings["memory_bytes"])
+    limit_memory(settings["memory_bytes"])
     _send(replies, True)
     # The kernel ends a comparison that outlives the parent's own deadline (the parent may be dead).
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
@@ -74,7 +74,7 @@ def _call(function: Function, arguments: list[str]) -> dict[str, Any]:
         return {"error": f"raised {type(error).__name__}: {error}"[:MAX_ERROR_CHARS]}
 
 
-def _limit_memory(limit_bytes: int | None) -> None:
+def limit_memory(limit_bytes: int | None) -> None:
     """Let the address space grow by `limit_bytes` beyond the memory of the loaded modules."""
     if limit_bytes is None:
         return
