@@ -48,8 +48,8 @@ def main(settings: dict[str, Any]) -> None:
         return
     _limit_memory(settings["memory_bytes"])
     _send(replies, True)
-    # The kernel ends an item at its processor time, and one that outlives the parent's own deadline
-    # (the parent may be dead).
+    # The kernel ends an item at its processor time, and also at a deadline that is later than the
+    # parent's own, because the parent may be dead.
     for number in (signal.SIGPROF, signal.SIGALRM):
         signal.signal(number, signal.SIG_DFL)
     if kind == "math":

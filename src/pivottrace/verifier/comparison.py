@@ -1,8 +1,9 @@
 """Decide whether answers are right and whether they are the same.
 
 Hostile answers are valued in other processes, which start at the first need and are killed when
-one item takes too long (`pivottrace.verifier.workers`). Answers that need no parsing (plain
-numbers, words, exact text, multiple choice) are decided here.
+one item takes too long (`pivottrace.verifier.workers`). Their findings are kept, and after a few
+slow items of a question the rest is not waited for (`pivottrace.verifier.decisions`). Answers that
+need no parsing (plain numbers, words, exact text, multiple choice) are decided here.
 """
 
 import math
@@ -77,7 +78,8 @@ class Verifier:
                 case-sensitive), "choice" (`normalise_choice`), or "package.module:function" with
                 `function(answer: str, truth: str) -> bool`, deterministic, importable from
                 `sys.path`; it is called in a process of its own.
-            timeout_s: Seconds that one item may take in a process, > 0.
+            timeout_s: Seconds that one item may take in a process, > 0: of processor time for an
+                expression, and by the clock for a function, which may wait for something.
             tolerance: Greatest relative difference of a right number from the truth, in [0, 1).
                 None is `keys.DEFAULT_TOLERANCE`, which serves only where a decimal cannot be
                 exact. Votes have no tolerance. Only "math" uses it.
@@ -143,7 +145,7 @@ class Verifier:
 
     @property
     def crashes(self) -> int:
-        """Items of kind "math" at which the process ended or ran out of memory; not equal."""
+        """Items of kind "math" that ended each of their processes or its memory; not equal."""
         return self._mathematics.crashes
 
     def facts(self) -> dict[str, int]:
@@ -193,7 +195,8 @@ class Verifier:
                 alternatives is enough, and its own tolerance replaces this verifier's tolerance.
 
         Returns:
-            (N,) True is right. An answer whose comparison timed out is wrong.
+            (N,) True is right. An answer whose comparison timed out is wrong, or was not waited
+            for: see `decisions.MOST_SLOW`, where the answers to one truth are a question.
 
         Raises:
             ConfigError: If the user's module or function cannot be loaded, or math-verify is not

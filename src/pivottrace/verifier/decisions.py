@@ -1,9 +1,8 @@
-"""What the processes decide: each item once, and not every slow one of a question.
+"""Items that the processes decide: each one once, and not every slow one of a question.
 
 An item is an expression, a pair of texts, or a call of a user's function. The items of a question
 are the group of a vote, or the answers to one truth. The verdict on an item depends on the other
-items of its question only if more than `MOST_SLOW` of them are slow. It never depends on what was
-asked before.
+items of its question only if `MOST_SLOW` of them are slow. It never depends on earlier calls.
 """
 
 from collections.abc import Callable, Collection, Iterable, Sequence
@@ -24,7 +23,7 @@ default."""
 
 Item = tuple[str, ...]
 Read = Callable[[Sequence[Item], Sequence[Any]], Sequence[Any]]
-"""Turns the replies to items into what is kept. It is not given those to slow items."""
+"""Turns the replies to items into values that are kept. Slow items are left out."""
 
 
 def in_order(items: Iterable[Item]) -> list[Item]:
@@ -39,7 +38,7 @@ class Decisions:
     """Ask processes about items, and keep what they find.
 
     Attributes:
-        known: What `read` made of the reply to an item; None for a slow one.
+        known: The value that `read` made of the reply to an item; None for a slow one.
     """
 
     def __init__(self, workers: Workers, *, sets_hard_aside: bool, most_kept: int) -> None:
@@ -74,11 +73,11 @@ class Decisions:
         Args:
             questions: The items of each question, each once, in the order in which hard ones are
                 tried.
-            read: What is kept of the replies.
+            read: Makes values of replies.
 
         Returns:
-            For each question its undecided items: slow ones, and hard ones that were not waited
-            for.
+            For each question its undecided items: slow items, and hard items that are not waited
+            for after them.
 
         Raises:
             ConfigError: As `Workers.ask`.
@@ -144,7 +143,7 @@ class _Queue:
         return self.taken
 
     def undecided(self, slow: Collection[Item]) -> set[Item]:
-        """Return the slow items and those that were not taken."""
+        """Return the slow items, and all items that were not taken."""
         return {item for item in self.items[: self.place] if item in slow} | {
             *self.items[self.place :]
         }

@@ -123,7 +123,7 @@ class Mathematics:
     def _same_texts(
         self, questions: Mapping[str, Sequence[Item]], texts: Mapping[str, Collection[Item]]
     ) -> dict[str, set[Item]]:
-        """Which pairs of texts of each question are the same. Its slow expressions count, too."""
+        """The pairs of texts of each question that are the same. Slow expressions count, too."""
         whole = [[*questions[truth], *in_order(items)] for truth, items in texts.items()]
         return {
             truth: {item for item in items if item not in late and self._decisions.known[item]}

@@ -47,8 +47,8 @@ class ProcessEnded(Exception):
 class Workers:
     """At most one process per core; each starts at need. Threads may share them.
 
-    An expression has a limit of processor time, so that the verdict does not depend on what else
-    the machine does. A user's function has one by the clock, because it may wait for something, or
+    An expression has a limit of processor time, so that the verdict does not depend on other work
+    on the machine. A user's function has one by the clock, because it may wait for something, or
     compute on several cores.
 
     A process that ends at an item, or is late by the clock, may have been killed or stopped from
