@@ -92,8 +92,8 @@ class AnswersConfig(Section):
     """Greatest relative difference of a right number from the truth. The default is 1e-6 where a
     decimal stands for 1/3 or √2, and else 0. A truth may state its own. `math` only."""
     timeout_s: float = Field(5.0, gt=0)
-    """Seconds for one expression, or for one call of your function. A slower one counts as not
-    equal."""
+    """Seconds of processor time for one expression, or by the clock for one call of your function.
+    A slower one counts as not equal."""
 
     @field_validator("formats")
     @classmethod
