@@ -124,11 +124,11 @@ def test_limits_that_leave_a_prompt_no_room_are_refused_with_the_cure(tmp_path, 
     assert message.startswith("error: 6 of 6 questions do not fit the model together with a resp")
     found = re.search(
         r"has (\d+) tokens, and the model reads 1024\. Set rollouts\.max_new_tokens \(now 1024\) "
-        r"and train\.max_new_tokens \(now 1024\) to at most (\d+)\.$",
+        r"to at most (\d+)\.$",
         message,
     )
     assert int(found[1]) + int(found[2]) == 1024
-    limits = ["--rollouts.max-new-tokens", found[2], "--train.max-new-tokens", found[2]]
+    limits = ["--rollouts.max-new-tokens", found[2]]
     assert main(["validate", *arguments, *limits]) == 0
     assert not list(tmp_path.glob("run/rounds/00/*/*"))
 

@@ -252,8 +252,8 @@ class TrainConfig(Section):
     """Highest learning rate of AdamW."""
     temperature: float = Field(1.0, gt=0)
     """Temperature of the sampled responses."""
-    max_new_tokens: int = Field(1024, ge=1)
-    """Longest response, in tokens."""
+    max_new_tokens: int | None = Field(None, ge=1)
+    """Longest response, in tokens. The default is `rollouts.max_new_tokens`."""
     beta: float = Field(0.0, ge=0)
     """Weight of the KL term, which holds the model near its start."""
     loss_type: Literal["grpo", "dapo", "bnpo", "dr_grpo"] = "grpo"
@@ -441,3 +441,8 @@ class Config(Section):
     rounds: RoundsConfig = RoundsConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
     study: StudyConfig = StudyConfig()
+
+    @property
+    def longest_in_training(self) -> int:
+        """The longest response in training, in tokens."""
+        return self.train.max_new_tokens or self.rollouts.max_new_tokens

@@ -37,8 +37,8 @@ def refuse_long_prompts(
     if context is None:
         return
     limits = {"rollouts.max_new_tokens": config.rollouts.max_new_tokens}
-    if config.train.enabled:
-        limits["train.max_new_tokens"] = config.train.max_new_tokens
+    if config.train.enabled and config.train.max_new_tokens is not None:
+        limits["train.max_new_tokens"] = config.longest_in_training
     _refuse(pool, limits, context, "questions")
     own = config.evaluate.max_new_tokens or config.rollouts.max_new_tokens
     _refuse(held_out, {"evaluate.max_new_tokens": own}, context, "held-out questions")

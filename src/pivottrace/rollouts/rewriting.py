@@ -61,7 +61,7 @@ def rewrites_by_model(
     settings = Sampling(
         num_samples=1,
         temperature=config.train.temperature,
-        max_new_tokens=config.train.max_new_tokens,
+        max_new_tokens=config.longest_in_training,
         stop=tuple(config.rollouts.stop),
         batch_size=config.rollouts.batch_size,
         seed=seed,
