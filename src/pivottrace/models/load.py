@@ -114,9 +114,11 @@ def load_model(config: ModelConfig) -> tuple[Any, Any]:
     except SafetensorError as error:
         raise torn_weights(config.path, error) from error
     except UNLOADABLE as error:
+        cure = "Check config.json, and that this version of transformers knows the model."
+        if not Path(path).is_dir():
+            cure = "Check the Hub id, its revision and your access to it."
         raise ModelError(
-            f"{config.path}: the model cannot be loaded: {_reason(error)}. Check config.json, "
-            f"and that this version of transformers knows the model."
+            f"{config.path}: the model cannot be loaded: {_reason(error)}. {cure}"
         ) from error
     refuse_other_tensors(model, found, config.path)
     if tokenizer.pad_token_id is None:
