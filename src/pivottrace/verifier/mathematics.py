@@ -5,6 +5,7 @@ Numbers and texts are settled here. Only expressions go to the processes, each d
 
 from collections.abc import Collection, Hashable, Mapping, Sequence
 from fractions import Fraction
+from itertools import chain
 from typing import Any
 
 from pivottrace.verifier.decisions import Decisions, Item, in_order
@@ -74,12 +75,15 @@ class Mathematics:
             self._number_of = {None: NO_ANSWER}
             self._numbers, self._keys, self._whats, self._marked = {}, [], {}, set()
         new = {a: read_form(a) for a in answers if a is not None and a not in self._number_of}
-        (late,) = self._settle([in_order(_items(*new.values()))])
+        # Most answers are numbers and texts, of which nothing is asked.
+        items = {a: _items(form) for a, form in new.items() if form.kind not in SETTLED}
+        (late,) = self._settle([in_order(chain(*items.values()))]) if items else [set()]
+        values = self._values(late)
         hard: dict[str | None, int] = {}
         for answer, form in new.items():
-            is_hard = any(map(self._decisions.is_hard, _items(form)))
+            is_hard = any(map(self._decisions.is_hard, items.get(answer, ())))
             numbers = hard if is_hard else self._number_of
-            numbers[answer] = self._number(key_of(form, self._values(late)))
+            numbers[answer] = self._number(key_of(form, values))
         return hard
 
     def _number(self, key: Key | None) -> int:
