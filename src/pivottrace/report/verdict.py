@@ -26,11 +26,11 @@ FEW_TEACH = 0.15
 FEW_RIGHT = 0.1
 # With fewer held-out questions an interval is wider than most gains of training.
 FEW_HELD_OUT = 200
-ROUTE_WORDS = {
-    "annotate": "get a true answer",
-    "weak": "train on the model's own vote",
-    "discard": "are dropped",
-    "defer": "are put off",
+ROUTE_WORDS = {  # of one question, and of several
+    "annotate": ("gets a true answer", "get a true answer"),
+    "weak": ("trains on the model's own vote", "train on the model's own vote"),
+    "discard": ("is dropped", "are dropped"),
+    "defer": ("is put off", "are put off"),
 }
 
 
@@ -90,7 +90,11 @@ def _decided(run: RunDir) -> str | None:
     counts = run.stage_facts("triage").get("counts")
     if not counts:
         return None
-    parts = [f"{counts[route]:,} {ROUTE_WORDS[route]}" for route in ROUTES if counts.get(route)]
+    parts = [
+        f"{counts[route]:,} {ROUTE_WORDS[route][counts[route] != 1]}"
+        for route in ROUTES
+        if counts.get(route)
+    ]
     total = sum(counts.values())
     return f"of {counted(total, 'question')}, {_listed(parts)}"
 
@@ -194,11 +198,12 @@ def _of_the_model(run: RunDir, triage: pa.Table | None) -> Iterator[str]:
     known = ~np.isnan(mu)
     if not known.any():
         return
-    right, teach = float(mu[known].mean()), gain[known] > run.config.triage.least_gain
-    found = (
-        f"it is right in about {100 * right:.0f} % of its samples, and {teach.sum():,} of "
-        f"{counted(teach.size, 'question')} can teach it anything"
-    )
+    expected, teach = float(mu[known].mean()), gain[known] > run.config.triage.least_gain
+    # The expectation leans on its prior. Where the probes show next to nothing right, they count.
+    right = min(expected, _observed(run)) if expected < 0.5 else expected
+    found = f"it is right in about {100 * right:.0f} % of its samples"
+    if right >= FEW_RIGHT:
+        found += f", and {teach.sum():,} of {counted(teach.size, 'question')} can teach it anything"
     if right < FEW_RIGHT or (teach.mean() < FEW_TEACH and right < 0.5):
         yield (
             f"the model is too weak for these questions: {found}. Take a stronger model or easier "
@@ -206,6 +211,14 @@ def _of_the_model(run: RunDir, triage: pa.Table | None) -> Iterator[str]:
         )
     elif teach.mean() < FEW_TEACH:
         yield f"the model is too strong for these questions: {found}. Take harder questions"
+
+
+def _observed(run: RunDir) -> float:
+    """The share of right samples on the probes, each weighted by one over its chance; 1 if none."""
+    rows = run.read_table("evidence", made_by="calibrate").to_pylist()
+    weights = [1.0 / (row["chance"] or 1.0) for row in rows]
+    shares = [row["num_correct"] / row["num_samples"] for row in rows]
+    return float(np.average(shares, weights=weights)) if rows else 1.0
 
 
 def _of_the_ranking(run: RunDir) -> Iterator[str]:

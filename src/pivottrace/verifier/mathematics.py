@@ -75,7 +75,7 @@ class Mathematics:
             self._number_of = {None: NO_ANSWER}
             self._numbers, self._keys, self._whats, self._marked = {}, [], {}, set()
         new = {a: read_form(a) for a in answers if a is not None and a not in self._number_of}
-        # Most answers are numbers and texts, of which nothing is asked.
+        # Most answers are numbers and texts, and these need no process.
         items = {a: _items(form) for a, form in new.items() if form.kind not in SETTLED}
         (late,) = self._settle([in_order(chain(*items.values()))]) if items else [set()]
         values = self._values(late)
