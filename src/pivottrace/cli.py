@@ -404,7 +404,8 @@ def _open_run(command: str, arguments: list[str]) -> RunDir:
 
     options = [text for text in arguments if text.startswith("-")]
     if options:
-        raise ConfigError(f"{command} has no option {options[0]}. See: pivottrace {command} --help")
+        name = command.partition(" ")[0]
+        raise ConfigError(f"{name} has no option {options[0]}. See: pivottrace {name} --help")
     if len(arguments) != 1:
         raise ConfigError(f"give one run directory, for instance: pivottrace {command} runs/my")
     path = Path(arguments[0])

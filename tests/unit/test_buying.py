@@ -69,7 +69,7 @@ def to_the_labels(run, answered):
 def test_without_partial_each_request_is_answered_in_full(scored):
     run = scored()
     for missing, given in ((12, 1), (11, 10), (1, 1)):
-        with pytest.raises(LabelsNeeded, match=f"^{missing} probe questions"):
+        with pytest.raises(LabelsNeeded, match=f"^{missing} probe question"):
             calibrate.run(run)
         answer(run, asked(run, "probe")[:given])
     calibrate.run(run)
@@ -79,7 +79,7 @@ def test_without_partial_each_request_is_answered_in_full(scored):
     rows = asked(run, "annotation")
     assert len(rows) == BUDGET - PROBES
     answer(run, rows[:-1])
-    with pytest.raises(LabelsNeeded, match=r"^1 questions"):
+    with pytest.raises(LabelsNeeded, match=r"^1 question waits"):
         label.run(run)
     answer(run, rows)
     label.run(run)

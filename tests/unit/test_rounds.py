@@ -342,7 +342,8 @@ def test_a_round_starts_from_the_model_that_was_trained_last(tmp_path):
 def test_one_round_is_as_it_was(tmp_path):
     run = fabricate(tmp_path / "run", "pool", rounds={"num": 1})
     assert rounds.current_round(run) is run and rounds.is_last_round(run)
-    assert rounds.train_settings(run) == run.config.train
+    limit = {"max_new_tokens": run.config.rollouts.max_new_tokens}
+    assert rounds.train_settings(run) == run.config.train.model_copy(update=limit)
     assert rounds.labels_by_then(run, 80, 40) == 80
     names = "pool greedy trace score sample calibrate triage label evaluate_before train"
     assert list(steps(run)) == [(0, name) for name in [*names.split(), "evaluate_after"]]

@@ -45,7 +45,7 @@ def make_run(tmp_path, start, tokenizer):
         run = RunDir.create(parse_config(values, "test"))
         if not run.is_done("pool"):
             run.write_table("pool", pa.Table.from_pylist(questions(), schema=QUESTIONS))
-            run.mark_done("pool", num_questions=8)
+            run.mark_done("pool", num_questions=8, num_with_answer=8)
         return run
 
     return make

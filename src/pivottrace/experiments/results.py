@@ -221,7 +221,7 @@ def rollout_tokens(run: RunDir) -> dict[str, int]:
     """
     greedy = run.read_parts("rollouts_greedy", "greedy", ["question_id", "prompt_tokens", "tokens"])
     sampled = run.read_parts("rollouts_sampled", "sample", ["question_id", "tokens", "finish"])
-    lengths = pc.fill_null(pc.list_valuenum_list_values(greedy["prompt_tokens"]), 0).to_pylist()
+    lengths = pc.fill_null(pc.list_value_length(greedy["prompt_tokens"]), 0).to_pylist()
     prompt_of = dict(zip(greedy["question_id"].to_pylist(), lengths, strict=True))
     asked = sampled.filter(pc.field("finish") != "failed")["question_id"].to_pylist()
     samples = sum(prompt_of[question_id] for question_id in asked) + num_list_values(

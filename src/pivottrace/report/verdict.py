@@ -199,7 +199,7 @@ def _of_the_model(run: RunDir, triage: pa.Table | None) -> Iterator[str]:
     if not known.any():
         return
     expected, teach = float(mu[known].mean()), gain[known] > run.config.triage.least_gain
-    # The expectation leans on its prior. Where the probes show next to nothing right, they count.
+    # The expectation leans on its prior. If next to nothing is right on the probes, they count.
     right = min(expected, _observed(run)) if expected < 0.5 else expected
     found = f"it is right in about {100 * right:.0f} % of its samples"
     if right >= FEW_RIGHT:

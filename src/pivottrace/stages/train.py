@@ -9,9 +9,9 @@ from typing import Any
 import pyarrow as pa
 
 from pivottrace.config import Config
-from pivottrace.errors import RunDirError
+from pivottrace.errors import RunDirError, counted
 from pivottrace.ingest import format_prompt
-from pivottrace.labels.budget import true_answers, unanswerable
+from pivottrace.labels.budget import labels_of, true_answers, unanswerable
 from pivottrace.refine import make_alarms, make_rule, needs_hidden, refuse_idle_rule
 from pivottrace.refine.alarms import AlarmEvent
 from pivottrace.rewards import reward_named
@@ -133,9 +133,12 @@ def read_training_rows(run: RunDir) -> tuple[pa.Table, dict[str, int]]:
     no_answer = set(unlabelled) & set(unanswerable(run))
     unlabelled = [i for i in unlabelled if i not in no_answer]
     if unlabelled and not run.config.labels.partial:
+        disputed = set(unlabelled) & labels_of(run).keys()
+        rows = counted(len(unlabelled), "annotate row")
         raise RunDirError(
-            f"{run.path}: {len(unlabelled)} annotate rows have no label that can be used, such as "
-            f"{unlabelled[0]!r}. See: pivottrace label conflicts {run.path}"
+            f"{run.path}: {rows} without a label that can be used, such as {unlabelled[0]!r}. "
+            f"{'Settle' if disputed else 'Get'} them with: pivottrace label "
+            f"{'conflicts ' if disputed else ''}{run.path}"
         )
     prompts = read_parquet(run.table_path("pool"), ["id", "prompt"]).to_pylist()
     waiting = _waiting_probes(run) & routed.keys() - set(unlabelled) - no_answer
