@@ -134,7 +134,7 @@ def test_the_stage_trains_on_two_routes_and_evaluates(start, tokenizer, tmp_path
     make = trl.grpo_arguments
     monkeypatch.setattr(trl, "grpo_arguments", lambda *given: told.append(make(*given)) or told[-1])
     run = make_run(tmp_path, start, tokenizer, ROUTES)
-    with pytest.raises(RunDirError, match="1 annotate row without a label .* such as 'q0'"):
+    with pytest.raises(RunDirError, match=r"1 annotate row without a label .* such as 'q0'"):
         stage.run(run)
     give(run, "q0", "bought", "column", "annotation")
     give(run, "q2", "not for training", "column", "probe")
