@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo test test-slow lint types install clean
+.PHONY: demo test test-slow lint types install audit clean
 
 demo: $(INSTALLED)
 	$(BIN)/pivottrace demo
@@ -25,6 +25,15 @@ types: $(INSTALLED)
 	$(BIN)/mypy
 
 install: $(INSTALLED)
+
+# Licences of everything installed, and its known holes as far as their service answers. Not in CI.
+AUDIT := $(VENV)/audit
+audit: $(INSTALLED)
+	test -x $(AUDIT)/bin/pip-licenses || $(PYTHON) -m venv $(AUDIT)
+	$(AUDIT)/bin/pip install --quiet pip-licenses pip-audit
+	$(AUDIT)/bin/pip-licenses --python $(BIN)/python --order=license
+	$(AUDIT)/bin/pip-audit --timeout 10 --path $$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))') \
+	  || echo 'audit: holes were found above, or the service of known holes gave no answer'
 
 # torch goes first, so that what depends on it does not pull in another build.
 $(INSTALLED): pyproject.toml constraints.txt

@@ -41,6 +41,8 @@ def command(output: Path, questions: int) -> list[str]:
         "128",
         "--rollouts.part-size",
         "8",
+        "--train.enabled",
+        "false",
     ]
 
 

@@ -1,8 +1,12 @@
 """Fixtures that several test files share."""
 
+import os
 from pathlib import Path
 
 import pytest
+
+# The command line sets this before libraries are imported. Here a test may have imported them.
+os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
 
 from pivottrace.config import parse_config
 from pivottrace.run.directory import RunDir

@@ -15,6 +15,7 @@ from pivottrace.commands.usage import EXPERIMENTS, STAGES, help_of, usage
 from pivottrace.errors import ConfigError, PivotTraceError
 
 if TYPE_CHECKING:
+    from pivottrace.config import Config
     from pivottrace.run.directory import RunDir
 
 
@@ -49,6 +50,10 @@ def main(argv: list[str] | None = None) -> int:
         waiting = error.exit_code == 3
         print(f"{'' if waiting else 'error: '}{error}", file=sys.stderr)
         return error.exit_code
+    except BrokenPipeError:
+        # The reader of our lines is gone (`| head`). The rest must not fail at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     except KeyboardInterrupt:
         print("stopped; finished parts are kept, and the same command resumes", file=sys.stderr)
         return 130
@@ -101,18 +106,26 @@ def _run(arguments: list[str]) -> None:
     from pivottrace.pipeline import run_all
 
     until = take_option(arguments, "--until")
+    if not arguments:
+        raise ConfigError(
+            "run needs a configuration file or a run directory. pivottrace init my.toml writes a "
+            "file to start from, and pivottrace demo runs everything on the embedded world"
+        )
     run = _create_run(arguments)
     run_all(run, until)
     _print_summary(run)
 
 
 def _init(arguments: list[str]) -> None:
-    from pivottrace.commands.flags import parse, split_target
+    from pivottrace.commands.flags import parse, split_target, take_flag
     from pivottrace.config import Config
+    from pivottrace.config.starter import starter
     from pivottrace.config.template import template
     from pivottrace.run.storage import write_text
 
-    path, settings = split_target(arguments)
+    rest = list(arguments)
+    write = template if take_flag(rest, "--all") else starter
+    path, settings = split_target(rest)
     if path is None:
         raise ConfigError("init needs a file to write: pivottrace init my.toml")
     if path.exists():
@@ -122,7 +135,7 @@ def _init(arguments: list[str]) -> None:
             f"{path}: the folder {path.parent} does not exist. Make it, or give another place."
         )
     own = Config(output=Path("runs") / path.stem)
-    write_text(path, template(parse(settings, own)))
+    write_text(path, write(parse(settings, own)))
     print(f"wrote {path}; next: edit it, then pivottrace validate {shlex.quote(str(path))}")
 
 
@@ -179,37 +192,41 @@ def _stage(name: str) -> Callable[[list[str]], None]:
 
 
 def _label(arguments: list[str]) -> None:
-    actions = ("export", "import")
+    from pivottrace.commands import labelling
+
+    actions = {
+        "export": labelling.export,
+        "import": labelling.take_in,
+        "correct": labelling.correct,
+        "conflicts": labelling.conflicts,
+    }
     if not arguments or arguments[0] not in actions:
         return _stage("label")(arguments)
+    print("\n".join(actions[arguments[0]](arguments[1:])))
+    return None
+
+
+def _redo(arguments: list[str]) -> None:
+    from pivottrace.commands.flags import load
+    from pivottrace.commands.redo import FROM, redo
     from pivottrace.commands.status import quoted
-    from pivottrace.labels import requests
     from pivottrace.run.rounds import current_round
 
-    action, rest = arguments[0], arguments[1:]
-    if not rest or (action == "import" and len(rest) != 2):
-        raise ConfigError(
-            f"usage: pivottrace label {action} RUN {'FILE' if action == 'import' else '[FILE]'}"
-        )
-    run = current_round(_open_run(f"label {action}", rest[:1]))
-    with run.locked():
-        if action == "export":
-            path = requests.export(run, Path(rest[1]) if len(rest) > 1 else None)
-            print(
-                f"wrote {path}; next: fill in `answer`, then: pivottrace label import "
-                f"{quoted(run.path)} {quoted(path)}"
-            )
-            return None
-        added, blank = requests.import_file(run, Path(rest[1]))
-    left = f", {blank} rows have no answer yet" if blank else ""
-    print(f"{added} new labels taken in{left}; next: pivottrace run {quoted(run.path)}")
-    return None
+    if len(arguments) < 2 or arguments[1] not in FROM:
+        raise ConfigError(f"usage: pivottrace redo RUN {'|'.join(FROM)} [SETTINGS]")
+    run = current_round(_open_run("redo", arguments[:1]))
+    forgotten = redo(run, arguments[1], load([arguments[0], *arguments[2:]]))
+    _create_run([arguments[0], *arguments[2:]])  # stores the new settings
+    print(
+        f"forgotten: {', '.join(forgotten) or 'nothing'}; next: pivottrace run {quoted(run.path)}"
+    )
 
 
 def _study(arguments: list[str]) -> None:
     from pivottrace.commands.flags import load, take_flag, take_option
     from pivottrace.commands.status import quoted
     from pivottrace.study import run_study
+    from pivottrace.study.study_verdict import verdict_lines
 
     command = shlex.join(["pivottrace", "study", *arguments])
     rest = list(arguments)
@@ -223,7 +240,9 @@ def _study(arguments: list[str]) -> None:
             file=sys.stderr,
         )
     configs = [load([target, *flags]) for target in targets]
-    folder, _ = run_study(configs, Path(output) if output else None, with_grid, command)
+    folder, results = run_study(configs, Path(output) if output else None, with_grid, command)
+    for line in verdict_lines(results):
+        print(f"verdict: {line}")
     print(f"study: {quoted(folder / 'study.md')}; figures: {quoted(folder / 'study.json')}")
 
 
@@ -318,6 +337,7 @@ COMMANDS: dict[str, Callable[[list[str]], None]] = {
     "status": _status,
     "report": _report,
     "label": _label,
+    "redo": _redo,
     "study": _study,
     "plan": _plan,
     "audit": _audit,
@@ -352,7 +372,9 @@ def _create_run(arguments: list[str]) -> RunDir:
     from pivottrace.commands.flags import load
     from pivottrace.run.directory import RunDir
 
-    run = RunDir.create(load(arguments))
+    config = load(arguments)
+    _take_new_budget(config)
+    run = RunDir.create(config)
     others = run.other_versions()
     if others:
         print(
@@ -363,23 +385,43 @@ def _create_run(arguments: list[str]) -> RunDir:
     return run
 
 
+def _take_new_budget(config: Config) -> None:
+    """Let an existing run take a changed budget, as far as that costs nothing."""
+    from pivottrace.commands.redo import take_new_budget
+    from pivottrace.run.directory import RunDir
+    from pivottrace.run.rounds import current_round
+
+    path = config.output.expanduser()
+    if (path / "config.toml").is_file():
+        note = take_new_budget(current_round(RunDir.open(path)), config)
+        if note:
+            print(f"note: {note}", file=sys.stderr)
+
+
 def _open_run(command: str, arguments: list[str]) -> RunDir:
+    from pivottrace.config import load_config
     from pivottrace.run.directory import RunDir
 
+    options = [text for text in arguments if text.startswith("-")]
+    if options:
+        name = command.partition(" ")[0]
+        raise ConfigError(f"{name} has no option {options[0]}. See: pivottrace {name} --help")
     if len(arguments) != 1:
         raise ConfigError(f"give one run directory, for instance: pivottrace {command} runs/my")
-    return RunDir.open(Path(arguments[0]))
+    path = Path(arguments[0])
+    if path.suffix == ".toml" and path.is_file():
+        return RunDir.open(load_config(path).output.expanduser())
+    return RunDir.open(path)
 
 
 def _print_summary(run: RunDir) -> None:
     from pivottrace.commands.status import notes, summary_lines
-    from pivottrace.report import summary
     from pivottrace.run.rounds import latest_round
 
     run = latest_round(run, "triage")
     for note in notes(run):
         print(f"note: {note}")
-    for line in summary_lines(run, summary(run)):
+    for line in summary_lines(run):
         print(line)
 
 

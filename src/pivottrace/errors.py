@@ -10,6 +10,11 @@ def first_line(error: Exception) -> str:
     return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
 
 
+def counted(number: int, noun: str, nouns: str | None = None) -> str:
+    """A number with its noun, for messages: "1 question", "1,200 questions"."""
+    return f"{number:,} {noun if number == 1 else nouns or noun + 's'}"
+
+
 class PivotTraceError(Exception):
     """Base of every error raised on purpose. The command line ends with its `exit_code`."""
 
@@ -46,6 +51,10 @@ class RunDirError(PivotTraceError, RuntimeError):
 
 class OutOfDiskError(RunDirError):
     """The disk filled up during the writing of a part. Complete files are not lost."""
+
+
+class NoAnswersError(PivotTraceError, RuntimeError):
+    """No question of the pool gave an answer, so nothing can be routed. The message has a cure."""
 
 
 class LabelsNeeded(PivotTraceError):

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from importlib import import_module
 from pathlib import Path
 
-from pivottrace.errors import ConfigError, LabelsNeeded
+from pivottrace.errors import ConfigError, LabelsNeeded, NoAnswersError
 from pivottrace.report import build_report
 from pivottrace.run.directory import RUN_WIDE, RunDir
 from pivottrace.run.progress import in_words
@@ -76,6 +76,7 @@ def run_all(run: RunDir, until: str | None = None) -> None:
         ConfigError: The command `until` does not exist, or it is `train` and `train.enabled` is
             false.
         LabelsNeeded: People must give labels. The report so far has been written.
+        NoAnswersError: No question gave an answer. The report so far has been written.
     """
     if until is not None:
         _check_until(run, until)
@@ -83,7 +84,7 @@ def run_all(run: RunDir, until: str | None = None) -> None:
         try:
             for index, stage in steps(run, until):
                 run_step(run.in_round(index), stage)
-        except LabelsNeeded:
+        except (LabelsNeeded, NoAnswersError):
             write_report(run)
             raise
         write_report(run)

@@ -125,11 +125,12 @@ EVIDENCE = pa.schema(
     ]
 )
 
-LABELLED = pa.schema(  # after the first round: earlier labels, without the probes
+LABELLED = pa.schema(  # labels that were there before the round's triage, without the probes
     [
         ("question_id", pa.string()),
         ("purpose", pa.string()),  # probe (without a score now) | annotation
-        ("num_correct", pa.int32()),  # of this round's sampled rollouts
+        # Of this round's sampled rollouts; null where people say that it cannot be answered.
+        ("num_correct", pa.int32()),
         ("num_samples", pa.int32()),
         ("right_class", pa.int32()),  # as in `evidence`
     ]

@@ -23,6 +23,8 @@ SMALL = [
     "2",
     "--rollouts.max-new-tokens",
     "24",
+    "--train.max-new-tokens",
+    "24",
 ]
 
 
@@ -111,8 +113,24 @@ def test_validate_says_what_it_looked_at_and_repeats_the_settings(capsys):
     assert lines[-1].startswith(
         "all is well; next: pivottrace run --questions 'world:default?num=6"
     )
-    assert main(["validate"]) == 0
-    assert capsys.readouterr().out.splitlines()[-1] == "all is well; next: pivottrace run"
+
+
+@pytest.mark.parametrize("command", ["validate", "run"])
+def test_limits_that_leave_a_prompt_no_room_are_refused_with_the_cure(tmp_path, capsys, command):
+    """The settings' own limits are for models that read more than the embedded one."""
+    arguments = ["--questions", "world:default?num=6&seed=3", "--labels.source", "oracle"]
+    assert main([command, *arguments, "--output", str(tmp_path / "run")]) == 2
+    message = capsys.readouterr().err.splitlines()[-1]
+    assert message.startswith("error: 6 of 6 questions do not fit the model together with a resp")
+    found = re.search(
+        r"has (\d+) tokens, and the model reads 1024\. Set rollouts\.max_new_tokens \(now 1024\) "
+        r"to at most (\d+)\.$",
+        message,
+    )
+    assert int(found[1]) + int(found[2]) == 1024
+    limits = ["--rollouts.max-new-tokens", found[2]]
+    assert main(["validate", *arguments, *limits]) == 0
+    assert not list(tmp_path.glob("run/rounds/00/*/*"))
 
 
 def test_stages_end_with_their_outputs_and_the_next_command(tmp_path, capsys):

@@ -16,6 +16,8 @@ SMALL = [
     "4",
     "--rollouts.max-new-tokens",
     "128",
+    "--train.enabled",
+    "false",
     "--study.truth-samples",
     "4",
     "--study.resamples",

@@ -3,6 +3,7 @@
 import pyarrow as pa
 
 from pivottrace.labels import intake
+from pivottrace.labels.store import Given
 from pivottrace.schemas import QUESTIONS, TRIAGE
 
 # Markup, quotes, line ends of every kind, a control character, a formula, a change of direction.
@@ -51,5 +52,5 @@ def triaged(run, rows=ROWS, prompt=HOSTILE):
 
 
 def give_labels(run, labels=LABELS):
-    rows = [(i, answer, "file", "annotation") for i, answer in labels.items()]
+    rows = [Given(i, answer, "file", "annotation") for i, answer in labels.items()]
     intake.open_store(run).add_many(rows)

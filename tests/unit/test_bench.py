@@ -78,6 +78,16 @@ def test_training_is_compared_round_by_round(capsys):
     ]
 
 
+@pytest.mark.parametrize(("tried", "held", "status"), [(3, 3, 0), (3, 2, 1), (0, 0, 1)])
+def test_a_fault_that_does_not_hold_fails(monkeypatch, capsys, tried, held, status):
+    bench = bench_scripts.load("faults_verifier")
+    rows = [bench.Row("SIGSTOP", 2, 2), bench.Row("kill -9", tried, held)]
+    monkeypatch.setattr(bench, "verifier_rows", lambda trials, chance: rows[: trials + 1])
+    monkeypatch.setattr(sys, "argv", ["faults_verifier", "--trials", "1"])
+    assert bench.main() == status
+    assert f"| kill -9 | {tried} | {held} |" in capsys.readouterr().out
+
+
 GRADER_TESTS = """
 import pytest
 

@@ -11,7 +11,8 @@ from report_run import make_run as fabricate
 import pivottrace.label_sources.oracle
 from pivottrace.errors import BudgetError, DataError, LabelsNeeded, RunDirError
 from pivottrace.label_sources import label_sources
-from pivottrace.labels import budget, buying, intake, requests
+from pivottrace.labels import budget, buying, importing, intake, requests
+from pivottrace.labels.store import Given
 from pivottrace.schemas import TRIAGE
 from pivottrace.stages import calibrate, label, train, triage
 from pivottrace.verifier import Verifier
@@ -43,7 +44,8 @@ def answer(run, ids):
     truths = {row["id"]: row["answer"] for row in pool}
     path = run.path / "answers.jsonl"
     path.write_text("".join(json.dumps({"id": i, "answer": truths[i]}) + "\n" for i in ids))
-    return requests.import_file(run, path)
+    found = importing.import_file(run, path)
+    return found.new, found.blank
 
 
 def asked(run, purpose):
@@ -67,7 +69,7 @@ def to_the_labels(run, answered):
 def test_without_partial_each_request_is_answered_in_full(scored):
     run = scored()
     for missing, given in ((12, 1), (11, 10), (1, 1)):
-        with pytest.raises(LabelsNeeded, match=f"^{missing} probe questions"):
+        with pytest.raises(LabelsNeeded, match=f"^{missing} probe question"):
             calibrate.run(run)
         answer(run, asked(run, "probe")[:given])
     calibrate.run(run)
@@ -77,7 +79,7 @@ def test_without_partial_each_request_is_answered_in_full(scored):
     rows = asked(run, "annotation")
     assert len(rows) == BUDGET - PROBES
     answer(run, rows[:-1])
-    with pytest.raises(LabelsNeeded, match=r"^1 questions"):
+    with pytest.raises(LabelsNeeded, match=r"^1 question waits"):
         label.run(run)
     answer(run, rows)
     label.run(run)
@@ -139,7 +141,7 @@ def test_an_import_beyond_the_budget_takes_nothing_in(scored):
     other = next(
         i for i in (f"q-{k:04d}" for k in range(60)) if i not in {*rows, *asked(run, "probe")}
     )
-    intake.open_store(run).add(other, "1", "oracle", "annotation")
+    intake.open_store(run).add_many([Given(other, "1", "oracle", "annotation")])
     with pytest.raises(BudgetError, match="8 new labels on top of 13 pass the budget of 20"):
         answer(run, rows)
     assert len(budget.bought(run)) == PROBES + 1

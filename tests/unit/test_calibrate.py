@@ -75,8 +75,8 @@ def test_default_number_of_probes() -> None:
     number = default_num_probes
     assert [number(q, 10**6, False) for q in (10, 1000, 2000, 14_000)] == [10, 64, 100, 256]
     assert number(2000, 30, False) == 30
-    # By value: an eighth of the budget, 16 to 256.
-    assert [number(2000, budget) for budget in (9, 60, 140, 586, 2000)] == [9, 16, 18, 74, 250]
+    # By value: an eighth of the budget, 16 to 256, and half of a small one.
+    assert [number(2000, budget) for budget in (9, 60, 140, 586, 2000)] == [5, 16, 18, 74, 250]
     assert number(10, 10**6) == 10
     assert number(2000, 0) == number(2000, 0, False) == 0
     with pytest.raises(BudgetError, match="-1"):

@@ -80,7 +80,7 @@ def test_an_arm_is_the_base_with_its_changes(tmp_path):
             "curves have no mean",
         ),
         ('[[arms]]\nname = "x"\nseeds = 0\n', r"arm 'x': seeds = 0: .* list"),
-        ('[[arms]]\nname = "x"\ntitle = 5\n', r"arm 'x': title = 5: .* string"),
+        ('[[arms]]\nname = "x"\ntitle = 5\n', r"arm 'x': title = 5: give text"),
         ('[[arms]]\nname = "x"\nown_rollouts = "some"\n', r"arm 'x': own_rollouts = 'some'"),
     ],
 )

@@ -130,7 +130,7 @@ def test_an_export_that_fails_leaves_the_earlier_one_and_nothing_else(run, tmp_p
         (["--to", "vrel"], "--to vrel: this format does not exist. Did you mean verl? {choices}"),
         (["--to", "zzz"], "--to zzz: this format does not exist. {choices}"),
         ([], "--to is missing: it names the format. {choices}"),
-        (["--to"], "give one run directory, for instance: pivottrace export --to verl runs/my"),
+        (["--to"], "export has no option --to. See: pivottrace export --help"),
         (["--to", "json:loads"], "not a pivottrace.exports.ExportFormat. Name the record"),
         (["--to", "no_such_module:X"], "no_such_module cannot be imported"),
     ],

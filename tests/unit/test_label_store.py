@@ -13,15 +13,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pivottrace.errors import BudgetError, DataError, RunDirError
-from pivottrace.labels.exchange import (
-    ImportedAnswers,
-    Request,
-    export_requests,
-    read_answers,
-)
+from pivottrace.labels.exchange import Request, export_requests, read_answers
 from pivottrace.labels.file_rows import escaped, unescaped
-from pivottrace.labels.store import LabelStore, read_labels
+from pivottrace.labels.store import Given, LabelStore, Stored, read_labels
+from pivottrace.labels.store import read_answers as stored_answers
 from pivottrace.verifier import Verifier
+from pivottrace.verifier.gold import agree
 
 
 @pytest.fixture
@@ -32,78 +29,130 @@ def path(tmp_path):
 def stored(path):
     """What the file holds, read without our code."""
     connection = sqlite3.connect(path)
-    rows = connection.execute("SELECT question_id, answer FROM labels ORDER BY 1").fetchall()
+    rows = connection.execute("SELECT question_id, answer FROM answers ORDER BY 1, 2").fetchall()
     connection.close()
     return rows
 
 
+def give(question_id, answer="1", source="file", purpose="probe", **more):
+    return Given(question_id, answer, source, purpose, **more)
+
+
+def add(store, *answer, **more):
+    """Add one answer; whether its question is new."""
+    return store.add_many([give(*answer, **more)]).new == 1
+
+
 def test_adds_and_reads_back(path):
     store = LabelStore(path, allowed=3)
-    assert store.add("q2", " 18 ", "file", "probe") is True
-    assert store.add("q1", "x", "oracle", "annotation") is True
+    assert add(store, "q2", " 18 ")
+    assert add(store, "q1", "x", "oracle", "annotation", annotator=" Ann ")
     labels = read_labels(path)
     assert list(labels) == ["q1", "q2"]
     label = labels["q2"]
     assert (label.answer, label.source, label.purpose) == ("18", "file", "probe")
     assert label.created_at.endswith("+00:00")
+    assert (labels["q1"].annotator, label.annotator) == ("Ann", None)
 
 
 def test_same_answer_again_changes_nothing(path):
     store = LabelStore(path, allowed=1)
-    store.add("q", "18", "file", "probe")
+    add(store, "q", "18")
     before = read_labels(path)
-    assert store.add("q", "18 ", "oracle", "annotation") is False  # though the budget is spent
-    assert read_labels(path) == before
+    assert not add(store, "q", "18 ", "oracle", "annotation")  # though the budget is spent
+    assert read_labels(path) == before and len(stored(path)) == 1
 
 
-def test_conflict_names_both_answers_and_stores_nothing(path):
-    store = LabelStore(path, allowed=9)
-    store.add("q1", "18", "column", "probe")
-    rows = [("q2", "5", "file", "probe"), ("q1", "19", "file", "probe")]
-    with pytest.raises(DataError, match=r"'q1' already has the answer '18'.*now given '19'"):
-        store.add_many(rows)
-    with pytest.raises(DataError, match="'q3'"):  # a conflict within the rows
-        store.add_many([("q3", "1", "file", "probe"), ("q3", "2", "file", "probe")])
-    assert stored(path) == [("q1", "18")]
+def verdicts(path):
+    return [(a.answer, a.annotator, a.verdict) for a in stored_answers(path)["q"]]
+
+
+def test_people_who_differ_leave_the_label_disputed_until_it_is_settled(path):
+    store = LabelStore(path, allowed=1)
+    for annotator, answer in (("ann", "18"), ("bob", "18"), ("bob", "18"), ("cy", "19")):
+        found = store.add_many([give("q", answer, annotator=annotator)])
+    assert found == Stored(new=0, settled=0, differing=("q",))
+    assert store.add_many([give("q", "19", annotator="cy")]).differing == ()  # known already
+    label = read_labels(path)["q"]
+    assert (label.answer, label.annotator, label.disputed) == ("18", "ann", True)
+    assert store.add_many([give("q", "19", annotator="di", settles=True)]).settled == 1
+    label = read_labels(path)["q"]
+    assert (label.answer, label.annotator, label.disputed) == ("19", "di", False)
+    assert [verdict for *_, verdict in verdicts(path)] == ["first", "agrees", "differs", "settles"]
+    assert store.add_many([give("q", "19", settles=True)]).settled == 0  # nothing to settle
+    store.add_many([give("q", "20", annotator="eve")])
+    assert read_labels(path)["q"].disputed
+
+
+@pytest.mark.parametrize("answers", list(permutations(["25%", "25", "0.25"])))
+def test_every_two_people_have_to_agree_whatever_their_order(path, answers):
+    store = LabelStore(path, allowed=1)
+    with Verifier("math") as verifier:
+        for number, answer in enumerate(answers):
+            row = give("q", answer, annotator=str(number))
+            store.add_many([row], lambda a, b: agree(a, b, verifier.equal))
+    assert read_labels(path)["q"].disputed
+
+
+def test_no_answer_is_an_answer_of_its_own(path):
+    store = LabelStore(path, allowed=2)
+    store.add_many([give("a", None), give("b", "5")])
+    assert read_labels(path)["a"].answer is None
+    assert store.add_many([give("a", "3"), give("b", None)]).differing == ("a", "b")
+
+
+def test_owned_labels_cost_no_budget_whoever_corrects_them(path):
+    store = LabelStore(path, allowed=1)
+    store.add_many([give("a", "1", owned=True), give("b", "2", owned=True)])
+    assert add(store, "c", "3")
+    store.add_many([give("a", "4", settles=True)])
+    assert {i: (each.answer, each.owned) for i, each in read_labels(path).items()} == {
+        "a": ("4", True),
+        "b": ("2", True),
+        "c": ("3", False),
+    }
+    with pytest.raises(BudgetError):
+        add(store, "d", "5")
 
 
 def test_budget_is_all_or_nothing(path):
     store = LabelStore(path, allowed=3)
-    store.add("q0", "0", "oracle", "probe")
-    rows = [(f"q{i}", str(i), "oracle", "probe") for i in range(4)]
+    add(store, "q0", "0", "oracle")
+    rows = [give(f"q{i}", str(i), "oracle") for i in range(4)]
     with pytest.raises(BudgetError, match="3 new labels on top of 1 pass the budget of 3"):
         store.add_many(rows)
     assert stored(path) == [("q0", "0")]
-    assert store.add_many(rows[:3]) == 2
+    assert store.add_many(rows[:3]).new == 2
     assert len(stored(path)) == 3
-    assert store.add_many([]) == 0
+    assert store.add_many([]).new == 0
 
 
 def test_impossible_budgets_are_refused(path):
     with pytest.raises(BudgetError, match="negative"):
         LabelStore(path, allowed=-1)
-    LabelStore(path, allowed=2).add_many([("a", "1", "file", "probe"), ("b", "2", "file", "probe")])
+    LabelStore(path, allowed=2).add_many([give("a"), give("b")])
     with pytest.raises(BudgetError, match="already holds 2 labels, more than the budget of 1"):
         LabelStore(path, allowed=1)
     nothing = LabelStore(path.with_name("empty.sqlite"), allowed=0)
     with pytest.raises(BudgetError):
-        nothing.add("a", "1", "file", "probe")
+        add(nothing, "a")
 
 
 @pytest.mark.parametrize(
     ("row", "message"),
     [
-        (("", "1", "file", "probe"), "question_id is ''"),
-        (("a", " ", "file", "probe"), "answer is ' '"),
-        (("a", None, "file", "probe"), "answer is None"),
-        (("a", "1", "guess", "probe"), "source 'guess' is unknown"),
-        (("a", "1", "file", "fun"), "purpose 'fun' is unknown"),
+        (give(""), "question_id is ''"),
+        (give("a", " "), "answer is ' '"),
+        (give("a", 5), "answer is 5"),
+        (give("a", annotator=" "), "annotator is ' '"),
+        (give("a", source="guess"), "source 'guess' is unknown"),
+        (give("a", purpose="fun"), "purpose 'fun' is unknown"),
     ],
 )
 def test_bad_rows_are_refused(path, row, message):
     store = LabelStore(path, allowed=9)
     with pytest.raises(DataError, match=message):
-        store.add_many([("good", "1", "file", "probe"), row])
+        store.add_many([give("good"), row])
     assert stored(path) == []
 
 
@@ -116,7 +165,7 @@ def test_files_that_are_no_label_store(tmp_path):
     connection = sqlite3.connect(other)
     connection.execute("CREATE TABLE things (x)")
     connection.close()
-    with pytest.raises(DataError, match="not a label store of version 2"):
+    with pytest.raises(DataError, match="not a label store of version 3"):
         LabelStore(other, 1)
     with pytest.raises(RunDirError, match="check that its folder exists"):
         LabelStore(tmp_path / "absent" / "labels.sqlite", 1)
@@ -128,12 +177,13 @@ ALLOWED = 20
 SPEND = """
 from contextlib import suppress
 from pivottrace.errors import BudgetError
+from pivottrace.labels.store import Given
 
 def spend(store, worker):
     added = 0
     for i in range(15):
         with suppress(BudgetError):
-            added += store.add(f"w{worker}-{i}", "1", "file", "annotation")
+            added += store.add_many([Given(f"w{worker}-{i}", "1", "file", "annotation")]).new
     return added
 """
 
@@ -158,6 +208,12 @@ def test_processes_cannot_pass_the_budget_together(path):
     workers = [subprocess.Popen([*command, str(i)], stdout=subprocess.PIPE) for i in range(3)]
     added = [int(worker.communicate(timeout=60)[0]) for worker in workers]
     assert sum(added) == ALLOWED == len(stored(path))
+
+
+def given_in(path, **options):
+    """What a file gives: (id, answer, annotator) each, and how many rows are blank."""
+    found = read_answers(path, IDS, **options)
+    return [row[:3] for row in found.rows], found.blank
 
 
 REQUESTS = [
@@ -209,49 +265,54 @@ def test_csv_round_trip_through_spreadsheets(tmp_path, encoding, dialect, number
     export_requests(path, REQUESTS)
     cells = {"q1": " -5 ", "007": "'-5", "'=1+1": "two", "''=1+1": "1,234"}
     fill_csv(path, cells, encoding, **dialect)
-    assert read_answers(path, IDS) == ImportedAnswers(
-        [("q1", "-5"), ("007", "-5"), ("=1+1", "two"), ("'=1+1", number)], blank=1
+    assert given_in(path) == (
+        [("q1", "-5", None), ("007", "-5", None), ("=1+1", "two", None), ("'=1+1", number, None)],
+        1,
     )
 
 
 @pytest.mark.parametrize(
     ("text", "answers", "blank"),
     [
-        ("id,answer\nq1,The answer is 25\n007,\\boxed{15}\n", {"q1": "25", "007": "15"}, 0),
-        ('id,answer\nq1,"31+9=40. #### 40"\n007,9 (apples)\n', {"q1": "40", "007": "9"}, 0),
-        ("id,answer\nq1,NA\n007,Don't know\n=1+1,?\n-3,7\n", {"-3": "7"}, 3),
-        ("id,answer\nq1,none\n007,no\n", {"007": "no"}, 1),
-        ("id,answer,annotator\nq1,25,ann\nq1,25.0,bob\n", {"q1": "25"}, 0),
-        ("id,answer,annotator\nq1,25.0,ann\nq1,25,bob\nq1,50/2,cy\n", {"q1": "25.0"}, 0),
-        ("id,answer,annotator\nq1,idk,ann\nq1,25,bob\n", {"q1": "25"}, 1),
-        ("id,answer\nq1,1/2 ||| 0.5\nq1,0.5\n", {"q1": "1/2 ||| 0.5"}, 0),
-        ("id;answer\nq1;3,5\n007;1.200,25\n", {"q1": "3.5", "007": "1200.25"}, 0),
-        ("id;answer\nq1;3,5\nq1;3.5\n", {"q1": "3.5"}, 0),
-        ('id,answer\nq1,"3,5"\n007,"1,200"\n', {"q1": "3,5", "007": "1200"}, 0),
+        ("id,answer\nq1,The answer is 25\n007,\\boxed{15}\n", ["q1 25", "007 15"], 0),
+        ('id,answer\nq1,"31+9=40. #### 40"\n007,9 (apples)\n', ["q1 40", "007 9"], 0),
+        ("id,answer\nq1,NA\n007,Don't know\n=1+1,?\n-3,7\n", ["-3 7"], 3),
+        ("id,answer\nq1,none\n007,no\n", ["007 no"], 1),
+        ("id,answer\nq1,1/2 ||| 0.5\nq1,0.5\n", ["q1 1/2 ||| 0.5", "q1 0.5"], 0),
+        ("id;answer\nq1;3,5\n007;1.200,25\n", ["q1 3.5", "007 1200.25"], 0),
+        ('id,answer\nq1,"3,5"\n007,"1,200"\n', ["q1 3,5", "007 1200"], 0),
+        ("id,answer\nq1,Cannot be answered.\n007,unanswerable\n", ["q1 None", "007 None"], 0),
     ],
 )
 def test_answers_are_read_as_golds(tmp_path, text, answers, blank):
     path = tmp_path / "labels.csv"
     path.write_text(text)
-    assert read_answers(path, IDS) == ImportedAnswers(list(answers.items()), blank=blank)
+    found, left = given_in(path)
+    assert ([f"{i} {answer}" for i, answer, _ in found], left) == (answers, blank)
 
 
-@pytest.mark.parametrize("answers", list(permutations(["25%", "25", "0.25"])))
-def test_every_two_people_agree_whatever_the_order_of_their_rows(tmp_path, answers):
+def test_people_have_names(tmp_path):
     path = tmp_path / "labels.csv"
-    path.write_text("id,answer\n" + "".join(f"q1,{answer}\n" for answer in answers))
-    with pytest.raises(DataError, match=r"'q1' is answered '0?\.?25' here and '0?\.?25' in row"):
-        read_answers(path, IDS)
+    path.write_text("ID,Answer,Annotator\nq1,25, ann \nq1,26,bob\n007,idk,ann\n=1+1,3,\n")
+    named = [("q1", "25", "ann"), ("q1", "26", "bob"), ("=1+1", "3", None)]
+    assert given_in(path) == (named, 1)
+    path = tmp_path / "labels.jsonl"
+    path.write_text('{"id": "q1", "answer": 25, "annotator": "ann"}\n')
+    assert given_in(path) == ([("q1", "25", "ann")], 0)
 
 
-def test_the_run_decides_which_answers_agree(tmp_path):
+def test_people_may_stand_by_what_cannot_be_read(tmp_path):
     path = tmp_path / "labels.csv"
-    path.write_text("id,answer\nq1,25\nq1,25.0\n")
-    message = r"row 2 \(line 3\), column answer: .*'q1' is answered '25.0' here and '25' in row 1"
-    with pytest.raises(DataError, match=message):
-        read_answers(path, IDS, Verifier("exact").equal)
+    path.write_text("id,answer\nq1,25?\n")
+    with pytest.raises(DataError, match=r"row 1 .*'25\?' is a guess.*--confirm"):
+        given_in(path)
+    assert given_in(path, confirmed=True) == ([("q1", "25?", None)], 0)
+
+
+def test_the_users_own_pattern_reads_labels_too(tmp_path):
+    path = tmp_path / "labels.csv"
     path.write_text("id,answer\nq1,Result: 7 of 9\n")
-    assert read_answers(path, IDS, pattern=r"Result: (\d+)").answers == [("q1", "7")]
+    assert given_in(path, pattern=r"Result: (\d+)")[0] == [("q1", "7", None)]
 
 
 @given(st.text(alphabet="'=+-@\t\r15a,.", max_size=6))
@@ -273,9 +334,7 @@ def test_jsonl_round_trip_and_numbers_as_written(tmp_path):
     lines = ['{"id": "q1", "answer": 18}', '{"id": "007", "answer": 0.10}', ""]
     lines += ['{"id": "=1+1", "answer": null}', '{"id": -3, "answer": " x "}']
     path.write_bytes("\r\n".join(["\ufeff" + lines[0], *lines[1:]]).encode())
-    assert read_answers(path, IDS) == ImportedAnswers(
-        [("q1", "18"), ("007", "0.10"), ("-3", "x")], blank=1
-    )
+    assert given_in(path) == ([("q1", "18", None), ("007", "0.10", None), ("-3", "x", None)], 1)
 
 
 @pytest.mark.parametrize(
@@ -283,7 +342,7 @@ def test_jsonl_round_trip_and_numbers_as_written(tmp_path):
     [
         ("id,answer\nq1,1\nq9,2\n", r"row 2 \(line 3\), column id: 'q9' is not a question"),
         ("id,answer\n7,2\n", "spreadsheets drop leading zeros"),
-        ("id,answer\nq1,1\n007,3\nq1,2\n", r"row 3 .*'q1' is answered '2' here and '1' in row 1"),
+        ("id,answer,annotator,annotator\nq1,1,a,b\n", "column annotator occurs twice"),
         ("id,reply\nq1,1\n", r"column answer is missing \(found: id, reply\)"),
         ("id,answer,answer\nq1,1,2\n", "column answer occurs twice"),
         ("", r"column id is missing \(found: nothing\)"),
@@ -297,7 +356,6 @@ def test_jsonl_round_trip_and_numbers_as_written(tmp_path):
             r"row 2 \(line 3\), column answer: 'We take nine.* is a derivation without a final",
         ),
         ("id,answer\nq1,1\n007,25?\n", r"row 2 \(line 3\), column answer: '25\?' is a guess; give"),
-        ("id,answer\nq1,25\nq1,26\n", r"row 2 .*'q1' is answered '26' here and '25' in row 1"),
     ],
 )
 def test_bad_csv_is_refused_by_row(tmp_path, text, message):
@@ -344,7 +402,7 @@ def test_unreadable_files_are_refused(tmp_path):
 def test_blank_and_repeated_rows(tmp_path):
     path = tmp_path / "labels.csv"
     path.write_text("ID, Answer \n\nq1,\n,\nq1,18\nq1,18\n007,\n")
-    assert read_answers(path, IDS) == ImportedAnswers([("q1", "18")], blank=2)
+    assert given_in(path) == ([("q1", "18", None)] * 2, 2)
 
 
 @pytest.mark.parametrize("name", ["labels.csv", "labels.jsonl"])

@@ -13,7 +13,7 @@ import pytest
 
 from pivottrace.errors import BudgetError, DataError, RunDirError
 from pivottrace.labels import store
-from pivottrace.labels.store import Label, LabelStore, read_labels
+from pivottrace.labels.store import Given, Label, LabelStore, read_labels
 
 OLD_SCHEMA = """
 CREATE TABLE IF NOT EXISTS labels (
@@ -30,7 +30,8 @@ ROWS = [
     ("q3", "7", "oracle", "probe", "2026-01-02T03:04:07+00:00"),
     ("q4", "x", "page", "annotation", "2026-01-02T03:04:08+00:00"),
 ]
-LABELS = {row[0]: Label(*row) for row in ROWS}
+LABELS = {row[0]: Label(*row[:4], created_at=row[4]) for row in ROWS}
+MOVED = [(n, *row[:4], None, 0, "first", row[4]) for n, row in enumerate(ROWS, start=1)]
 
 
 @pytest.fixture
@@ -49,9 +50,11 @@ def contents(path):
     """Version, tables and rows of a file, read without our code."""
     with closing(sqlite3.connect(path)) as connection:
         version = connection.execute("PRAGMA user_version").fetchone()[0]
-        tables = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
-        rows = connection.execute("SELECT * FROM labels ORDER BY 1").fetchall()
-        return version, [row[0] for row in tables], rows
+        made = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
+        tables = [row[0] for row in made]
+        table = "answers" if "answers" in tables else "labels"
+        rows = connection.execute(f"SELECT * FROM {table} ORDER BY 1").fetchall()
+        return version, tables, rows
 
 
 def test_reading_an_old_store_writes_nothing(old):
@@ -64,17 +67,18 @@ def test_reading_an_old_store_writes_nothing(old):
 
 def test_opening_an_old_store_keeps_every_label_and_takes_new_sources(old):
     opened = LabelStore(old, allowed=6)
-    assert contents(old) == (2, ["labels"], ROWS)
+    assert contents(old) == (3, ["answers"], MOVED)
     assert read_labels(old) == LABELS
-    assert opened.add("q5", "9", "my.module:SOURCE", "probe")
-    assert not opened.add("q2", ROWS[1][1], "oracle", "probe")  # known, with its first source
-    with pytest.raises(DataError, match="'q1' already has the answer '18'"):
-        opened.add("q1", "19", "file", "probe")
-    assert read_labels(old) == LABELS | {"q5": read_labels(old)["q5"]}
+    assert opened.add_many([Given("q5", "9", "my.module:SOURCE", "probe")]).new == 1
+    assert opened.add_many([Given("q2", ROWS[1][1], "oracle", "probe")]).new == 0
+    assert opened.add_many([Given("q1", "19", "file", "probe")]).differing == ("q1",)
+    labels = read_labels(old)
+    assert labels["q1"].disputed
+    assert labels == LABELS | {"q1": labels["q1"], "q5": labels["q5"]}
     again = LabelStore(old, allowed=6)
-    assert contents(old)[2] == [*ROWS, tuple(vars(read_labels(old)["q5"]).values())]
+    assert contents(old)[2][: len(MOVED)] == MOVED
     with pytest.raises(BudgetError, match="2 new labels on top of 5 pass the budget of 6"):
-        again.add_many([("q6", "1", "file", "probe"), ("q7", "1", "file", "probe")])
+        again.add_many([Given(i, "1", "file", "probe") for i in ("q6", "q7")])
 
 
 def test_a_budget_that_an_old_store_exceeds_is_refused_and_no_label_is_lost(old):
@@ -95,7 +99,7 @@ def test_a_process_killed_while_it_moves_labels_leaves_the_old_store(old, statem
         "                os.kill(os.getpid(), 9)\n"
         "            yield statement\n"
         "        os.kill(os.getpid(), 9)\n"
-        "store._FROM_VERSION_1 = Killed(store._FROM_VERSION_1)\n"
+        "store._FROM_OLDER = Killed(store._FROM_OLDER)\n"
         "store.LabelStore(pathlib.Path(sys.argv[1]), 9)\n"
     )
     command = [sys.executable, "-c", script, str(old), str(statements_before)]
@@ -103,11 +107,11 @@ def test_a_process_killed_while_it_moves_labels_leaves_the_old_store(old, statem
     assert read_labels(old) == LABELS
     assert contents(old) == (1, ["labels"], ROWS)
     LabelStore(old, allowed=4)
-    assert contents(old) == (2, ["labels"], ROWS)
+    assert contents(old) == (3, ["answers"], MOVED)
 
 
 def test_a_statement_that_fails_leaves_the_old_store(old, monkeypatch):
-    monkeypatch.setattr(store, "_FROM_VERSION_1", (*store._FROM_VERSION_1, "INSERT INTO nowhere"))
+    monkeypatch.setattr(store, "_FROM_OLDER", (*store._FROM_OLDER, "INSERT INTO nowhere"))
     with pytest.raises(RunDirError, match="cannot be read or written"):
         LabelStore(old, allowed=9)
     assert contents(old) == (1, ["labels"], ROWS)
@@ -116,10 +120,9 @@ def test_a_statement_that_fails_leaves_the_old_store(old, monkeypatch):
 def test_several_threads_open_an_old_store_at_once(old):
     with ThreadPoolExecutor(8) as pool:
         opened = list(pool.map(lambda _: LabelStore(old, allowed=9), range(16)))
-    assert contents(old) == (2, ["labels"], ROWS)
-    assert [each.add(f"n{i}", "1", "file", "probe") for i, each in enumerate(opened[:5])] == 5 * [
-        True
-    ]
+    assert contents(old) == (3, ["answers"], MOVED)
+    for i, each in enumerate(opened[:5]):
+        assert each.add_many([Given(f"n{i}", "1", "file", "probe")]).new == 1
 
 
 def test_several_processes_open_an_old_store_at_once(old):
@@ -138,17 +141,17 @@ def test_several_processes_open_an_old_store_at_once(old):
         worker.stdin.write("go\n")
         worker.stdin.flush()
     assert [worker.communicate()[0] for worker in workers] == 3 * ["4\n"]
-    assert contents(old) == (2, ["labels"], ROWS)
+    assert contents(old) == (3, ["answers"], MOVED)
 
 
 @pytest.mark.parametrize("opener", [read_labels, lambda path: LabelStore(path, 9)])
 def test_a_store_of_a_newer_version_is_refused_with_its_cure(old, opener):
     with closing(sqlite3.connect(old)) as connection:
-        connection.execute("PRAGMA user_version = 3")
-    message = "label store of version 3: a newer PivotTrace made it.*Install the newer one"
+        connection.execute("PRAGMA user_version = 4")
+    message = "label store of version 4: a newer PivotTrace made it.*Install the newer one"
     with pytest.raises(DataError, match=message):
         opener(old)
-    assert contents(old) == (3, ["labels"], ROWS)
+    assert contents(old) == (4, ["labels"], ROWS)
 
 
 @pytest.mark.parametrize("version", [0, 7])
@@ -158,7 +161,7 @@ def test_another_database_is_refused(tmp_path, opener, version):
     with closing(sqlite3.connect(path)) as connection:
         connection.execute("CREATE TABLE things (x)")
         connection.execute(f"PRAGMA user_version = {version}")
-    with pytest.raises(DataError, match=f"version {version}, not a label store of version 2"):
+    with pytest.raises(DataError, match=f"version {version}, not a label store of version 3"):
         opener(path)
 
 
@@ -166,12 +169,12 @@ def test_a_store_in_which_nothing_was_made_has_no_labels(tmp_path):
     path = tmp_path / "labels.sqlite"
     path.touch()  # what a kill leaves before the table is there
     assert read_labels(path) == {}
-    assert LabelStore(path, allowed=1).add("q", "1", "file", "probe")
+    assert LabelStore(path, allowed=1).add_many([Given("q", "1", "file", "probe")]).new == 1
     assert read_labels(path).keys() == {"q"}
 
 
 def test_the_schema_names_no_source(tmp_path):
     LabelStore(tmp_path / "labels.sqlite", allowed=1)
     with closing(sqlite3.connect(tmp_path / "labels.sqlite")) as connection:
-        made = connection.execute("SELECT sql FROM sqlite_master WHERE name = 'labels'").fetchone()
+        made = connection.execute("SELECT sql FROM sqlite_master WHERE name = 'answers'").fetchone()
     assert not {"column", "oracle", "file", "page"} & set(made[0].replace("'", " ").split())

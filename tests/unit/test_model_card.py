@@ -3,6 +3,7 @@
 import pyarrow as pa
 
 from pivottrace.labels import intake
+from pivottrace.labels.store import Given
 from pivottrace.schemas import QUESTIONS
 from pivottrace.training.model_card import write_model_card
 
@@ -22,8 +23,9 @@ def make(make_run):
     run.mark_done("pool", num_questions=24, num_with_answer=24)
     run.mark_done("greedy", model_digest="abc123", tokenizer_digest="def456")
     run.mark_done("triage", counts={"annotate": 10, "weak": 6, "discard": 8})
-    intake.open_store(run).add("q1", "private answer", "oracle", "probe")
-    intake.open_store(run).add("q2", "private answer", "oracle", "annotation")
+    purposes = (("q1", "probe"), ("q2", "annotation"))
+    labels = [Given(i, "private answer", "oracle", purpose) for i, purpose in purposes]
+    intake.open_store(run).add_many(labels)
     folder = run.round_path / "train"
     (folder / "model").mkdir(parents=True)
     (folder / "alarms.jsonl").write_text('{"step": 5, "what": "votes", "action": "stop"}\n')

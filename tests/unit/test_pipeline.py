@@ -7,6 +7,7 @@ from pivottrace.cli import main
 from pivottrace.commands.status import describe
 from pivottrace.errors import ConfigError
 from pivottrace.labels import intake
+from pivottrace.labels.store import Given
 from pivottrace.pipeline import command_of, run_all, run_step, stages_of, unfinished
 from pivottrace.report import build_report
 from pivottrace.run.directory import RunDir
@@ -91,7 +92,7 @@ def snapshot(run):
 def test_status_writes_nothing_and_report_only_its_report(make_run):
     run = make_run()
     run_step(run, "pool")
-    intake.open_store(run).add("a question", "7", "oracle", "probe")
+    intake.open_store(run).add_many([Given("a question", "7", "oracle", "probe")])
     before = snapshot(run)
     assert "labels: 1 of 12 allowed" in list(describe(RunDir.open(run.path)))
     assert snapshot(run) == before
@@ -105,9 +106,9 @@ def test_status_counts_labels_while_the_store_is_open(make_run):
 
     run = make_run()
     run_step(run, "pool")
-    intake.open_store(run).add("a question", "7", "oracle", "probe")
+    intake.open_store(run).add_many([Given("a question", "7", "oracle", "probe")])
     with sqlite3.connect(run.path / "labels.sqlite") as writer:
-        writer.execute("UPDATE labels SET answer = '8'")
+        writer.execute("UPDATE answers SET answer = '8'")
         writer.commit()
         assert (run.path / "labels.sqlite-wal").exists()
         assert "labels: 1 of 12 allowed" in list(describe(RunDir.open(run.path)))

@@ -14,6 +14,7 @@ from pivottrace.commands.audit import audit
 from pivottrace.commands.plan import cost_model, make_plan
 from pivottrace.errors import ConfigError
 from pivottrace.labels import budget, intake
+from pivottrace.labels.store import Given
 from pivottrace.routing.budgets import CostModel
 from pivottrace.routing.label_errors import wrong_label_chance
 from pivottrace.routing.probes import rank_fractions
@@ -87,7 +88,7 @@ def test_without_labels_only_counts(tmp_path, capsys) -> None:
     assert main(["plan", str(run.path)]) == 0
     printed = capsys.readouterr().out
     assert "no probe is labelled, so correctness is unknown" in printed
-    assert f"next: pivottrace calibrate {run.path}" in printed
+    assert f"next: pivottrace run {run.path} --until calibrate" in printed
     rows = pl.read_parquet(run.round_path / "plan.parquet")
     # Below the 40 probes that the settings ask for a run refuses to begin.
     assert rows["learning"].null_count() == rows["wrong_votes"].null_count() == 16
@@ -140,7 +141,7 @@ def test_a_plan_says_how_many_samples_were_taken(tmp_path, capsys) -> None:
 def test_a_plan_before_votes_names_the_command(tmp_path, capsys) -> None:
     run = report_run.make_run(tmp_path / "run", "trace")
     assert main(["plan", str(run.path)]) == 1
-    assert f"pivottrace sample {run.path}" in capsys.readouterr().err
+    assert f"pivottrace run {run.path} --until sample" in capsys.readouterr().err
 
 
 def spoiled(path, monkeypatch, count: int, **sections) -> tuple[RunDir, set[str]]:
@@ -161,7 +162,7 @@ def spoiled(path, monkeypatch, count: int, **sections) -> tuple[RunDir, set[str]
     def lie(run, ids, purpose):
         chosen = [i for i in ids if i in mastered][:count]
         planted.update(chosen)
-        intake.take_in(run, [(i, "999", "column", purpose) for i in chosen])
+        intake.take_in(run, [Given(i, "999", "column", purpose) for i in chosen])
         return obtain(run, ids, purpose)
 
     monkeypatch.setattr(calibrate, "obtain", lie)
@@ -228,7 +229,7 @@ def test_sound_labels_are_not_suspected(calibrated, capsys) -> None:
 def test_an_audit_without_probes_says_so(tmp_path, capsys) -> None:
     run = report_run.make_run(tmp_path / "run", "sample")
     assert main(["audit", str(run.path)]) == 1
-    assert f"pivottrace calibrate {run.path}" in capsys.readouterr().err
+    assert f"pivottrace run {run.path} --until calibrate" in capsys.readouterr().err
 
 
 def test_chances_by_bayes() -> None:
@@ -256,8 +257,9 @@ def test_another_row_of_the_plan_is_the_same_run_with_its_budget(tmp_path, capsy
     assert (facts["labels_allowed"], facts["labels_planned"]) == (80, plan["labels"])
     assert run.read_table("probes", "calibrate").to_pylist() == probes
     capsys.readouterr()
-    assert main(["run", place, "--budget", "0.6"]) == 2
-    assert "labels.budget: was 0.5, now 0.6 (used by triage)" in capsys.readouterr().err
+    assert main(["run", place, "--budget", "0.6"]) == 0  # nothing that costs much is made again
+    assert "labels.budget was 0.5 and is 0.6" in capsys.readouterr().err
+    assert RunDir.open(run.path).stage_facts("triage")["labels_allowed"] == 96
 
 
 def test_a_budget_after_one_of_zero_has_no_probes_to_stand_on(tmp_path, capsys) -> None:

@@ -11,7 +11,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from pivottrace.errors import ConfigError, DataError, LabelsNeeded
-from pivottrace.labels import budget, requests
+from pivottrace.labels import budget, importing, requests
 from pivottrace.routing.adaptive_draw import draw_more, num_first_probes, probe_need
 from pivottrace.routing.curves import ProbeEvidence, calibrate
 from pivottrace.routing.probes import (
@@ -116,7 +116,7 @@ def test_an_adaptive_run_asks_people_twice(tmp_path, partial) -> None:
         asked.append(ids)
         given_ = ids[1:] if partial else ids
         file.write_text("id,answer\n" + "".join(f"{i},{truth[i]}\n" for i in given_))
-        requests.import_file(run, file)
+        importing.import_file(run, file)
     stage.run(RunDir.open(run.path))
     assert [len(ids) for ids in asked] == [11, 10]
     assert not set(asked[0]) & set(asked[1])

@@ -5,7 +5,13 @@ from training_run import WORDS, build_tokenizer
 
 from pivottrace.config import PoolConfig
 from pivottrace.errors import ModelError
-from pivottrace.models.rendering import read_response, render_prompt, render_question
+from pivottrace.models.rendering import (
+    BATCH,
+    read_response,
+    render_prompt,
+    render_prompts,
+    render_questions,
+)
 from pivottrace.models.sampler import Response, Sampling
 
 QUESTION = [{"role": "system", "content": "a"}, {"role": "user", "content": "b"}]
@@ -40,9 +46,24 @@ def test_plain_text_is_rendered_as_training_renders_it():
     assert render_prompt(tokenizer, "a b", PoolConfig()) == ids("<s> a b")
 
 
+def test_many_prompts_are_each_rendered_as_alone():
+    tokenizer, pool = build_tokenizer(), PoolConfig()
+    prompts = ["a b", QUESTION, "c", "d", *[QUESTION[1:]] * (BATCH + 1), "e"]
+    found = render_prompts(tokenizer, prompts, pool)
+    assert found == [render_prompt(tokenizer, prompt, pool) for prompt in prompts]
+    assert render_prompts(tokenizer, [], pool) == []
+
+
+@pytest.mark.parametrize("expression", ["1 / 0", "messages[5].content.x", "'a' + 1", "none.x()"])
+def test_a_template_that_fails_is_refused_without_a_traceback(expression):
+    tokenizer = build_tokenizer("{{ " + expression + " }}")
+    with pytest.raises(ModelError, match="the chat template refuses a prompt of roles system, us"):
+        render_prompt(tokenizer, QUESTION, PoolConfig())
+
+
 def test_a_question_gets_the_pools_system_prompt_and_suffix():
     pool = PoolConfig(system_prompt="c", prompt_suffix="d")
-    found = render_question(build_tokenizer(), QUESTION[1:], pool)
+    (found,) = render_questions(build_tokenizer(), [QUESTION[1:]], pool)
     assert found == ids("system : c user : b d assistant : no think")
 
 

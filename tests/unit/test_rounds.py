@@ -12,7 +12,7 @@ from report_run import STAGES, World, decode, stages_of
 from pivottrace.commands.status import describe, next_line
 from pivottrace.config import EMBEDDED_MODEL
 from pivottrace.errors import BudgetError, ConfigError, LabelsNeeded
-from pivottrace.labels import budget, requests, waiting
+from pivottrace.labels import budget, importing, requests, waiting
 from pivottrace.pipeline import steps, unfinished
 from pivottrace.report import build_report
 from pivottrace.routing.auction import triage
@@ -301,7 +301,7 @@ def test_people_are_asked_in_the_second_round_for_what_is_new(tmp_path):
         missing = [i for i in asked if i not in budget.bought(view)]
         filled = tmp_path / "filled.csv"
         filled.write_text("id,answer\n" + "".join(f"{i},{truth[i]}\n" for i in missing))
-        assert requests.import_file(view, filled) == (len(missing), 0)
+        assert importing.import_file(view, filled).new == len(missing)
         stage.run(view)
         return file.name, missing
 
@@ -342,7 +342,8 @@ def test_a_round_starts_from_the_model_that_was_trained_last(tmp_path):
 def test_one_round_is_as_it_was(tmp_path):
     run = fabricate(tmp_path / "run", "pool", rounds={"num": 1})
     assert rounds.current_round(run) is run and rounds.is_last_round(run)
-    assert rounds.train_settings(run) == run.config.train
+    limit = {"max_new_tokens": run.config.rollouts.max_new_tokens}
+    assert rounds.train_settings(run) == run.config.train.model_copy(update=limit)
     assert rounds.labels_by_then(run, 80, 40) == 80
     names = "pool greedy trace score sample calibrate triage label evaluate_before train"
     assert list(steps(run)) == [(0, name) for name in [*names.split(), "evaluate_after"]]

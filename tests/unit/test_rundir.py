@@ -18,7 +18,7 @@ def make(tmp_path, **sections):
 
 def test_table_round_trip_and_missing_table_names_the_command(tmp_path):
     run = make(tmp_path)
-    with pytest.raises(RunDirError, match=r"pivottrace score .*run"):
+    with pytest.raises(RunDirError, match=r"pivottrace run .*run --until score"):
         run.read_table("scores", made_by="score")
     table = pa.table({"a": [1, 2]})
     run.write_table("scores", table)
@@ -61,7 +61,7 @@ def test_parts_that_the_stage_did_not_make_and_missing_ones_are_refused(tmp_path
 def test_parts_of_an_unfinished_stage_are_refused(tmp_path):
     run = make(tmp_path)
     run.write_part("signals", 0, pa.table({"i": [0]}))
-    with pytest.raises(RunDirError, match=r"not complete.*pivottrace trace"):
+    with pytest.raises(RunDirError, match=r"not complete.*pivottrace run .* --until trace"):
         run.read_parts("signals", "trace")
 
 
@@ -157,7 +157,7 @@ def test_open_takes_the_directory_from_where_it_lies(tmp_path):
 
 
 def test_open_refuses_a_folder_that_is_no_run(tmp_path):
-    with pytest.raises(RunDirError, match="pivottrace run CONFIG"):
+    with pytest.raises(ConfigError, match="pivottrace run CONFIG"):
         RunDir.open(tmp_path)
 
 

@@ -19,6 +19,13 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 ROUTES = ["annotate", "weak", "discard", "defer", "weak"]
 
 
+def give(run, question_id, answer, source, purpose):
+    from pivottrace.labels import intake
+    from pivottrace.labels.store import Given
+
+    intake.open_store(run).add_many([Given(question_id, answer, source, purpose)])
+
+
 def make_run(
     tmp_path,
     start,
@@ -77,7 +84,6 @@ def make_run(
 
 
 def test_an_interrupted_training_keeps_its_settings(start, tokenizer, tmp_path, monkeypatch):
-    from pivottrace.labels import intake
     from pivottrace.stages import train as stage
     from pivottrace.training import trl
 
@@ -88,7 +94,7 @@ def test_an_interrupted_training_keeps_its_settings(start, tokenizer, tmp_path, 
         raise Killed
 
     run = make_run(tmp_path, start, tokenizer, ROUTES)
-    intake.open_store(run).add("q0", "a", "column", "annotation")
+    give(run, "q0", "a", "column", "annotation")
     with monkeypatch.context() as patch, pytest.raises(Killed):
         patch.setattr(trl, "train_grpo", killed)
         stage.run(run)
@@ -120,7 +126,6 @@ def test_an_interrupted_training_keeps_its_settings(start, tokenizer, tmp_path, 
 
 
 def test_the_stage_trains_on_two_routes_and_evaluates(start, tokenizer, tmp_path, monkeypatch):
-    from pivottrace.labels import intake
     from pivottrace.stages import evaluate_after, evaluate_before
     from pivottrace.stages import train as stage
     from pivottrace.training import trl
@@ -129,10 +134,10 @@ def test_the_stage_trains_on_two_routes_and_evaluates(start, tokenizer, tmp_path
     make = trl.grpo_arguments
     monkeypatch.setattr(trl, "grpo_arguments", lambda *given: told.append(make(*given)) or told[-1])
     run = make_run(tmp_path, start, tokenizer, ROUTES)
-    with pytest.raises(RunDirError, match=r"1 annotate rows have no label, such as 'q0'"):
+    with pytest.raises(RunDirError, match=r"1 annotate row without a label .* such as 'q0'"):
         stage.run(run)
-    intake.open_store(run).add("q0", "bought", "column", "annotation")
-    intake.open_store(run).add("q2", "not for training", "column", "probe")
+    give(run, "q0", "bought", "column", "annotation")
+    give(run, "q2", "not for training", "column", "probe")
     evaluate_before.run(run)
     before = run.stage_facts("evaluate_before")
     assert before["figures"]["num_questions"] == 5 and not run.is_done("evaluate_after")
@@ -174,11 +179,10 @@ def test_the_stage_trains_on_two_routes_and_evaluates(start, tokenizer, tmp_path
 
 def test_evaluate_alone_after_training_gives_the_difference(start, tokenizer, tmp_path, capsys):
     from pivottrace.cli import main
-    from pivottrace.labels import intake
     from pivottrace.stages import train as stage
 
     run = make_run(tmp_path, start, tokenizer, ROUTES)
-    intake.open_store(run).add("q0", "bought", "column", "annotation")
+    give(run, "q0", "bought", "column", "annotation")
     assert main(["evaluate", str(run.path)]) == 0
     assert run.is_done("evaluate_before") and not run.is_done("evaluate_after")
     assert "  done  evaluate before" in status_of(run, capsys)
@@ -201,12 +205,11 @@ def status_of(run, capsys):
 
 @pytest.mark.parametrize("step", ["train", "evaluate"])
 def test_another_model_than_the_rollouts_is_refused(start, tokenizer, tmp_path, step):
-    from pivottrace.labels import intake
     from pivottrace.stages import evaluate_before
     from pivottrace.stages import train as stage
 
     run = make_run(tmp_path, start, tokenizer, ROUTES)
-    intake.open_store(run).add("q0", "bought", "column", "annotation")
+    give(run, "q0", "bought", "column", "annotation")
     run.mark_done("greedy", model_digest="of another one")
     with pytest.raises(RunDirError, match=r"another model wrote the rollouts .* other weights"):
         stage.run(run) if step == "train" else evaluate_before.run(run)
@@ -244,7 +247,6 @@ RULES = {
 )
 def test_no_hidden_truth(start, tokenizer, tmp_path, parities, reward, rule):
     """Answers deleted once the labels are bought: the same weights, byte for byte."""
-    from pivottrace.labels import intake
     from pivottrace.stages import train as stage
 
     weights = []
@@ -259,7 +261,7 @@ def test_no_hidden_truth(start, tokenizer, tmp_path, parities, reward, rule):
             verifier=parities,
             steps=3,
         )
-        intake.open_store(run).add("q0", "b", "column", "annotation")
+        give(run, "q0", "b", "column", "annotation")
         if deleted:
             pool = run.read_table("pool", made_by="pool")
             nothing = pa.nulls(pool.num_rows, pa.string())
@@ -286,7 +288,6 @@ def test_rules_alarms_and_teacher_resume_exactly(
     start, tokenizer, tmp_path, monkeypatch, parities, rule
 ):
     """The real ones, put together by the stage, and interrupted between two checkpoints."""
-    from pivottrace.labels import intake
     from pivottrace.refine.alarms import CollapseAlarms
     from pivottrace.stages import train as stage
 
@@ -316,8 +317,8 @@ def test_rules_alarms_and_teacher_resume_exactly(
             save_steps=2,
             num_generations=6,
         )
-        intake.open_store(run).add("q0", "b", "column", "annotation")
-        intake.open_store(run).add("q2", "c", "column", "annotation")
+        give(run, "q0", "b", "column", "annotation")
+        give(run, "q2", "c", "column", "annotation")
         if name != "whole":
             with monkeypatch.context() as patch, pytest.raises(Killed):
                 patch.setattr(stage, "progress", killed_at_five)
@@ -341,7 +342,6 @@ def test_rules_alarms_and_teacher_resume_exactly(
 
 
 def test_the_order_starts_from_what_is_known_of_each_row(start, tokenizer, tmp_path):
-    from pivottrace.labels import intake
     from pivottrace.stages import train as stage
 
     weak = {"reward": "co_rewarding_rewrite", "rewrite_column": "reworded"}
@@ -354,7 +354,7 @@ def test_the_order_starts_from_what_is_known_of_each_row(start, tokenizer, tmp_p
     probe = {"question_id": "q2", "num_correct": 3, "num_samples": 4}
     run.write_table("evidence", pa.Table.from_pylist([probe], schema=EVIDENCE))
     for question in ("q0", "q2"):
-        intake.open_store(run).add(question, "a", "column", "annotation")
+        give(run, question, "a", "column", "annotation")
     stage.run(run)
     rows = run.read_table("training_rows", made_by="train").to_pylist()
     assert [(row["question_id"], row["prior_pass_rate"]) for row in rows] == [
@@ -378,13 +378,12 @@ def test_an_order_cannot_count_rewards_of_tokens():
 
 @pytest.mark.parametrize("column", ["reworded", None])
 def test_rewritten_questions_are_stored_and_mirrored(start, tokenizer, tmp_path, column):
-    from pivottrace.labels import intake
     from pivottrace.stages import train as stage
 
     weak = {"reward": "co_rewarding_rewrite", "rewrite_prompt": "{question}"}
     weak |= {"rewrite_column": column} if column else {}
     run = make_run(tmp_path, start, tokenizer, ROUTES, weak=weak)
-    intake.open_store(run).add("q0", "even", "column", "annotation")
+    give(run, "q0", "even", "column", "annotation")
     stage.run(run)
     rows = run.read_table("training_rows", made_by="train").to_pylist()
     ids = ["q0", "q1", "q1/rewritten", "q4", "q4/rewritten"]
@@ -427,7 +426,6 @@ def test_evaluation_without_answers_or_questions_is_skipped(start, tokenizer, tm
 
 def test_few_rows_seen_very_often_are_said(start, tokenizer, tmp_path, monkeypatch, capsys):
     from pivottrace.commands.status import notes
-    from pivottrace.labels import intake
     from pivottrace.stages import train as stage
 
     config, both = parse_config({}, "test"), {"annotate": 8, "weak": 9}
@@ -436,7 +434,7 @@ def test_few_rows_seen_very_often_are_said(start, tokenizer, tmp_path, monkeypat
     assert "no alarm" in next(stage.training_notes(config, {"annotate": 0, "weak": 9}, 1.0))
     monkeypatch.setattr(stage, "MANY_PASSES", 2)
     run = make_run(tmp_path, start, tokenizer, ROUTES)
-    intake.open_store(run).add("q0", "a", "column", "annotation")
+    give(run, "q0", "a", "column", "annotation")
     stage.run(run)
     said = "training sees each row 2 times, which can leave the model worse than before"
     assert said in capsys.readouterr().err

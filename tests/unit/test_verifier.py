@@ -204,18 +204,6 @@ def test_a_timed_out_pair_leaves_its_batch_whole(user_module):
         assert verifier.facts() == {"verifier_timeouts": 2, "verifier_crashes": 0}
 
 
-def test_restarts_when_the_child_is_killed(user_module):
-    with Verifier("my_equality:close") as verifier:
-        assert verifier.equal("1.0", "1.2")
-        first = _running(verifier)[0]
-        os.kill(first.pid, signal.SIGKILL)
-        first.wait()
-        with pytest.raises(DataError, match="ended its process at pair 0"):
-            verifier.equal("2.0", "2.2")
-        assert verifier.equal("2.0", "2.2")
-        assert _running(verifier)[0].pid != first.pid
-
-
 def test_close_and_garbage_collection_leave_no_process(user_module):
     verifier = Verifier("my_equality:close")
     verifier.equal("1", "2")

@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow.compute as pc
 
 from pivottrace.errors import RunDirError
-from pivottrace.labels.budget import bought
+from pivottrace.labels.budget import labels_of, true_answers
 from pivottrace.labels.file_rows import escaped
 from pivottrace.labels.waiting import questions_of
 from pivottrace.routing.label_errors import LABEL_ERROR, wrong_label_chance
@@ -97,17 +97,17 @@ def audit(
 
 def _contradicted(run: RunDir, min_share: float) -> list[dict[str, Any]]:
     """Labels that differ from both the vote and the greedy answer, which agree with each other."""
-    labels = bought(run)
+    labels, truths = labels_of(run), true_answers(run)
     names = ["question_id", "vote_answer", "vote_share"]
     votes = run.read_table("votes", "sample", names).filter(
         (pc.field("vote_share") >= min_share) & pc.field("vote_answer").is_valid()
     )
     greedy = run.read_parts("rollouts_greedy", "greedy", ["question_id", "answer"])
     greedy_answers = dict(zip(*(c.to_pylist() for c in greedy.columns), strict=True))
-    rows = [row for row in votes.to_pylist() if row["question_id"] in labels]
+    rows = [row for row in votes.to_pylist() if row["question_id"] in truths]
     with Verifier.of(run.config.answers) as verifier:
         agreed = verifier.check_many(
-            [row["vote_answer"] for row in rows], [labels[r["question_id"]].answer for r in rows]
+            [row["vote_answer"] for row in rows], [truths[r["question_id"]] for r in rows]
         )
         rows = [row for row, right in zip(rows, agreed, strict=True) if not right]
         steady = verifier.check_many(
@@ -120,7 +120,7 @@ def _contradicted(run: RunDir, min_share: float) -> list[dict[str, Any]]:
             {
                 "question_id": row["question_id"],
                 "purpose": label.purpose,
-                "label": label.answer,
+                "label": truths[row["question_id"]],
                 "vote": row["vote_answer"],
                 "vote_share": row["vote_share"],
             }

@@ -16,7 +16,7 @@ from typing import Any
 
 from pivottrace import __version__
 from pivottrace.commands.status import quoted
-from pivottrace.errors import ConfigError, RunDirError
+from pivottrace.errors import ConfigError, RunDirError, counted
 from pivottrace.exports import ExportFormat, Written, export_formats
 from pivottrace.exports.routed import UNLABELLED
 from pivottrace.plugins import load_part
@@ -100,7 +100,7 @@ def export_lines(run: RunDir, folder: Path, written: Written) -> Iterator[str]:
         written: The counts of its rows.
     """
     for name, rows in written.rows.items():
-        yield f"{quoted(folder / name)}: {rows} rows"
+        yield f"{quoted(folder / name)}: {counted(rows, 'row')}"
     for reason, rows in written.left_out.items():
         yield f"note: left out: {rows} {reason}"
     if written.left_out.get(UNLABELLED) and not run.is_done("label"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import tomllib
+from difflib import get_close_matches
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
@@ -14,10 +15,18 @@ from pydantic import ValidationError
 
 from pivottrace.commands.usage import SHORTCUTS
 from pivottrace.config import Config, Section, apply_preset, explain, load_config
+from pivottrace.config.presets import valid_keys
 from pivottrace.config.template import inline_table
 from pivottrace.errors import ConfigError
 
 WHERE = "command line"
+# Kinds of numbers: as a word for tyro, and as the help shows them.
+_NUMBERS: dict[Any, tuple[Any, str]] = {
+    int: (str, "INT"),
+    float: (str, "FLOAT"),
+    int | None: (str | None, "{None}|INT"),
+    float | None: (str | None, "{None}|FLOAT"),
+}
 
 
 def load(arguments: list[str]) -> Config:
@@ -86,6 +95,7 @@ def parse(flags: list[str], default: Config) -> Config:
         if not separator:
             raise ConfigError(f"--map {pair}: write it as --map prompt=COLUMN")
         columns[source] = column
+    _refuse_unknown_flags(flags)
     default = default.model_copy(update={"pool": default.pool.model_copy(update={"map": columns})})
     start = _unchecked(default)
     given = tyro.cli(
@@ -101,6 +111,22 @@ def parse(flags: list[str], default: Config) -> Config:
         raise ConfigError(explain(WHERE, error)) from None
 
 
+def _refuse_unknown_flags(flags: list[str]) -> None:
+    """Refuse a flag that is no setting, and name the nearest one. Raises ConfigError."""
+    known = {*SHORTCUTS, "--map", "--preset", "--help", "-h", *map(_flag, valid_keys())}
+    for text in flags:
+        name = text.partition("=")[0]
+        if not name.startswith("--") or name.replace("_", "-") in known:
+            continue
+        near = get_close_matches(name.replace("_", "-"), sorted(known), n=1)
+        hint = f" Did you mean {near[0]}?" if near else ""
+        raise ConfigError(f"{name} is not a setting.{hint} See: pivottrace run --help")
+
+
+def _flag(key: str) -> str:
+    return "--" + key.replace("_", "-")
+
+
 def _long_form(flag: str) -> str:
     name, separator, value = flag.partition("=")
     return SHORTCUTS.get(name, name) + separator + value
@@ -110,7 +136,8 @@ def _unchecked(section: Section) -> Any:
     """A section as a dataclass without checks, so that a wrong value reaches `explain`.
 
     A table becomes its TOML text, because tyro has no flag for a table. True and false become
-    words, because tyro's own switches take no value.
+    words, because tyro's own switches take no value. Numbers become words, because tyro
+    explains a wrong number in Python's words.
     """
     fields = []
     for name, info in type(section).model_fields.items():
@@ -124,6 +151,9 @@ def _unchecked(section: Section) -> Any:
             kind, value, shown = str, inline_table(value), "TABLE"
         elif isinstance(value, bool):
             kind, value, shown = str, str(value).lower(), "{true,false}"
+        elif info.annotation in _NUMBERS:
+            kind, shown = _NUMBERS[info.annotation]
+            value = None if value is None else str(value)
         argument = tyro.conf.arg(help=info.description, metavar=shown)
         default = dataclasses.field(default_factory=partial(copy.copy, value))
         fields.append((name, Annotated[kind, argument], default))

@@ -79,7 +79,7 @@ def _num_probes(run: RunDir) -> int:
 def _calibrated(run: RunDir) -> list[dict[str, Any]]:
     """One row per budget, by the vote model. The labelled probes are part of every budget."""
     evidence_rows = run.read_table("evidence", made_by="calibrate").to_pylist()
-    num_labels = len(evidence_rows) + len(readings.earlier_labels(run))
+    num_labels = int(run.stage_facts("calibrate")["labels_used"])
     probes = probe_evidence(evidence_rows)
     scored, model = readings.scored_pool(run, evidence_rows), readings.vote_model(run)
     assert model is not None  # there are labelled probes

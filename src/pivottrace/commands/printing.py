@@ -8,9 +8,13 @@ import pyarrow as pa
 
 from pivottrace.commands.audit import Suspect
 from pivottrace.commands.status import quoted
+from pivottrace.labels.budget import source_of
+from pivottrace.pipeline import unfinished
 from pivottrace.report.texts import field
+from pivottrace.routing.routes import ROUTES
 from pivottrace.run.directory import RunDir
 from pivottrace.run.readings import samples_taken
+from pivottrace.stages.unanswered import greedy_failures, many_unanswered
 
 PLAN_HEAD = (
     "budget   labels annotate     weak  discard    defer  wrong votes  learning (90 % band)"
@@ -22,30 +26,52 @@ AUDIT_HEAD = "label wrong  vote right  samples  label → the model's answer  (q
 def plan_lines(run: RunDir, table: pa.Table) -> list[str]:
     """A plan, an explanation of its terms, and the next command."""
     rows, place = table.to_pylist(), quoted(run.path)
+    unanswered = many_unanswered(*greedy_failures(run), run.config)
     num_probes = run.stage_facts("calibrate").get("num_probes")
-    lines = [PLAN_HEAD, *(_plan_line(row, rows[-1]["learning"]) for row in rows), ""]
+    lines = [PLAN_HEAD, *_plan_rows(rows), ""]
+    calibrates = f"pivottrace run {place} --until calibrate"
     if num_probes:
         lines += [
             f"labels: the {num_probes} labelled probes, and the annotations beside them",
             "learning is relative to a budget of 100 %, which labels every question worth it",
         ]
-        if not run.is_done("triage"):
-            lines.append("to choose another row, continue with --budget SHARE")
+        lines.append("to choose another row, continue with --budget SHARE")
         following = f"pivottrace run {place}"
+        if not unfinished(run):
+            following = f"pivottrace redo {place} calibrate --budget SHARE, or nothing: it is done"
     else:
         lines += [
             "no probe is labelled, so correctness is unknown: the rows show shares of the ranking",
             "(discard as in the paper), without errors or learning. The probes lie along the whole",
             "ranking, are paid from each budget first, and count as annotated",
         ]
-        following = f"pivottrace calibrate {place} (buys the probes' labels), then plan again"
+        asks = source_of(run).ask is not None
+        what = "asks people for the probes' labels" if asks else "buys the probes' labels"
+        following = f"{calibrates} ({what}), then plan again"
     if rows[0]["hours"] is None:
         lines.append("this run has no timings, so the plan has no costs")
     else:
         lines.append("tokens and hours: one pass of training, at the rates that this run measured")
     lines.append(f"samples taken of the pool: {samples_taken(run)}")
+    if unanswered is not None:
+        lines.append(f"note: {unanswered}")
     files = quoted(run.round_path / "plan.parquet")
     return [*lines, f"wrote {files}, .csv, .json and .svg", f"next: {following}"]
+
+
+def _plan_rows(rows: list[dict[str, Any]]) -> list[str]:
+    """A line per budget. If more labels change nothing, the budgets share a line."""
+    most, shown = rows[-1]["learning"], list(rows)
+    while len(shown) > 1 and _routed(shown[-2]) == _routed(rows[-1]):
+        shown.pop()
+    lines = [_plan_line(row, most) for row in shown]
+    if len(shown) < len(rows):
+        lines.append(f"  up to {100 * rows[-1]['budget']:.0f} % the same: more labels add nothing")
+    return lines
+
+
+def _routed(row: dict[str, Any]) -> list[Any]:
+    return [row[name] for name in ("labels", *ROUTES)]
 
 
 def _plan_line(row: dict[str, Any], most: float | None) -> str:

@@ -5,12 +5,15 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-from pivottrace.labels.budget import allowed_labels, bought
+from pivottrace.errors import counted
+from pivottrace.labels.budget import allowed_labels, bought, labels_of
 from pivottrace.labels.requests import waiting_file
 from pivottrace.pipeline import STAGES, command_of, outputs, stages_of, unfinished
+from pivottrace.report.collect import report_path
+from pivottrace.report.verdict import verdict
 from pivottrace.report.wording import reason_meaning
+from pivottrace.routing.routes import ROUTES
 from pivottrace.routing.weighting import MIN_PROBES
 from pivottrace.run.choices import driving_estimator
 from pivottrace.run.directory import RunDir
@@ -49,7 +52,9 @@ def describe(run: RunDir) -> Iterator[str]:
         used, allowed = len(bought(run)), allowed_labels(run)
         yield f"labels: {used} of {allowed} allowed"
     yield from (f"note: {note}" for note in notes(run))
-    yield next_line(run, f"pivottrace report {quoted(run.path)}")
+    report = report_path(run)
+    made = f"open {quoted(report)}" if report.is_file() else f"pivottrace report {quoted(run.path)}"
+    yield next_line(run, made)
 
 
 def _route_lines(run: RunDir) -> Iterator[str]:
@@ -66,16 +71,21 @@ def _route_lines(run: RunDir) -> Iterator[str]:
 
 
 def _counted(counts: dict[str, int]) -> str:
-    return ", ".join(f"{name.replace('_', ' ')} {n}" for name, n in counts.items())
+    """Routes in their own order, before moves in the order that they have."""
+    names = [*(name for name in ROUTES if name in counts), *(n for n in counts if n not in ROUTES)]
+    return ", ".join(f"{name.replace('_', ' ')} {counts[name]}" for name in names)
 
 
 def next_line(run: RunDir, at_the_end: str) -> str:
     """The next command of the whole run, or `at_the_end` if nothing is left to do."""
-    waiting = waiting_file(current_round(run))
+    waiting, place = waiting_file(current_round(run)), quoted(run.path)
+    disputed = sum(label.disputed for label in labels_of(run).values())
+    if disputed and unfinished(run):
+        return f"next: settle {counted(disputed, 'question')}: pivottrace label conflicts {place}"
     if waiting is not None:
-        place, file = quoted(run.path), quoted(waiting)
+        file = quoted(waiting)
         return f"next: fill in `answer` in {file}, then: pivottrace label import {place} {file}"
-    return f"next: {f'pivottrace run {quoted(run.path)}' if unfinished(run) else at_the_end}"
+    return f"next: {f'pivottrace run {place}' if unfinished(run) else at_the_end}"
 
 
 def stage_lines(run: RunDir, command: str) -> Iterator[str]:
@@ -181,44 +191,20 @@ def _combination_note(run: RunDir) -> Iterator[str]:
         )
 
 
-def summary_lines(run: RunDir, summary: dict[str, Any]) -> Iterator[str]:
-    """The closing lines of a run: counts, labels, accuracy, seconds, outputs, next command.
+def summary_lines(run: RunDir) -> Iterator[str]:
+    """The closing lines of a run: the verdict, the files, and the next command.
 
     They leave out everything that the run does not have yet.
     """
     yield ""
-    yield f"questions        {summary['questions']}"
-    if summary["probes"] is not None:
-        yield f"probes           {summary['probes']}"
-    for route, count in (summary.get("routes") or {}).items():
-        yield f"  {route:<14} {count}"
-    yield f"labels           {summary['labels_used']} used of {summary['labels_allowed']} allowed"
-    for when in ("before", "after"):
-        accuracy = summary.get(f"accuracy_{when}")
-        if accuracy:
-            yield f"accuracy {when:<7} {_share(accuracy)}"
-    difference = summary.get("difference")
-    if difference:
-        yield (
-            f"difference       {100 * difference['mean']:+.1f} points "
-            f"(95 % interval {100 * difference['low']:+.1f} to {100 * difference['high']:+.1f})"
-        )
-    seconds = "  ".join(
-        f"{in_words(stage)} {took:.0f}" for stage, took in summary["seconds"].items()
-    )
-    yield f"seconds          {seconds}"
+    yield from (f"{title:<12}{text}" for title, text in verdict(run).lines())
     files = {
-        "route files": run.round_path / "routes",
-        "trained model": Path(start_model(run.in_round(run.config.rounds.num)).path),
-        "report": Path(summary["report"]),
+        "routes": run.round_path / "routes",
+        "model": Path(start_model(run.in_round(run.config.rounds.num)).path),
+        "report": report_path(run),
     }
-    yield from (f"{name:<17}{path}" for name, path in files.items() if path.exists())
+    yield from (f"{name:<12}{path}" for name, path in files.items() if path.exists())
     yield next_line(run, f"open {quoted(files['report'])}")
-
-
-def _share(accuracy: dict[str, float]) -> str:
-    low, high = 100 * accuracy["low"], 100 * accuracy["high"]
-    return f"{100 * accuracy['accuracy']:.1f} %  (95 % interval {low:.1f} to {high:.1f})"
 
 
 def _num_parts(run: RunDir, name: str) -> int:

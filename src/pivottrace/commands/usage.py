@@ -8,7 +8,7 @@ MAIN: dict[str, tuple[str, str]] = {
         "[SETTINGS]",
         "run everything on the embedded world: a laptop, a few minutes, a report",
     ),
-    "init": ("FILE [SETTINGS]", "write a commented configuration file"),
+    "init": ("FILE [--all] [SETTINGS]", "write a short configuration file; --all: every setting"),
     "validate": ("FILE [SETTINGS]", "check a configuration, its data and its model"),
     "run": ("FILE|RUN [--until STAGE] [SETTINGS]", "run or resume every stage"),
     "status": ("RUN", "show the finished stages and the next command"),
@@ -16,6 +16,10 @@ MAIN: dict[str, tuple[str, str]] = {
     "study": (
         "FILE|RUN ... [--grid] [SETTINGS]",
         "compare the estimators on labelled pools, with intervals",
+    ),
+    "redo": (
+        "RUN calibrate|train|evaluate [SETTINGS]",
+        "forget these stages and all later ones, so that they are made again",
     ),
     "plan": ("RUN", "show the expected result of each label budget, before it is spent"),
     "audit": (
@@ -33,7 +37,15 @@ STAGES: dict[str, tuple[str, str]] = {
     "triage": ("FILE|RUN [SETTINGS]", "give every question a route, a reason and a weight"),
     "label": ("FILE|RUN [SETTINGS]", "get the chosen labels, or ask people for them"),
     "label export": ("RUN [FILE]", "write the questions that wait for a label, as CSV or JSONL"),
-    "label import": ("RUN FILE", "take in the answers that people filled in"),
+    "label import": (
+        "RUN FILE [--replace] [--confirm] [--redo]",
+        "take in the answers that people filled in",
+    ),
+    "label conflicts": ("RUN", "list the questions whose answers differ"),
+    "label correct": (
+        "RUN ID ANSWER [--by NAME] [--confirm] [--redo]",
+        "give a question its label, whatever was answered before",
+    ),
     "train": ("FILE|RUN [SETTINGS]", "train by GRPO on verified and majority rewards"),
     "evaluate": ("FILE|RUN [SETTINGS]", "measure held-out accuracy, before and after training"),
 }
@@ -77,6 +89,23 @@ over several pools. The results are study.json, study.md and study.svg.
                            settings on these questions, so take development questions only
 
 """
+LABEL = """
+  --replace                the answers take the place of earlier ones
+  --confirm                take answers that cannot be read, or that read as text where the
+                           model's answers are numbers, as they stand
+  --by NAME                who answers; in a file, the column annotator says it
+  --redo                   if a stage has used a changed label, forget that stage and all
+                           later ones, so that they are made again; rollouts are kept
+
+"cannot be answered" is an answer, too: the question leaves the pool. A blank answer, "NA" and
+"don't know" only leave it unlabelled. Answers that differ are kept side by side, and none of them
+is used until `label correct` settles the question.
+"""
+REDO = """
+Labels are kept, and so are the rollouts of the first round. `calibrate` includes triage, label and
+training. The command only forgets: pivottrace run RUN then makes the stages again.
+
+"""
 EXPORT = """
 The command exports the routes of the last round that has any. It does not change the run.
   --out FOLDER             the folder to write; the default is RUN/export/FORMAT. The command
@@ -117,6 +146,10 @@ def help_of(command: str) -> str:
         return f"{text}{LAB}"
     if command == "export":
         return f"{text}{EXPORT}"
+    if command in ("label import", "label correct"):
+        return f"{text}{LABEL}"
+    if command == "redo":
+        return f"{text}{REDO}{SETTINGS}"
     if "SETTINGS" not in arguments:
         return text
     if command == "study":

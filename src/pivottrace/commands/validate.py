@@ -5,11 +5,14 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pivottrace.config import Config
+from pivottrace.errors import counted
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
     from pivottrace.ingest.questions import Reading
 
 
@@ -21,8 +24,14 @@ def validate(config: Config) -> Iterator[str]:
     """
     from pivottrace.ingest import find_overlap
     from pivottrace.models.backends import sampler_opener
-    from pivottrace.models.load import check_weights, choose_device, load_tokenizer
-    from pivottrace.models.rendering import render_question
+    from pivottrace.models.load import (
+        check_weights,
+        choose_device,
+        load_config,
+        load_tokenizer,
+        max_positions,
+    )
+    from pivottrace.rollouts.prompt_room import refuse_long_prompts
     from pivottrace.run.choices import driving_estimator
     from pivottrace.stages.pool import read_sources
     from pivottrace.stages.preconditions import refuse_the_impossible
@@ -30,28 +39,61 @@ def validate(config: Config) -> Iterator[str]:
     read, held_out = read_sources(config)
     pool = read.table
     answered = len(pool) - pool["answer"].null_count
-    yield f"pool: {len(pool)} questions, {answered} with an answer"
+    yield f"pool: {counted(len(pool), 'question')}, {answered:,} with an answer"
     yield from what_was_read(read)
     if held_out is not None:
         overlap = find_overlap(pool, held_out.table)
         yield (
-            f"evaluation: {len(held_out.table)} questions, {len(overlap)} of them also in the pool"
+            f"evaluation: {counted(len(held_out.table), 'question')}, {len(overlap):,} of them "
+            f"also in the pool"
         )
         yield from what_was_read(held_out)
     allowed = refuse_the_impossible(config, len(pool), answered)
-    yield f"labels: {allowed} allowed, from {config.labels.source}"
+    yield from _labels(config, len(pool), answered, allowed)
     yield f"ranking: {driving_estimator(config)}"
     yield f"answers: compared by {config.answers.verifier}"
     sampler_opener(config.rollouts.backend)
     yield f"sampling: by {config.rollouts.backend}"
     device = choose_device(config.model.device)
     tokenizer = load_tokenizer(config.model)
+    prompts = _prompts(tokenizer, pool, config)
+    asked = {} if held_out is None else _prompts(tokenizer, held_out.table, config)
+    context = max_positions(load_config(config.model))
+    refuse_long_prompts(config, context, prompts, asked)
     weights = check_weights(config.model)
-    prompt = render_question(tokenizer, pool["prompt"][0].as_py(), config.pool)
     template = "chat template" if tokenizer.chat_template else "no chat template: plain text"
+    longest = max(map(len, prompts.values()))
+    reads = "" if context is None else f", and the model reads {context}"
     yield f"model: {config.model.path} on {device}, {weights}"
-    yield f"prompt: {template}; the first one has {len(prompt)} tokens:"
-    yield tokenizer.decode(prompt)
+    yield f"prompt: {template}; the longest has {longest} tokens{reads}; the first one:"
+    yield tokenizer.decode(next(iter(prompts.values())))
+
+
+def _prompts(tokenizer: Any, table: pa.Table, config: Config) -> dict[str, list[int]]:
+    """The tokens of each question's prompt, by id."""
+    from pivottrace.models.rendering import render_questions
+
+    prompts = render_questions(tokenizer, table["prompt"].to_pylist(), config.pool)
+    return dict(zip(table["id"].to_pylist(), prompts, strict=True))
+
+
+def _labels(config: Config, num_questions: int, answered: int, allowed: int) -> Iterator[str]:
+    """The source of the labels, and the use of the budget."""
+    from pivottrace.label_sources import source_for
+    from pivottrace.labels.budget import budget_in_words
+    from pivottrace.routing.probes import default_num_probes
+
+    source = source_for(config.labels.source, num_questions, answered)
+    yield f"labels: {allowed:,} allowed, from {source.name} ({source.title})"
+    if answered and source.ask is not None and not source.owns_column:
+        yield (
+            f"  note: the pool has {answered:,} answers that are not used; leave labels.source out "
+            f"to use them at no cost"
+        )
+    by_value = config.calibrate.draw == "by_value"
+    wanted = config.calibrate.num_probes
+    probes = default_num_probes(num_questions, allowed, by_value) if wanted is None else wanted
+    yield f"  {budget_in_words(allowed, probes)}"
 
 
 def what_was_read(read: Reading) -> Iterator[str]:

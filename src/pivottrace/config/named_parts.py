@@ -27,7 +27,9 @@ ESTIMATOR_HELP = textwrap.fill(
 )
 REWARD_HELP = textwrap.fill(f"The reward of weak rows: {', '.join(REWARDS)}; {_OWN}.", _HELP_WIDTH)
 SOURCE_HELP = textwrap.fill(
-    "; ".join(f"`{s.name}`: {s.title}" for s in label_sources().values()) + f"; {_OWN}.",
+    "; ".join(f"`{s.name}`: {s.title}" for s in label_sources().values())
+    + f"; {_OWN}. Unset, it follows the pool: `column` if every question has an answer, "
+    "`column+file` if some have, `file` if none has.",
     _HELP_WIDTH,
 )
 FORMATS_HELP = textwrap.fill(
@@ -38,16 +40,17 @@ FORMATS_HELP = textwrap.fill(
 )
 
 
-def loads(load: Callable[[str], object]) -> Callable[[str], str]:
+def loads(load: Callable[[str], object]) -> Callable[[str | None], str | None]:
     """A validator that loads the part that a setting names, so that a slip stops early.
 
     Args:
         load: It takes the value, and raises a ConfigError that begins with key and value.
     """
 
-    def check(value: str) -> str:
+    def check(value: str | None) -> str | None:
         try:
-            load(value)
+            if value is not None:
+                load(value)
         except ConfigError as error:
             # `explain` puts the key and its value before the reason.
             reason = str(error).partition(f"{value!r}: ")[2]

@@ -76,6 +76,19 @@ def _preset(name: Any, where: str) -> dict[str, dict[str, Any]]:
     return PRESETS[name]
 
 
+# Reasons in our words, by pydantic's type of error. Its other messages are plain enough.
+_IN_WORDS = {
+    "int_parsing": "give a whole number",
+    "int_type": "give a whole number",
+    "int_from_float": "give a whole number",
+    "float_parsing": "give a number",
+    "float_type": "give a number",
+    "bool_parsing": "give true or false",
+    "bool_type": "give true or false",
+    "string_type": "give text, in quotes",
+}
+
+
 def explain(where: str, error: ValidationError) -> str:
     """One line per mistake, which names the key and the cure."""
     return "\n".join(_explain(where, e) for e in error.errors())
@@ -84,7 +97,8 @@ def explain(where: str, error: ValidationError) -> str:
 def _explain(where: str, error: Any) -> str:
     key = ".".join(str(part) for part in error["loc"])
     if error["type"] != "extra_forbidden":
-        return f"{where}: {key} = {error['input']!r}: {error['msg']}"
+        reason = _IN_WORDS.get(error["type"], error["msg"])
+        return f"{where}: {key} = {error['input']!r}: {reason}"
     near = difflib.get_close_matches(key, valid_keys(), n=1, cutoff=0.0)
     return f"{where}: {key} is not a setting. The nearest one is {near[0]}."
 

@@ -92,13 +92,15 @@ class AnswersConfig(Section):
     """Greatest relative difference of a right number from the truth. The default is 1e-6 where a
     decimal stands for 1/3 or √2, and else 0. A truth may state its own. `math` only."""
     timeout_s: float = Field(5.0, gt=0)
-    """Seconds for one expression, or for one call of your function. A slower one counts as not
-    equal."""
+    """Seconds of processor time for one expression, or by the clock for one call of your function.
+    A slower one counts as not equal."""
 
     @field_validator("formats")
     @classmethod
     def _known_formats(cls, names: list[str]) -> list[str]:
-        return [loads(format_named)(name) for name in names]
+        for name in names:
+            loads(format_named)(name)
+        return names
 
 
 class RolloutsConfig(Section):
@@ -173,7 +175,7 @@ class LabelsConfig(Section):
     budget: float = Field(0.293, ge=0)
     """A value up to 1 is a share of the pool; a larger one is a number of labels. The budget
     includes the probes."""
-    source: str = Field("column", description=SOURCE_HELP)
+    source: str | None = Field(None, description=SOURCE_HELP)
     partial: bool = False
     """Continue with the labels given so far, and leave out questions without one."""
 
@@ -184,9 +186,9 @@ class CalibrateConfig(Section):
     """Probe labels, and how sure they show each vote to be."""
 
     num_probes: int | None = Field(None, ge=0)
-    """By value, the default is an eighth of the budget, from 16 to 256; evenly, max(64, 5 % of the
-    pool), at most 256. Use 0 only with `triage.mode = "fixed"`: the calibrated mode needs
-    probes."""
+    """By value, the default is an eighth of the budget, from 16 to 256, and of a small budget half;
+    evenly, max(64, 5 % of the pool), at most 256. Use 0 only with `triage.mode = "fixed"`: the
+    calibrated mode needs probes."""
     draw: Literal["by_value", "systematic", "strata", "adaptive"] = "by_value"
     """`by_value` draws with a chance in proportion to the expected gain of a label. The others draw
     evenly, as a `triage.vote_floor` needs it: `systematic` along the ranking, `strata` one from
@@ -250,8 +252,8 @@ class TrainConfig(Section):
     """Highest learning rate of AdamW."""
     temperature: float = Field(1.0, gt=0)
     """Temperature of the sampled responses."""
-    max_new_tokens: int = Field(1024, ge=1)
-    """Longest response, in tokens."""
+    max_new_tokens: int | None = Field(None, ge=1)
+    """Longest response, in tokens. The default is `rollouts.max_new_tokens`."""
     beta: float = Field(0.0, ge=0)
     """Weight of the KL term, which holds the model near its start."""
     loss_type: Literal["grpo", "dapo", "bnpo", "dr_grpo"] = "grpo"
@@ -439,3 +441,8 @@ class Config(Section):
     rounds: RoundsConfig = RoundsConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
     study: StudyConfig = StudyConfig()
+
+    @property
+    def longest_in_training(self) -> int:
+        """The longest response in training, in tokens."""
+        return self.train.max_new_tokens or self.rollouts.max_new_tokens

@@ -303,7 +303,8 @@ def _check(experiment: Experiment) -> None:
                 f"{path}, arm {arm.name!r}: alarms.action = stop would end its seeds at different "
                 f"steps, and such curves have no mean: set report or pause"
             )
-        waits = label_source(config.labels.source).ask is not None
+        source = config.labels.source
+        waits = source is not None and label_source(source).ask is not None
         if waits or not config.train.enabled or not config.pool.evaluation:
             asks_nobody = [name for name, source in label_sources().items() if source.ask is None]
             raise ConfigError(

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from pivottrace.experiments.analysis import reference_target
@@ -16,9 +17,12 @@ from pivottrace.report.svg import COLOURS, drawing, new_figure
 from pivottrace.stats.arms import NOT_WORSE_MARGIN
 
 COLUMNS, PANEL_HEIGHT, WIDTH = 4, 1.9, 9.4
-ROLES = ("annotate", "weak", "mu", "vote", "defer", "ink", "soft")
-MARKERS = ("o", "s", "^")
 DODGE = 0.012  # share of the pool, between arms with the same number of labels
+_OFFSET: dict[str, Any] = {
+    "textcoords": "offset points",
+    "fontsize": 7.5,
+    "color": COLOURS["soft"],
+}
 _PERCENT = PercentFormatter(1.0, decimals=0)
 
 
@@ -44,12 +48,15 @@ def curves_picture(figures: Mapping[str, Any]) -> str | None:
                 _curve(panel, arm["curve"], "annotate")
             target = reference_target(figures)
             if target is not None:
-                panel.axhline(target, color=COLOURS["discard"], lw=0.8, ls="--")
+                panel.axhline(target, color=COLOURS["ink"], lw=0.8, ls="--")
             panel.set_title(arm["title"], fontsize=8)
             panel.yaxis.set_major_formatter(_PERCENT)
-        for panel in panels[len(others) :]:
-            panel.set_visible(False)
-        figure.supxlabel("training step", fontsize=8.5, color=COLOURS["soft"])
+        for place, panel in enumerate(panels):
+            panel.set_visible(place < len(others))
+            if place + columns >= len(others):  # the lowest panel of its column
+                panel.set_xlabel("training step")
+                panel.tick_params(labelbottom=True)
+        _legend(figure, reference["title"], has_target=reference_target(figures) is not None)
         figure.supylabel("held-out accuracy", fontsize=8.5, color=COLOURS["soft"])
         return _svg(figure)
 
@@ -73,16 +80,33 @@ def _curve(axes: Axes, curve: Mapping[str, Any], role: str) -> None:
     axes.plot(steps, accuracy, color=COLOURS[role], lw=1.8)
 
 
+def _legend(figure: Figure, reference: str, *, has_target: bool) -> None:
+    """Name the lines of all panels, above them."""
+    looks = [(reference, "soft", "-", 1.8), ("the arm above the panel", "annotate", "-", 1.8)]
+    if has_target:
+        looks.append(("target of the speed-up", "ink", "--", 0.8))
+    lines = [
+        Line2D([], [], color=COLOURS[role], ls=style, lw=width, label=label)
+        for label, role, style, width in looks
+    ]
+    figure.legend(handles=lines, loc="outside upper center", ncols=len(lines))
+
+
 def _by_labels(axes: Axes, arms: list[Mapping[str, Any]]) -> None:
     """Draw accuracy by labels; arms with equally many labels stand side by side."""
     shares = [round(arm["label_share"], 2) for arm in arms]
     for i, (arm, share) in enumerate(zip(arms, shares, strict=True)):
         place = shares[:i].count(share) - (shares.count(share) - 1) / 2
         x, found = arm["label_share"] + DODGE * place, arm["accuracy"]
-        colour = COLOURS[_look(i)[0]]
+        colour = COLOURS[_role(i)]
         axes.plot([x, x], [found["low"], found["high"]], color=colour, lw=1.4)
-        axes.plot(x, found["mean"], _look(i)[1], color=colour, ms=5)
-    axes.set(title="accuracy by labels (95 %)", xlabel="share of the pool that is labelled")
+        axes.plot(x, found["mean"], "o", color=colour, ms=5)
+        axes.annotate(str(i + 1), (x, found["high"]), xytext=(0, 2), ha="center", **_OFFSET)
+    axes.set(
+        title="accuracy by labels (95 %)",
+        xlabel="share of the pool that is labelled (equal shares: side by side)",
+        ylabel="held-out accuracy",
+    )
     axes.xaxis.set_major_formatter(_PERCENT)
     axes.yaxis.set_major_formatter(_PERCENT)
     # With these steps there is no tick at 72.5 %, which would be shown as 72 %.
@@ -94,19 +118,23 @@ def _differences(axes: Axes, arms: list[Mapping[str, Any]], reference: str) -> N
     for i, (place, arm) in enumerate(zip(places, arms, strict=True)):
         gap = arm["difference"] or {"low": 0.0, "mean": 0.0, "high": 0.0}
         low, mean, high = (100 * gap[key] for key in ("low", "mean", "high"))
-        colour = COLOURS[_look(i)[0]]
-        axes.plot([low, high], [place, place], color=colour, lw=1.6)
-        axes.plot(mean, place, _look(i)[1], color=colour, ms=5)
+        axes.plot([low, high], [place, place], color=COLOURS[_role(i)], lw=1.6)
+        axes.plot(mean, place, "o", color=COLOURS[_role(i)], ms=5)
     axes.axvline(0, color=COLOURS["soft"], lw=0.9)
-    axes.axvline(-100 * NOT_WORSE_MARGIN, color=COLOURS["soft"], lw=0.8, ls="--")
-    axes.set_yticks(places, [arm["title"] for arm in arms])
+    margin = -100 * NOT_WORSE_MARGIN
+    axes.axvline(margin, color=COLOURS["soft"], lw=0.8, ls="--")
+    axes.annotate(
+        "not worse: right of this line", (margin, -0.55), xytext=(-3, 0), ha="right", **_OFFSET
+    )
+    names = [f"{number}  {arm['title']}" for number, arm in enumerate(arms, start=1)]
+    axes.set_yticks(places, names)
     axes.set(title=f"difference to {reference}, points (95 %)", ylim=(-0.6, len(arms) - 0.4))
     axes.grid(axis="y", visible=False)
 
 
-def _look(index: int) -> tuple[str, str]:
-    """Return an arm's colour role and marker, the same in both halves of a picture."""
-    return ROLES[index % len(ROLES)], MARKERS[index // len(ROLES) % len(MARKERS)]
+def _role(index: int) -> str:
+    """The colour of an arm: the reference, which comes first, has its own."""
+    return "annotate" if index == 0 else "weak"
 
 
 def _svg(figure: Figure) -> str:

@@ -24,7 +24,7 @@ from pivottrace.labels.budget import bought
 from pivottrace.rollouts.held_out import counts_of, held_out_questions
 from pivottrace.run.bindings import FREE_SETTINGS
 from pivottrace.run.directory import RunDir
-from pivottrace.run.storage import read_json, read_json_lines, write_text
+from pivottrace.run.storage import num_list_values, read_json, read_json_lines, write_text
 from pivottrace.schemas import ALARMS, LEARNING_CURVE, METRICS
 from pivottrace.stats.accuracy import QuestionCounts
 from pivottrace.stats.arms import Curve
@@ -224,8 +224,10 @@ def rollout_tokens(run: RunDir) -> dict[str, int]:
     lengths = pc.fill_null(pc.list_value_length(greedy["prompt_tokens"]), 0).to_pylist()
     prompt_of = dict(zip(greedy["question_id"].to_pylist(), lengths, strict=True))
     asked = sampled.filter(pc.field("finish") != "failed")["question_id"].to_pylist()
-    samples = sum(prompt_of[question_id] for question_id in asked) + _length(sampled["tokens"])
-    return {"greedy": sum(lengths) + _length(greedy["tokens"]), "sampled": samples}
+    samples = sum(prompt_of[question_id] for question_id in asked) + num_list_values(
+        sampled["tokens"]
+    )
+    return {"greedy": sum(lengths) + num_list_values(greedy["tokens"]), "sampled": samples}
 
 
 def _clusters(experiment: Experiment, run: RunDir) -> dict[str, Any]:
@@ -240,10 +242,6 @@ def _clusters(experiment: Experiment, run: RunDir) -> dict[str, Any]:
             f"question has that column; there are: {there}"
         )
     return {"clustered_by": column, "clusters": [str(extra[column]) for extra in extras]}
-
-
-def _length(column: Any) -> int:
-    return int(pc.sum(pc.list_value_length(column)).as_py() or 0)
 
 
 def _write(

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pivottrace.labels.budget import bought
+from pivottrace.labels.budget import true_answers
 from pivottrace.labels.waiting import by_value
 from pivottrace.routing.routes import ROUTES, Route
 from pivottrace.run.directory import RunDir
@@ -60,7 +60,7 @@ def trainable_rows(run: RunDir) -> tuple[pa.Table, dict[str, int]]:
         RunDirError: The pool or the triage is missing or torn, or the labels cannot be read.
         DataError: The file of the labels is no label store.
     """
-    labels = {question_id: label.answer for question_id, label in bought(run).items()}
+    labels = true_answers(run)
     tables, left_out = [], {}
     for route, rows in route_rows(run, (Route.ANNOTATE, Route.WEAK)):
         answers, reason = rows["pseudo_label"], NO_VOTE

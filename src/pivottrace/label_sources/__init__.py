@@ -65,6 +65,8 @@ class LabelSource:
             a simulation, and a study may read the answers of the whole pool.
         needs_column: Whether `answers` reads the pool's answer column. A run is refused early where
             that column has fewer answers than the budget allows labels.
+        owns_column: Whether the answers of the pool's answer column are the user's own. They cost
+            no budget, and all of them are used, not only the ones of chosen questions.
         withholds_answers: Whether the run's pool is made without its answers, so that nothing else
             can read them.
         check_pool: Takes `pool.questions` before it is read. Raises ConfigError where the source
@@ -80,6 +82,7 @@ class LabelSource:
     ask: Callable[[Asked], str] | None = None
     simulates: bool = False
     needs_column: bool = False
+    owns_column: bool = False
     withholds_answers: bool = False
     check_pool: Callable[[str], None] | None = None
 
@@ -91,6 +94,21 @@ class LabelSource:
 def label_sources() -> dict[str, LabelSource]:
     """The sources of this folder, by name."""
     return records_in(__name__, LabelSource)
+
+
+def source_for(name: str | None, num_questions: int, num_answered: int) -> LabelSource:
+    """The source of a pool. Raises as `label_source`.
+
+    Args:
+        name: Value of `labels.source`. None takes the pool's answers as far as they go: "column" if
+            every question has one, "file" if none has, else "column+file".
+        num_questions: Number of questions in the pool.
+        num_answered: Number of these with an answer in the pool's answer column.
+    """
+    if name is None:
+        name = "column+file" if num_answered else "file"
+        name = "column" if num_answered == num_questions else name
+    return label_source(name)
 
 
 def label_source(name: str) -> LabelSource:

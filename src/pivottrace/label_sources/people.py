@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 
+from pivottrace.errors import counted
 from pivottrace.label_sources import Asked, LabelSource
 
 
@@ -14,12 +15,15 @@ def ask(asked: Asked) -> str:
         DataError: The file has answers to other questions and is left as it is.
     """
     place, file = shlex.quote(str(asked.folder)), shlex.quote(str(asked.write_file()))
-    what = "probe questions" if asked.purpose == "probe" else "questions"
+    what = "probe question" if asked.purpose == "probe" else "question"
+    number = len(asked.question_ids)
     return (
-        f"{len(asked.question_ids)} {what} wait for true answers. Next:\n"
+        f"{counted(number, what)} {'waits' if number == 1 else 'wait'} for true answers. Next:\n"
         f"  1. fill in the column `answer` of {file}\n"
         f"  2. pivottrace label import {place} {file}\n"
-        f"  3. pivottrace run {place}"
+        f"  3. pivottrace run {place}\n"
+        f"To go on without the answers that are still missing then: pivottrace run {place} "
+        f"--labels.partial true"
     )
 
 

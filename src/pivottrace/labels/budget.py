@@ -7,14 +7,24 @@ come from.
 from __future__ import annotations
 
 from pivottrace.config import Config
-from pivottrace.errors import BudgetError, DataError
-from pivottrace.label_sources import label_source
+from pivottrace.errors import BudgetError, DataError, counted
+from pivottrace.label_sources import LabelSource, label_source, source_for
 from pivottrace.labels.store import Label, read_labels
 from pivottrace.routing.probes import default_num_probes
 from pivottrace.run.directory import RunDir
 
+FEW_TO_CHOOSE = 0.25
+"""A smaller share of the budget beside the probes is called too small for a choice."""
 STORE = "labels.sqlite"
 """The label store's file in a run directory."""
+
+
+def source_of(run: RunDir) -> LabelSource:
+    """The run's label source, once its pool is read. Raises as `label_source`."""
+    name, pool = run.config.labels.source, run.stage_facts("pool")
+    if name is not None:
+        return label_source(name)
+    return source_for(name, pool["num_questions"], pool["num_with_answer"])
 
 
 def allowed_labels(run: RunDir) -> int:
@@ -43,14 +53,34 @@ def budget_labels(budget: float, questions: int) -> int:
     return int(budget)
 
 
-def bought(run: RunDir) -> dict[str, Label]:
-    """The labels that were paid for, by question id. Everybody reads them here; nothing is written.
+def labels_of(run: RunDir) -> dict[str, Label]:
+    """All labels of the run by question id, owned and disputed ones too. Nothing is written.
 
     Raises:
         DataError: The file of the labels is no label store.
         RunDirError: It cannot be read.
     """
     return read_labels(run.path / STORE)
+
+
+def bought(run: RunDir) -> dict[str, Label]:
+    """The labels that cost a part of the budget: all but the pool's own. Raises as `labels_of`."""
+    return {i: label for i, label in labels_of(run).items() if not label.owned}
+
+
+def true_answers(run: RunDir) -> dict[str, str]:
+    """The true answers that stages may use, by question id. Raises as `labels_of`.
+
+    A disputed label is none until it is settled, and "cannot be answered" is none at all.
+    """
+    known = labels_of(run).items()
+    return {i: label.answer for i, label in known if label.answer and not label.disputed}
+
+
+def unanswerable(run: RunDir) -> list[str]:
+    """Questions that cannot be answered, as people say. Raises as `labels_of`."""
+    known = labels_of(run).items()
+    return [i for i, label in known if label.answer is None and not label.disputed]
 
 
 def probes_wanted(run: RunDir) -> int:
@@ -78,6 +108,18 @@ def probes_wanted(run: RunDir) -> int:
             f"Lower it to {allowed} at most, or raise the budget."
         )
     return wanted
+
+
+def budget_in_words(allowed: int, num_probes: int) -> str:
+    """The use of a budget: the probes, and the labels that are left to choose with."""
+    left = max(0, allowed - num_probes)
+    words = (
+        f"{counted(num_probes, 'label')} of the {allowed:,} go to probes, which show how reliable "
+        f"votes are, and {left:,} are left to choose with"
+    )
+    if num_probes and left < FEW_TO_CHOOSE * allowed:
+        words += ". That is too few for a choice: most of the labels would be drawn by chance"
+    return words
 
 
 def refuse_unusable_budget(run: RunDir) -> None:
@@ -108,23 +150,25 @@ def refuse_to_exceed(allowed: int, num_bought: int, num_needed: int) -> None:
         raise BudgetError(f"{num_needed} labels are needed and {left} are left of the budget")
 
 
-def refuse_missing_answers(config: Config, num_answered: int, allowed: int) -> None:
+def refuse_missing_answers(
+    config: Config, source: LabelSource, num_answered: int, allowed: int
+) -> None:
     """Refuse a column of answers that has fewer than the labels that may be drawn from it.
 
     Args:
         config: The run's.
+        source: The run's label source.
         num_answered: Questions of the pool that have an answer in its answer column.
         allowed: Labels that the budget allows.
 
     Raises:
         DataError: It has fewer. With `labels.partial`, one answer is enough.
     """
-    source = label_source(config.labels.source)
     needed = min(1, allowed) if config.labels.partial else allowed
     if source.needs_column and num_answered < needed:
         raise DataError(
-            f"{config.pool.questions}: {num_answered or 'no'} questions have an answer, and "
+            f"{config.pool.questions}: {counted(num_answered, 'question')} with an answer, and "
             f"{allowed} may be chosen for a label (labels.budget, with labels.source = "
-            f"{config.labels.source!r}). Set labels.source = 'file' to have people answer, name "
-            f"the answers' column with --map answer=COLUMN, or lower labels.budget."
+            f"{source.name!r}). Leave labels.source out to have people answer the rest, "
+            f"name the answers' column with --map answer=COLUMN, or lower labels.budget."
         )

@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 from functools import partial
 
 from pivottrace.config import Config
-from pivottrace.errors import DataError, LabelsNeeded
+from pivottrace.errors import DataError, LabelsNeeded, counted
 from pivottrace.ingest.questions import read_pool
-from pivottrace.label_sources import Asked, LabelSource, Purpose, label_source
-from pivottrace.labels.budget import allowed_labels, bought, refuse_to_exceed
+from pivottrace.label_sources import Asked, LabelSource, Purpose
+from pivottrace.label_sources.column import COLUMN
+from pivottrace.labels.budget import (
+    allowed_labels,
+    bought,
+    budget_in_words,
+    labels_of,
+    probes_wanted,
+    refuse_to_exceed,
+    source_of,
+    true_answers,
+)
 from pivottrace.labels.intake import take_in
 from pivottrace.labels.requests import write_requests
-from pivottrace.labels.store import Label
+from pivottrace.labels.store import Given, Label
 from pivottrace.labels.waiting import questions_of
 from pivottrace.run.directory import RunDir
 
@@ -20,30 +31,61 @@ from pivottrace.run.directory import RunDir
 def obtain(run: RunDir, question_ids: Sequence[str], purpose: Purpose) -> dict[str, str]:
     """Return the true answers of these questions, and buy the missing ones.
 
-    The budget is checked before the source is asked. With `labels.partial` some answers may be
+    A question that cannot be answered has no answer here, and none is asked for again. The budget
+    is checked before the source is asked. With `labels.partial` some answers may be
     missing from the result. Then a source that asks people needs an answer to at least one question
     of each request, and it asks no further. A source without people must have given at least one
     label to the run.
 
     Raises:
-        LabelsNeeded: People have to give the answers. They have been asked.
+        LabelsNeeded: People have to give the answers, and they have been asked; or they have to
+            settle answers that differ.
         BudgetError: The labels would exceed the budget. Nothing was asked or bought.
         DataError: The source has no answer to one of the questions. Nothing was bought.
     """
-    source, known = label_source(run.config.labels.source), bought(run)
+    source, known = source_of(run), labels_of(run)
     missing = [i for i in question_ids if i not in known]
+    disputed = [i for i in question_ids if i in known and known[i].disputed]
     goes_on = _goes_on_without(run, source, known, question_ids, purpose)
     if missing and not (goes_on and source.answers is None):
-        refuse_to_exceed(allowed_labels(run), len(known), len(missing))
+        refuse_to_exceed(allowed_labels(run), len(bought(run)), len(missing))
         # A source may have new answers, even if the run goes on without them.
         _buy(run, source, missing, purpose, any_bought=bool(known), asks=not goes_on)
-        known = bought(run)
-    return {i: known[i].answer for i in question_ids if i in known}
+    if disputed and not goes_on:
+        raise LabelsNeeded(to_settle(run, len(disputed)))
+    truths = true_answers(run)
+    return {i: truths[i] for i in question_ids if i in truths}
+
+
+def take_owned(run: RunDir) -> None:
+    """Store the pool's own answers where the source owns them: they cost no budget.
+
+    They are stored as annotations, because no answer of the pool is asked for. A probe that has one
+    is labelled by it all the same.
+    """
+    if run.round_index or not source_of(run).owns_column:
+        return
+    known = labels_of(run)
+    owned = {i: answer for i, answer in _pool_answers(run).items() if i not in known}
+    if owned:
+        take_in(run, [Given(i, a, COLUMN.name, "annotation", owned=True) for i, a in owned.items()])
+
+
+def to_settle(run: RunDir, num_disputed: int) -> str:
+    """The steps that settle answers that differ."""
+    place = shlex.quote(str(run.path))
+    what = f"{counted(num_disputed, 'question')} {'has' if num_disputed == 1 else 'have'}"
+    return (
+        f"{what} answers that differ from each other. Next:\n"
+        f"  1. pivottrace label conflicts {place}   (lists them)\n"
+        f"  2. pivottrace label correct {place} ID ANSWER   (settles one)\n"
+        f"  3. pivottrace run {place}"
+    )
 
 
 def num_asked(run: RunDir, question_ids: Sequence[str], purpose: Purpose) -> int:
     """How many of these the source was asked for: all but those labelled for another purpose."""
-    known = bought(run)
+    known = labels_of(run)
     return sum(i not in known or known[i].purpose == purpose for i in question_ids)
 
 
@@ -55,7 +97,7 @@ def every_answer(run: RunDir) -> dict[str, str]:
     Raises:
         DataError: Questions have no answer.
     """
-    source = label_source(run.config.labels.source)
+    source = source_of(run)
     ids = run.read_table("pool", made_by="run")["id"].to_pylist()
     asked = _asked(run, ids, "annotation")
     found = _answers(source, asked) if source.simulates else asked.pool_answers()
@@ -95,12 +137,14 @@ def _buy(
     rest = [i for i in missing if i not in given]
     enough = run.config.labels.partial and bool(given or any_bought)
     if rest and source.ask is None and not enough:
-        raise DataError(_no_answer(run.config, rest[0], len(rest), len(missing)))
-    name = run.config.labels.source
+        raise DataError(_no_answer(run.config, source, rest[0], len(rest), len(missing)))
     if given:
-        take_in(run, [(i, answer, name, purpose) for i, answer in given.items()])
+        name = run.config.labels.source or source.name
+        take_in(run, [Given(i, answer, name, purpose) for i, answer in given.items()])
     if rest and source.ask is not None and asks:
-        raise LabelsNeeded(source.ask(_asked(run, rest, purpose)))
+        asked = source.ask(_asked(run, rest, purpose))
+        of_budget = budget_in_words(allowed_labels(run), probes_wanted(run))
+        raise LabelsNeeded(f"{asked}\n{of_budget}" if purpose == "probe" else asked)
 
 
 def _answers(source: LabelSource, asked: Asked) -> dict[str, str]:
@@ -135,20 +179,22 @@ def _answered(ids: Sequence[str], answers: Sequence[str | None]) -> dict[str, st
     return {i: answer for i, answer in zip(ids, answers, strict=True) if answer is not None}
 
 
-def _no_answer(config: Config, first: str, num_gaps: int, num_chosen: int) -> str:
+def _no_answer(
+    config: Config, source: LabelSource, first: str, num_gaps: int, num_chosen: int
+) -> str:
     """The message about questions to which a source without people has no answer."""
     counts = f"({num_gaps} of {num_chosen} chosen)"
     others = (
-        "set labels.source = 'file', or leave such questions out with labels.partial = true (one "
-        "answer is needed at least)."
+        "set labels.source = 'column+file' to have people answer them, or leave such "
+        "questions out with labels.partial = true (one answer is needed at least)."
     )
-    if label_source(config.labels.source).needs_column:
+    if source.needs_column:
         return (
             f"{config.pool.questions}: question {first!r} was chosen for a label and has no "
             f"answer in its answer column {counts}. Fill it in, name the column with --map "
             f"answer=COLUMN, {others}"
         )
     return (
-        f"labels.source = {config.labels.source!r}: question {first!r} was chosen for a label, and "
-        f"this source has no answer to it {counts}. Give it one there, {others}"
+        f"labels.source = {config.labels.source or source.name!r}: question {first!r} was chosen "
+        f"for a label, and this source has no answer to it {counts}. Give it one there, {others}"
     )

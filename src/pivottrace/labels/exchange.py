@@ -3,18 +3,18 @@
 import csv
 import io
 import json
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from pivottrace.errors import DataError
 from pivottrace.ingest.settling import shortened
 from pivottrace.label_sources import Purpose
-from pivottrace.labels.file_rows import COLUMNS, FileRow, escaped, is_csv, known_id, read_rows
+from pivottrace.labels.file_rows import COLUMNS, escaped, is_csv, known_id, read_rows
 from pivottrace.run.storage import write_text
-from pivottrace.verifier import Verifier
-from pivottrace.verifier.gold import first_that_differs, read_gold, without_decimal_comma
+from pivottrace.verifier.gold import read_gold, without_decimal_comma
+from pivottrace.verifier.placeholders import says_unanswerable
 
 MAX_CELL_CHARS = 32_000
 """Spreadsheets cut a cell at 32,767 characters; a longer question is cut here, visibly."""
@@ -29,20 +29,37 @@ class Request:
     purpose: Purpose
 
 
-@dataclass(frozen=True)
-class ImportedAnswers:
+class FileAnswer(NamedTuple):
+    """One row's answer.
+
+    Attributes:
+        question_id: The question that it answers.
+        answer: The answer, as `verifier.gold` reads it; None says that it cannot be answered.
+        annotator: The person's name, if the file has it.
+        place: Its place, for messages ("answers.csv, row 3 (line 5)").
+    """
+
+    question_id: str
+    answer: str | None
+    annotator: str | None
+    place: str
+
+
+class FileAnswers(NamedTuple):
     """The content of a filled-in file.
 
     Attributes:
-        answers: (question id, answer), as `verifier.gold` reads them, each id once, in the order of
-            the file.
+        rows: The rows with an answer, in the order of the file.
         blank: Rows that leave their question unlabelled: empty ones, "NA", "don't know".
-        places: The place of each answer, for messages ("answers.csv, row 3 (line 5)"), by id.
     """
 
-    answers: list[tuple[str, str]]
+    rows: list[FileAnswer]
     blank: int
-    places: dict[str, str] = field(default_factory=dict, compare=False)
+
+    @property
+    def answers(self) -> list[tuple[str, str | None]]:
+        """(question id, answer) of each row."""
+        return [(row.question_id, row.answer) for row in self.rows]
 
 
 def export_requests(path: Path, rows: Sequence[Request]) -> None:
@@ -73,83 +90,76 @@ def export_requests(path: Path, rows: Sequence[Request]) -> None:
 
 
 def read_answers(
-    path: Path,
-    known_ids: set[str],
-    equal: Callable[[str, str], bool] | None = None,
-    pattern: str | None = None,
-) -> ImportedAnswers:
+    path: Path, known_ids: set[str], pattern: str | None = None, *, confirmed: bool = False
+) -> FileAnswers:
     """Read the answers that people filled in.
 
-    Needs the columns (or keys) `id` and `answer`; others are ignored. CSV may be separated by
-    commas, semicolons or tabs. In a file with semicolons the comma is the decimal sign: "3,5" is
-    3.5, and "1,234" is 1.234. In JSONL an answer may be a number, taken as it is written.
+    Needs the columns (or keys) `id` and `answer`; `annotator` is read if it is there, and others
+    are ignored. CSV may be separated by commas, semicolons or tabs. In a file with semicolons the
+    comma is the decimal sign: "3,5" is 3.5, and "1,234" is 1.234. In JSONL an answer may be a
+    number, taken as it is written.
 
-    Answers are read as `verifier.gold.read_gold` reads them. If several people answered a question
-    and their answers are the same, the first one is taken.
+    Answers are read as `read_label` reads them.
 
     Args:
         path: A `.csv` or `.jsonl` file.
         known_ids: Ids that may occur.
-        equal: Whether an answer is right by a true one, as `Verifier.equal`. None is the rule
-            "math".
         pattern: The user's `answers.pattern`.
-
-    Returns:
-        The answers and the number of rows without one.
+        confirmed: Whether the people stand by cells that cannot be read as an answer.
 
     Raises:
         DataError: The file is missing, not UTF-8 or malformed, a column is missing, or a value has
-            the wrong type. Or an id is unknown, an answer is a derivation or too long, or one id
-            has two different answers. The message names file, row and column.
+            the wrong type. Or an id is unknown, or an answer is a derivation, a guess or too long.
+            The message names file, row and column.
     """
-    found: dict[str, dict[str, FileRow]] = {}  # id → answer → its first row
-    blank = 0
-    with ExitStack() as stack:
-        if equal is None:
-            equal = stack.enter_context(Verifier("math")).equal
-        for row in read_rows(path):
-            question_id = known_id(path, row.id, known_ids)
-            if question_id is None:
-                raise DataError(
-                    f"{path}, {row.where}, column id: {row.id!r} is not a question of this run; "
-                    "use the ids of the exported file (spreadsheets drop leading zeros: import the "
-                    "id column as text)"
-                )
-            answer = _answer(path, row, pattern)
-            if answer is None:
-                blank += 1
-                continue
-            rows = found.setdefault(question_id, {})
-            if answer in rows:
-                continue
-            if (known := first_that_differs(answer, rows, equal)) is not None:
-                raise DataError(
-                    f"{path}, {row.where}, column answer: question {question_id!r} is answered "
-                    f"{answer!r} here and {known!r} in {rows[known].where}; keep one of them"
-                )
-            rows[answer] = row
-    first = {key: next(iter(rows.items())) for key, rows in found.items()}
-    return ImportedAnswers(
-        [(key, answer) for key, (answer, _) in first.items()],
-        blank,
-        {key: f"{path}, {row.where}" for key, (_, row) in first.items()},
-    )
+    rows, blank = [], 0
+    for row in read_rows(path):
+        question_id, place = known_id(path, row.id, known_ids), f"{path}, {row.where}"
+        if question_id is None:
+            raise DataError(
+                f"{place}, column id: {row.id!r} is not a question of this run; "
+                "use the ids of the exported file (spreadsheets drop leading zeros: import the "
+                "id column as text)"
+            )
+        cell = without_decimal_comma(row.cell) if row.decimal_comma else row.cell
+        read = read_label(cell, f"{place}, column answer", pattern, confirmed=confirmed)
+        if read is None:
+            blank += 1
+        else:
+            rows.append(FileAnswer(question_id, read.answer, row.annotator, place))
+    return FileAnswers(rows, blank)
 
 
-def _answer(path: Path, row: FileRow, pattern: str | None) -> str | None:
-    """The answer of a row; None if it leaves its question unlabelled.
+class Read(NamedTuple):
+    """A label as read. Its `answer` is None if the question cannot be answered."""
+
+    answer: str | None
+
+
+def read_label(
+    text: str, where: str, pattern: str | None = None, *, confirmed: bool = False
+) -> Read | None:
+    """Read a label that a person wrote; None if it leaves the question unlabelled.
+
+    Args:
+        text: The text.
+        where: Its place, for the message.
+        pattern: The user's `answers.pattern`.
+        confirmed: Whether the person stands by a text that cannot be read as an answer.
 
     Raises:
-        DataError: The cell can be no answer.
+        DataError: It can be no answer.
     """
-    cell = without_decimal_comma(row.cell) if row.decimal_comma else row.cell
-    gold = read_gold(cell, pattern)
-    if gold.problem is not None:
+    if says_unanswerable(text):
+        return Read(None)
+    gold = read_gold(text, pattern)
+    if gold.problem is not None and not confirmed:
         raise DataError(
-            f"{path}, {row.where}, column answer: {shortened(row.cell)!r} {gold.problem}; give the "
-            "final answer alone, or leave the cell empty"
+            f"{where}: {shortened(text)!r} {gold.problem}; give the final answer alone, leave it "
+            f"blank, or confirm it as it stands with --confirm"
         )
-    return gold.answer
+    answer = text.strip() if gold.problem is not None else gold.answer
+    return Read(answer) if answer else None
 
 
 def _checked_ids(path: Path, rows: Sequence[Request]) -> set[str]:

@@ -33,12 +33,14 @@ class FileRow:
         where: Its place in messages, "row 3 (line 5)".
         id: Its cell of the column id.
         cell: Its cell of the column answer, stripped.
+        annotator: Its cell of the column annotator, stripped; None if blank or missing.
         decimal_comma: Whether "3,5" means 3.5 in its file.
     """
 
     where: str
     id: str
     cell: str
+    annotator: str | None = None
     decimal_comma: bool = False
 
 
@@ -104,7 +106,8 @@ def _csv_rows(path: Path, text: str) -> Iterator[FileRow]:
                 )
             named = dict(zip(header, cells, strict=True))
             cell = unescaped(named["answer"].strip())
-            yield _row(path, where, named["id"], cell, decimal_comma=separator == ";")
+            annotator = unescaped(named.get("annotator", "").strip())
+            yield _row(path, where, named["id"], cell, annotator, decimal_comma=separator == ";")
     except csv.Error as error:
         raise DataError(
             f"{path}, row {number + 1} (line {reader.line_num}): not valid CSV ({error}); "
@@ -115,6 +118,8 @@ def _csv_rows(path: Path, text: str) -> Iterator[FileRow]:
 
 
 def _check_header(path: Path, header: list[str]) -> None:
+    if header.count("annotator") > 1:
+        raise DataError(f"{path}, first row: column annotator occurs twice; keep one of them")
     for name in ("id", "answer"):
         if header.count(name) != 1:
             found = ", ".join(header) or "nothing"
@@ -141,7 +146,9 @@ def _jsonl_rows(path: Path, text: str) -> Iterator[FileRow]:
         if not isinstance(record, dict):
             raise DataError(f"{path}, {where}: is not a JSON object; write one object per line")
         answer = _text(path, where, record, "answer")
-        yield _row(path, where, _text(path, where, record, "id") or "", (answer or "").strip())
+        annotator = _text(path, where, {"annotator": None} | record, "annotator")
+        question_id = _text(path, where, record, "id") or ""
+        yield _row(path, where, question_id, (answer or "").strip(), (annotator or "").strip())
 
 
 def _refuse_constant(name: str) -> None:
@@ -161,11 +168,16 @@ def _text(path: Path, where: str, record: dict[str, Any], column: str) -> str | 
 
 
 def _row(
-    path: Path, where: str, question_id: str, cell: str, decimal_comma: bool = False
+    path: Path,
+    where: str,
+    question_id: str,
+    cell: str,
+    annotator: str,
+    decimal_comma: bool = False,
 ) -> FileRow:
     if not question_id.strip():
         raise DataError(f"{path}, {where}, column id: is empty; ids come from the exported file")
-    return FileRow(where, question_id, cell, decimal_comma)
+    return FileRow(where, question_id, cell, annotator or None, decimal_comma)
 
 
 def known_id(path: Path, cell: str, known_ids: set[str]) -> str | None:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import operator
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pyarrow.parquet as pq
 
 from pivottrace.errors import ConfigError
 from pivottrace.labels.budget import STORE, allowed_labels, probes_wanted
-from pivottrace.labels.store import LabelStore, Row
+from pivottrace.labels.store import Given, LabelStore, Stored
 from pivottrace.run.bindings import settings_of
 from pivottrace.run.directory import RunDir
 
@@ -20,8 +21,10 @@ DRAWN_BY = b"drawn_by"
 _NOT_OF_THE_DRAW = ("answers", "labels.source")
 
 
-def take_in(run: RunDir, rows: Sequence[Row]) -> int:
-    """Store labels, all or none; returns how many of them are new.
+def take_in(
+    run: RunDir, rows: Sequence[Given], agree: Callable[[str, str], bool] = operator.eq
+) -> Stored:
+    """Store answers, all or none. `agree` says whether two answers are the same.
 
     Once a probe is labelled, the settings that the probes were drawn by cannot change any more.
 
@@ -30,10 +33,10 @@ def take_in(run: RunDir, rows: Sequence[Row]) -> int:
         ConfigError: The stored probes were drawn by other settings than the present settings.
         DataError: As `LabelStore.add_many`.
     """
-    if any(purpose == "probe" for *_, purpose in rows) and not run.begun_facts("calibrate"):
+    if any(row.purpose == "probe" for row in rows) and not run.begun_facts("calibrate"):
         _refuse_probes_of_another_draw(run)
         run.begin("calibrate", probes_wanted=probes_wanted(run))
-    return open_store(run).add_many(rows)
+    return open_store(run).add_many(rows, agree)
 
 
 def open_store(run: RunDir) -> LabelStore:

@@ -1,80 +1,128 @@
-"""The label store: every answer that was paid for, in one SQLite file, never beyond the budget.
+"""The label store: every answer that was given, in one SQLite file, never beyond the budget.
+
+Answers are only ever added. A question's label is its first answer, or the last answer that settled
+the question. A later answer that differs makes the label disputed, until one settles it.
 
 Each call opens its own connection. So threads may share a store, a fork may inherit it, several
 processes may open it at once (say, a web page and a run), and there is nothing to close.
 """
 
 import errno
+import operator
 import os
 import sqlite3
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 from pivottrace.errors import BudgetError, DataError, OutOfDiskError, RunDirError
 from pivottrace.label_sources import Purpose, label_sources
 
-Row = tuple[str, str, str, Purpose]
-"""A label to store: question id, answer, source, purpose; see `Label`."""
-
-SCHEMA_VERSION = 2
-"""Version 1 listed the sources in a CHECK, so it knew no source but its own."""
-READABLE_VERSIONS = (1, SCHEMA_VERSION)
+SCHEMA_VERSION = 3
+"""Version 1 listed the sources in a CHECK. Up to version 2 a question had one answer, its label."""
+READABLE_VERSIONS = (1, 2, SCHEMA_VERSION)
 LOCK_WAIT_S = 30.0
 """A writer holds the lock for milliseconds; half a minute means that its process is stopped."""
 
+Verdict = Literal["first", "agrees", "differs", "settles"]
+"""The part that an answer plays beside the earlier answers to the same question."""
+
 _SCHEMA = """
-CREATE TABLE labels (
-    question_id TEXT PRIMARY KEY CHECK (question_id <> ''),
-    answer      TEXT NOT NULL CHECK (answer <> ''),
+CREATE TABLE answers (
+    number      INTEGER PRIMARY KEY,
+    question_id TEXT NOT NULL CHECK (question_id <> ''),
+    answer      TEXT CHECK (answer <> ''),
     source      TEXT NOT NULL CHECK (source <> ''),
     purpose     TEXT NOT NULL CHECK (purpose IN ('probe', 'annotation')),
+    annotator   TEXT CHECK (annotator <> ''),
+    owned       INTEGER NOT NULL CHECK (owned IN (0, 1)),
+    verdict     TEXT NOT NULL CHECK (verdict IN ('first', 'agrees', 'differs', 'settles')),
     created_at  TEXT NOT NULL
 )
 """
-# SQLite cannot take a CHECK off a table: the labels move into a new one.
-_FROM_VERSION_1 = (
-    "ALTER TABLE labels RENAME TO labels_of_version_1",
-    _SCHEMA,
-    "INSERT INTO labels SELECT question_id, answer, source, purpose, created_at "
-    "FROM labels_of_version_1",
-    "DROP TABLE labels_of_version_1",
+_BY_QUESTION = "CREATE INDEX by_question ON answers (question_id)"
+_COLUMNS = "question_id, answer, source, purpose, annotator, owned, verdict, created_at"
+# The label of an older version is the first answer to its question.
+_FIRST_ANSWERS = (
+    "question_id, answer, source, purpose, NULL AS annotator, 0 AS owned, "
+    "'first' AS verdict, created_at"
 )
+_FROM_OLDER = (
+    _SCHEMA,
+    _BY_QUESTION,
+    f"INSERT INTO answers ({_COLUMNS}) SELECT {_FIRST_ANSWERS} FROM labels ORDER BY question_id",
+    "DROP TABLE labels",
+)
+_OF_QUESTION = f"SELECT {_COLUMNS} FROM answers WHERE question_id = ? ORDER BY number"
+_INSERT = f"INSERT INTO answers ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
 
 
 @dataclass(frozen=True)
-class Label:
-    """One true answer.
+class Given:
+    """An answer to store.
 
     Attributes:
         question_id: The question that it answers.
-        answer: The answer, stripped, not empty.
+        answer: The answer; None says that the question cannot be answered.
         source: Its origin: a label source of the package by its name, or the
             `package.module:name` of another one.
         purpose: A calibration "probe", or "annotation" for training.
-        created_at: When it was first stored, UTC, ISO 8601 in seconds. Not part of any result.
+        annotator: The person's name, if it is known.
+        owned: Whether the pool had the answer already. Such a label costs no budget.
+        settles: Whether it is the label from now on, whatever was answered before.
     """
 
     question_id: str
-    answer: str
+    answer: str | None
     source: str
     purpose: Purpose
-    created_at: str
+    annotator: str | None = None
+    owned: bool = False
+    settles: bool = False
+
+
+@dataclass(frozen=True)
+class Answer(Given):
+    """A stored answer, with its `verdict`, and the time of its arrival (UTC, ISO 8601)."""
+
+    verdict: Verdict = "first"
+    created_at: str = ""
+
+
+@dataclass(frozen=True)
+class Label(Answer):
+    """A question's label: one of its answers. It is `disputed` if a later answer differs."""
+
+    disputed: bool = False
+
+
+class Stored(NamedTuple):
+    """The fate of the answers of one call.
+
+    Attributes:
+        new: Questions that had no answer before.
+        settled: Questions whose label was settled.
+        differing: Ids of the questions with an answer that differs from the label.
+    """
+
+    new: int
+    settled: int
+    differing: tuple[str, ...]
 
 
 class LabelStore:
-    """Writes true answers, at most `allowed` of them, whoever writes; `read_labels` reads them.
+    """Writes answers, to at most `allowed` questions that are not owned; `read_labels` reads them.
 
     Attributes:
         path: The SQLite file; made when missing.
-        allowed: The budget: distinct questions that may carry a label.
+        allowed: The budget: distinct questions whose label may cost something.
     """
 
     def __init__(self, path: Path, allowed: int) -> None:
-        """Open or make the store. One of version 1 becomes one of version 2, with all its labels.
+        """Open or make the store. One of an older version becomes a present one, with all labels.
 
         Raises:
             BudgetError: If `allowed` is negative, or the file already holds more labels than that.
@@ -90,7 +138,7 @@ class LabelStore:
             connection.execute("PRAGMA journal_mode = WAL")
             connection.execute("BEGIN IMMEDIATE")
             _make_or_migrate(path, connection)
-            used = _count(connection)
+            used = _num_paid(connection)
             connection.execute("COMMIT")
         if used > allowed:
             raise BudgetError(
@@ -98,62 +146,54 @@ class LabelStore:
                 f"raise the budget to {used} or more, or begin a new run directory"
             )
 
-    def add(self, question_id: str, answer: str, source: str, purpose: Purpose) -> bool:
-        """Store one label; see `add_many`. True if it is new."""
-        return self.add_many([(question_id, answer, source, purpose)]) == 1
+    def add_many(
+        self, rows: Sequence[Given], agree: Callable[[str, str], bool] = operator.eq
+    ) -> Stored:
+        """Store answers, all or none, in one transaction.
 
-    def add_many(self, rows: Sequence[Row]) -> int:
-        """Store labels, all or none, in one transaction.
-
-        The same answer for a known question changes nothing: its first source, purpose and time
-        stay. The budget is checked inside the transaction that writes, so that writers who run at
-        the same time cannot pass it together.
+        The label's own answer again changes nothing; it is stored as "agrees" if another person
+        gave it. The budget is checked inside the transaction that writes, so that writers who run
+        at the same time cannot pass it together.
 
         Args:
-            rows: (question id, answer, source, purpose); answers are stripped.
-
-        Returns:
-            How many were new: 0 … len(rows).
+            rows: The answers; they are stripped.
+            agree: Whether two answers are the same.
 
         Raises:
-            BudgetError: If the store would hold more than `allowed` labels; nothing is written.
-            DataError: If an id or answer is empty, a source or purpose unknown, or a question
-                already has a different answer; nothing is written.
+            BudgetError: If the store would hold more than `allowed` labels that cost something;
+                nothing is written.
+            DataError: If an id, answer or name is empty, or a source or purpose unknown; nothing is
+                written.
             OutOfDiskError: If the disk is full.
             RunDirError: If the file cannot be written.
         """
         sources = label_sources()
         cleaned = [_cleaned(row, index, sources) for index, row in enumerate(rows)]
         now = datetime.now(UTC).isoformat(timespec="seconds")
-        added = 0
+        new, settled = 0, 0
+        differing: dict[str, None] = {}
         with self._connection() as connection:
             connection.execute("BEGIN IMMEDIATE")  # the write lock now: what we count stays true
-            used = _count(connection)
-            for question_id, answer, source, purpose in cleaned:
-                known = connection.execute(
-                    "SELECT answer, source FROM labels WHERE question_id = ?", (question_id,)
-                ).fetchone()
-                if known is None:
-                    connection.execute(
-                        "INSERT INTO labels VALUES (?, ?, ?, ?, ?)",
-                        (question_id, answer, source, purpose, now),
-                    )
-                    added += 1
-                elif known[0] != answer:
-                    raise DataError(
-                        f"{self.path}: question {question_id!r} already has the answer "
-                        f"{known[0]!r} (source: {known[1]}), and is now given {answer!r} "
-                        f"(source: {source}); nothing was stored. Settle which is right and give "
-                        "that one; to change a stored answer, begin a new run directory"
-                    )
-            if used + added > self.allowed:
+            used = _num_paid(connection)
+            for row in cleaned:
+                before = [_answer(r) for r in connection.execute(_OF_QUESTION, (row.question_id,))]
+                verdict = _verdict(row, before, agree)
+                if verdict is not None:
+                    owned = before[0].owned if before else row.owned
+                    connection.execute(_INSERT, _values(row, owned, verdict, now))
+                new += not before
+                settled += bool(before) and verdict == "settles"
+                if verdict == "differs":
+                    differing[row.question_id] = None
+            paid = _num_paid(connection)
+            if paid > self.allowed:
                 raise BudgetError(
-                    f"{self.path}: {added} new labels on top of {used} pass the budget of "
+                    f"{self.path}: {paid - used} new labels on top of {used} pass the budget of "
                     f"{self.allowed}; nothing was stored. Give at most {self.allowed - used}, "
                     "or raise the label budget"
                 )
             connection.execute("COMMIT")
-        return added
+        return Stored(new, settled, tuple(differing))
 
     @contextmanager
     def _connection(self) -> Iterator[sqlite3.Connection]:
@@ -168,9 +208,15 @@ class LabelStore:
 
 
 def read_labels(path: Path) -> dict[str, Label]:
-    """All labels of a store by question id, without writing or needing to: none if it is missing.
+    """The label of each question, in the order of the ids. Raises as `read_answers`."""
+    return {i: _label(answers) for i, answers in read_answers(path).items()}
 
-    Labels come in the order of the ids. A store of version 1 is read as it is.
+
+def read_answers(path: Path) -> dict[str, list[Answer]]:
+    """All answers to each question in order of arrival, the questions in the order of their ids.
+
+    Nothing is written or has to be. A missing file has no answers. A store of an older version is
+    read as it is.
 
     Raises:
         DataError: If the file is not a label store, or one of a newer version.
@@ -183,15 +229,75 @@ def read_labels(path: Path) -> dict[str, Label]:
     uri = f"{path.resolve().as_uri()}?{'mode=ro' if in_use else 'immutable=1'}"
     try:
         with closing(sqlite3.connect(uri, uri=True)) as connection:
-            if _version(path, connection) is None:
+            version = _version(path, connection)
+            if version is None:
                 return {}
-            rows = connection.execute(
-                "SELECT question_id, answer, source, purpose, created_at FROM labels "
-                "ORDER BY question_id"
-            ).fetchall()
+            source = f"{_COLUMNS} FROM answers ORDER BY question_id, number"
+            if version < SCHEMA_VERSION:
+                source = f"{_FIRST_ANSWERS} FROM labels ORDER BY question_id"
+            found: dict[str, list[Answer]] = {}
+            for row in connection.execute(f"SELECT {source}"):
+                found.setdefault(row[0], []).append(_answer(row))
+            return found
     except sqlite3.Error as error:
         raise _explained(path, error) from error
-    return {row[0]: Label(*row) for row in rows}
+
+
+def _answer(row: Sequence[Any]) -> Answer:
+    """An answer from a row with `_COLUMNS`."""
+    question_id, answer, source, purpose, annotator, owned, verdict, created_at = row
+    return Answer(
+        question_id,
+        answer,
+        source,
+        purpose,
+        annotator,
+        owned=bool(owned),
+        settles=verdict == "settles",
+        verdict=verdict,
+        created_at=created_at,
+    )
+
+
+def _label(answers: Sequence[Answer]) -> Label:
+    """The label of a question, by all answers to it."""
+    standing = _standing(answers)
+    disputed = any(answer.verdict == "differs" for answer in standing)
+    return Label(**vars(standing[0]), disputed=disputed)
+
+
+def _standing(answers: Sequence[Answer]) -> Sequence[Answer]:
+    """The answers that count: the label and all later ones."""
+    return answers[max(i for i, a in enumerate(answers) if a.verdict in ("first", "settles")) :]
+
+
+def _verdict(
+    row: Given, before: Sequence[Answer], agree: Callable[[str, str], bool]
+) -> Verdict | None:
+    """The verdict on an answer beside the earlier ones; None if it says nothing new."""
+    if not before:
+        return "first"
+    label = _label(before)
+    if row.settles:
+        return None if row.answer == label.answer and not label.disputed else "settles"
+    # Equality is no equivalence (25 and 0.25 both equal 25 %), so every two answers have to agree.
+    same = all(_same(row.answer, each.answer, agree) for each in _standing(before))
+    given = {(a.annotator, a.answer) for a in before}
+    if (row.annotator, row.answer) in given or (same and row.annotator is None):
+        return None
+    return "agrees" if same else "differs"
+
+
+def _same(one: str | None, other: str | None, agree: Callable[[str, str], bool]) -> bool:
+    if one is None or other is None:
+        return one is other
+    return agree(one, other)
+
+
+def _values(row: Given, owned: bool, verdict: Verdict, now: str) -> tuple[object, ...]:
+    """The row as `_COLUMNS`. A question stays owned, or not, as its first answer was."""
+    given = (row.question_id, row.answer, row.source, row.purpose, row.annotator)
+    return (*given, int(owned), verdict, now)
 
 
 def _make_or_migrate(path: Path, connection: sqlite3.Connection) -> None:
@@ -203,7 +309,7 @@ def _make_or_migrate(path: Path, connection: sqlite3.Connection) -> None:
     version = _version(path, connection)
     if version == SCHEMA_VERSION:
         return
-    for statement in (_SCHEMA,) if version is None else _FROM_VERSION_1:
+    for statement in (_SCHEMA, _BY_QUESTION) if version is None else _FROM_OLDER:
         connection.execute(statement)
     connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
 
@@ -218,12 +324,14 @@ def _version(path: Path, connection: sqlite3.Connection) -> int | None:
     version = int(connection.execute("PRAGMA user_version").fetchone()[0])
     if not tables:
         return None
-    if "labels" in tables and version > SCHEMA_VERSION:
+    is_ours = bool({"answers", "labels"} & tables)
+    if is_ours and version > SCHEMA_VERSION:
         raise DataError(
             f"{path} is a label store of version {version}: a newer PivotTrace made it, and this "
             f"one reads versions up to {SCHEMA_VERSION}. Install the newer one"
         )
-    if "labels" not in tables or version not in READABLE_VERSIONS:
+    table = "answers" if version == SCHEMA_VERSION else "labels"
+    if table not in tables or version not in READABLE_VERSIONS:
         raise DataError(
             f"{path} is a SQLite file of version {version}, not a label store of version "
             f"{SCHEMA_VERSION}; move it away, or use the PivotTrace version that made it"
@@ -231,12 +339,14 @@ def _version(path: Path, connection: sqlite3.Connection) -> int | None:
     return version
 
 
-def _count(connection: sqlite3.Connection) -> int:
-    return int(connection.execute("SELECT count(*) FROM labels").fetchone()[0])
+def _num_paid(connection: sqlite3.Connection) -> int:
+    """Questions whose label costs something: the first answer was not the pool's own."""
+    counted = "SELECT count(*) FROM answers WHERE verdict = 'first' AND NOT owned"
+    return int(connection.execute(counted).fetchone()[0])
 
 
-def _cleaned(row: Row, index: int, sources: Collection[str]) -> Row:
-    """The row with its answer stripped.
+def _cleaned(row: Given, index: int, sources: Collection[str]) -> Given:
+    """The row with its answer and annotator stripped.
 
     Args:
         row: As it was given.
@@ -246,24 +356,29 @@ def _cleaned(row: Row, index: int, sources: Collection[str]) -> Row:
     Raises:
         DataError: If a field is empty, not text, or unknown.
     """
-    question_id, answer, source, purpose = row
-    for name, text in (("question_id", question_id), ("answer", answer)):
+    where = f"label {index} (question {row.question_id!r})"
+    for name, text in _texts(row):
         if not isinstance(text, str) or not text.strip():
             raise DataError(
-                f"label {index} (question {question_id!r}): {name} is {text!r}; "
-                "give text that is not empty, or leave the label out"
+                f"{where}: {name} is {text!r}; give text that is not empty, or leave the label out"
             )
     for name, value, known in (
-        ("source", source, sources),
-        ("purpose", purpose, get_args(Purpose)),
+        ("source", row.source, sources),
+        ("purpose", row.purpose, get_args(Purpose)),
     ):
         outside = name == "source" and ":" in value
         if value not in known and not outside:
-            raise DataError(
-                f"label {index} (question {question_id!r}): {name} {value!r} is unknown; "
-                f"use one of {', '.join(known)}"
-            )
-    return question_id, answer.strip(), source, purpose
+            raise DataError(f"{where}: {name} {value!r} is unknown; use one of {', '.join(known)}")
+    answer, annotator = (t if t is None else t.strip() for t in (row.answer, row.annotator))
+    return replace(row, answer=answer, annotator=annotator)
+
+
+def _texts(row: Given) -> Iterable[tuple[str, object]]:
+    """The text fields of a row by name; a field without a value is left out."""
+    yield "question_id", row.question_id
+    for name in ("answer", "annotator"):
+        if getattr(row, name) is not None:
+            yield name, getattr(row, name)
 
 
 def _explained(path: Path, error: sqlite3.Error) -> Exception:

@@ -9,8 +9,9 @@ import pyarrow.compute as pc
 
 from pivottrace.ingest.prompts import last_user_message
 from pivottrace.label_sources import Purpose
-from pivottrace.labels.budget import bought
+from pivottrace.labels.budget import labels_of
 from pivottrace.run.directory import RunDir
+from pivottrace.run.readings import earlier_labels
 
 
 def by_value(triage: pa.Table) -> pa.Table:
@@ -26,13 +27,15 @@ def by_value(triage: pa.Table) -> pa.Table:
 def to_annotate(run: RunDir) -> list[str]:
     """Questions of the annotate route, labelled probes among them, in order of value.
 
-    After the first round, questions with an earlier label are left out: they need no second one.
+    Questions whose label was there before are left out, and after the first round the probes too:
+    they need no second one.
     """
     triage = run.read_table("triage", made_by="triage")
     rows = triage.filter(pc.field("route") == "annotate")
+    earlier = [row["question_id"] for row in earlier_labels(run)]
+    rows = rows.filter(~pc.field("question_id").isin(pa.array(earlier, pa.string())))
     if run.round_index:
-        earlier = run.read_table("labelled", made_by="calibrate")["question_id"]
-        rows = rows.filter(~pc.field("is_probe") & ~pc.field("question_id").isin(earlier))
+        rows = rows.filter(~pc.field("is_probe"))
     chosen: list[str] = by_value(rows)["question_id"].to_pylist()
     return chosen
 
@@ -47,7 +50,7 @@ def requested(run: RunDir) -> dict[str, Purpose]:
     if run.table_path("probes").is_file():
         probes = run.read_table("probes", made_by="calibrate")["question_id"].to_pylist()
     if run.is_done("calibrate"):
-        known = bought(run)
+        known = labels_of(run)
         probes = [i for i in probes if i in known]
     chosen = to_annotate(run) if run.table_path("triage").is_file() else []
     asked_as: dict[str, Purpose] = dict.fromkeys(chosen, "annotation")

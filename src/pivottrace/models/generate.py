@@ -12,8 +12,9 @@ from pivottrace.config import ModelConfig, RolloutsConfig
 from pivottrace.models.batches import in_batches
 from pivottrace.models.compact import generate_compacting
 from pivottrace.models.digests import digests
-from pivottrace.models.load import load_model, stop_token_ids
+from pivottrace.models.load import load_model, max_positions, stop_token_ids
 from pivottrace.models.sampler import Sampling
+from pivottrace.models.weights import refuse_unknown_tokens
 
 
 class TransformersSampler:
@@ -31,7 +32,7 @@ class TransformersSampler:
     @property
     def max_positions(self) -> int | None:
         """The limit in the model's configuration; None if the configuration names no limit."""
-        return getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
+        return max_positions(self.model.config)
 
     def facts(self) -> dict[str, Any]:
         """Digests of the weights and the tokenizer, and the `dtype` of the weights."""
@@ -48,8 +49,10 @@ class TransformersSampler:
         runs out at the same places.
 
         Raises:
-            ModelError: Memory runs out with a single sequence.
+            ModelError: Memory runs out with a single sequence, or the model has no embedding for a
+                token of a prompt.
         """
+        refuse_unknown_tokens(self.model, self.tokenizer, prompts)
         # (N,) prompts by length; then each prompt stands once per sample.
         order = sorted(range(len(prompts)), key=lambda i: (len(prompts[i]), i))
         rows = [index for index in order for _ in range(settings.num_samples)]

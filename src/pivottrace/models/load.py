@@ -2,19 +2,43 @@
 
 from __future__ import annotations
 
-import json
 import os
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
+from huggingface_hub.errors import StrictDataclassError
+from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import cached_file
 
 from pivottrace.config import EMBEDDED_MODEL, ModelConfig
 from pivottrace.errors import ModelError, first_line
+from pivottrace.models.template_trial import refuse_endless_template
+from pivottrace.models.weights import (
+    refuse_other_tensors,
+    refuse_small_vocabulary,
+    refuse_unfinite,
+    torn_weights,
+    weight_files,
+)
+
+# The errors of transformers for files that make no model. A wrong field is often noticed only by
+# the first line that uses it, so these are the errors of any use of a wrong value.
+UNLOADABLE = (
+    OSError,
+    ValueError,
+    TypeError,
+    AttributeError,
+    LookupError,
+    ArithmeticError,
+    AssertionError,
+    ImportError,
+    RuntimeError,
+    MemoryError,
+    StrictDataclassError,
+)
 
 
 def resolve_path(path: str) -> str:
@@ -62,73 +86,64 @@ def load_model(config: ModelConfig) -> tuple[Any, Any]:
 
     Raises:
         ModelError: There is no such folder, Hub id or device. Or the folder has no tokenizer, no
-            whole safetensors weights or no token to pad with. Or the model is not a causal language
-            model.
+            whole safetensors weights or no token to pad with. Or its files do not make one causal
+            language model, with finite weights and an embedding of each token.
     """
     device = choose_device(config.device)
     tokenizer = load_tokenizer(config)
     path = resolve_path(config.path)
+    if Path(path).is_dir():
+        weight_files(Path(path), config.path)
     dtype = config.dtype
     if dtype == "auto" and device.type == "cpu":
         dtype = "float32"
     try:
-        model = AutoModelForCausalLM.from_pretrained(
+        model, found = AutoModelForCausalLM.from_pretrained(
             path,
             revision=config.revision,
             dtype=dtype,
             use_safetensors=True,
             trust_remote_code=False,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,  # they are in `found`, by name
         )
         if config.revision is not None:
             # If `beta` > 0, TRL loads the reference model by this name, without any revision.
             weights = cached_file(path, "config.json", revision=config.revision)
             model.config.name_or_path = Path(weights).parent
     except SafetensorError as error:
-        raise _torn_weights(config.path, error) from error
-    except (OSError, ValueError) as error:
+        raise torn_weights(config.path, error) from error
+    except UNLOADABLE as error:
+        cure = "Check config.json, and that this version of transformers knows the model."
+        if not Path(path).is_dir():
+            cure = "Check the Hub id, its revision and your access to it."
         raise ModelError(
-            f"{config.path}: the model cannot be loaded: {first_line(error)}"
+            f"{config.path}: the model cannot be loaded: {_reason(error)}. {cure}"
         ) from error
+    refuse_other_tensors(model, found, config.path)
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token = _end_token(model, tokenizer, config.path)
-    return model.to(device).eval(), tokenizer
+    refuse_small_vocabulary(model, tokenizer, config.path)
+    model = model.to(device).eval()
+    refuse_unfinite(model, config.path)
+    return model, tokenizer
 
 
 def check_weights(config: ModelConfig) -> str:
-    """Check the weights without loading them, and return a sentence on them.
+    """Load a model as a stage does, only to see that it is whole. Return a sentence on its weights.
 
     The weights of a Hub model are not checked here, because they are downloaded only when a stage
     needs them.
 
     Raises:
-        ModelError: The folder has no safetensors weights, or a weights file is torn or missing.
+        ModelError: As `load_model`.
     """
     folder = Path(resolve_path(config.path))
     if not folder.is_dir():
         return "weights are looked at when a stage first loads them"
-    index = folder / "model.safetensors.index.json"
-    names = {"model.safetensors"}
-    try:
-        if index.is_file():
-            names = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
-        for name in sorted(names):
-            # `safe_open` reads the header and checks the length of the file.
-            with safe_open(folder / name, framework="pt"):
-                pass
-    except FileNotFoundError:
-        raise ModelError(
-            f"{config.path}: {name} is missing. Save the model's weights there as safetensors, "
-            f"with model.save_pretrained."
-        ) from None
-    except (SafetensorError, ValueError, KeyError) as error:
-        raise _torn_weights(config.path, error) from error
-    return f"weights of {sum((folder / n).stat().st_size for n in names) / 1e6:,.1f} MB"
-
-
-def _torn_weights(where: str, error: Exception) -> ModelError:
-    return ModelError(
-        f"{where}: the weights are torn: {first_line(error)}. Copy, save or download them again."
-    )
+    load_model(config)
+    size = sum(file.stat().st_size for file in weight_files(folder, config.path))
+    return f"weights of {size / 1e6:,.1f} MB"
 
 
 def _end_token(model: Any, tokenizer: Any, path: str) -> str:
@@ -144,8 +159,12 @@ def _end_token(model: Any, tokenizer: Any, path: str) -> str:
     return token
 
 
-def load_tokenizer(config: ModelConfig) -> Any:
-    """Load the tokenizer alone, padding on the left. A ModelError names a missing file."""
+def load_config(config: ModelConfig) -> Any:
+    """Load the configuration of a model alone: its config.json, as transformers reads it.
+
+    Raises:
+        ModelError: There is no such folder or Hub id, or config.json is missing or wrong.
+    """
     path = resolve_path(config.path)
     local = Path(path).is_dir()
     if not local and path.startswith((".", "/")):
@@ -153,16 +172,52 @@ def load_tokenizer(config: ModelConfig) -> Any:
             f"{config.path}: no such model folder. Give a folder with config.json, safetensors and "
             f"tokenizer files, or a Hub id such as Qwen/Qwen3-0.6B."
         )
-    try:
-        AutoConfig.from_pretrained(path, revision=config.revision, trust_remote_code=False)
-    except (OSError, ValueError) as error:
-        problem = (
-            "no usable config.json" if local else "no such folder here, and not found on the Hub"
-        )
+    if local and not (Path(path) / "config.json").is_file():
         raise ModelError(
-            f"{config.path}: {problem}: {first_line(error).rstrip('.')}. Give a model folder, or "
-            f"a Hub id such as Qwen/Qwen3-0.6B."
+            f"{config.path}: config.json is missing. Save the model there with "
+            f"model.save_pretrained, or give another folder."
+        )
+    try:
+        return AutoConfig.from_pretrained(path, revision=config.revision, trust_remote_code=False)
+    except UNLOADABLE as error:
+        reason = _reason(error)
+        if local:
+            raise ModelError(
+                f"{config.path}: config.json cannot be used: {reason}. Correct it, or copy it "
+                f"again from the model that it belongs to."
+            ) from error
+        raise ModelError(
+            f"{config.path}: no such folder here, and not found on the Hub: {reason}. Give a "
+            f"model folder, or a Hub id such as Qwen/Qwen3-0.6B."
         ) from error
+
+
+def max_positions(config: Any) -> int | None:
+    """The longest sequence that a model takes, in tokens, by its configuration; None if unsaid."""
+    return getattr(config.get_text_config(), "max_position_embeddings", None)
+
+
+def _reason(error: Exception) -> str:
+    """The reason why transformers cannot use a file, in one line without a full stop."""
+    # The message of a wrong field stands in the cause; the error itself only names the field.
+    if isinstance(error, StrictDataclassError) and isinstance(error.__cause__, Exception):
+        error = error.__cause__
+    words = first_line(error).rstrip(".")
+    # Of these, the message alone is often a single word or number.
+    is_bare = isinstance(error, LookupError | ArithmeticError | AssertionError)
+    return f"{type(error).__name__}: {words}" if is_bare else words
+
+
+def load_tokenizer(config: ModelConfig) -> Any:
+    """Load the tokenizer alone, padding on the left.
+
+    Raises:
+        ModelError: As `load_config`. Or the tokenizer is missing or wrong, or its chat template
+            takes too long.
+    """
+    path = resolve_path(config.path)
+    local = Path(path).is_dir()
+    load_config(config)
     folder = Path(path)
     if local and not any(
         (folder / name).is_file() for name in ("tokenizer.json", "tokenizer.model", "vocab.json")
@@ -175,10 +230,15 @@ def load_tokenizer(config: ModelConfig) -> Any:
         tokenizer = AutoTokenizer.from_pretrained(
             path, revision=config.revision, trust_remote_code=False
         )
-    except (OSError, ValueError) as error:
+    except Exception as error:
+        # A wrong tokenizer.json is a plain `Exception` of the library tokenizers.
+        if type(error) is not Exception and not isinstance(error, UNLOADABLE):
+            raise
         raise ModelError(
-            f"{config.path}: the tokenizer cannot be loaded: {first_line(error)}"
+            f"{config.path}: the tokenizer cannot be loaded: {_reason(error)}. Copy its files "
+            f"again, or save it there with tokenizer.save_pretrained."
         ) from error
+    refuse_endless_template(tokenizer, config.path)
     tokenizer.padding_side = "left"
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token

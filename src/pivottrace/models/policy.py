@@ -25,7 +25,7 @@ from pivottrace.config import PoolConfig
 from pivottrace.models.asking import Asked, ask
 from pivottrace.models.batches import in_batches
 from pivottrace.models.generate import TransformersSampler
-from pivottrace.models.rendering import render_prompt
+from pivottrace.models.rendering import render_prompts
 from pivottrace.models.sampler import Sampling
 from pivottrace.models.teacher import SlowTeacher
 from pivottrace.rewards.token_statistics import TokenStatistics
@@ -87,7 +87,8 @@ class Policy:
             seed=sampling_seed(self._seed, step, [name for name, _ in questions]),
         )
         sampler = TransformersSampler(self.model, self.tokenizer)
-        prompts = [render_prompt(self.tokenizer, prompt, self._pool) for _, prompt in questions]
+        asked = (prompt for _, prompt in questions)
+        prompts = render_prompts(self.tokenizer, asked, self._pool)
         with undisturbed(self.model):
             return [self._read(asked) for asked in ask(sampler, prompts, settings)]
 
@@ -145,10 +146,9 @@ class Policy:
 
     def _forward(self, completions: Completions, read: Callable[[Batch, Any], list[Any]]) -> Any:
         """Run the decoder over completions of similar length together, and `read` each batch."""
-        pairs = [
-            (render_prompt(self.tokenizer, prompt, self._pool), list(ids))
-            for prompt, ids in completions
-        ]
+        given = (prompt for prompt, _ in completions)
+        prompts = render_prompts(self.tokenizer, given, self._pool)
+        pairs = [(prompt, list(ids)) for prompt, (_, ids) in zip(prompts, completions, strict=True)]
         order = sorted(range(len(pairs)), key=lambda i: sum(map(len, pairs[i])))
 
         def work(start: int, indices: Sequence[int]) -> list[Any]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import groupby, islice
+from operator import itemgetter
 from typing import Any
 
 from jinja2 import TemplateError
@@ -13,50 +15,80 @@ from pivottrace.ingest import format_prompt
 from pivottrace.models.sampler import Response, Sampling
 
 Messages = Sequence[Mapping[str, str]]
+# The errors that a template raises: its own refusals, and errors of its expressions.
+REFUSALS = (
+    TemplateError,
+    TypeError,
+    ValueError,
+    AttributeError,
+    LookupError,
+    ArithmeticError,
+    RecursionError,
+)
+BATCH = 1_000  # texts tokenised at once; more need memory and are not faster
 
 
-def render_question(tokenizer: Any, messages: Messages, pool: PoolConfig) -> list[int]:
-    """Token ids of a question with the pool's system prompt and suffix. Raises as `render_prompt`.
+def render_questions(
+    tokenizer: Any, questions: Iterable[Messages], pool: PoolConfig
+) -> list[list[int]]:
+    """Token ids of questions with the pool's system prompt and suffix. Raises as `render_prompts`.
 
     Args:
         tokenizer: The tokenizer of the model.
-        messages: The question's messages, as the tables `pool` and `evaluation` hold them.
+        questions: The messages of each question, as the tables `pool` and `evaluation` hold them.
         pool: How questions are put to the model.
     """
-    return render_prompt(
-        tokenizer, format_prompt(messages, pool.system_prompt, pool.prompt_suffix), pool
-    )
+    prompts = (format_prompt(each, pool.system_prompt, pool.prompt_suffix) for each in questions)
+    return render_prompts(tokenizer, prompts, pool)
 
 
-def render_prompt(tokenizer: Any, prompt: str | Messages, pool: PoolConfig) -> list[int]:
-    """Token ids of one prompt.
+def render_prompts(
+    tokenizer: Any, prompts: Iterable[str | Messages], pool: PoolConfig
+) -> list[list[int]]:
+    """Token ids of each prompt. They are tokenised in batches.
 
     Args:
         tokenizer: The tokenizer of the model.
-        prompt: Plain text, or chat messages. Messages go through the chat template if the tokenizer
-            has one, and become plain text otherwise.
+        prompts: Plain texts, or chat messages. Messages go through the chat template if the
+            tokenizer has one, and become plain text otherwise.
         pool: Holds the template's arguments, `chat_template_args`.
 
     Raises:
         ModelError: The chat template refuses the messages or the arguments.
     """
-    if not isinstance(prompt, str) and tokenizer.chat_template is None:
-        prompt = plain_text(prompt)
+    tokens: list[list[int]] = []
+    texts = (_text_of(tokenizer, prompt, pool) for prompt in prompts)
+    for is_plain, group in groupby(texts, key=itemgetter(1)):
+        while batch := [text for text, _ in islice(group, BATCH)]:
+            # A chat template has already added every special token.
+            found = tokenizer(batch, add_special_tokens=is_plain, return_attention_mask=False)
+            tokens += map(list, found["input_ids"])
+    return tokens
+
+
+def render_prompt(tokenizer: Any, prompt: str | Messages, pool: PoolConfig) -> list[int]:
+    """Token ids of one prompt; see `render_prompts`."""
+    return render_prompts(tokenizer, [prompt], pool)[0]
+
+
+def _text_of(tokenizer: Any, prompt: str | Messages, pool: PoolConfig) -> tuple[str, bool]:
+    """The text of a prompt, and whether it is plain text."""
     if isinstance(prompt, str):
-        return list(tokenizer(prompt)["input_ids"])
+        return prompt, True
+    if tokenizer.chat_template is None:
+        return plain_text(prompt), True
     try:
-        text = tokenizer.apply_chat_template(
+        text: str = tokenizer.apply_chat_template(
             prompt, add_generation_prompt=True, tokenize=False, **pool.chat_template_args
         )
-    except (TypeError, ValueError, TemplateError) as error:
+    except REFUSALS as error:
         roles = ", ".join(message["role"] for message in prompt)
         raise ModelError(
             f"the chat template refuses a prompt of roles {roles}: {first_line(error)}. Remove "
             f"pool.system_prompt if the template knows no such role (pool.prompt_suffix can say "
             f"the same), and check the prompt's own messages and pool.chat_template_args."
         ) from error
-    # The template has already added every special token.
-    return list(tokenizer(text, add_special_tokens=False)["input_ids"])
+    return text, False
 
 
 def plain_text(messages: Messages) -> str:

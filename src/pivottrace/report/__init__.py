@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from pivottrace.run.directory import RunDir
 
-__all__ = ["build_report", "summary"]
+__all__ = ["build_report"]
 
 
 def build_report(
@@ -40,16 +40,3 @@ def build_report(
     from pivottrace.run.rounds import latest_round
 
     return render_report(latest_round(run, "triage"), unfinished, decode)
-
-
-def summary(run: RunDir) -> dict[str, Any]:
-    """Return the headline figures, for the command line's closing lines.
-
-    Keys: `questions`, `probes`, `routes` (counts by route), `labels_used`, `labels_allowed`,
-    `accuracy_before` and `accuracy_after` ({accuracy, low, high}, shares in [0, 1], 95 % interval),
-    `difference` ({mean, low, high}, paired), `seconds` (by stage), `report` (path). A figure that
-    the run does not have yet is None.
-    """
-    from pivottrace.report.collect import headline
-
-    return headline(run)

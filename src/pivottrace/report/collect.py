@@ -73,7 +73,7 @@ class Training:
 
 
 def headline(run: RunDir) -> dict[str, Any]:
-    """The figures of `pivottrace.report.summary`."""
+    """The figures of the tiles. A figure that the run does not have yet is None."""
     pool, evaluate = run.stage_facts("pool"), evaluation_facts(run)
     spent = spending(run)
     return {
@@ -86,7 +86,6 @@ def headline(run: RunDir) -> dict[str, Any]:
         "accuracy_after": evaluate.get("after"),
         "difference": evaluate.get("difference"),
         "seconds": stage_seconds(run),
-        "report": str(report_path(run)),
     }
 
 

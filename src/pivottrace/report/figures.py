@@ -11,16 +11,21 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from pivottrace.report.correlations import RankCorrelation, route_mix
-from pivottrace.report.svg import COLOURS, drawing, new_figure, to_svg
+from pivottrace.report.svg import COLOURS, drawing, is_narrow, new_figure, panels, to_svg
 from pivottrace.routing.routes import ROUTES
 
 FloatArray = npt.NDArray[np.float64]
 
 WIDTH = 9.4
 NUM_BINS = 100
-# Figures along the ranking share their edges, so that one stands exactly below the other.
-RANK_EDGES = {"left": 0.065, "right": 0.885}
 _PERCENT = PercentFormatter(1.0, decimals=0)
+
+
+def rank_edges() -> dict[str, float]:
+    """The edges of figures along the ranking: one stands exactly below the other."""
+    if is_narrow():
+        return {"left": 0.15, "right": 0.97}
+    return {"left": 0.065, "right": 0.885}
 
 
 def routes_figure(ranks: npt.ArrayLike, routes: Sequence[str]) -> str:
@@ -33,13 +38,13 @@ def routes_figure(ranks: npt.ArrayLike, routes: Sequence[str]) -> str:
     mix = route_mix(ranks, routes, ROUTES, NUM_BINS)
     with drawing():
         figure = new_figure(WIDTH, 2.2, layout=None)
-        axes = figure.subplots(gridspec_kw={**RANK_EDGES, "top": 0.96, "bottom": 0.22})
+        axes = figure.subplots(gridspec_kw={**rank_edges(), "top": 0.96, "bottom": 0.22})
         edges = np.linspace(0, 1, NUM_BINS + 1)
         base = np.zeros(NUM_BINS)
         for route, share in zip(ROUTES, mix.T, strict=True):
             axes.stairs(base + share, edges, baseline=base, fill=True, color=COLOURS[route], lw=0)
             base = base + share
-        axes.set(ylim=(0, 1), yticks=[0, 0.5, 1])
+        axes.set(ylim=(0, 1), yticks=[0, 0.5, 1], ylabel="questions")
         axes.yaxis.set_major_formatter(_PERCENT)
         axes.grid(False)
         _rank_axis(axes)
@@ -59,8 +64,9 @@ def calibration_figure(
         vote_floor: Reliability that the weak route holds; None if none is promised.
     """
     with drawing():
-        figure = new_figure(WIDTH, 4.1, layout=None)
-        axes = figure.subplots(gridspec_kw={**RANK_EDGES, "top": 0.91, "bottom": 0.12})
+        figure = new_figure(WIDTH, 4.1, layout=None, narrow_height=5.4)
+        edges = {"top": 0.98, "bottom": 0.34} if is_narrow() else {"top": 0.91, "bottom": 0.12}
+        axes = figure.subplots(gridspec_kw={**rank_edges(), **edges})
         for name, label, style in (("mu", "correctness μ", "-"), ("vote", "vote right", "--")):
             colour = COLOURS[name]
             axes.fill_between(
@@ -78,7 +84,10 @@ def calibration_figure(
             _floor(axes, vote_floor, "vote floor", "vote")
         axes.set(ylim=(-0.11, 1.11), yticks=np.linspace(0, 1, 6))
         axes.yaxis.set_major_formatter(_PERCENT)
-        axes.legend(loc="upper center", bbox_to_anchor=(0.5, 1.13), ncols=4)
+        if is_narrow():
+            axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=1)
+        else:
+            axes.legend(loc="upper center", bbox_to_anchor=(0.5, 1.13), ncols=4)
         _rank_axis(axes)
         return to_svg(figure, "calibration", "correctness and vote reliability along the ranking")
 
@@ -102,8 +111,9 @@ def ranking_figure(
         shared: Estimators that share their rollouts with correctness, drawn apart.
     """
     with drawing():
-        figure = new_figure(WIDTH, max(3.5, 1.0 + 0.22 * len(correlations)))
-        left, right = figure.subplots(1, 2, width_ratios=[1, 1.25])
+        height = max(3.5, 1.0 + 0.22 * len(correlations))
+        figure = new_figure(WIDTH, height, narrow_height=2.6 + height)
+        left, right = panels(figure, 2, [1, 1.25])
         _bubbles(left, scores, correct)
         _binned_means(left, scores, correct)
         left.set(
@@ -123,7 +133,7 @@ def ranking_figure(
         right.set_yticks(places, [titles.get(c.name, c.name) for c in correlations])
         right.set(
             title="Every estimator on the probes",
-            xlabel="Spearman correlation with correctness     ←  better",
+            xlabel="rank correlation with correctness  ← better",
         )
         right.grid(axis="y", visible=False)
         right.margins(y=0.08)
@@ -145,19 +155,22 @@ def training_figure(
     Returns:
         The figure, or None without data.
     """
-    panels: list[Any] = []
+    drawn: list[Any] = []
     if any("reward/annotate" in m or "reward/weak" in m or "reward" in m for m in metrics):
-        panels.append(lambda axes: _rewards(axes, metrics))
+        drawn.append(lambda axes: _rewards(axes, metrics))
     if len(curve) + len(ends) > 1:
-        panels.append(lambda axes: _held_out(axes, curve, ends))
+        drawn.append(lambda axes: _held_out(axes, curve, ends))
     vital = [(k, label) for k, label in _VITAL if any(_is_number(m.get(k)) for m in metrics)]
-    if not panels and not vital:
+    if not drawn and not vital:
         return None
     with drawing():
-        figure = new_figure(WIDTH, (2.9 if panels else 0) + (1.7 if vital else 0))
-        both = bool(panels and vital)
-        rows: Any = figure.subfigures(2, 1, height_ratios=[2.9, 1.7]) if both else [figure] * 2
-        for draw, axes in zip(panels, _row(rows[0], len(panels)), strict=True):
+        below = is_narrow()  # each other, else beside
+        tall = {2.9: len(drawn), 1.7: len(vital)}
+        heights = [each * (count if below else 1) for each, count in tall.items() if count]
+        figure = new_figure(WIDTH, sum(heights), narrow_height=sum(heights))
+        both = len(heights) == 2
+        rows: Any = figure.subfigures(2, 1, height_ratios=heights) if both else [figure] * 2
+        for draw, axes in zip(drawn, _row(rows[0], len(drawn)), strict=True):
             draw(axes)
         for (key, label), axes in zip(vital, _row(rows[1], len(vital)), strict=True):
             steps, values = _series(metrics, key)
@@ -186,7 +199,7 @@ def smoothed(values: npt.ArrayLike, width: int) -> FloatArray:
 
 
 def _row(figure: Any, count: int) -> list[Axes]:
-    return list(figure.subplots(1, count, squeeze=False)[0]) if count else []
+    return panels(figure, count) if count else []
 
 
 def _rewards(axes: Axes, metrics: Sequence[Mapping[str, Any]]) -> None:
@@ -255,7 +268,8 @@ def _is_number(value: Any) -> bool:
 
 
 def _rank_axis(axes: Axes) -> None:
-    axes.set(xlim=(0, 1), xlabel="place in the ranking", xticks=np.linspace(0, 1, 6))
+    name = "place" if is_narrow() else "place in the ranking"
+    axes.set(xlim=(0, 1), xlabel=name, xticks=np.linspace(0, 1, 6))
     axes.xaxis.set_major_formatter(_PERCENT)
     axes.grid(axis="x", visible=False)
     for place, text, side in ((0, "← certain", "left"), (1, "uncertain →", "right")):

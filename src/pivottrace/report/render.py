@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +14,12 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from pivottrace.config import EMBEDDED_MODEL, dump_config
+from pivottrace.errors import counted
 from pivottrace.estimators import Estimator
 from pivottrace.labels.requests import waiting_file
 from pivottrace.report import collect, wording
 from pivottrace.report.correlations import RankCorrelation, rank_correlations
+from pivottrace.report.difficulty_figure import difficulty_figure
 from pivottrace.report.examples import examples
 from pivottrace.report.figures import (
     calibration_figure,
@@ -26,7 +28,9 @@ from pivottrace.report.figures import (
     training_figure,
 )
 from pivottrace.report.flows_figure import flows_figure
+from pivottrace.report.svg import for_both_widths
 from pivottrace.report.texts import MAX_CONFIG_CHARS, Decode, clean, cut, field
+from pivottrace.report.verdict import verdict
 from pivottrace.report.votes_figure import votes_figure
 from pivottrace.rollouts.answer_reader import unread_note
 from pivottrace.routing.flows import Move, count_moves, route_matrix
@@ -64,6 +68,7 @@ def _environment(estimators: Mapping[str, Estimator]) -> Environment:
     )
     environment.filters |= {
         "field": field,
+        "clean": clean,
         "percent": lambda share: f"{100 * share:.1f} %",
         "whole": lambda number: f"{number:,}",
         "signed": _signed,
@@ -85,6 +90,7 @@ def _context(run: RunDir, unfinished: Sequence[str], decode: Decode | None) -> d
         "path": _argument(run.path),
         "round": run.round_index,
         "head": head,
+        "verdict": list(verdict(run).lines()),
         "waiting": None if waiting is None else _argument(waiting),
         "unfinished": list(map(in_words, unfinished)),
         "hopeless_model": _answers_nothing(run),
@@ -153,7 +159,7 @@ def _asked(run: RunDir) -> dict[str, Any]:
 
 
 def _budget(budget: float) -> str:
-    return f"{100 * budget:.1f} % of the pool" if budget <= 1 else f"{budget:,.0f} labels"
+    return f"{100 * budget:.1f} % of the pool" if budget <= 1 else counted(int(budget), "label")
 
 
 def _routes(run: RunDir) -> dict[str, Any] | None:
@@ -164,8 +170,11 @@ def _routes(run: RunDir) -> dict[str, Any] | None:
     counts = Counter(routes)
     reasons = Counter(zip(routes, triage["reason"].to_pylist(), strict=True))
     ranks = _floats(triage, "rank")
+    mu = _floats(triage, "mu")
     return {
-        "figure": Markup(routes_figure(ranks, routes)),
+        "figure": _drawn(lambda: routes_figure(ranks, routes)),
+        "difficulty": _drawn(lambda: difficulty_figure(mu, routes)),
+        "all_tied": np.unique(ranks[~np.isnan(ranks)]).size == 1,
         "total": len(routes),
         "unranked": int(np.isnan(ranks).sum()),
         "counts": {route: counts[route] for route in ROUTES},
@@ -174,6 +183,12 @@ def _routes(run: RunDir) -> dict[str, Any] | None:
             for route in ROUTES
         },
     }
+
+
+def _drawn(draw: Callable[[], str | None]) -> Markup | None:
+    """A figure for a wide page and a phone; None if there is nothing to draw."""
+    figure = for_both_widths(draw)
+    return None if figure is None else Markup(figure)
 
 
 def _flows(run: RunDir) -> dict[str, Any] | None:
@@ -200,21 +215,18 @@ def _calibration(run: RunDir) -> dict[str, Any] | None:
         return None
     facts, options = run.stage_facts("calibrate"), run.config.triage
     floor = run.stage_facts("triage").get("weak_floor") or {}
-    figure = None
-    if len(curve):
-        figure = calibration_figure(
-            {name: _floats(curve, name) for name in curve.column_names},
-            {
-                "rank": _floats(evidence, "rank"),
-                "correct": _correctness(evidence),
-                "vote_right": _floats(evidence, "vote_right"),
-            },
-            options.vote_floor,
-        )
-    checked = votes_figure(evidence.to_pylist())
+    curves = {name: _floats(curve, name) for name in curve.column_names}
+    probes = {
+        "rank": _floats(evidence, "rank"),
+        "correct": _correctness(evidence),
+        "vote_right": _floats(evidence, "vote_right"),
+    }
+    floor_line = options.vote_floor
     return {
-        "figure": None if figure is None else Markup(figure),
-        "votes_figure": None if checked is None else Markup(checked),
+        "figure": _drawn(
+            lambda: calibration_figure(curves, probes, floor_line) if len(curve) else None
+        ),
+        "votes_figure": _drawn(lambda: votes_figure(evidence.to_pylist())),
         "by_value": run.config.calibrate.draw == "by_value",
         "check": (facts.get("vote_model") or {}).get("check"),
         "facts": facts,
@@ -246,8 +258,8 @@ def _ranking(run: RunDir) -> dict[str, Any] | None:
     if not correlations:
         return {"figure": None, "num_probes": len(evidence)}
     return {
-        "figure": Markup(
-            ranking_figure(columns[driving], correct, driving, correlations, titles, shared)
+        "figure": _drawn(
+            lambda: ranking_figure(columns[driving], correct, driving, correlations, titles, shared)
         ),
         "num_probes": len(evidence),
         "few": len(evidence) < FEW_PROBES,
@@ -291,7 +303,7 @@ def _training(run: RunDir) -> dict[str, Any] | None:
         ends.append((max(steps, default=float(run.config.train.steps)), evaluate["after"]))
     done = {step for step, _ in ends}
     curve = [row for row in logs.curve if float(row["step"]) not in done]
-    figure = training_figure(logs.metrics, curve, ends)
+    figure = _drawn(lambda: training_figure(logs.metrics, curve, ends))
     facts = {
         name.removeprefix("num_").replace("_", " "): _plain(value)
         for name, value in sorted(latest_round(run, "train").stage_facts("train").items())
@@ -300,7 +312,7 @@ def _training(run: RunDir) -> dict[str, Any] | None:
     if figure is None and not facts:
         return None
     return {
-        "figure": None if figure is None else Markup(figure),
+        "figure": figure,
         "facts": facts,
         "alarms": [event.text() for event in logs.alarms],
     }

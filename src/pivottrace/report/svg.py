@@ -9,13 +9,20 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any, Literal
 
 import matplotlib
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
+
+# Inches. A phone's page is about 340 pixels wide, so its text keeps its size.
+NARROW_WIDTH = 4.3
+MOST_SCALE = 1.5
+_narrow: ContextVar[bool] = ContextVar("narrow", default=False)
 
 LayoutName = Literal["constrained"] | None
 
@@ -73,11 +80,57 @@ def drawing() -> Iterator[None]:
         yield
 
 
-def new_figure(width: float, height: float, layout: LayoutName = "constrained") -> Figure:
-    """A figure in inches, without pyplot and its global state."""
+def for_both_widths(draw: Callable[[], str | None]) -> str | None:
+    """Draw a figure for a wide page and again for a phone; the page's style shows one of them.
+
+    Args:
+        draw: Draws the figure by `new_figure`, `panels` and `to_svg`. None if there is nothing.
+    """
+    wide = draw()
+    if wide is None:
+        return None
+    token = _narrow.set(True)
+    try:
+        narrow = draw()
+    finally:
+        _narrow.reset(token)
+    return f'<div class="on-wide">{wide}</div><div class="on-narrow">{narrow}</div>'
+
+
+def is_narrow() -> bool:
+    """Whether the figure is for a phone."""
+    return _narrow.get()
+
+
+def new_figure(
+    width: float, height: float, layout: LayoutName = "constrained", narrow_height: float = 0.0
+) -> Figure:
+    """A figure in inches, without pyplot and its global state.
+
+    Args:
+        width: On a wide page.
+        height: On a wide page.
+        layout: As matplotlib's.
+        narrow_height: On a phone; 0 is the same height.
+    """
+    if is_narrow():
+        width, height = min(width, NARROW_WIDTH), narrow_height or height
     figure = Figure(figsize=(width, height), layout=layout)
     FigureCanvasSVG(figure)
     return figure
+
+
+def panels(figure: Any, count: int, ratios: Sequence[float] | None = None) -> list[Axes]:
+    """Panels side by side; on a phone one below the other.
+
+    Args:
+        figure: A figure or a part of one.
+        count: Number of panels, at least 1.
+        ratios: Their widths beside each other.
+    """
+    if is_narrow():
+        return list(figure.subplots(count, 1, squeeze=False)[:, 0])
+    return list(figure.subplots(1, count, squeeze=False, width_ratios=ratios)[0])
 
 
 def to_svg(figure: Figure, name: str, description: str) -> str:
@@ -92,9 +145,11 @@ def to_svg(figure: Figure, name: str, description: str) -> str:
     figure.savefig(buffer, format="svg", transparent=True, metadata=_NO_METADATA)
     svg = buffer.getvalue()
     root, body = svg[svg.index("<svg") :].rstrip().split(">", 1)
-    # Inside HTML an svg needs no namespaces, and its size comes from the page.
+    # Inside HTML an svg needs no namespaces. It fills the page, but a small one is not blown up.
     view_box = re.search(r'viewBox="[^"]*"', root)[0]  # type: ignore[index]
-    svg = f'<svg class="figure" role="img" aria-label="{description}" {view_box}>{body}'
+    widest = f'style="max-width: {MOST_SCALE * 72 * figure.get_figwidth():.0f}px"'
+    svg = f'<svg class="figure" role="img" aria-label="{description}" {widest} {view_box}>{body}'
+    name = f"{name}-narrow" if is_narrow() else name
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
     svg = re.sub(r'\bid="', f'id="{name}-', svg)
     svg = re.sub(r"url\(#", f"url(#{name}-", svg)

@@ -18,10 +18,11 @@ ROUTE_MEANING = {
 REASON_MEANING = {
     "mastered": "its answers agree and are probably right, so nothing is left to teach",
     "hopeless": "the right answer is hardly ever among its answers, so a label gives no gradient",
+    "cannot_be_answered": "people say that it cannot be answered",
     "probe_mastered": "it is a probe whose rollouts are all right, and little is left to learn",
     "probe_hopeless": "it is a probe, and no rollout is right",
-    "labelled_mastered": "an earlier round labelled it, and its rollouts are all right now",
-    "labelled_hopeless": "an earlier round labelled it, and no rollout is right",
+    "labelled_mastered": "it had a label before, and its rollouts are all right now",
+    "labelled_hopeless": "it had a label before, and no rollout is right",
     "fraction_lowest": "it is in the lowest fraction of the ranking",
     "weak_vote": "its vote is sure enough to teach",
     "weak_fraction_middle": "it is in the middle fraction of the ranking",
@@ -29,7 +30,7 @@ REASON_MEANING = {
     "annotate_hopeless": "labels were left over for questions that are almost never right",
     "annotate_fraction_highest": "it is in the highest fraction of the ranking",
     "annotate_probe": "it is a probe that still teaches, and its label is paid for",
-    "annotate_labelled": "an earlier round labelled it, and it still teaches",
+    "annotate_labelled": "it had a label before, and it teaches",
     "defer_budget": "a label would teach, but the budget is spent",
     "defer_vote_unreliable": (
         "votes as risky as this one are not proven reliable, and no label is left"

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Self
 
 from pivottrace.config import Config
+from pivottrace.errors import counted
 from pivottrace.run.directory import RunDir
 from pivottrace.verifier.answers import extract_answer
 from pivottrace.verifier.formats import DEFAULT_FORMATS
@@ -77,7 +78,7 @@ class AnswerReader:
             tried = f"answers.pattern: {self.pattern!r}"
             cure = "Correct the pattern, or leave it out to use answers.formats, or ask for a "
         return (
-            f"no answer could be read from {num_responses} responses.{cut} One ends: "
+            f"no answer could be read from {counted(num_responses, 'response')}.{cut} One ends: "
             f"{end_of(text)!r}. Tried were {tried}. {cure}known format in pool.prompt_suffix"
         )
 

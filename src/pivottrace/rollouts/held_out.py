@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from pivottrace.config import Config
 from pivottrace.models.asking import Asked, ask
-from pivottrace.models.rendering import render_question
+from pivottrace.models.rendering import render_questions
 from pivottrace.models.sampler import Sampler, Sampling
 from pivottrace.rollouts.answer_reader import AnswerReader
 from pivottrace.run.directory import RunDir
@@ -63,7 +63,8 @@ def sample_and_check(
         batch_size=config.rollouts.batch_size,
         seed=seed,
     )
-    prompts = [render_question(sampler.tokenizer, q["prompt"], config.pool) for q in questions]
+    messages = (question["prompt"] for question in questions)
+    prompts = render_questions(sampler.tokenizer, messages, config.pool)
     rows: list[dict[str, Any]] = []
     reader, responses = AnswerReader.of(config), ask(sampler, prompts, settings)
     _warn_if_unread(reader, responses, config)

@@ -20,9 +20,11 @@ from pivottrace.config import RolloutsConfig
 from pivottrace.models.asking import Asked, ask
 from pivottrace.models.backends import open_sampler
 from pivottrace.models.identity import refuse_another_model
-from pivottrace.models.rendering import render_question
+from pivottrace.models.rendering import render_questions
 from pivottrace.models.sampler import Sampling
 from pivottrace.rollouts.answer_reader import AnswerReader
+from pivottrace.rollouts.held_out import held_out_questions
+from pivottrace.rollouts.prompt_room import refuse_long_prompts
 from pivottrace.run.directory import RunDir, part_seed, run_parts
 from pivottrace.run.progress import Update, progress
 from pivottrace.run.rounds import round_seed, start_model
@@ -67,13 +69,27 @@ class PoolRollouts:
         if tokenizer.chat_template is None:
             print(f"note: {NO_CHAT_TEMPLATE}", file=sys.stderr, flush=True)
         self._ids = [question["id"] for question in questions]
-        self._prompts = [
-            render_question(tokenizer, question["prompt"], run.config.pool)
-            for question in questions
-        ]
+        asked = (question["prompt"] for question in questions)
+        self._prompts = render_questions(tokenizer, asked, run.config.pool)
         self._reader, self._is_warned = AnswerReader.of(run.config), False
         self.num_questions = len(questions)
         self.num_parts = -(-len(questions) // run.config.rollouts.part_size)
+
+    def refuse_long_prompts(self) -> None:
+        """Refuse limits that a prompt of the pool, or a held-out one, does not fit.
+
+        Raises:
+            ConfigError: As `prompt_room.refuse_long_prompts`.
+        """
+        held_out, config = held_out_questions(self._run), self._run.config
+        asked = (question["prompt"] for question in held_out)
+        prompts = render_questions(self._sampler.tokenizer, asked, config.pool)
+        refuse_long_prompts(
+            config,
+            self._sampler.max_positions,
+            dict(zip(self._ids, self._prompts, strict=True)),
+            dict(zip((question["id"] for question in held_out), prompts, strict=True)),
+        )
 
     def write_greedy(self, begin: Begin) -> None:
         """Write the missing parts of `rollouts_greedy`: one greedy trace per question."""

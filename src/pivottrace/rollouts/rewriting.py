@@ -11,7 +11,7 @@ from pivottrace.errors import DataError
 from pivottrace.ingest import format_prompt
 from pivottrace.ingest.prompts import last_user_message
 from pivottrace.models.asking import Asked, ask
-from pivottrace.models.rendering import render_prompt
+from pivottrace.models.rendering import render_prompts
 from pivottrace.models.sampler import Sampler, Sampling
 
 MIRRORED = "/rewritten"
@@ -61,17 +61,18 @@ def rewrites_by_model(
     settings = Sampling(
         num_samples=1,
         temperature=config.train.temperature,
-        max_new_tokens=config.train.max_new_tokens,
+        max_new_tokens=config.longest_in_training,
         stop=tuple(config.rollouts.stop),
         batch_size=config.rollouts.batch_size,
         seed=seed,
     )
     texts = [last_user_message(question["prompt"]) for question in questions]
-    prompts = []
-    for text in texts:
-        content = config.weak.rewrite_prompt.replace("{question}", text)
-        message = {"role": "user", "content": content}
-        prompts.append(render_prompt(sampler.tokenizer, [message], config.pool))
+    requests = (config.weak.rewrite_prompt.replace("{question}", text) for text in texts)
+    prompts = render_prompts(
+        sampler.tokenizer,
+        ([{"role": "user", "content": request}] for request in requests),
+        config.pool,
+    )
     return {
         question["id"]: _rewritten(asked) or text
         for question, text, asked in zip(

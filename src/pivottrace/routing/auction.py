@@ -7,7 +7,7 @@ teach most; `hopeless` and `defer`; the optional floor; the probes' own evidence
 
 By expectation (the default), each question takes the first rule that applies:
 
-    1. It failed, or has no rank: defer.
+    1. People say that it cannot be answered: discard. It failed, or has no rank: defer.
     2. It is labelled already, and the label is paid for: annotate if its own rollouts are partly
        right, or if it is still expected to teach; else discard.
     3. Nothing is known of its votes: defer.
@@ -130,7 +130,8 @@ class _Board:
         self.ranks = ranks
         self.route = np.full(ranks.size, -1, dtype=np.int8)
         self.reason = np.full(ranks.size, -1, dtype=np.int16)
-        failed = evidence.failure_code > 0
+        self.put(evidence.unanswerable, Route.DISCARD, Reason.CANNOT_BE_ANSWERED)
+        failed = (evidence.failure_code > 0) & self.open()
         self.put(failed, Route.DEFER, Reason.FAILED_NO_SCORE)
         self.reason[failed] = len(REASONS) - 1 + evidence.failure_code[failed]
         self.put(np.isnan(ranks), Route.DEFER, Reason.FAILED_NO_SCORE)

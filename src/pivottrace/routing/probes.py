@@ -72,7 +72,8 @@ def rank_fractions(scores: npt.ArrayLike) -> FloatArray:
 def default_num_probes(pool_size: int, budget: int, by_value: bool = True) -> int:
     """Return how many probes to draw, within budget and pool.
 
-    By value it is an eighth of the budget, 16 to 256. Evenly it is 5 % of the pool, 64 to 256.
+    By value it is an eighth of the budget, 16 to 256; of a budget below 32 it is half, so that
+    labels are left to choose with. Evenly it is 5 % of the pool, 64 to 256.
 
     Raises:
         BudgetError: The budget is negative.
@@ -85,7 +86,8 @@ def default_num_probes(pool_size: int, budget: int, by_value: bool = True) -> in
     if pool_size < 0:
         raise DataError(f"the pool has {pool_size} questions; give 0 or more")
     if by_value:
-        wanted = min(MAX_PROBES, max(MIN_BY_VALUE, math.ceil(BUDGET_SHARE * budget)))
+        least = min(MIN_BY_VALUE, math.ceil(budget / 2))
+        wanted = min(MAX_PROBES, max(least, math.ceil(BUDGET_SHARE * budget)))
     else:
         wanted = min(MAX_PROBES, max(MIN_PROBES, math.ceil(PROBE_SHARE * pool_size)))
     return min(wanted, budget, pool_size)

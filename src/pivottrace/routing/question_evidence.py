@@ -22,7 +22,9 @@ class QuestionEvidence:
         vote_abstained: (Q,) bool, whether samples exist and no answer won.
         num_samples: (Q,) number G of stored samples that voted; 0 or 1 if it is not known.
         labelled: (Q,) bool, whether the true answer is known and paid for (probes, earlier rounds).
-        earlier: (Q,) bool, whether an earlier round bought the label; such a question is no probe.
+        earlier: (Q,) bool, whether the label was there before this triage and is no probe's: the
+            user owned it, or an earlier round bought it.
+        unanswerable: (Q,) bool, whether people say that the question cannot be answered.
         correctness: (Q,) share of a labelled question's own samples that are right; NaN if unknown.
         failure_code: (Q,) int, 0 for a sound question, else 1 + the position in `failure_names`.
         failure_names: Reasons why questions failed, for instance "truncated".
@@ -33,6 +35,7 @@ class QuestionEvidence:
     num_samples: npt.NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
     labelled: npt.NDArray[np.bool_] = field(default_factory=lambda: np.empty(0, np.bool_))
     earlier: npt.NDArray[np.bool_] = field(default_factory=lambda: np.empty(0, np.bool_))
+    unanswerable: npt.NDArray[np.bool_] = field(default_factory=lambda: np.empty(0, np.bool_))
     correctness: npt.NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
     failure_code: npt.NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
     failure_names: tuple[str, ...] = ()
@@ -51,6 +54,7 @@ class QuestionEvidence:
             "vote_abstained": False,
             "labelled": False,
             "earlier": False,
+            "unanswerable": False,
             "failure_code": 0,
         }
         arrays = {}

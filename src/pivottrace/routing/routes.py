@@ -32,6 +32,7 @@ class Reason(StrEnum):
 
     MASTERED = "mastered"
     HOPELESS = "hopeless"
+    CANNOT_BE_ANSWERED = "cannot_be_answered"
     PROBE_MASTERED = "probe_mastered"
     PROBE_HOPELESS = "probe_hopeless"
     LABELLED_MASTERED = "labelled_mastered"

@@ -157,6 +157,7 @@ def _differences(key: str, was: Any, now: Any) -> Iterator[tuple[str, Any, Any]]
         yield key, was, now
 
 
-def _makes_the_same_pool(was: str, now: str) -> bool:
+def _makes_the_same_pool(was: str | None, now: str | None) -> bool:
     """Whether two label sources both leave the pool its answers, or both withhold them."""
-    return label_source(was).withholds_answers == label_source(now).withholds_answers
+    withheld = [name is not None and label_source(name).withholds_answers for name in (was, now)]
+    return withheld[0] == withheld[1]

@@ -19,6 +19,8 @@ import fcntl
 import hashlib
 import json
 import os
+import shlex
+import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -87,10 +89,10 @@ class RunDir:
         """Open a directory that `create` made, and write nothing.
 
         Raises:
-            RunDirError: There is no run at this path.
+            ConfigError: There is no run at this path.
         """
         if not (path / "config.toml").is_file():
-            raise RunDirError(
+            raise ConfigError(
                 f"{path} is not a run directory (it has no config.toml). "
                 f"Start one with: pivottrace run CONFIG.toml"
             )
@@ -149,8 +151,15 @@ class RunDir:
         """The path of a table, for readers in parts. Raises RunDirError if it is missing."""
         path = self.table_path(name)
         if not path.is_file():
-            raise RunDirError(f"{path} is missing. Make it with: pivottrace {made_by} {self.path}")
+            raise RunDirError(
+                f"{path} is missing. Make it with the stages before it: {self._until(made_by)}"
+            )
         return path
+
+    def _until(self, command: str) -> str:
+        """The command that runs everything up to a stage; it also says what people have to do."""
+        until = "" if command == "run" else f" --until {command}"
+        return f"pivottrace run {shlex.quote(str(self.path))}{until}"
 
     def part_path(self, name: str, index: int) -> Path:
         """The file of part `index` of a table in parts."""
@@ -188,9 +197,7 @@ class RunDir:
         """
         folder = self.round_path / name
         if not self.is_done(made_by):
-            raise RunDirError(
-                f"{folder} is not complete. Finish it with: pivottrace {made_by} {self.path}"
-            )
+            raise RunDirError(f"{folder} is not complete. Finish it with: {self._until(made_by)}")
         found = {path.name for path in folder.glob("part-*.parquet")}
         num_parts = self.stage_facts(made_by).get("num_parts", len(found))
         paths = [self.part_path(name, index) for index in range(num_parts)]
@@ -302,6 +309,7 @@ class RunDir:
                 raise RunDirError(
                     f"{self.path}: another process is working on this run. Wait for it to end."
                 ) from None
+            self.remove_forgotten()
             self._free_training()
             self._refuse_changed_settings()
             text = dump_config(self.config)
@@ -311,6 +319,21 @@ class RunDir:
                 versions=self.manifest.get("versions") or installed_versions(),
             )
             yield
+
+    def remove_forgotten(self) -> None:
+        """Remove the outputs of forgotten stages (`commands.redo`), as the manifest lists them.
+
+        Their records are gone before their files are. So a killed process leaves a list, and the
+        next process goes on with it.
+        """
+        names = self.manifest.get("to_remove", [])
+        for path in (self.path / name for name in names):
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink(missing_ok=True)
+        if names:
+            self.update_manifest(to_remove=[])
 
     def _free_training(self) -> None:
         """Forget a training without a whole checkpoint: it begins again, with any settings."""
@@ -325,14 +348,17 @@ class RunDir:
     def _refuse_changed_settings(self) -> None:
         # A dictionary, because rounds that recorded the same settings give the same line.
         changed: dict[str, None] = {}
+        by_stage: set[str] = set()
         for stages in self.manifest.get("rounds", {}).values():
             used = {stage: facts["settings"] for stage, facts in stages.items()}
             changed |= dict.fromkeys(changed_settings(used, self.config))
+            by_stage |= {s for s in used if changed_settings({s: used[s]}, self.config)}
         if changed:
+            cure = _redo_cure(self.path, by_stage)
             raise ConfigError(
                 f"{self.path} was made with other settings:\n  "
                 + "\n  ".join(changed)
-                + "\nPut them back, or give another output directory (--output)."
+                + f"\nPut them back, or give another output directory (--output).{cure}"
             )
 
     # Timings ----------------------------------------------------------------------------------
@@ -395,6 +421,17 @@ def run_parts(
     for index in missing:
         run.write_part(name, index, make(index))
         on_part(index)
+
+
+def _redo_cure(path: Path, changed: set[str]) -> str:
+    """How to make stages again with changed settings, where only late stages read them."""
+    command = "train" if changed == {"train"} else "calibrate"
+    if not changed <= {"triage", "label", "train"}:
+        return ""
+    return (
+        f"\nOr make {' and '.join(sorted(changed))} again, and all later stages, with the "
+        f"labels that are there: pivottrace redo {shlex.quote(str(path))} {command} SETTINGS"
+    )
 
 
 def part_seed(seed: int, kind: str, index: int) -> int:

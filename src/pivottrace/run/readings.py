@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from pivottrace.errors import counted
 from pivottrace.estimators import ESTIMATORS, Estimator
 from pivottrace.routing.vote_model import VoteModel
 from pivottrace.run.choices import driving_estimator, estimators_of, table_of
@@ -93,9 +94,12 @@ def samples_taken(run: RunDir) -> str | None:
     if not facts:
         return None
     # The manifest sorts its keys as texts.
-    counted = sorted((int(n), num) for n, num in facts["questions_by_samples"].items())
-    (least, questions), *others = counted or [(0, 0)]
-    counts = [f"{least} for {questions:,} questions", *(f"{n} for {num:,}" for n, num in others)]
+    by_samples = sorted((int(n), num) for n, num in facts["questions_by_samples"].items())
+    (least, questions), *others = by_samples or [(0, 0)]
+    counts = [
+        f"{least} for {counted(questions, 'question')}",
+        *(f"{n} for {num:,}" for n, num in others),
+    ]
     taken, possible = facts["samples_taken"], facts["samples_possible"]
     return f"{taken:,} of {possible:,} possible ({', '.join(counts)})"
 
@@ -145,15 +149,23 @@ def trace_features(run: RunDir) -> np.ndarray:
 def scored_pool(run: RunDir, probes: list[dict[str, Any]]) -> Scored:
     """The scored pool as arrays. `probes` are the rows of `evidence`."""
     votes, scores = (run.existing_table(name, made_by=by) for name, by in _BOTH)
+    others = earlier_labels(run)
     labels, earlier = (
         {
             row["question_id"]: Label(row["num_correct"] / row["num_samples"], row["right_class"])
             for row in rows
+            if row["num_correct"] is not None
         }
-        for rows in (probes, earlier_labels(run))
+        for rows in (probes, others)
     )
     scored = read_scored(
-        [votes], [scores], driving_estimator(run.config), trace_estimators(run), labels, earlier
+        [votes],
+        [scores],
+        driving_estimator(run.config),
+        trace_estimators(run),
+        labels,
+        earlier,
+        [row["question_id"] for row in others if row["num_correct"] is None],
     )
     combined = _combined_scores(run)
     return scored if combined is None else replace(scored, scores=combined)
@@ -174,12 +186,11 @@ def vote_model(run: RunDir) -> VoteModel | None:
 
 
 def earlier_labels(run: RunDir) -> list[dict[str, Any]]:
-    """Rows of `labelled`: labels that earlier rounds bought beside the probes.
+    """Rows of `labelled`: labels that were there before this round's triage, beside the probes.
 
-    The first round has none. Calibration fixes them, so that a triage that is killed and begun
-    again knows the same labels.
+    Calibration fixes them, so that a triage that is killed and begun again knows the same labels.
     """
-    if run.round_index == 0:
-        return []
+    if run.round_index == 0 and not run.table_path("labelled").is_file():
+        return []  # the run is of an older version, whose first round wrote no such table
     rows: list[dict[str, Any]] = run.read_table("labelled", made_by="calibrate").to_pylist()
     return rows

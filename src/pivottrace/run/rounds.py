@@ -62,9 +62,13 @@ def round_seed(run: RunDir) -> int:
 
 
 def train_settings(run: RunDir) -> TrainConfig:
-    """The training's settings with the round's share of the steps. Raises as `round_steps`."""
+    """The training's settings for a round: its share of the steps, and the limit of responses.
+
+    Raises as `round_steps`.
+    """
     steps = round_steps(run.config.train.steps, run.config.rounds.num)[run.round_index]
-    return run.config.train.model_copy(update={"steps": steps})
+    own = {"steps": steps, "max_new_tokens": run.config.longest_in_training}
+    return run.config.train.model_copy(update=own)
 
 
 def steps_before(run: RunDir) -> int:

@@ -96,6 +96,7 @@ def read_scored(
     features: Sequence[str],
     probes: Mapping[str, Label],
     earlier: Mapping[str, Label] | None = None,
+    unanswerable: Sequence[str] = (),
 ) -> Scored:
     """Read the columns that decide on routes, part by part.
 
@@ -105,14 +106,17 @@ def read_scored(
         driving: The estimator that ranks the pool, a column of either table.
         features: The estimators that tell how sure a vote is, columns of `scores`.
         probes: The label of each labelled probe, by question id, in the order of the probes.
-        earlier: The labels that earlier rounds bought for questions that are not probes.
+        earlier: The labels that were there before, of questions that are not probes.
+        unanswerable: Ids of questions that cannot be answered, as people say.
 
     Raises:
         RunDirError: A part is torn, lacks one of the columns, or has other rows than its votes.
     """
     known = {**probes, **(earlier or {})}
     size = _same_size(votes, scores)
-    read = _read_votes(votes, size, list(known))
+    read = _read_votes(votes, size, [*known, *unanswerable])
+    no_answer = read.label >= len(known)
+    read.label[no_answer] = -1
     traces = np.empty((size, len(features)), np.float32, order="F")
     score = np.empty(size)
     start = 0
@@ -141,6 +145,7 @@ def read_scored(
             num_samples=read.samples,
             labelled=read.label >= 0,
             earlier=read.label >= len(probes),
+            unanswerable=no_answer,
             correctness=correctness[read.label],
             failure_code=read.code,
             failure_names=read.failures,

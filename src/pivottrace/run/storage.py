@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pivottrace.errors import OutOfDiskError, RunDirError
@@ -54,6 +55,11 @@ def num_rows(path: Path) -> int:
     with torn(path):
         number: int = pq.read_metadata(path).num_rows
         return number
+
+
+def num_list_values(column: pa.ChunkedArray) -> int:
+    """How many values the lists of a column hold together, such as its tokens."""
+    return int(pc.sum(pc.list_value_length(column)).as_py() or 0)
 
 
 def column_names(path: Path) -> list[str]:

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pivottrace.labels.budget import allowed_labels, bought, probes_wanted
-from pivottrace.labels.buying import num_asked, obtain
+from pivottrace.labels.buying import num_asked, obtain, take_owned
 from pivottrace.labels.intake import DRAWN_BY, drawn_by
 from pivottrace.routing.adaptive_draw import draw_more, num_first_probes, probe_need
 from pivottrace.routing.curves import CurveValues, ProbeEvidence, calibrate
@@ -34,7 +34,7 @@ DECIDED_AT = (0.95, 0.05)
 
 
 def run(run: RunDir) -> None:
-    """Write `probes`, `evidence`, `calibration` and the vote model; later also `labelled`.
+    """Write `probes`, `evidence`, `labelled`, `calibration` and the vote model.
 
     Later rounds ask for no label. They count again how often the model is right on the probes.
 
@@ -48,14 +48,14 @@ def run(run: RunDir) -> None:
     if not run.begun_facts("calibrate"):
         # No label was bought for probes yet, so they may still follow the settings.
         _write_probes(run, ids, scores, num_probes)
+    take_owned(run)
     with Verifier.of(run.config.answers) as verifier:
         rows = _label(run, 0, verifier)
         if _draws_twice(run) and rows:
             _write_more_probes(run, ids, scores, rows, num_probes)
             # This is a second request: people are asked again, now for the added probes.
             rows += _label(run, 1, verifier)
-        if run.round_index > 0:
-            run.write_table("labelled", other_labels(run, verifier))
+        run.write_table("labelled", other_labels(run, verifier))
     combination, rows = _rank_anew(run, rows)
     finish(
         run,

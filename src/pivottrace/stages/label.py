@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pivottrace.labels.budget import bought
+from pivottrace.labels.budget import bought, labels_of
 from pivottrace.labels.buying import num_asked, obtain
 from pivottrace.labels.waiting import to_annotate
 from pivottrace.run.directory import RunDir
@@ -22,5 +22,6 @@ def run(run: RunDir) -> None:
         "label",
         labels_asked=num_asked(run, chosen, "annotation"),
         labels_used=len(bought(run)),
+        labels_owned=len(labels_of(run)) - len(bought(run)),
         num_labelled=len(labels),
     )

@@ -12,6 +12,7 @@ from pivottrace.errors import DataError
 from pivottrace.ingest import find_overlap, source_digest
 from pivottrace.ingest.questions import Reading, read_held_out, read_pool
 from pivottrace.label_sources import label_source
+from pivottrace.label_sources.column import COLUMN
 from pivottrace.run.directory import RunDir
 from pivottrace.run.storage import digest_file, write_parquet
 from pivottrace.stages.preconditions import refuse_the_impossible
@@ -88,7 +89,8 @@ def read_sources(config: Config) -> tuple[Reading, Reading | None]:
         ConfigError: A source string, split, column map or template is wrong, or the label source
             cannot answer such questions.
     """
-    source = label_source(config.labels.source)
+    # Without a name, the source follows from the pool, and it withholds nothing.
+    source = label_source(config.labels.source or COLUMN.name)
     if source.check_pool is not None:
         source.check_pool(config.pool.questions)
     pool = read_pool(config)

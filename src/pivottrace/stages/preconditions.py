@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pivottrace.config import Config
 from pivottrace.errors import ConfigError
+from pivottrace.label_sources import source_for
 from pivottrace.labels.budget import budget_labels, refuse_missing_answers
 from pivottrace.routing.shares import round_steps
 from pivottrace.run.choices import driving_estimator
@@ -29,7 +30,8 @@ def refuse_the_impossible(config: Config, num_questions: int, num_answered: int)
     if config.train.enabled:
         round_steps(config.train.steps, config.rounds.num)
         check_training(config)
-    refuse_missing_answers(config, num_answered, allowed)
+    source = source_for(config.labels.source, num_questions, num_answered)
+    refuse_missing_answers(config, source, num_answered, allowed)
     driving_estimator(config)
     refuse_unprovable_floor(config)
     with Verifier.of(config.answers) as verifier:

@@ -26,7 +26,7 @@ from pivottrace.run import readings
 from pivottrace.run.choices import estimators_in
 from pivottrace.run.directory import RunDir
 from pivottrace.run.progress import progress
-from pivottrace.run.storage import read_json, read_parquet
+from pivottrace.run.storage import num_list_values, read_json, read_parquet
 from pivottrace.schemas import votes_schema
 from pivottrace.stages.evidence import (
     GREEDY_READ,
@@ -36,6 +36,7 @@ from pivottrace.stages.evidence import (
     has_every_estimator,
     own_estimator_facts,
 )
+from pivottrace.stages.unanswered import refuse_unanswered_table
 from pivottrace.verifier import Verifier
 
 FIRST_ANSWERS = 8  # greedy answers that the verifier is tried on
@@ -48,13 +49,14 @@ def run(run: RunDir) -> None:
 
     Raises:
         RunDirError: Scores are missing, or the finished parts came from another model.
+        NoAnswersError: No question has a trace and an answer.
     """
-    if has_every_estimator(run, "sample", "votes"):
-        return
-    with Verifier.of(run.config.answers) as verifier:
-        if not run.is_done("sample"):
-            _write_rollouts(run, verifier)
-        vote(run, verifier)
+    if not has_every_estimator(run, "sample", "votes"):
+        with Verifier.of(run.config.answers) as verifier:
+            if not run.is_done("sample"):
+                _write_rollouts(run, verifier)
+            vote(run, verifier)
+    refuse_unanswered_table(run, "votes", "sample")
 
 
 def _write_rollouts(run: RunDir, verifier: Verifier) -> None:
@@ -141,7 +143,7 @@ def vote(run: RunDir, verifier: Verifier) -> None:
     schema = votes_schema(estimators)
     tables: list[pa.Table] = []
     counts: Counter[int] = Counter()
-    done = 0
+    done = num_tokens = 0
     parts = zip(
         run.iter_parts("signals", "trace", SIGNALS_READ),
         run.iter_parts("rollouts_greedy", "greedy", GREEDY_READ),
@@ -151,7 +153,10 @@ def vote(run: RunDir, verifier: Verifier) -> None:
         update(0)
         for index, (signals, traces) in enumerate(parts):
             path = run.part_path("rollouts_sampled", index)
-            part = read_parquet(path, ["question_id", "answer", "finish"], made_by="sample")
+            names = ["question_id", "answer", "finish", "tokens"]
+            part = read_parquet(path, names, made_by="sample")
+            num_tokens += num_list_values(part["tokens"])
+            part = part.drop_columns("tokens")
             of_question = groupby(part.to_pylist(), key=lambda row: row["question_id"])
             samples = [list(rows) for _, rows in of_question]
             rows = [
@@ -172,6 +177,7 @@ def vote(run: RunDir, verifier: Verifier) -> None:
         num_failed=len(table) - table["failure"].null_count,
         questions_by_samples={str(number): num for number, num in asked.items()},
         samples_taken=sum(number * num for number, num in asked.items()),
+        response_tokens=num_tokens,
         samples_possible=run.config.rollouts.num_samples * sum(asked.values()),
         **own_estimator_facts("votes", run.config),
         **verifier.facts(),

@@ -29,6 +29,7 @@ from pivottrace.stages.evidence import (
     has_every_estimator,
     own_estimator_facts,
 )
+from pivottrace.stages.unanswered import refuse_unanswered_table
 
 
 def run(run: RunDir) -> None:
@@ -36,9 +37,16 @@ def run(run: RunDir) -> None:
 
     If the user adds an estimator after scoring, the table is made again. The setting may change
     until a later stage uses the estimator, and the other columns stay the same.
+
+    Raises:
+        NoAnswersError: No trace can be scored.
     """
-    if has_every_estimator(run, "score", "scores"):
-        return
+    if not has_every_estimator(run, "score", "scores"):
+        _write(run)
+    refuse_unanswered_table(run, "scores", "score")
+
+
+def _write(run: RunDir) -> None:
     estimators = estimators_in("scores", run.config)
     schema = scores_schema(estimators)
     path = run.path / "reference.json"

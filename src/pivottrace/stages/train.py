@@ -9,9 +9,9 @@ from typing import Any
 import pyarrow as pa
 
 from pivottrace.config import Config
-from pivottrace.errors import RunDirError
+from pivottrace.errors import RunDirError, counted
 from pivottrace.ingest import format_prompt
-from pivottrace.labels.budget import bought
+from pivottrace.labels.budget import labels_of, true_answers, unanswerable
 from pivottrace.refine import make_alarms, make_rule, needs_hidden, refuse_idle_rule
 from pivottrace.refine.alarms import AlarmEvent
 from pivottrace.rewards import reward_named
@@ -118,7 +118,8 @@ def read_training_rows(run: RunDir) -> tuple[pa.Table, dict[str, int]]:
 
     Returns:
         A table of schema `TRAINING_ROWS`, and the counts of rows that were left out. `unlabelled`
-        counts annotate rows without a label, which `labels.partial` allows. `probes` counts probes
+        counts annotate rows without a label, which `labels.partial` allows, and
+        `cannot_be_answered` the rows that people found to have no answer. `probes` counts probes
         that a later round is calibrated on; the last round does not have this count.
 
     Raises:
@@ -126,17 +127,22 @@ def read_training_rows(run: RunDir) -> tuple[pa.Table, dict[str, int]]:
     """
     stored = ["question_id", "route", "weight", "pseudo_label", "mu", "vote_share"]
     triage = run.read_table("triage", made_by="triage").select(stored)
-    labels = {i: label.answer for i, label in bought(run).items()}
+    labels = true_answers(run)
     routed = {r["question_id"]: r for r in triage.to_pylist() if r["route"] in ("annotate", "weak")}
     unlabelled = [i for i, r in routed.items() if r["route"] == "annotate" and i not in labels]
+    no_answer = set(unlabelled) & set(unanswerable(run))
+    unlabelled = [i for i in unlabelled if i not in no_answer]
     if unlabelled and not run.config.labels.partial:
+        disputed = set(unlabelled) & labels_of(run).keys()
+        rows = counted(len(unlabelled), "annotate row")
         raise RunDirError(
-            f"{run.path}: {len(unlabelled)} annotate rows have no label, such as {unlabelled[0]!r}"
-            f". Get them with: pivottrace label {run.path}"
+            f"{run.path}: {rows} without a label that can be used, such as {unlabelled[0]!r}. "
+            f"{'Settle' if disputed else 'Get'} them with: pivottrace label "
+            f"{'conflicts ' if disputed else ''}{run.path}"
         )
     prompts = read_parquet(run.table_path("pool"), ["id", "prompt"]).to_pylist()
-    waiting = _waiting_probes(run) & routed.keys() - set(unlabelled)
-    pool, dropped = run.config.pool, {*unlabelled, *waiting}
+    waiting = _waiting_probes(run) & routed.keys() - set(unlabelled) - no_answer
+    pool, dropped = run.config.pool, {*unlabelled, *no_answer, *waiting}
     frozen = reward_named(run.config.weak.reward).needs == "pseudo_label"
     expected: dict[str, float] = {}
     if run.config.train.order == "learnable":
@@ -153,6 +159,7 @@ def read_training_rows(run: RunDir) -> tuple[pa.Table, dict[str, int]]:
     ]
     table = pa.Table.from_pylist(rows, schema=TRAINING_ROWS)
     left_out = {"unlabelled": len(unlabelled)}
+    left_out |= {"cannot_be_answered": len(no_answer)} if no_answer else {}
     return table, left_out | ({} if is_last_round(run) else {"probes": len(waiting)})
 
 

@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 from pivottrace.errors import RunDirError
 from pivottrace.exports.jsonl import JSONL
 from pivottrace.exports.parquet import PARQUET
-from pivottrace.labels.budget import allowed_labels, refuse_unusable_budget
+from pivottrace.labels.budget import allowed_labels, bought, refuse_unusable_budget
 from pivottrace.routing.flows import count_moves, route_flows
 from pivottrace.run import readings
 from pivottrace.run.choices import triage_options
@@ -34,8 +34,8 @@ from pivottrace.stages.preconditions import refuse_unprovable_floor
 def run(run: RunDir) -> None:
     """Write `triage`, and `routes/{annotate,weak,discard,defer}` as parquet and JSONL.
 
-    After the first round it also writes `flows`. Labels of earlier rounds are free. The round may
-    buy its share of the labels that remain in the budget.
+    After the first round it also writes `flows`. Labels that are there already are free. The round
+    may buy its share of the labels that remain in the budget.
 
     Raises:
         BudgetError: The changed budget is less than the labels bought, or it allows labels and the
@@ -102,16 +102,15 @@ def _put_off(table: pa.Table) -> dict[str, int]:
 
 
 def _num_labels(run: RunDir) -> int:
-    """Number of labels bought so far: for probes, and by earlier rounds for other questions."""
-    evidence = run.read_table("evidence", made_by="calibrate")
-    return evidence.num_rows + len(readings.earlier_labels(run))
+    """Number of labels bought before this triage; the user's own ones cost nothing."""
+    return int(run.stage_facts("calibrate")["labels_used"])
 
 
 def _num_probes(run: RunDir) -> int:
     """Number of labels bought for probes, in this round's evidence or outside it."""
-    evidence = run.read_table("evidence", made_by="calibrate")
-    earlier = readings.earlier_labels(run)
-    return evidence.num_rows + sum(row["purpose"] == "probe" for row in earlier)
+    probes = run.read_table("evidence", made_by="calibrate")["question_id"].to_pylist()
+    others = [r["question_id"] for r in readings.earlier_labels(run) if r["purpose"] == "probe"]
+    return len({*probes, *others} & bought(run).keys())
 
 
 def _write_flows(run: RunDir, table: pa.Table) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from pivottrace.labels.budget import bought
+from pivottrace.labels.budget import labels_of, true_answers, unanswerable
 from pivottrace.rollouts.sampled_answers import compare_answers
 from pivottrace.routing import vote_model
 from pivottrace.routing.vote_check import check_votes
@@ -68,14 +68,16 @@ def judge_samples(run: RunDir, truths: Mapping[str, str], verifier: Verifier) ->
 
 
 def other_labels(run: RunDir, verifier: Verifier) -> pa.Table:
-    """Labels of earlier rounds beside the probes, and how often this round's samples are right.
+    """The labels that are there, beside the probes, and how often the round's samples are right.
 
-    The round's triage knows these labels only. Labels that are bought later are its own purchases.
+    The user owned them, or they were bought before. The round's triage knows these labels
+    only. Labels that are bought later are its own purchases.
     """
     drawn = set(run.read_table("probes", made_by="calibrate")["question_id"].to_pylist())
-    labels = {i: label for i, label in bought(run).items() if i not in drawn}
-    judged = judge_samples(run, {i: label.answer for i, label in labels.items()}, verifier)
-    rows = [
+    labels = labels_of(run)
+    truths = {i: answer for i, answer in true_answers(run).items() if i not in drawn}
+    judged = judge_samples(run, truths, verifier) if truths else {}
+    rows: list[dict[str, Any]] = [
         {
             "question_id": question_id,
             "purpose": labels[question_id].purpose,
@@ -85,6 +87,7 @@ def other_labels(run: RunDir, verifier: Verifier) -> pa.Table:
         }
         for question_id, found in judged.items()
     ]
+    rows += [{"question_id": i, "purpose": labels[i].purpose} for i in unanswerable(run)]
     return pa.Table.from_pylist(rows, schema=LABELLED)
 
 
@@ -103,7 +106,7 @@ def fit_vote_model(
     """Fit the model on all labels, write it, and check it on the probes out of fold.
 
     Args:
-        run: The run. After the first round its table `labelled` is written.
+        run: The run. Its table `labelled` is written.
         rows: Rows of `evidence`.
 
     Returns:

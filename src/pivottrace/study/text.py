@@ -8,6 +8,7 @@ from typing import Any
 from pivottrace.report.wording import EMBEDDED_NOTE, estimator_title
 from pivottrace.study.estimator_metrics import ORACLE
 from pivottrace.study.sensitivity import NAMES
+from pivottrace.study.study_verdict import verdict_lines
 
 Figure = Mapping[str, Any]
 HEADERS = {
@@ -53,6 +54,7 @@ def _head(results: Figure) -> Iterator[str]:
     versions = ", ".join(f"{name} {version}" for name, version in results["versions"].items())
     yield "# Estimator study\n"
     yield f"    {results['command']}\n"
+    yield "".join(f"* **{line[0].upper()}{line[1:]}.**\n" for line in verdict_lines(results))
     yield (
         f"{results['date']}; {versions}; seed {results['seed']}. Truth: mean correctness of "
         f"{results['truth_samples']} samples that no estimator has seen. AUROC and AUPRC are for "

@@ -13,6 +13,7 @@ from typing import Any
 
 import pivottrace
 from pivottrace.config import EMBEDDED_MODEL
+from pivottrace.errors import counted
 from pivottrace.labels.budget import allowed_labels, bought
 from pivottrace.run.bindings import settings_of
 from pivottrace.run.directory import RunDir, installed_versions, is_first_process
@@ -95,8 +96,8 @@ def _labels(run: RunDir, training: Mapping[str, Any]) -> Iterator[tuple[str, Any
     size = run.stage_facts("pool").get("num_questions")
     used = sum(purposes.values())
     share = f" ({used / size:.1%} of the pool)" if size else ""
-    yield "pool", f"{size} questions"
-    yield "label budget", f"{allowed_labels(run)} labels" if size else "unknown"
+    yield "pool", counted(size or 0, "question")
+    yield "label budget", counted(allowed_labels(run), "label") if size else "unknown"
     yield "labels used", f"{used}{share}, {purposes['probe']} of them probes"
     routes = run.stage_facts("triage").get("counts") or {}
     if routes:

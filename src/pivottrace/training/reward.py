@@ -49,7 +49,7 @@ def training_policy(
         extract=AnswerReader.of(config).read,
         pool=config.pool,
         temperature=config.train.temperature,
-        max_new_tokens=config.train.max_new_tokens,
+        max_new_tokens=config.longest_in_training,
         stop=config.rollouts.stop,
         batch_size=config.rollouts.batch_size,
         seed=seed,

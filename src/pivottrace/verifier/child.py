@@ -1,12 +1,18 @@
 r"""The process that values expressions or runs a user function, and that can be killed.
 
 The protocol uses the pipes that were stdin and stdout. The parent writes one JSON line of settings
-(read by `verifier.process.BOOT`), then one line per batch, `[[argument, …], …]`. This side reads a
-whole batch before it works, so the parent never blocks in a write. It answers one line per item:
-`{"value": …}` or `{"error": …}`. It loads only math-verify (sympy, no numpy, no torch) or the
-user's module.
+(read by `verifier.process.BOOT`), then one line per batch: `[processor_s, [[argument, …], …]]`, the
+seconds of processor time for each item and the items. This side reads a whole batch before it
+works, so the parent never blocks in a write. It answers `true` once it has loaded and once it has
+read a batch, then one line per item: `{"value": …}` or `{"error": …}`. It loads only math-verify
+(sympy, no numpy, no torch) or the user's module.
+
+Expressions are valued in a fork of the loaded process. If the fork ends, the line `{"ended": exit
+code}` says so, and the next fork takes over in milliseconds. A user's module gets no fork, because
+it may have started threads or hold a GPU.
 """
 
+import gc
 import importlib
 import json
 import math
@@ -30,8 +36,8 @@ def main(settings: dict[str, Any]) -> None:
     """Serve comparisons until the parent closes the pipe.
 
     Args:
-        settings: `kind` ("math" or "module:function"), `timeout_s` (seconds), `memory_bytes` (None
-            is no limit).
+        settings: `kind` ("math" or "module:function"), `wall_s` (seconds by the clock that the
+            parent waits for an item), `memory_bytes` (None is no limit).
     """
     replies = _claim_stdout()
     try:
@@ -40,15 +46,36 @@ def main(settings: dict[str, Any]) -> None:
     except _SetupError as error:
         _send(replies, {"error": str(error)})
         return
-    _limit_memory(settings["memory_bytes"])
+    limit_memory(settings["memory_bytes"])
     _send(replies, True)
-    # The kernel ends a comparison that outlives the parent's own deadline (the parent may be dead).
-    signal.signal(signal.SIGALRM, signal.SIG_DFL)
-    deadline_s = math.ceil(settings["timeout_s"]) + 1
+    # The kernel ends an item at its processor time, and also at a deadline that is later than the
+    # parent's own, because the parent may be dead.
+    for number in (signal.SIGPROF, signal.SIGALRM):
+        signal.signal(number, signal.SIG_DFL)
+    if kind == "math":
+        _continue_in_forks(replies)
+    _serve(function, math.ceil(settings["wall_s"]) + 1, replies)
+
+
+def _continue_in_forks(replies: BinaryIO) -> None:
+    """Return in a fork, and in a further one when that has ended; this process only waits."""
+    gc.freeze()  # a collection would write to the shared memory, and so copy it
+    while pid := os.fork():
+        code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        if code == 0:
+            sys.exit()  # the parent closed the pipe
+        _send(replies, {"ended": code})
+
+
+def _serve(function: Function, deadline_s: float, replies: BinaryIO) -> None:
     for line in sys.stdin.buffer:
-        for arguments in json.loads(line):
+        processor_s, items = json.loads(line)
+        _send(replies, True)
+        for arguments in items:
             signal.setitimer(signal.ITIMER_REAL, deadline_s)
+            signal.setitimer(signal.ITIMER_PROF, processor_s)
             reply = _call(function, arguments)
+            signal.setitimer(signal.ITIMER_PROF, 0)
             signal.setitimer(signal.ITIMER_REAL, 0)
             _send(replies, reply)
 
@@ -74,7 +101,7 @@ def _call(function: Function, arguments: list[str]) -> dict[str, Any]:
         return {"error": f"raised {type(error).__name__}: {error}"[:MAX_ERROR_CHARS]}
 
 
-def _limit_memory(limit_bytes: int | None) -> None:
+def limit_memory(limit_bytes: int | None) -> None:
     """Let the address space grow by `limit_bytes` beyond the memory of the loaded modules."""
     if limit_bytes is None:
         return
@@ -144,4 +171,7 @@ def math_function() -> Function:
             f"math-verify cannot be imported ({error}); install it with "
             "pip install 'math-verify[antlr4_13_2]', or choose another verifier (exact, choice)"
         ) from error
+    evaluator.value(
+        "expression", "x+1"
+    )  # the first parse takes longest, and forks need not repeat it
     return evaluator.answer

@@ -1,8 +1,9 @@
 """Decide whether answers are right and whether they are the same.
 
 Hostile answers are valued in other processes, which start at the first need and are killed when
-one item takes too long (`pivottrace.verifier.workers`). Answers that need no parsing (plain
-numbers, words, exact text, multiple choice) are decided here.
+one item takes too long (`pivottrace.verifier.workers`). Their findings are kept, and after a few
+slow items of a question the rest is not waited for (`pivottrace.verifier.decisions`). Answers that
+need no parsing (plain numbers, words, exact text, multiple choice) are decided here.
 """
 
 import math
@@ -17,14 +18,12 @@ from typing import Protocol, Self
 
 from pivottrace.errors import ConfigError, DataError
 from pivottrace.verifier.exact_text import normalise_exact
+from pivottrace.verifier.functions import Functions
 from pivottrace.verifier.keys import vote_classes
 from pivottrace.verifier.mathematics import Mathematics
 from pivottrace.verifier.multiple_choice import normalise_choice
 from pivottrace.verifier.truths import read_truth
-from pivottrace.verifier.workers import DIED, TIMEOUT, Workers
-
-CACHE_PAIRS = 500_000
-"""Number of a user function's verdicts kept, about 100 MB at worst; the oldest go first."""
+from pivottrace.verifier.workers import Workers
 
 DEFAULT_MEMORY_BYTES = 2 * 1024**3
 
@@ -79,7 +78,8 @@ class Verifier:
                 case-sensitive), "choice" (`normalise_choice`), or "package.module:function" with
                 `function(answer: str, truth: str) -> bool`, deterministic, importable from
                 `sys.path`; it is called in a process of its own.
-            timeout_s: Seconds that one item may take in a process, > 0.
+            timeout_s: Seconds that one item may take in a process, > 0: of processor time for an
+                expression, and by the clock for a function, which may wait for something.
             tolerance: Greatest relative difference of a right number from the truth, in [0, 1).
                 None is `keys.DEFAULT_TOLERANCE`, which serves only where a decimal cannot be
                 exact. Votes have no tolerance. Only "math" uses it.
@@ -104,9 +104,8 @@ class Verifier:
         most = None if kind == "math" else 1
         self._workers = Workers(kind, timeout_s, memory_bytes, most)
         self._mathematics = Mathematics(self._workers)
+        self._functions = Functions(kind, self._workers)
         self._normalise = _NORMALISERS.get(kind)
-        self._verdicts: dict[tuple[str, str], bool] = {}
-        self._late = 0
         self._lock = threading.RLock()
         _VERIFIERS.add(self)
 
@@ -141,12 +140,12 @@ class Verifier:
 
     @property
     def timeouts(self) -> int:
-        """Items that were killed after `timeout_s`; each counts as not equal."""
-        return self._late + self._mathematics.timeouts
+        """Items that took too long, or were left behind such ones; each counts as not equal."""
+        return self._functions.timeouts + self._mathematics.timeouts
 
     @property
     def crashes(self) -> int:
-        """Items of kind "math" at which the process ended or ran out of memory; not equal."""
+        """Items of kind "math" that ended each of their processes or its memory; not equal."""
         return self._mathematics.crashes
 
     def facts(self) -> dict[str, int]:
@@ -178,7 +177,7 @@ class Verifier:
             return vote_classes([(key, "") if key else None for key in keys])
         given = list(dict.fromkeys(a for a in answers if a is not None and a.strip()))
         pairs = [(a, b) for a in given for b in given if a != b]
-        same = dict(zip(pairs, self._functions(pairs, range(len(pairs))), strict=True))
+        same = dict(zip(pairs, self._calls(pairs, range(len(pairs))), strict=True))
         from pivottrace.verifier.answers import group_equivalent  # with the formats of responses
 
         return group_equivalent(answers, lambda a, b: a == b or same[a, b] or same[b, a])
@@ -196,7 +195,8 @@ class Verifier:
                 alternatives is enough, and its own tolerance replaces this verifier's tolerance.
 
         Returns:
-            (N,) True is right. An answer whose comparison timed out is wrong.
+            (N,) True is right. An answer whose comparison timed out is wrong, or was not waited
+            for: see `decisions.MOST_SLOW`, where the answers to one truth are a question.
 
         Raises:
             ConfigError: If the user's module or function cannot be loaded, or math-verify is not
@@ -234,36 +234,11 @@ class Verifier:
         if self._normalise:
             keys = [(self._normalise(answer), self._normalise(truth)) for answer, truth in pairs]
             return [bool(answer) and answer == truth for answer, truth in keys]
-        return self._functions(pairs, indices)
+        return self._calls(pairs, indices)
 
-    def _functions(self, pairs: Sequence[tuple[str, str]], indices: Sequence[int]) -> list[bool]:
-        """Verdicts of the user's function; messages name the caller's numbers, `indices`."""
+    def _calls(self, pairs: Sequence[tuple[str, str]], indices: Sequence[int]) -> list[bool]:
         with self._lock:
-            pending: dict[tuple[str, str], int] = {}
-            for pair, index in zip(pairs, indices, strict=True):
-                if all(side.strip() for side in pair) and pair not in self._verdicts:
-                    pending.setdefault(pair, index)
-            replies = self._workers.ask(list(pending))
-            for (pair, index), reply in zip(pending.items(), replies, strict=True):
-                self._verdicts[pair] = self._judge(reply, pair, index)
-            verdicts = [self._verdicts.get(pair, False) for pair in pairs]
-            while len(self._verdicts) > CACHE_PAIRS:
-                del self._verdicts[next(iter(self._verdicts))]
-        return verdicts
-
-    def _judge(self, reply: object, pair: tuple[str, str], index: int) -> bool:
-        """Turn one reply of the user's function into a verdict, a count, or an error."""
-        if reply == TIMEOUT:
-            self._late += 1
-            return False
-        if isinstance(reply, dict) and "value" in reply:
-            return bool(reply["value"])
-        what = "ended its process" if reply == DIED else dict(reply)["error"]  # type: ignore[call-overload]
-        raise DataError(
-            f"verifier {self.kind!r} {what} at pair {index} "
-            f"(answer {_shortened(pair[0])}, truth {_shortened(pair[1])}); "
-            "let the function return False for an answer that it cannot read"
-        )
+            return self._functions.verdicts(pairs, indices)
 
     def renew_after_fork(self) -> None:
         """Start afresh if another thread, absent from this fork, was using the verifier."""
@@ -273,6 +248,7 @@ class Verifier:
         self._lock = threading.RLock()
         self._workers.forget()
         self._mathematics = Mathematics(self._workers)
+        self._functions = Functions(self.kind, self._workers)
 
 
 _VERIFIERS: "weakref.WeakSet[Verifier]" = weakref.WeakSet()
@@ -284,8 +260,3 @@ def _renew_all() -> None:
 
 
 os.register_at_fork(after_in_child=_renew_all)
-
-
-def _shortened(text: str, limit: int = 60) -> str:
-    """Shorten an answer for a message."""
-    return repr(text if len(text) <= limit else text[:limit] + "…")

@@ -3,13 +3,16 @@
 Numbers and texts are settled here. Only expressions go to the processes, each distinct one once.
 """
 
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Collection, Hashable, Mapping, Sequence
 from fractions import Fraction
+from itertools import chain
 from typing import Any
 
+from pivottrace.verifier.decisions import Decisions, Item, in_order
 from pivottrace.verifier.forms import Form, read_form
-from pivottrace.verifier.keys import Key, Value, key_of, matches, vote_classes
-from pivottrace.verifier.workers import DIED, TIMEOUT, Workers
+from pivottrace.verifier.keys import Key, Lookup, Value, key_of, matches, vote_classes
+from pivottrace.verifier.process import DIED
+from pivottrace.verifier.workers import Workers
 
 NO_ANSWER = -1
 """The class of an empty answer."""
@@ -25,16 +28,13 @@ class Mathematics:
     """Keys and verdicts of mathematical answers.
 
     Attributes:
-        timeouts: Expressions and pairs that took too long. They equal nothing but their own text.
-        crashes: Expressions and pairs at which the process ended or ran out of memory; likewise.
+        crashes: Expressions and pairs at which the process ended or ran out of memory. They equal
+            nothing but their own text.
     """
 
     def __init__(self, workers: Workers) -> None:
-        self.timeouts = 0
         self.crashes = 0
-        self._workers = workers
-        self._values: dict[tuple[str, str], Value | None] = {}
-        self._same: dict[tuple[str, str], bool] = {}
+        self._decisions = Decisions(workers, sets_hard_aside=True, most_kept=MOST_KEPT)
         # A vote looks up one small number per answer, so that it costs no hash of a key.
         self._number_of: dict[str | None, int] = {None: NO_ANSWER}
         self._numbers: dict[Key, int] = {}
@@ -42,14 +42,19 @@ class Mathematics:
         self._whats: dict[Hashable, int] = {}
         self._marked: set[int] = set()
 
+    @property
+    def timeouts(self) -> int:
+        """Expressions and pairs that took too long; likewise."""
+        return self._decisions.timeouts
+
     def classes(self, answers: Sequence[str | None]) -> list[int]:
         """The class of each answer in a vote; see `keys.vote_classes`."""
         known = self._number_of
         try:
             numbers = [known[answer] for answer in answers]
         except KeyError:
-            self._learn(answers)
-            numbers = [self._number_of[answer] for answer in answers]
+            hard = self._learn(answers)
+            numbers = [hard[a] if a in hard else self._number_of[a] for a in answers]
         different = dict.fromkeys(numbers)  # a few of many samples
         if self._marked.isdisjoint(different):
             different.pop(NO_ANSWER, None)
@@ -60,24 +65,37 @@ class Mathematics:
             class_of = dict(zip(different, vote_classes(keys), strict=True))
         return [class_of[number] for number in numbers]
 
-    def _learn(self, answers: Sequence[str | None]) -> None:
-        """Find the keys of new answers, and number the keys."""
+    def _learn(self, answers: Sequence[str | None]) -> dict[str | None, int]:
+        """Find the keys of new answers, and number the keys.
+
+        Returns:
+            The numbers of hard answers, which may differ in another question.
+        """
         if len(self._number_of) > MOST_KEPT:
             self._number_of = {None: NO_ANSWER}
             self._numbers, self._keys, self._whats, self._marked = {}, [], {}, set()
         new = {a: read_form(a) for a in answers if a is not None and a not in self._number_of}
-        self._value(new.values())
+        # Most answers are numbers and texts, and these need no process.
+        items = {a: _items(form) for a, form in new.items() if form.kind not in SETTLED}
+        (late,) = self._settle([in_order(chain(*items.values()))]) if items else [set()]
+        values = self._values(late)
+        hard: dict[str | None, int] = {}
         for answer, form in new.items():
-            key = key_of(form, self._value_of)
-            if key is None:
-                self._number_of[answer] = NO_ANSWER
-                continue
-            key = self._whats.setdefault(key[0], len(self._whats)), key[1]
-            number = self._number_of[answer] = self._numbers.setdefault(key, len(self._keys))
-            if number == len(self._keys):
-                self._keys.append(key)
-                if key[1]:
-                    self._marked.add(number)
+            is_hard = any(map(self._decisions.is_hard, items.get(answer, ())))
+            numbers = hard if is_hard else self._number_of
+            numbers[answer] = self._number(key_of(form, values))
+        return hard
+
+    def _number(self, key: Key | None) -> int:
+        if key is None:
+            return NO_ANSWER
+        key = self._whats.setdefault(key[0], len(self._whats)), key[1]
+        number = self._numbers.setdefault(key, len(self._keys))
+        if number == len(self._keys):
+            self._keys.append(key)
+            if key[1]:
+                self._marked.add(number)
+        return number
 
     def verdicts(
         self, pairs: Sequence[tuple[str, str]], tolerances: Sequence[Fraction | None]
@@ -85,67 +103,78 @@ class Mathematics:
         """Whether each answer matches its truth.
 
         Args:
-            pairs: (N,) of (answer, truth), each one value.
+            pairs: (N,) of (answer, truth), each one value. The answers to one truth are a question.
             tolerances: (N,) as in `matches`.
         """
         forms = [(read_form(answer), read_form(truth)) for answer, truth in pairs]
-        # Nothing is valued for a pair whose forms settle it, such as a number and a text.
-        self._value(form for pair in forms for form in pair if not _are_settled(pair))
+        truths = [truth for _, truth in pairs]
+        questions = _questions(truths, forms)
+        late = dict(zip(questions, self._settle(list(questions.values())), strict=True))
         found = [
-            matches(*pair, self._value_of, tolerance)
-            for pair, tolerance in zip(forms, tolerances, strict=True)
+            matches(*pair, self._values(late.get(truth, ())), tolerance)
+            for truth, pair, tolerance in zip(truths, forms, tolerances, strict=True)
         ]
-        unsettled = {
-            _ordered(answer.text, truth.text): None
-            for (answer, truth), verdict in zip(forms, found, strict=True)
-            if verdict is None
-        }
-        asked = [pair for pair in unsettled if pair not in self._same]
-        for pair, reply in zip(asked, self._ask([("same", *pair) for pair in asked]), strict=True):
-            self._same[pair] = bool(reply)
-        verdicts = [
-            self._same[_ordered(pair[0].text, pair[1].text)] if verdict is None else verdict
-            for pair, verdict in zip(forms, found, strict=True)
+        texts: dict[str, set[Item]] = {}
+        for truth, pair, verdict in zip(truths, forms, found, strict=True):
+            if verdict is None and late[truth].isdisjoint(_items(*pair)):
+                texts.setdefault(truth, set()).add(_same(*pair))
+        same = self._same_texts(questions, texts)
+        return [
+            _same(*pair) in same.get(truth, ()) if verdict is None else verdict
+            for truth, pair, verdict in zip(truths, forms, found, strict=True)
         ]
-        _trim(self._same)
-        return verdicts
 
-    def _value(self, forms: Iterable[Form]) -> None:
-        """Have the expressions of the forms valued, each distinct one once."""
-        wanted = {
-            (leaf.kind, leaf.text): None
-            for form in forms
-            for leaf in form.expressions()
-            if (leaf.kind, leaf.text) not in self._values
+    def _same_texts(
+        self, questions: Mapping[str, Sequence[Item]], texts: Mapping[str, Collection[Item]]
+    ) -> dict[str, set[Item]]:
+        """The pairs of texts of each question that are the same. Slow expressions count, too."""
+        whole = [[*questions[truth], *in_order(items)] for truth, items in texts.items()]
+        return {
+            truth: {item for item in items if item not in late and self._decisions.known[item]}
+            for (truth, items), late in zip(texts.items(), self._settle(whole), strict=True)
         }
-        for item, reply in zip(wanted, self._ask(list(wanted)), strict=True):
-            self._values[item] = Value.of(reply)
 
-    def _value_of(self, form: Form) -> Value | None:
-        return self._values.get((form.kind, form.text))
+    def _settle(self, questions: Sequence[Sequence[Item]]) -> list[set[Item]]:
+        return self._decisions.settle(questions, self._read)
 
-    def _ask(self, items: Sequence[tuple[str, ...]]) -> list[Any]:
-        """The values of the replies; None for a reply without a value."""
-        if not items:
-            return []
-        _trim(self._values)
-        values = []
-        for reply in self._workers.ask(items):
-            self.timeouts += reply == TIMEOUT
-            self.crashes += reply == DIED or (isinstance(reply, dict) and "error" in reply)
-            values.append(reply.get("value") if isinstance(reply, dict) else None)
-        return values
+    def _read(self, items: Sequence[Item], replies: Sequence[Any]) -> list[Value | bool | None]:
+        """Values of expressions and equations, and verdicts on pairs; None without one."""
+        self.crashes += sum(reply == DIED or "error" in reply for reply in replies)
+        values = [reply.get("value") if isinstance(reply, dict) else None for reply in replies]
+        return [
+            value if item[0] == "same" else Value.of(value)
+            for item, value in zip(items, values, strict=True)
+        ]
 
-
-def _are_settled(pair: tuple[Form, Form]) -> bool:
-    """Whether both sides are forms without an expression."""
-    return {form.kind for form in pair} <= SETTLED
+    def _values(self, late: Collection[Item]) -> Lookup:
+        """The values of expressions, for a question in which some are not decided."""
+        known = self._decisions.known
+        if not late:
+            return lambda form: known.get((form.kind, form.text))
+        return lambda form: None if (item := (form.kind, form.text)) in late else known.get(item)
 
 
-def _ordered(left: str, right: str) -> tuple[str, str]:
-    return (left, right) if left <= right else (right, left)
+def _questions(truths: Sequence[str], forms: Sequence[tuple[Form, Form]]) -> dict[str, list[Item]]:
+    """The expressions of each truth and its answers, in the order in which hard ones are tried.
+
+    A truth's own go first, because all of its answers need them. Nothing is valued for a pair whose
+    forms settle it, such as a number and a text.
+    """
+    own: dict[str, list[Item]] = {}
+    others: dict[str, set[Item]] = {}
+    for text, (answer, truth) in zip(truths, forms, strict=True):
+        if not {answer.kind, truth.kind} <= SETTLED:
+            own.setdefault(text, _items(truth))
+            others.setdefault(text, set()).update(_items(answer))
+    return {
+        text: list(dict.fromkeys([*items, *in_order(others[text])])) for text, items in own.items()
+    }
 
 
-def _trim(kept: dict[Any, Any]) -> None:
-    while len(kept) > MOST_KEPT:
-        del kept[next(iter(kept))]
+def _items(*forms: Form) -> list[Item]:
+    return [(leaf.kind, leaf.text) for form in forms for leaf in form.expressions()]
+
+
+def _same(answer: Form, truth: Form) -> Item:
+    """The request to compare two texts, in either order."""
+    return ("same", *sorted((answer.text, truth.text)))

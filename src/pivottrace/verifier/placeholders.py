@@ -36,6 +36,17 @@ NO_ANSWER_WORDS = frozenset(
 )
 """These are no answer in any format, of a person or a model. As `plain_words` spells them."""
 
+UNANSWERABLE_WORDS = frozenset(
+    {
+        *("cannot be answered", "can't be answered", "cant be answered", "can not be answered"),
+        *("unanswerable", "not answerable", "impossible to answer", "has no answer"),
+        *("question is wrong", "the question is wrong", "question has no answer"),
+        *("the question has no answer", "the question cannot be answered"),
+        *("question cannot be answered", "this question cannot be answered"),
+    }
+)
+"""With these a person says of a question that it has no answer. As `plain_words` spells them."""
+
 # Answers that a prompt may well show: "write \boxed{yes}".
 _TRUE_ANSWERS = frozenset(words("yes no true false none correct incorrect"))
 _NOTHING = re.compile(r"(?:[.…?_\s$*]|\\[lcvd]?dots|\\(?:text|ldots)\s*\{[.…?_\s]*\}|\\square)+")
@@ -65,6 +76,11 @@ def is_placeholder(text: str, of_prompt: Collection[str] = ()) -> bool:
 def says_none(text: str) -> bool:
     """Whether a text says that there is no answer: "N/A", "I don't know"."""
     return plain_words(text) in NO_ANSWER_WORDS and text.strip() != "Na"  # sodium
+
+
+def says_unanswerable(text: str) -> bool:
+    """Whether a person says that the question cannot be answered by anybody."""
+    return plain_words(text) in UNANSWERABLE_WORDS
 
 
 def plain_words(text: str) -> str:

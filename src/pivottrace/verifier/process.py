@@ -12,9 +12,9 @@ import subprocess
 import sys
 import time
 import weakref
+from collections.abc import Sequence
+from contextlib import suppress
 from typing import IO, Any, cast
-
-from pivottrace.errors import ConfigError
 
 STARTUP_TIMEOUT_S = 120.0
 """Importing sympy takes a second, and far more on a loaded machine or with a heavy module."""
@@ -27,13 +27,29 @@ BOOT = (
     "from pivottrace.verifier.child import main; main(settings)"
 )
 
+Item = Sequence[str]
+SLOW, LATE, DIED = "slow", "late", "died"
+"""Replies for an item that used up its processor time, that had none until its deadline by the
+clock, and at which the process ended."""
+
 
 class ChildProcess:
     """One child process with its two pipes. It ends at `stop`, garbage collection or exit."""
 
-    def __init__(self, kind: str, timeout_s: float, memory_bytes: int | None) -> None:
+    def __init__(
+        self, kind: str, timeout_s: float, wall_s: float, memory_bytes: int | None
+    ) -> None:
+        """Start it.
+
+        Args:
+            kind: "math" or "module:function".
+            timeout_s: After each such time without a reply the process is continued, in case that
+                somebody has stopped it.
+            wall_s: Seconds by the clock after which a reply is late.
+            memory_bytes: As in `Verifier`.
+        """
         self.owner_pid = os.getpid()
-        self._kind = kind
+        self._timeout_s, self._wall_s = timeout_s, wall_s
         self._process = subprocess.Popen(
             [sys.executable, "-P", "-c", BOOT],
             stdin=subprocess.PIPE,
@@ -48,52 +64,69 @@ class ChildProcess:
         self._buffer = b""
         self._settings = {
             "kind": kind,
-            "timeout_s": timeout_s,
+            "wall_s": wall_s,
             "memory_bytes": memory_bytes,
             "path": [entry for entry in sys.path if isinstance(entry, str)],
         }
 
-    def await_ready(self) -> None:
+    def load(self) -> Any:
         """Wait until math-verify or the user's module is loaded.
 
-        Raises:
-            ConfigError: If it cannot be loaded.
+        Returns:
+            True; {"error": …} if it cannot be loaded; `LATE` or `DIED`.
         """
-        self.send(self._settings)
-        reply = self.receive(STARTUP_TIMEOUT_S)
-        if reply is True:
-            return
-        self.stop()
-        if isinstance(reply, dict):
-            raise ConfigError(reply["error"])
-        fate = "did not load within" if reply == "timeout" else "ended while loading, within"
-        raise ConfigError(
-            f"verifier {self._kind!r} {fate} {STARTUP_TIMEOUT_S:.0f} s; check that "
-            f"`{sys.executable} -c 'import pivottrace.verifier.child'` and your module load"
-        )
+        self._send(self._settings)
+        return self._next(STARTUP_TIMEOUT_S)
 
-    def send(self, message: Any) -> None:
-        """Write one line. A dead child shows at the next `receive`."""
+    def hand_over(self, items: Sequence[Item], processor_s: float) -> Any:
+        """Give the child a batch.
+
+        Args:
+            items: The arguments of each item.
+            processor_s: Seconds of processor time for each; 0 is no limit.
+
+        Returns:
+            True once the child has the batch; `LATE` or `DIED`.
+        """
+        self._send([processor_s, [list(item) for item in items]])
+        reply = self._next(self._wall_s)
+        # A fork has ended. Nothing tells whether it took the batch with it.
+        return DIED if isinstance(reply, dict) else reply
+
+    def receive(self) -> Any:
+        """Return the reply to the next item: {"value": …}, {"error": …}, or a word as above."""
+        reply = self._next(self._wall_s)
+        if isinstance(reply, dict) and "ended" in reply:
+            return SLOW if reply["ended"] == -signal.SIGPROF else DIED
+        return reply
+
+    def _send(self, message: Any) -> None:
+        """Write one line. A dead child shows at the next reply."""
         try:
             self._requests.write(json.dumps(message).encode() + b"\n")
             self._requests.flush()
         except BrokenPipeError:
             return
 
-    def receive(self, timeout_s: float) -> Any:
-        """Return one reply; "timeout" if it takes longer, "died" at the end of the pipe."""
-        deadline = time.monotonic() + timeout_s
+    def _next(self, wall_s: float) -> Any:
+        """Return one line of the child; `LATE` if it takes longer, `DIED` at the pipe's end."""
+        deadline = time.monotonic() + wall_s
         while b"\n" not in self._buffer:
-            with selectors.DefaultSelector() as selector:
-                selector.register(self._reply_fd, selectors.EVENT_READ)
-                if not selector.select(max(0.0, deadline - time.monotonic())):
-                    return "timeout"
+            while not self._can_read(min(self._timeout_s, deadline - time.monotonic())):
+                if time.monotonic() >= deadline:
+                    return LATE
+                _signal(self._process, signal.SIGCONT)
             received = os.read(self._reply_fd, 1 << 16)
             if not received:
-                return "died"
+                return DIED
             self._buffer += received
         line, self._buffer = self._buffer.split(b"\n", 1)
         return json.loads(line)
+
+    def _can_read(self, wait_s: float) -> bool:
+        with selectors.DefaultSelector() as selector:
+            selector.register(self._reply_fd, selectors.EVENT_READ)
+            return bool(selector.select(max(0.0, wait_s)))
 
 
 def _end(process: subprocess.Popen[bytes], owner_pid: int) -> None:
@@ -101,12 +134,19 @@ def _end(process: subprocess.Popen[bytes], owner_pid: int) -> None:
     if os.getpid() != owner_pid:
         process.returncode = 0  # this is a fork of the owner, which must not end the child or warn
         return
-    if process.poll() is None:
-        os.killpg(process.pid, signal.SIGKILL)
+    _signal(process, signal.SIGKILL)
     process.wait()
     for pipe in (process.stdin, process.stdout):
         if pipe is not None:
             _close(pipe)
+
+
+def _signal(process: subprocess.Popen[bytes], number: signal.Signals) -> None:
+    """Send a signal to the child and its processes, which may live on when it is dead."""
+    if process.returncode is None:  # not reaped yet, so the number is still its own
+        # macOS does not permit a signal to a group of dead processes only.
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(process.pid, number)
 
 
 def _close(pipe: IO[bytes]) -> None:

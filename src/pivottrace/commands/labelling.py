@@ -1,0 +1,132 @@
+"""The commands around labels that people give: export, import, correct, conflicts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator
+from pathlib import Path
+
+from pivottrace.commands.flags import take_flag, take_option
+from pivottrace.commands.redo import redo, stages_that_used, would_be_made_again
+from pivottrace.commands.status import quoted
+from pivottrace.errors import ConfigError
+from pivottrace.ingest.settling import shortened
+from pivottrace.labels import importing, requests
+from pivottrace.labels.budget import labels_of
+from pivottrace.report.texts import field
+from pivottrace.run.directory import RunDir
+from pivottrace.run.rounds import current_round
+
+
+def export(arguments: list[str]) -> Iterator[str]:
+    """`label export RUN [FILE]`."""
+    run = _run_of(arguments, "label export RUN [FILE]", (1, 2))
+    with run.locked():
+        path = requests.export(run, Path(arguments[1]) if len(arguments) > 1 else None)
+    yield (
+        f"wrote {path}; next: fill in `answer`, then: pivottrace label import "
+        f"{quoted(run.path)} {quoted(path)}"
+    )
+
+
+def take_in(arguments: list[str]) -> Iterator[str]:
+    """`label import RUN FILE`."""
+    rest = list(arguments)
+    replace, confirmed, again = (take_flag(rest, f"--{n}") for n in ("replace", "confirm", "redo"))
+    usage = "label import RUN FILE [--replace] [--confirm] [--redo]"
+    run, path = _run_of(rest, usage, (2,)), Path(rest[1])
+    if replace:
+        changed = importing.changed_labels(run, path, confirmed=confirmed)
+        run = _forget_what_used(run, changed, again)
+    with run.locked():
+        found = importing.import_file(run, path, replace=replace, confirmed=confirmed)
+    yield from _imported(run, found)
+
+
+def correct(arguments: list[str]) -> Iterator[str]:
+    """`label correct RUN ID ANSWER`."""
+    rest = list(arguments)
+    confirmed, again = (take_flag(rest, f"--{name}") for name in ("confirm", "redo"))
+    annotator = take_option(rest, "--by")
+    usage = "label correct RUN ID ANSWER [--by NAME] [--confirm] [--redo]"
+    run, question_id = _run_of(rest, usage, (3,)), rest[1]
+    before = labels_of(run).get(question_id)
+    if before is not None:
+        run = _forget_what_used(run, [question_id], again)
+    with run.locked():
+        answer = importing.correct(run, question_id, rest[2], annotator, confirmed=confirmed)
+    was = "" if before is None else f" (before: {_words(before.answer)})"
+    yield f"{question_id}: {_words(answer)}{was}; next: pivottrace run {quoted(run.path)}"
+
+
+def conflicts(arguments: list[str]) -> Iterator[str]:
+    """`label conflicts RUN`."""
+    run = _run_of(arguments, "label conflicts RUN", (1,))
+    found = importing.conflicts(run)
+    if not found:
+        yield "no answers differ from each other"
+        return
+    for conflict in found:
+        yield f"{field(conflict.question_id)}  {field(shortened(conflict.question))}"
+        for answer in conflict.answers:
+            yield f"    {_words(answer.answer)}  by {field(answer.annotator or 'somebody')}"
+    yield f"next, for each: pivottrace label correct {quoted(run.path)} ID ANSWER"
+
+
+def _run_of(arguments: list[str], usage: str, lengths: Collection[int]) -> RunDir:
+    if len(arguments) not in lengths or any(text.startswith("--") for text in arguments[:2]):
+        raise ConfigError(f"usage: pivottrace {usage}")
+    return current_round(RunDir.open(Path(arguments[0])))
+
+
+def _forget_what_used(run: RunDir, question_ids: list[str], again: bool) -> RunDir:
+    """Forget the stages that used one of these labels, or refuse to change them.
+
+    Returns:
+        The run in the round that is the current one then.
+
+    Raises:
+        ConfigError: A stage has used one of them, and the user has not asked for `--redo`.
+    """
+    used = stages_that_used(run, question_ids)
+    if used is None:
+        return run
+    where, command = run.in_round(used[0]), used[1]
+    stages = [name.replace("_", " ") for name in would_be_made_again(where, command)]
+    if not again:
+        raise ConfigError(
+            f"{command} has used this label already. It can be changed, if these stages are made "
+            f"again: {', '.join(stages)}. Rollouts and labels are kept. Give the same command "
+            f"with --redo to do just that"
+        )
+    redo(where, command)
+    return where
+
+
+def _imported(run: RunDir, found: importing.Imported) -> Iterator[str]:
+    counted: list[tuple[int, Callable[[int], str]]] = [
+        (found.replaced, lambda n: f"{n} replaced"),
+        (found.unanswerable, lambda n: f"{n} cannot be answered"),
+        (found.blank, lambda n: f"{n} {'row has' if n == 1 else 'rows have'} no answer yet"),
+    ]
+    more = "".join(f", {words(n)}" for n, words in counted if n)
+    new = "1 new label" if found.new == 1 else f"{found.new} new labels"
+    place = quoted(run.path)
+    if found.differing:
+        what = "1 answer differs" if len(found.differing) == 1 else f"{len(found.differing)} differ"
+        yield (
+            f"{new} taken in{more}; {what} from an earlier answer and waits to be settled; next: "
+            f"pivottrace label conflicts {place}"
+        )
+        return
+    waiting = requests.waiting_file(run)
+    if found.blank and waiting is not None:
+        yield (
+            f"{new} taken in{more}; next: fill in the rest of {quoted(waiting)} and import it "
+            f"again, or go on without: pivottrace run {place} --labels.partial true"
+        )
+        return
+    yield f"{new} taken in{more}; next: pivottrace run {place}"
+
+
+def _words(answer: str | None) -> str:
+    return "cannot be answered" if answer is None else field(answer)

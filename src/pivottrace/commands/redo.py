@@ -1,0 +1,179 @@
+"""Stages are forgotten, so that the run makes them again: for a corrected label, or more money."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from pathlib import Path
+from typing import Any
+
+from pivottrace.config import Config
+from pivottrace.errors import ConfigError
+from pivottrace.labels.budget import labels_of
+from pivottrace.pipeline import STAGES, stages_of
+from pivottrace.run.bindings import changed_settings
+from pivottrace.run.directory import RunDir
+from pivottrace.run.rounds import all_rounds
+from pivottrace.run.storage import read_parquet
+
+# The stages that can be made again, by their command. `calibrate` includes triage and label: a
+# second triage has to know the labels that the first one bought, and calibration reads them. It
+# takes seconds.
+FROM = ("calibrate", "train", "evaluate")
+# The files of these stages that a later stage reads. Stages before them are kept: rollouts of the
+# first round are never made again.
+FILES = {
+    "calibrate": (
+        "evidence.parquet",
+        "labelled.parquet",
+        "calibration.parquet",
+        "ranking.parquet",
+        "vote_model.json",
+        "triage.parquet",
+        "flows.parquet",
+        "routes",
+    ),
+    "train": ("training_rows.parquet", "train"),
+    "evaluate": (),
+}
+
+
+def redo(run: RunDir, command: str, config: Config | None = None) -> list[str]:
+    """Forget the stages of a command, and every later one of this and all later rounds.
+
+    Labels are kept, and so is everything before. A later round's rollouts come from a model that is
+    trained anew, so its whole folder goes.
+
+    Args:
+        run: In the round where the stages are forgotten.
+        command: One of `FROM`.
+        config: The configuration that the run is to have; None keeps the present one.
+
+    Returns:
+        The names of the forgotten stages.
+
+    Raises:
+        ConfigError: The command cannot be made again, or a stage that is kept began with another
+            value of a changed setting.
+        RunDirError: Another process is working on the run.
+    """
+    if command not in FROM:
+        raise ConfigError(f"redo {command}: not one of {', '.join(FROM)}")
+    with run.locked():
+        rounds, forgotten = _without(run, command)
+        if config is not None:
+            _refuse_settings_of_kept_stages(run, rounds, config)
+        later = [run.in_round(i).round_path for i in range(run.round_index + 1, _num_folders(run))]
+        after = FROM[FROM.index(command) :]
+        gone = [run.round_path / name for each in after for name in FILES[each]]
+        gone += [*later, run.table_path("evaluation_after")]
+        run.update_manifest(
+            rounds=rounds,
+            redone=run.manifest.get("redone", 0) + (command == "calibrate"),
+            to_remove=[str(path.relative_to(run.path)) for path in gone],
+        )
+        run.remove_forgotten()
+    return forgotten
+
+
+def stages_that_used(run: RunDir, question_ids: Collection[str]) -> tuple[int, str] | None:
+    """The first round and command that used the label of one of the questions; None if none did.
+
+    Raises:
+        RunDirError: A table is torn.
+    """
+    wanted = set(question_ids)
+    for each in all_rounds(run):
+        if each.is_done("calibrate") and wanted & _ids(each, "evidence", "labelled"):
+            return each.round_index, "calibrate"
+        if each.begun_facts("train") and wanted & _ids(each, "training_rows"):
+            return each.round_index, "train"
+    return None
+
+
+def would_be_made_again(run: RunDir, command: str) -> list[str]:
+    """The stages that `redo` would forget."""
+    return _without(run, command)[1]
+
+
+def take_new_budget(run: RunDir, config: Config) -> str | None:
+    """Let a run take another budget between triage and training; returns a note about it.
+
+    Nothing that costs much is made again: calibration and triage take seconds, and the labels stay.
+    A run that trains already is not touched: `redo` is then the user's choice.
+    """
+    facts = run.stage_facts("triage")
+    was, now = (facts.get("settings") or {}).get("labels.budget"), config.labels.budget
+    if not facts or run.round_index or was == now or run.begun_facts("train"):
+        return None
+    if not run.stage_facts("calibrate").get("labels_allowed"):
+        return None  # without a probe nothing says what a label would teach; triage explains it
+    same = config.model_copy(
+        update={"labels": config.labels.model_copy(update={"budget": run.config.labels.budget})}
+    )
+    if same.model_dump() != run.config.model_dump():
+        return None  # other settings changed, too: the usual refusal names them
+    redo(run, "calibrate", config)
+    return (
+        f"labels.budget was {was:g} and is {now:g}: the questions are routed again, and the "
+        f"labels that are there ({len(labels_of(run)):,}) stay"
+    )
+
+
+def _without(run: RunDir, command: str) -> tuple[dict[str, Any], list[str]]:
+    """The manifest's records of rounds without the forgotten stages, and the names of these."""
+    order = list(STAGES)
+    first = order.index("evaluate_after" if command == "evaluate" else stages_of(command)[0])
+    after = [name for name in order[first:] if name != "evaluate_before"]
+    rounds: dict[str, dict[str, Any]] = {}
+    forgotten: dict[str, None] = {}
+    for index, stages in run.manifest.get("rounds", {}).items():
+        kept = dict(stages)
+        for name in list(kept):
+            is_later = int(index) > run.round_index
+            of_round = int(index) == run.round_index and name in after
+            if is_later or of_round or (name == "evaluate_after" and name in after):
+                forgotten[name] = None
+                del kept[name]
+        if int(index) == run.round_index and "calibrate" in forgotten:
+            kept |= _probes_kept(run, stages)
+        if kept:
+            rounds[index] = kept
+    return rounds, [name for name in order if name in forgotten]
+
+
+def _probes_kept(run: RunDir, stages: dict[str, Any]) -> dict[str, Any]:
+    """The record of a calibration that has begun: its probes are drawn, and their labels bought."""
+    if run.round_index or "calibrate" not in stages:
+        return {}
+    drawn = run.read_table("probes", made_by="calibrate").num_rows
+    settings = stages["calibrate"]["settings"]
+    return {"calibrate": {"settings": settings, "unfinished": True, "probes_wanted": drawn}}
+
+
+def _refuse_settings_of_kept_stages(
+    run: RunDir, rounds: dict[str, dict[str, Any]], config: Config
+) -> None:
+    changed: dict[str, None] = {}
+    for stages in rounds.values():
+        used = {stage: facts["settings"] for stage, facts in stages.items()}
+        changed |= dict.fromkeys(changed_settings(used, config))
+    if changed:
+        raise ConfigError(
+            f"{run.path}: stages that are kept were made with other settings:\n  "
+            + "\n  ".join(changed)
+            + "\nPut them back, or give another output directory (--output)."
+        )
+
+
+def _ids(run: RunDir, *tables: str) -> set[str]:
+    return set(_question_ids(run.table_path(name) for name in tables))
+
+
+def _question_ids(paths: Iterator[Path]) -> Iterator[str]:
+    for path in paths:
+        if path.is_file():
+            yield from read_parquet(path, ["question_id"])["question_id"].to_pylist()
+
+
+def _num_folders(run: RunDir) -> int:
+    return 1 + max((int(p.name) for p in (run.path / "rounds").glob("[0-9]*")), default=0)

@@ -1,0 +1,86 @@
+"""The configuration file to start from: a few settings, the first ones to edit marked."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import tomli_w
+
+from pivottrace.config.sections import Config, Section
+from pivottrace.config.template import inline_table
+
+PLACE_OF_QUESTIONS = "questions.jsonl"
+# A few hundred tokens fit any model; reasoning at length needs more.
+STARTING_TOKENS = 512
+HEAD = """\
+# PivotTrace: which questions to label, which to train on the model's own vote, which to drop.
+# Edit the three settings behind >>>. Then: pivottrace validate THIS_FILE
+# Every other setting has a default. All of them, explained: pivottrace init all.toml --all
+"""
+# Comments above a setting, by dotted key. A setting of its own value None is commented out.
+SHOWN: dict[str, str] = {
+    "output": "The folder of this run.",
+    "pool.questions": (
+        ">>> 1. Your questions: a .jsonl, .json, .csv or .parquet file, or a data set of the Hub.\n"
+        'Columns are found by their usual names; else add: map = { prompt = "...", answer = "..." }'
+    ),
+    "pool.evaluation": (
+        "Held-out questions with answers. Without them nothing says whether training helped."
+    ),
+    "model.path": (
+        '>>> 2. Your model: a folder, or a name on the Hub. "embedded" is a tiny model for trying\n'
+        "things out; it knows only the questions of its own world."
+    ),
+    "labels.budget": (
+        ">>> 3. How many true answers you can pay for: a share of the pool up to 1, or a number.\n"
+        "Answers that the pool has are used first. People give the others, while the run waits."
+    ),
+    "rollouts.max_new_tokens": "The longest response, in tokens. Models that reason need more.",
+    "train.enabled": "Without training, a run ends with its route files.",
+    "train.steps": "One step trains on train.questions_per_step questions.",
+}
+
+
+def starter(config: Config) -> str:
+    """A short configuration file: the settings of `SHOWN`, and all other changed ones."""
+    lines = [HEAD]
+    shown = _starting_values(config)
+    by_section: dict[str, list[str]] = {}
+    for key, value in shown.items():
+        section, _, name = key.rpartition(".")
+        of_section = by_section.setdefault(section, [])
+        of_section += [f"# {line}" for line in SHOWN.get(key, "").splitlines()]
+        of_section.append(_line(name, value))
+    for section, written in by_section.items():
+        lines += [f"\n[{section}]", *written] if section else written
+    return "\n".join(lines) + "\n"
+
+
+def _starting_values(config: Config) -> dict[str, Any]:
+    """The settings to write, by dotted key, the sections in the order of `Config`."""
+    values, defaults = dict(_flat(config)), dict(_flat(Config()))
+    wanted = {key: value for key, value in values.items() if key in SHOWN or value != defaults[key]}
+    if wanted["pool.questions"] == defaults["pool.questions"]:
+        wanted["pool.questions"] = PLACE_OF_QUESTIONS
+    if wanted["rollouts.max_new_tokens"] == defaults["rollouts.max_new_tokens"]:
+        wanted["rollouts.max_new_tokens"] = STARTING_TOKENS
+    return wanted
+
+
+def _flat(section: Section, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    values = section.model_dump(mode="json")
+    for name in type(section).model_fields:
+        inner = getattr(section, name)
+        if isinstance(inner, Section):
+            yield from _flat(inner, f"{prefix}{name}.")
+        else:
+            yield prefix + name, values[name]
+
+
+def _line(name: str, value: Any) -> str:
+    if value is None:
+        return f"# {name} = ..."
+    if isinstance(value, dict):
+        return f"{name} = {inline_table(value)}"
+    return tomli_w.dumps({name: value}).strip()

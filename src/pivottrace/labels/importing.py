@@ -1,0 +1,230 @@
+"""Answers come in from people: files, corrections, and answers that differ from each other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import pyarrow.compute as pc
+
+from pivottrace.config import AnswersConfig
+from pivottrace.errors import ConfigError, DataError
+from pivottrace.label_sources import Purpose
+from pivottrace.label_sources.people import FILE
+from pivottrace.labels.budget import STORE, labels_of
+from pivottrace.labels.exchange import FileAnswer, read_answers, read_label
+from pivottrace.labels.intake import take_in
+from pivottrace.labels.store import Answer, Given
+from pivottrace.labels.store import read_answers as stored_answers
+from pivottrace.labels.waiting import questions_of, requested
+from pivottrace.run.directory import RunDir
+from pivottrace.run.storage import read_parquet
+from pivottrace.verifier import Verifier
+from pivottrace.verifier.forms import form_of
+from pivottrace.verifier.gold import agree
+from pivottrace.verifier.multiple_choice import normalise_choice
+from pivottrace.verifier.truths import read_truth
+
+
+@dataclass(frozen=True)
+class Imported:
+    """The fate of a file.
+
+    Attributes:
+        new: Questions that had no answer before.
+        replaced: Questions whose label was replaced.
+        unanswerable: Questions that cannot be answered, by this file.
+        blank: Rows without an answer.
+        differing: Ids of questions whose answers differ now.
+    """
+
+    new: int
+    replaced: int
+    unanswerable: int
+    blank: int
+    differing: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Conflict:
+    """A question whose answers differ, with all of them in order of arrival."""
+
+    question_id: str
+    question: str
+    answers: tuple[Answer, ...]
+
+
+def import_file(
+    run: RunDir, path: Path, *, replace: bool = False, confirmed: bool = False
+) -> Imported:
+    """Take in a filled file, all of it or nothing.
+
+    An answer that differs from an earlier one is stored beside it, and neither is used until
+    somebody settles the question.
+
+    Args:
+        run: In its current round.
+        path: The file.
+        replace: Whether its answers take the place of earlier ones.
+        confirmed: Whether people stand by answers that cannot be read, or that read as text where
+            the model's answers are none.
+
+    Raises:
+        DataError: An unknown id, a question that was not chosen, or an answer that cannot be read.
+        BudgetError: More labels than allowed.
+    """
+    known_ids = set(run.read_table("pool", made_by="run")["id"].to_pylist())
+    settings = run.config.answers
+    found = read_answers(path, known_ids, settings.pattern, confirmed=confirmed)
+    purposes = _purposes(run)
+    _refuse_unasked(found.rows, purposes)
+    if not confirmed:
+        _refuse_odd(run, [(a.question_id, a.answer, a.place) for a in found.rows])
+    with Verifier.of(settings) as verifier:
+        same = partial(agree, equal=verifier.equal)
+        if replace:
+            _refuse_two_answers(found.rows, same)
+        rows = [
+            Given(i, answer, FILE.name, purposes[i], annotator, settles=replace)
+            for i, answer, annotator, _ in found.rows
+        ]
+        stored = take_in(run, rows, same)
+    no_answer = len({a.question_id for a in found.rows if a.answer is None})
+    return Imported(stored.new, stored.settled, no_answer, found.blank, stored.differing)
+
+
+def changed_labels(run: RunDir, path: Path, *, confirmed: bool = False) -> list[str]:
+    """Questions whose label `import_file` would replace. Raises as `import_file`."""
+    known_ids = set(run.read_table("pool", made_by="run")["id"].to_pylist())
+    pattern = run.config.answers.pattern
+    found = read_answers(path, known_ids, pattern, confirmed=confirmed).rows
+    known = labels_of(run)
+    return [i for i, answer, *_ in found if i in known and known[i].answer != answer]
+
+
+def correct(
+    run: RunDir,
+    question_id: str,
+    text: str,
+    annotator: str | None = None,
+    *,
+    confirmed: bool = False,
+) -> str | None:
+    """Make an answer the label of a question, whatever was answered before; returns the answer.
+
+    Args:
+        run: In its current round.
+        question_id: A question that has a label or waits for one.
+        text: The answer as a person writes it.
+        annotator: The person's name.
+        confirmed: As for `import_file`.
+
+    Raises:
+        DataError: The question neither has a label nor waits for one, or the answer cannot be read.
+        BudgetError: More labels than allowed.
+    """
+    purposes = _purposes(run)
+    if question_id not in purposes:
+        raise DataError(
+            f"question {question_id!r} has no label in {run.path} and does not wait for one; the "
+            f"labels are in {run.path / STORE}"
+        )
+    where = f"question {question_id!r}"
+    read = read_label(text, where, run.config.answers.pattern, confirmed=confirmed)
+    if read is None:
+        raise DataError(
+            f"{where}: {text!r} is no answer. Give one, or 'cannot be answered' to take the "
+            f"question out"
+        )
+    if not confirmed:
+        _refuse_odd(run, [(question_id, read.answer, where)])
+    purpose = purposes[question_id]
+    take_in(run, [Given(question_id, read.answer, FILE.name, purpose, annotator, settles=True)])
+    return read.answer
+
+
+def conflicts(run: RunDir) -> list[Conflict]:
+    """The questions whose answers differ, in the order of their ids."""
+    disputed = [i for i, label in labels_of(run).items() if label.disputed]
+    answers, questions = stored_answers(run.path / STORE), questions_of(run, disputed)
+    return [Conflict(i, questions.get(i, ""), tuple(answers[i])) for i in disputed]
+
+
+def _purposes(run: RunDir) -> dict[str, Purpose]:
+    """The purpose of each question that has a label or may get one by now."""
+    of_labels = {i: label.purpose for i, label in labels_of(run).items()}
+    return {**requested(run), **of_labels}
+
+
+def _refuse_unasked(answers: Sequence[FileAnswer], purposes: Mapping[str, Purpose]) -> None:
+    unasked = [answer for answer in answers if answer.question_id not in purposes]
+    if unasked:
+        rows = "1 such row" if len(unasked) == 1 else f"{len(unasked)} such rows"
+        raise DataError(
+            f"{unasked[0].place}: question {unasked[0].question_id!r} does not wait for a label "
+            f"({rows}). Fill in only the file that the run wrote last."
+        )
+
+
+def _refuse_two_answers(answers: Sequence[FileAnswer], same: Callable[[str, str], bool]) -> None:
+    """Refuse a file that is to replace labels and has two answers to one question."""
+    first: dict[str, FileAnswer] = {}
+    for each in answers:
+        before = first.setdefault(each.question_id, each)
+        one, other = before.answer, each.answer
+        if (one is None) != (other is None) or (one and other and not same(one, other)):
+            raise ConfigError(
+                f"{each.place}, column answer: question {each.question_id!r} is answered "
+                f"{other!r} here and {one!r} in {before.place}; with --replace, keep one of them"
+            )
+
+
+def _refuse_odd(run: RunDir, answers: Iterable[tuple[str, str | None, str]]) -> None:
+    """Refuse answers that read as text where the model's own answers read as something else.
+
+    Such an answer never equals an answer of the model, so a slip would look like a wrong model.
+
+    Args:
+        run: The run, after sampling.
+        answers: (question id, answer, place) each.
+    """
+    given = [(i, answer, place) for i, answer, place in answers if answer is not None]
+    own = _own_answers(run, {i for i, *_ in given})
+    for question_id, answer, place in given:
+        kinds = {_kind(run.config.answers, text) for text in own.get(question_id, ())}
+        wanted = sorted(kinds - {"text", "empty"})
+        alternatives = read_truth(answer).alternatives
+        is_text = all(_kind(run.config.answers, text) == "text" for text in alternatives)
+        if wanted and "text" not in kinds and is_text:
+            example = own[question_id][0]
+            raise DataError(
+                f"{place}: {answer!r} reads as text, and the model's answer {example!r} to "
+                f"question {question_id!r} as {wanted[0]}. Write it in that form, or confirm it "
+                f"with --confirm"
+            )
+
+
+def _kind(settings: AnswersConfig, answer: str) -> str:
+    if settings.verifier == "math":
+        return form_of(answer)
+    letters = normalise_choice(answer)
+    is_letter = settings.verifier == "choice" and letters.isupper() and len(letters) <= 10
+    return "letter" if is_letter else "text"
+
+
+def _own_answers(run: RunDir, ids: set[str]) -> dict[str, list[str]]:
+    """The model's vote and its greedy answer to some questions, as far as they are there."""
+    found: dict[str, list[str]] = {}
+    paths = [(run.table_path("votes"), "vote_answer")]
+    greedy = sorted((run.round_path / "rollouts_greedy").glob("part-*.parquet"))
+    paths += [(path, "answer") for path in greedy]
+    for path, column in paths:
+        if not path.is_file():
+            continue
+        rows = read_parquet(path, ["question_id", column])
+        rows = rows.filter(pc.field("question_id").isin(list(ids)) & pc.field(column).is_valid())
+        for question_id, answer in zip(*(c.to_pylist() for c in rows.columns), strict=True):
+            found.setdefault(question_id, []).append(answer)
+    return found

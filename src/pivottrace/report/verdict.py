@@ -1,0 +1,262 @@
+"""The verdict on a run in words: what was decided, what it cost, whether it helped, what limits it.
+
+It comes first, in the closing lines of a command and on the report's first screen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+
+from pivottrace.errors import counted
+from pivottrace.labels.budget import FEW_TO_CHOOSE, allowed_labels, bought, labels_of
+from pivottrace.routing.routes import ROUTES
+from pivottrace.run.choices import driving_estimator
+from pivottrace.run.directory import RunDir
+from pivottrace.run.readings import driving_scores, evaluation_facts
+from pivottrace.run.rounds import latest_round
+from pivottrace.run.storage import read_parquet
+
+# GRPO learns nothing from groups that are all right or all wrong. A pool is too easy or too hard if
+# fewer of its questions teach anything, and too hard if fewer of the samples are right.
+FEW_TEACH = 0.15
+FEW_RIGHT = 0.1
+# With fewer held-out questions an interval is wider than most gains of training.
+FEW_HELD_OUT = 200
+ROUTE_WORDS = {  # of one question, and of several
+    "annotate": ("gets a true answer", "get a true answer"),
+    "weak": ("trains on the model's own vote", "train on the model's own vote"),
+    "discard": ("is dropped", "are dropped"),
+    "defer": ("is put off", "are put off"),
+}
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The verdict, in whole sentences; None where the run does not know yet.
+
+    Attributes:
+        decided: The routes, with their numbers of questions.
+        labels: Labels spent, and how many of them fell where a label teaches.
+        cost: Responses, tokens and hours.
+        helped: Whether training helped on held-out questions, beyond chance.
+        limits: The limits of the result, the gravest first, each with its cure.
+    """
+
+    decided: str | None
+    labels: str | None
+    cost: str | None
+    helped: str | None
+    limits: tuple[str, ...]
+
+    def lines(self) -> Iterator[tuple[str, str]]:
+        """Each sentence with its title."""
+        for title, text in (
+            ("decided", self.decided),
+            ("labels", self.labels),
+            ("cost", self.cost),
+            ("held-out", self.helped),
+        ):
+            if text is not None:
+                yield title, text
+        yield from (("limited by", text) for text in self.limits)
+
+
+def verdict(run: RunDir) -> Verdict:
+    """The verdict on a run, as far as it has come.
+
+    Raises:
+        RunDirError: A table is torn.
+    """
+    run = latest_round(run, "triage")
+    triage = None
+    if run.is_done("triage"):
+        triage = read_parquet(
+            run.table_path("triage"), ["route", "mu", "label_gain", "priority", "question_id"]
+        )
+    return Verdict(
+        decided=_decided(run),
+        labels=_labels(run, triage),
+        cost=_cost(run),
+        helped=_helped(run),
+        limits=tuple(_limits(run, triage)),
+    )
+
+
+def _decided(run: RunDir) -> str | None:
+    counts = run.stage_facts("triage").get("counts")
+    if not counts:
+        return None
+    parts = [
+        f"{counts[route]:,} {ROUTE_WORDS[route][counts[route] != 1]}"
+        for route in ROUTES
+        if counts.get(route)
+    ]
+    total = sum(counts.values())
+    return f"of {counted(total, 'question')}, {_listed(parts)}"
+
+
+def _labels(run: RunDir, triage: pa.Table | None) -> str | None:
+    if not run.is_done("pool"):
+        return None
+    paid, allowed = bought(run), allowed_labels(run)
+    num_probes = sum(label.purpose == "probe" for label in paid.values())
+    text = f"{len(paid):,} of {allowed:,} used"
+    if paid:
+        text += f", {num_probes:,} of them for probes"
+    owned = len(labels_of(run)) - len(paid)
+    if owned:
+        text += f"; {owned:,} more were in the pool already, at no cost"
+    if triage is None or not run.stage_facts("calibrate").get("num_probes") or not paid:
+        return text
+    teaches = np.nan_to_num(_numbers(triage, "priority")) > run.config.triage.least_label_gain
+    is_paid = np.isin(triage["question_id"].to_pylist(), list(paid))
+    at_random = len(paid) * teaches.mean()
+    return (
+        f"{text}. {int((teaches & is_paid).sum()):,} fell where a label is expected to teach more "
+        f"than the vote; of as many random ones, about {at_random:.0f} would have"
+    )
+
+
+def _cost(run: RunDir) -> str | None:
+    greedy, sample = run.stage_facts("greedy"), run.stage_facts("sample")
+    if "response_tokens" not in greedy or "response_tokens" not in sample:
+        return None
+    responses = greedy["num_questions"] + sample["samples_taken"]
+    tokens = greedy["response_tokens"] + sample["response_tokens"]
+    per_question = responses / max(greedy["num_questions"], 1)
+    text = (
+        f"{counted(responses, 'response')} on the pool ({per_question:.1f} per question, "
+        f"{tokens:,} tokens)"
+    )
+    trained = latest_round(run, "train").stage_facts("train").get("rollouts")
+    if trained:
+        text += f", {trained:,} in training"
+    device = run.config.model.device
+    where = "this machine" if device == "auto" else device
+    return f"{text}; {_duration(run)} on {where}"
+
+
+def _duration(run: RunDir) -> str:
+    """The time of all stages: seconds, minutes or hours."""
+    seconds = sum(took for stage, took in run.seconds().items() if stage != "report")
+    if seconds < 120:
+        return f"{seconds:.0f} seconds"
+    return f"{seconds / 60:.0f} minutes" if seconds < 7200 else f"{seconds / 3600:.1f} hours"
+
+
+def _helped(run: RunDir) -> str | None:
+    facts, train = evaluation_facts(run), latest_round(run, "train").stage_facts("train")
+    before, after, change = (facts.get(name) for name in ("before", "after", "difference"))
+    if train.get("trained") is False:
+        return f"nothing was trained: {train['reason']}"
+    if not train:
+        return None
+    if facts.get("skipped"):
+        return f"nothing says whether training helped: {facts['skipped']}"
+    if before is None or after is None or change is None:
+        return None
+    what = "training helped" if change["low"] > 0 else "no change beyond chance"
+    what = "training did harm" if change["high"] < 0 else what
+    text = (
+        f"{what}: {100 * before['accuracy']:.1f} % → {100 * after['accuracy']:.1f} %, "
+        f"{100 * change['mean']:+.1f} points (95 % interval {100 * change['low']:+.1f} to "
+        f"{100 * change['high']:+.1f})"
+    )
+    num = after.get("num_questions", FEW_HELD_OUT)
+    if change["low"] <= 0 <= change["high"] and num < FEW_HELD_OUT:
+        text += f"; {num} held-out questions are too few to see a small change"
+    return text
+
+
+def _limits(run: RunDir, triage: pa.Table | None) -> Iterator[str]:
+    yield from _of_the_model(run, triage)
+    yield from _of_the_ranking(run)
+    yield from _of_the_budget(run)
+
+
+def _of_the_model(run: RunDir, triage: pa.Table | None) -> Iterator[str]:
+    """Whether the pool is too hard or too easy, and how many responses were cut or unread."""
+    failures, asked = run.stage_facts("greedy").get("failures", {}), run.stage_facts("greedy")
+    for reason, what, cure in (
+        ("truncated", "were cut at the token limit", "raise rollouts.max_new_tokens"),
+        (
+            "no_answer",
+            "have no answer that could be read",
+            "set pool.prompt_suffix so that the model states one, or answers.pattern",
+        ),
+    ):
+        share = failures.get(reason, 0) / max(asked.get("num_questions", 0), 1)
+        if share > 0.25:
+            yield f"{100 * share:.0f} % of the greedy responses {what}: {cure}"
+    if triage is None:
+        return
+    mu, gain = _numbers(triage, "mu"), _numbers(triage, "label_gain")
+    known = ~np.isnan(mu)
+    if not known.any():
+        return
+    expected, teach = float(mu[known].mean()), gain[known] > run.config.triage.least_gain
+    # The expectation leans on its prior. If next to nothing is right on the probes, they count.
+    right = min(expected, _observed(run)) if expected < 0.5 else expected
+    found = f"it is right in about {100 * right:.0f} % of its samples"
+    if right >= FEW_RIGHT:
+        found += f", and {teach.sum():,} of {counted(teach.size, 'question')} can teach it anything"
+    if right < FEW_RIGHT or (teach.mean() < FEW_TEACH and right < 0.5):
+        yield (
+            f"the model is too weak for these questions: {found}. Take a stronger model or easier "
+            f"questions, or train it first on worked solutions"
+        )
+    elif teach.mean() < FEW_TEACH:
+        yield f"the model is too strong for these questions: {found}. Take harder questions"
+
+
+def _observed(run: RunDir) -> float:
+    """The share of right samples on the probes, each weighted by one over its chance; 1 if none."""
+    rows = run.read_table("evidence", made_by="calibrate").to_pylist()
+    weights = [1.0 / (row["chance"] or 1.0) for row in rows]
+    shares = [row["num_correct"] / row["num_samples"] for row in rows]
+    return float(np.average(shares, weights=weights)) if rows else 1.0
+
+
+def _of_the_ranking(run: RunDir) -> Iterator[str]:
+    """Whether the trace tells questions apart, and whether votes can be trained on."""
+    if not run.is_done("calibrate"):
+        return
+    _, scores = driving_scores(run)
+    known = scores[~np.isnan(scores)]
+    if known.size > 1 and np.ptp(known) == 0:
+        yield (
+            f"the ranking says nothing: {driving_estimator(run.config)} is the same for all "
+            f"questions, so the votes alone decide"
+        )
+    counts = run.stage_facts("triage").get("counts")
+    if counts and not counts.get("weak") and run.config.triage.mode == "calibrated":
+        yield "no vote was safe enough to train on, so only labelled questions are trained on"
+
+
+def _of_the_budget(run: RunDir) -> Iterator[str]:
+    """Whether labels were left to choose with."""
+    facts = run.stage_facts("calibrate")
+    if not facts or run.round_index or run.config.triage.mode != "calibrated":
+        return
+    allowed, probes = facts["labels_allowed"], facts["labels_asked"]
+    if probes and allowed - probes < FEW_TO_CHOOSE * allowed:
+        left = max(0, allowed - probes)
+        yield (
+            f"the budget is small: {probes:,} of {allowed:,} labels were probes, which leaves "
+            f"{left:,} to choose with. Raise labels.budget (pivottrace run takes a new value)"
+        )
+
+
+def _numbers(table: pa.Table, name: str) -> np.ndarray:
+    column: np.ndarray = table[name].cast(pa.float64()).to_numpy(zero_copy_only=False)
+    return column
+
+
+def _listed(parts: list[str]) -> str:
+    """Words in a row: "a, b and c"."""
+    *first, last = parts
+    return f"{', '.join(first)} and {last}" if first else last

@@ -1,0 +1,223 @@
+"""Half-labelled pools, people who differ, corrections, questions without an answer, more money."""
+
+import csv
+
+import pyarrow as pa
+import pytest
+from report_run import make_run as fabricate
+
+from pivottrace.cli import main
+from pivottrace.labels import budget, requests
+from pivottrace.run.directory import RunDir
+from pivottrace.schemas import TRAINING_ROWS
+
+PROBES, BUDGET = 12, 20
+SECTIONS = {
+    "rollouts": {"num_samples": 8, "sampling": "fixed"},
+    "labels": {"budget": BUDGET, "source": "file"},
+    "calibrate": {"num_probes": PROBES},
+    "triage": {"hopeless": "annotate", "least_label_gain": 0.0},
+    "train": {"enabled": False},
+}
+UNTIL = ["--until", "label"]
+
+
+def make(tmp_path, **labels):
+    sections = SECTIONS | {"labels": SECTIONS["labels"] | labels}
+    return fabricate(tmp_path / "run", "sample", 60, **sections)
+
+
+@pytest.fixture
+def run(tmp_path):
+    return make(tmp_path)
+
+
+def truths_of(run):
+    pool = run.read_table("pool", made_by="run").to_pylist()
+    return {row["id"]: row["answer"] for row in pool}
+
+
+def asked(run, purpose="probe"):
+    names = sorted(run.path.glob(requests.FILES[purpose].replace(".csv", "*.csv")))
+    with names[-1].open(encoding="utf-8-sig", newline="") as file:
+        return [row["id"] for row in csv.DictReader(file)]
+
+
+def take_in(run, answers, *flags, annotator=""):
+    path = run.path.parent / "filled.csv"
+    rows = "".join(f"{i},{answer},{annotator}\n" for i, answer in answers.items())
+    path.write_text("id,answer,annotator\n" + rows)
+    return main(["label", "import", str(run.path), str(path), *flags])
+
+
+def answer_all(run, purpose, truths):
+    assert take_in(run, {i: truths[i] for i in asked(run, purpose)}) == 0
+
+
+def labelled(run):
+    """The run after both requests were answered in full, and the truths."""
+    truths = truths_of(run)
+    for purpose in ("probe", "annotation"):
+        assert main(["run", str(run.path), *UNTIL]) == 3
+        answer_all(run, purpose, truths)
+    assert main(["run", str(run.path), *UNTIL]) == 0
+    return truths
+
+
+def triage_of(run):
+    rows = run.read_table("triage", made_by="triage").to_pylist()
+    return {row["question_id"]: row for row in rows}
+
+
+def test_a_half_labelled_pool_uses_its_answers_and_asks_for_the_rest(tmp_path, capsys):
+    run = make(tmp_path, source=None)
+    truths = truths_of(run)
+    owned = {i for n, i in enumerate(truths) if n % 2}
+    pool = run.read_table("pool", made_by="run")
+    answers = pa.array([a if i in owned else None for i, a in truths.items()], pa.string())
+    place = pool.schema.get_field_index("answer")
+    run.write_table("pool", pool.set_column(place, "answer", answers))
+    facts = run.stage_facts("pool") | {"num_questions": 60, "num_with_answer": len(owned)}
+    run.mark_done("pool", **{k: v for k, v in facts.items() if k != "settings"})
+    rollouts = {p: p.stat().st_mtime_ns for p in run.round_path.glob("*/part-*")}
+
+    assert main(["run", str(run.path), *UNTIL]) == 3
+    drawn = set(run.read_table("probes", made_by="calibrate")["question_id"].to_pylist())
+    assert set(asked(run)) == drawn - owned and len(drawn) == PROBES
+    answer_all(run, "probe", truths)
+    assert main(["run", str(run.path), *UNTIL]) == 3
+    assert not set(asked(run, "annotation")) & owned
+    answer_all(run, "annotation", truths)
+    assert main(["run", str(run.path), *UNTIL]) == 0
+    assert len(budget.bought(run)) == BUDGET  # all of it was left for other questions
+    assert budget.true_answers(run).keys() >= owned
+    assert run.stage_facts("label")["labels_owned"] == len(owned)
+    reasons = {row["reason"] for i, row in triage_of(run).items() if i in owned - drawn}
+    known = {"annotate_labelled", "labelled_mastered", "labelled_hopeless"}
+    assert {reason for reason in reasons if not reason.startswith("failed")} <= known
+    assert {p: p.stat().st_mtime_ns for p in run.round_path.glob("*/part-*")} == rollouts
+
+
+def test_people_who_differ_wait_for_somebody_who_settles_it(run, capsys):
+    assert main(["run", str(run.path), *UNTIL]) == 3
+    truths, first = truths_of(run), asked(run)[0]
+    answer_all(run, "probe", truths)
+    assert take_in(run, {first: "999"}, annotator="Bob") == 0
+    assert "1 answer differs" in capsys.readouterr().out
+    assert main(["label", "conflicts", str(run.path)]) == 0
+    listed = capsys.readouterr().out
+    assert first in listed and "999  by Bob" in listed and f"{truths[first]}  by" in listed
+    assert main(["run", str(run.path), *UNTIL]) == 3
+    assert "1 question has answers that differ" in capsys.readouterr().err
+    assert main(["status", str(run.path)]) == 0
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert last == f"next: settle 1 question: pivottrace label conflicts {run.path}"
+    settle = ["label", "correct", str(run.path), first, truths[first], "--by", "Cy"]
+    assert main(settle) == 0
+    assert budget.labels_of(run)[first].annotator == "Cy" or not budget.labels_of(run)[first]
+    assert main(["run", str(run.path), "--until", "calibrate"]) == 0
+    assert main(["label", "conflicts", str(run.path)]) == 0
+    assert "no answers differ" in capsys.readouterr().out
+
+
+def test_a_question_that_cannot_be_answered_leaves_the_pool(run, capsys):
+    truths = truths_of(run)
+    assert main(["run", str(run.path), *UNTIL]) == 3
+    probe = asked(run)[0]
+    assert take_in(run, {i: truths[i] for i in asked(run)} | {probe: "cannot be answered"}) == 0
+    assert "1 cannot be answered" in capsys.readouterr().out
+    assert main(["run", str(run.path), *UNTIL]) == 3
+    assert triage_of(run)[probe]["route"] == "discard"
+    assert triage_of(run)[probe]["reason"] == "cannot_be_answered"
+    assert run.stage_facts("calibrate")["num_probes"] == PROBES - 1
+    assert len(asked(run, "annotation")) == BUDGET - PROBES  # it was paid for
+    late = asked(run, "annotation")[0]
+    answers = {i: truths[i] for i in asked(run, "annotation")} | {late: "unanswerable"}
+    assert take_in(run, answers) == 0
+    assert main(["run", str(run.path), *UNTIL]) == 0
+    assert late not in budget.true_answers(run) and len(budget.bought(run)) == BUDGET
+
+
+def test_a_label_is_corrected_and_what_used_it_is_made_again(run, capsys):
+    truths = labelled(run)
+    probe = asked(run)[0]
+    before = run.read_table("evidence", made_by="calibrate").to_pylist()
+    rollouts = {p: p.stat().st_mtime_ns for p in run.round_path.glob("rollouts*/part-*")}
+    command = ["label", "correct", str(run.path), probe, "999"]
+    capsys.readouterr()
+    assert main(command) == 2
+    message = capsys.readouterr().err
+    assert "made again: calibrate, triage, label." in message and "--redo" in message
+    assert budget.true_answers(run)[probe] == truths[probe]
+    assert main([*command, "--redo"]) == 0
+    assert not run.is_done("calibrate") and not run.table_path("triage").exists()
+    assert main(["run", str(run.path), *UNTIL]) in (0, 3)
+    after = run.read_table("evidence", made_by="calibrate").to_pylist()
+    assert [r["question_id"] for r in after] == [r["question_id"] for r in before]
+    assert next(r for r in after if r["question_id"] == probe)["num_correct"] == 0
+    assert {p: p.stat().st_mtime_ns for p in run.round_path.glob("rollouts*/part-*")} == rollouts
+    assert len(budget.bought(run)) == BUDGET
+    # The correction is taken back: the routes of before come again.
+    assert main(["label", "correct", str(run.path), probe, truths[probe], "--redo"]) == 0
+    assert main(["run", str(run.path), *UNTIL]) == 0
+
+
+def test_a_file_replaces_labels_if_asked_to(run, capsys):
+    assert main(["run", str(run.path), *UNTIL]) == 3
+    truths, first = truths_of(run), asked(run)[0]
+    answer_all(run, "probe", truths)
+    capsys.readouterr()
+    assert take_in(run, {first: "999"}, "--replace") == 0
+    assert "0 new labels taken in, 1 replaced" in capsys.readouterr().out
+    assert budget.true_answers(run)[first] == "999"
+    path = run.path.parent / "two.csv"
+    path.write_text(f"id,answer\n{first},1\n{first},2\n")
+    assert main(["label", "import", str(run.path), str(path), "--replace"]) == 2
+    assert "with --replace, keep one of them" in capsys.readouterr().err
+
+
+def test_text_where_the_model_gives_numbers_is_refused_unless_confirmed(tmp_path, capsys):
+    run = fabricate(tmp_path / "run", "sample", 60, answers={"verifier": "math"}, **SECTIONS)
+    assert main(["run", str(run.path), *UNTIL]) == 3
+    votes = run.read_table("votes", made_by="sample").to_pylist()
+    voted = {row["question_id"] for row in votes if row["vote_answer"]}
+    first = next(i for i in asked(run) if i in voted)
+    capsys.readouterr()
+    assert take_in(run, {first: "not answerable at all"}) == 2
+    message = capsys.readouterr().err
+    assert "row 1" in message and "reads as text" in message and "--confirm" in message
+    assert take_in(run, {first: "not answerable at all"}, "--confirm") == 0
+    assert budget.true_answers(run)[first] == "not answerable at all"
+
+
+def test_more_money_after_triage_is_taken(run, capsys):
+    truths = truths_of(run)
+    assert main(["run", str(run.path), *UNTIL]) == 3
+    answer_all(run, "probe", truths)
+    assert main(["run", str(run.path), *UNTIL]) == 3
+    chosen = asked(run, "annotation")
+    assert take_in(run, {i: truths[i] for i in chosen[:3]}) == 0
+    assert main(["run", str(run.path), *UNTIL, "--budget", "30"]) == 3
+    assert "labels.budget was 20 and is 30" in capsys.readouterr().err
+    assert len(budget.bought(run)) == PROBES + 3
+    answer_all(run, "annotation", truths)
+    assert main(["run", str(run.path), *UNTIL]) == 0
+    assert len(budget.bought(run)) == 30
+
+
+def test_after_training_a_changed_setting_says_what_can_be_made_again(run, capsys):
+    truths = labelled(run)
+    rows = [{"question_id": next(iter(truths)), "route": "annotate", "weight": 1.0}]
+    run.write_table("training_rows", pa.Table.from_pylist(rows, schema=TRAINING_ROWS))
+    run.mark_done("train", trained=False)
+    (run.round_path / "train" / "model").mkdir(parents=True)
+    capsys.readouterr()
+    assert main(["run", str(run.path), "--budget", "30"]) == 2
+    message = capsys.readouterr().err
+    assert f"pivottrace redo {run.path} calibrate SETTINGS" in message
+    assert main(["redo", str(run.path), "calibrate", "--budget", "30"]) == 0
+    assert "forgotten: calibrate, triage, label, train" in capsys.readouterr().out
+    read = RunDir.open(run.path)
+    assert read.config.labels.budget == 30 and not (run.round_path / "train").exists()
+    assert main(["redo", str(run.path), "score"]) == 2
+    assert main(["run", str(run.path), *UNTIL]) == 3

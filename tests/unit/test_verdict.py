@@ -1,0 +1,68 @@
+"""The verdict in words: what was decided, what it cost, whether it helped, what limits it."""
+
+import json
+
+import pytest
+from report_run import make_run
+
+from pivottrace.commands.status import summary_lines
+from pivottrace.report.verdict import verdict
+from pivottrace.run.directory import RunDir
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    return make_run(tmp_path_factory.mktemp("verdict") / "run")
+
+
+def with_facts(run, stage, **changes):
+    """The run with other facts of a stage in its manifest."""
+    path = run.path / "manifest.json"
+    manifest = json.loads(path.read_text())
+    manifest["rounds"]["0"][stage] |= changes
+    path.write_text(json.dumps(manifest))
+    return RunDir.open(run.path)
+
+
+def test_a_finished_run_has_a_whole_verdict(run):
+    found = verdict(run)
+    counts = run.stage_facts("triage")["counts"]
+    assert found.decided.startswith("of 160 questions, ")
+    for route, words in (("discard", "are dropped"), ("annotate", "get a true answer")):
+        assert f"{counts[route]} {words}" in found.decided
+    assert "of 48 used, 40 of them for probes" in found.labels
+    assert "of as many random ones, about" in found.labels
+    assert found.helped.startswith("training helped: ") and "95 % interval" in found.helped
+
+
+def test_the_closing_lines_are_the_verdict_the_files_and_the_next_step(run):
+    lines = list(summary_lines(run))
+    titles = [line.split("  ")[0] for line in lines if line]
+    assert titles[:3] == ["decided", "labels", "held-out"] or titles[2] == "cost"
+    assert lines[-1] == f"next: open {run.path / 'report.html'}"
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"mean": 0.01, "low": -0.02, "high": 0.04}, "no change beyond chance"),
+        ({"mean": -0.05, "low": -0.08, "high": -0.02}, "training did harm"),
+    ],
+)
+def test_chance_and_harm_are_named(tmp_path, change, words):
+    run = make_run(tmp_path / "run")
+    run = with_facts(run, "evaluate_after", difference=change)
+    assert verdict(run).helped.startswith(words)
+
+
+def test_a_budget_that_is_all_probes_is_named(tmp_path):
+    run = make_run(
+        tmp_path / "run", "triage", 60, labels={"budget": 12}, calibrate={"num_probes": 12}
+    )
+    limits = " ".join(verdict(run).limits)
+    assert "12 of 12 labels were probes, which leaves 0 to choose with" in limits
+
+
+def test_a_run_that_has_not_begun_has_no_verdict(tmp_path):
+    run = make_run(tmp_path / "run", "pool", 60)
+    assert list(verdict(run).lines()) == [("labels", "0 of 18 used")]
