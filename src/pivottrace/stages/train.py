@@ -134,9 +134,9 @@ def read_training_rows(run: RunDir) -> tuple[pa.Table, dict[str, int]]:
     unlabelled = [i for i in unlabelled if i not in no_answer]
     if unlabelled and not run.config.labels.partial:
         disputed = set(unlabelled) & labels_of(run).keys()
-        rows = counted(len(unlabelled), "annotate row")
+        number = counted(len(unlabelled), "annotate row")
         raise RunDirError(
-            f"{run.path}: {rows} without a label that can be used, such as {unlabelled[0]!r}. "
+            f"{run.path}: {number} without a label that can be used, such as {unlabelled[0]!r}. "
             f"{'Settle' if disputed else 'Get'} them with: pivottrace label "
             f"{'conflicts ' if disputed else ''}{run.path}"
         )
