@@ -59,7 +59,9 @@ def run_line(line, folder, in_shell):
 def run_in_shell(command, folder, expected=0):
     path = f"{Path(sys.executable).parent}:/usr/bin:/bin"
     # As many threads as the tests have: two processes that each take all cores wait for each other.
-    threads = {k: v for k, v in os.environ.items() if k == "OMP_NUM_THREADS"}
+    # And the package that the tests import, if that is not the one that is installed.
+    kept = ("OMP_NUM_THREADS", "PYTHONPATH")
+    inherited = {k: v for k, v in os.environ.items() if k in kept}
     done = subprocess.run(
         command,
         shell=True,
@@ -67,6 +69,6 @@ def run_in_shell(command, folder, expected=0):
         capture_output=True,
         text=True,
         timeout=500,
-        env={"PATH": path, "HOME": str(folder), "HF_HUB_OFFLINE": "1", **threads},
+        env={"PATH": path, "HOME": str(folder), "HF_HUB_OFFLINE": "1", **inherited},
     )
     assert done.returncode == expected, done.stdout + done.stderr
