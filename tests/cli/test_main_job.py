@@ -81,6 +81,8 @@ def test_people_label_and_the_run_goes_on(tmp_path, capsys):
         "file",
         "--budget",
         "1.0",
+        "--calibrate.num-probes",
+        "6",
         *SMALL,
     ]
     assert main(arguments) == 3

@@ -64,7 +64,7 @@ def test_two_rounds_and_the_same_after_a_kill_between_them(tmp_path, capsys):
     assert main(arguments(tmp_path / "whole")) == 0
     printed = capsys.readouterr().out
     assert "held-out" in printed and "95 % interval" in printed
-    assert f"trained model    {tmp_path / 'whole' / 'rounds' / '01' / 'train' / 'model'}" in printed
+    assert f"model       {tmp_path / 'whole' / 'rounds' / '01' / 'train' / 'model'}" in printed
 
     run = RunDir.open(tmp_path / "whole")
     first, second = run.in_round(0), run.in_round(1)
