@@ -284,3 +284,17 @@ def test_further_processes_of_a_training_write_nothing(make_run, monkeypatch):
     assert {p: p.read_bytes() for p in run.path.rglob("*") if p.is_file()} == before
     with pytest.raises(ConfigError, match=r"pool runs in one process.*accelerate launch -m"):
         run_step(run, "pool")
+
+
+def test_forgotten_files_outside_the_run_are_never_removed(make_run, tmp_path):
+    run = make_run()
+    (inside := run.round_path / "scores.parquet").touch()
+    (outside := tmp_path / "mine.txt").touch()
+    for name in ("../mine.txt", str(outside), "."):
+        run.update_manifest(to_remove=["rounds/00/scores.parquet", name])
+        with pytest.raises(RunDirError, match="not inside the run"):
+            run.remove_forgotten()
+        assert inside.exists() and outside.exists()
+    run.update_manifest(to_remove=["rounds/00/scores.parquet"])
+    run.remove_forgotten()
+    assert not inside.exists() and outside.exists()

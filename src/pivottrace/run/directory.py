@@ -325,8 +325,17 @@ class RunDir:
 
         Their records are gone before their files are. So a killed process leaves a list, and the
         next process goes on with it.
+
+        Raises:
+            RunDirError: The list names something outside the run. Nothing is removed then.
         """
         names = self.manifest.get("to_remove", [])
+        for path in (self.path / name for name in names):
+            if self.path.resolve() not in path.resolve().parents:
+                raise RunDirError(
+                    f"{self.path / 'manifest.json'}: to_remove names {str(path)!r}, which is not "
+                    f"inside the run; put the manifest back from a copy"
+                )
         for path in (self.path / name for name in names):
             if path.is_dir():
                 shutil.rmtree(path)
