@@ -221,3 +221,10 @@ def test_after_training_a_changed_setting_says_what_can_be_made_again(run, capsy
     assert read.config.labels.budget == 30 and not (run.round_path / "train").exists()
     assert main(["redo", str(run.path), "score"]) == 2
     assert main(["run", str(run.path), *UNTIL]) == 3
+
+
+@pytest.mark.parametrize("answer", ["cannot be answered", ""])
+def test_a_file_without_any_answer_to_compare_is_taken_in(run, answer):
+    assert main(["run", str(run.path), *UNTIL]) == 3
+    assert take_in(run, dict.fromkeys(asked(run)[:2], answer)) == 0
+    assert main(["label", "correct", str(run.path), asked(run)[0], "cannot be answered"]) == 0

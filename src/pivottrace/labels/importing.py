@@ -191,6 +191,8 @@ def _refuse_odd(run: RunDir, answers: Iterable[tuple[str, str | None, str]]) -> 
         answers: (question id, answer, place) each.
     """
     given = [(i, answer, place) for i, answer, place in answers if answer is not None]
+    if not given:
+        return
     own = _own_answers(run, {i for i, *_ in given})
     for question_id, answer, place in given:
         kinds = {_kind(run.config.answers, text) for text in own.get(question_id, ())}
