@@ -196,7 +196,7 @@ def _label(arguments: list[str]) -> None:
 
     actions = {
         "export": labelling.export,
-        "import": labelling.take_in,
+        "import": labelling.import_,
         "correct": labelling.correct,
         "conflicts": labelling.conflicts,
     }

@@ -92,10 +92,10 @@ def test_forty_questions_two_annotators_a_correction_and_more_money(here, capsys
 
     code, text = command(capsys, "validate", "my.toml")
     assert code == 0 and "40 questions, 20 with an answer" in text
-    assert "from column+file" in text and "3 labels of the 6 go to probes" in text
+    assert "from column+file" in text and "probes take 3 of the 6 labels" in text
 
     code, text = command(capsys, "run", "my.toml")
-    assert code == 3 and "left to choose with" in text and "--labels.partial true" in text
+    assert code == 3 and "to choose with" in text and "--labels.partial true" in text
     probes = asked(here / "runs/my/probes_to_label.csv")
     assert 0 < len(probes) <= 3  # a probe with an answer of its own is not asked for
 
@@ -129,7 +129,7 @@ def test_forty_questions_two_annotators_a_correction_and_more_money(here, capsys
     found = verdict_of(text)
     assert re.match(r"of 40 questions, .*get a true answer", found["decided"])
     assert "9 of 9 used" in found["labels"] and "20 more were in the pool" in found["labels"]
-    assert "evaluation" in found["held-out"] or "held-out" in found["held-out"]
+    assert found["held-out"].startswith("nothing says whether training helped")
     assert found["next:"] == "open runs/my/report.html"
     labels = labels_of(RunDir.open(here / "runs/my"))
     assert labels[chosen[0]].annotator == "Cy" and labels[probes[0]].answer == truths[probes[0]]

@@ -44,7 +44,7 @@ def answer(run, ids):
     truths = {row["id"]: row["answer"] for row in pool}
     path = run.path / "answers.jsonl"
     path.write_text("".join(json.dumps({"id": i, "answer": truths[i]}) + "\n" for i in ids))
-    found = importing.import_file(run, path)
+    found = importing.store_file(run, importing.read_file(run, path))
     return found.new, found.blank
 
 

@@ -114,7 +114,7 @@ def test_people_who_differ_wait_for_somebody_who_settles_it(run, capsys):
     assert last == f"next: settle 1 question: pivottrace label conflicts {run.path}"
     settle = ["label", "correct", str(run.path), first, truths[first], "--by", "Cy"]
     assert main(settle) == 0
-    assert budget.labels_of(run)[first].annotator == "Cy" or not budget.labels_of(run)[first]
+    assert budget.labels_of(run)[first].annotator == "Cy"
     assert main(["run", str(run.path), "--until", "calibrate"]) == 0
     assert main(["label", "conflicts", str(run.path)]) == 0
     assert "no answers differ" in capsys.readouterr().out
@@ -228,3 +228,17 @@ def test_a_file_without_any_answer_to_compare_is_taken_in(run, answer):
     assert main(["run", str(run.path), *UNTIL]) == 3
     assert take_in(run, dict.fromkeys(asked(run)[:2], answer)) == 0
     assert main(["label", "correct", str(run.path), asked(run)[0], "cannot be answered"]) == 0
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [("nobody", "5"), (None, "don't know"), (None, "5?")],
+)
+def test_an_answer_that_is_refused_forgets_no_stage(run, wrong):
+    labelled(run)
+    question_id, answer = wrong[0] or asked(run)[0], wrong[1]
+    assert main(["label", "correct", str(run.path), question_id, answer, "--redo"]) == 2
+    file = run.path.parent / "wrong.csv"
+    file.write_text(f"id,answer\n{asked(run)[0]},999\n{question_id},25?\n")
+    assert main(["label", "import", str(run.path), str(file), "--replace", "--redo"]) == 2
+    assert run.is_done("calibrate") and run.is_done("label")

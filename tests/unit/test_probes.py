@@ -116,7 +116,7 @@ def test_an_adaptive_run_asks_people_twice(tmp_path, partial) -> None:
         asked.append(ids)
         given_ = ids[1:] if partial else ids
         file.write_text("id,answer\n" + "".join(f"{i},{truth[i]}\n" for i in given_))
-        importing.import_file(run, file)
+        importing.store_file(run, importing.read_file(run, file))
     stage.run(RunDir.open(run.path))
     assert [len(ids) for ids in asked] == [11, 10]
     assert not set(asked[0]) & set(asked[1])

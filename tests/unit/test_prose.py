@@ -22,8 +22,7 @@ CHECKED = (
     "tests",
     "src/pivottrace",
     "README.md",
-    "docs/design.md",
-    "docs/extending.md",
+    *sorted(f"docs/{page.name}" for page in (ROOT / "docs").glob("*.md")),
 )
 PYTHON_WIDTH, MARKDOWN_WIDTH = 100, 120
 EARLY = 30  # columns by which a line may end early although the next word would fit

@@ -301,7 +301,7 @@ def test_people_are_asked_in_the_second_round_for_what_is_new(tmp_path):
         missing = [i for i in asked if i not in budget.bought(view)]
         filled = tmp_path / "filled.csv"
         filled.write_text("id,answer\n" + "".join(f"{i},{truth[i]}\n" for i in missing))
-        assert importing.import_file(view, filled).new == len(missing)
+        assert importing.store_file(view, importing.read_file(view, filled)).new == len(missing)
         stage.run(view)
         return file.name, missing
 

@@ -12,6 +12,7 @@ from pivottrace.errors import ConfigError
 from pivottrace.ingest.settling import shortened
 from pivottrace.labels import importing, requests
 from pivottrace.labels.budget import labels_of
+from pivottrace.labels.intake import take_in
 from pivottrace.report.texts import field
 from pivottrace.run.directory import RunDir
 from pivottrace.run.rounds import current_round
@@ -28,17 +29,17 @@ def export(arguments: list[str]) -> Iterator[str]:
     )
 
 
-def take_in(arguments: list[str]) -> Iterator[str]:
+def import_(arguments: list[str]) -> Iterator[str]:
     """`label import RUN FILE`."""
     rest = list(arguments)
     replace, confirmed, again = (take_flag(rest, f"--{n}") for n in ("replace", "confirm", "redo"))
     usage = "label import RUN FILE [--replace] [--confirm] [--redo]"
     run, path = _run_of(rest, usage, (2,)), Path(rest[1])
-    if replace:
-        changed = importing.changed_labels(run, path, confirmed=confirmed)
-        run = _forget_what_used(run, changed, again)
+    # All is checked before a stage is forgotten for it.
+    reading = importing.read_file(run, path, replace=replace, confirmed=confirmed)
+    run = _forget_what_used(run, reading.changed, again)
     with run.locked():
-        found = importing.import_file(run, path, replace=replace, confirmed=confirmed)
+        found = importing.store_file(run, reading)
     yield from _imported(run, found)
 
 
@@ -49,13 +50,14 @@ def correct(arguments: list[str]) -> Iterator[str]:
     annotator = take_option(rest, "--by")
     usage = "label correct RUN ID ANSWER [--by NAME] [--confirm] [--redo]"
     run, question_id = _run_of(rest, usage, (3,)), rest[1]
+    given = importing.read_correction(run, question_id, rest[2], annotator, confirmed=confirmed)
     before = labels_of(run).get(question_id)
     if before is not None:
         run = _forget_what_used(run, [question_id], again)
     with run.locked():
-        answer = importing.correct(run, question_id, rest[2], annotator, confirmed=confirmed)
+        take_in(run, [given])
     was = "" if before is None else f" (before: {_words(before.answer)})"
-    yield f"{question_id}: {_words(answer)}{was}; next: pivottrace run {quoted(run.path)}"
+    yield f"{question_id}: {_words(given.answer)}{was}; next: pivottrace run {quoted(run.path)}"
 
 
 def conflicts(arguments: list[str]) -> Iterator[str]:
@@ -78,7 +80,7 @@ def _run_of(arguments: list[str], usage: str, lengths: Collection[int]) -> RunDi
     return current_round(RunDir.open(Path(arguments[0])))
 
 
-def _forget_what_used(run: RunDir, question_ids: list[str], again: bool) -> RunDir:
+def _forget_what_used(run: RunDir, question_ids: Collection[str], again: bool) -> RunDir:
     """Forget the stages that used one of these labels, or refuse to change them.
 
     Returns:

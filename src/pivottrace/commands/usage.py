@@ -160,4 +160,4 @@ def help_of(command: str) -> str:
 
 
 def _lines(commands: dict[str, tuple[str, str]]) -> str:
-    return "".join(f"  {name:<13} {summary}\n" for name, (_, summary) in commands.items())
+    return "".join(f"  {name:<15} {summary}\n" for name, (_, summary) in commands.items())

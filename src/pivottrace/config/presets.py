@@ -113,6 +113,19 @@ def valid_keys(section: type[Section] = Config, prefix: str = "") -> list[str]:
     return keys
 
 
+def flat_values(section: Section, prefix: str = "") -> dict[str, Any]:
+    """Every setting's value by dotted key, in the order of the tree. A table is one value."""
+    values = section.model_dump(mode="json")
+    flat: dict[str, Any] = {}
+    for name in type(section).model_fields:
+        inner = getattr(section, name)
+        if isinstance(inner, Section):
+            flat |= flat_values(inner, f"{prefix}{name}.")
+        else:
+            flat[prefix + name] = values[name]
+    return flat
+
+
 def dump_config(config: Config) -> str:
     """The resolved tree as TOML text."""
     return tomli_w.dumps(config.model_dump(mode="json", exclude_none=True))

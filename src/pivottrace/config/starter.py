@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import tomli_w
 
-from pivottrace.config.sections import Config, Section
+from pivottrace.config.presets import flat_values
+from pivottrace.config.sections import Config
 from pivottrace.config.template import inline_table
 
 PLACE_OF_QUESTIONS = "questions.jsonl"
@@ -59,7 +59,7 @@ def starter(config: Config) -> str:
 
 def _starting_values(config: Config) -> dict[str, Any]:
     """The settings to write, by dotted key, the sections in the order of `Config`."""
-    values, defaults = dict(_flat(config)), dict(_flat(Config()))
+    values, defaults = flat_values(config), flat_values(Config())
     wanted = {key: value for key, value in values.items() if key in SHOWN or value != defaults[key]}
     if wanted["pool.questions"] == defaults["pool.questions"]:
         wanted["pool.questions"] = PLACE_OF_QUESTIONS
@@ -68,19 +68,11 @@ def _starting_values(config: Config) -> dict[str, Any]:
     return wanted
 
 
-def _flat(section: Section, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    values = section.model_dump(mode="json")
-    for name in type(section).model_fields:
-        inner = getattr(section, name)
-        if isinstance(inner, Section):
-            yield from _flat(inner, f"{prefix}{name}.")
-        else:
-            yield prefix + name, values[name]
-
-
 def _line(name: str, value: Any) -> str:
     if value is None:
         return f"# {name} = ..."
     if isinstance(value, dict):
         return f"{name} = {inline_table(value)}"
+    if isinstance(value, float) and value.is_integer() and value > 1:
+        value = int(value)  # a number of labels, not a share
     return tomli_w.dumps({name: value}).strip()

@@ -18,6 +18,7 @@ import numpy as np
 import pyarrow.compute as pc
 
 from pivottrace.config import Config, parse_config
+from pivottrace.config.presets import flat_values
 from pivottrace.errors import ConfigError, RunDirError
 from pivottrace.experiments.definition import BASE, Experiment
 from pivottrace.labels.budget import bought
@@ -197,8 +198,8 @@ def refuse_other_settings(
             f"{error}\nAn older version made this result. Report on it with that version, or give "
             f"`results` another folder in {experiment.path} to run it anew."
         ) from None
-    was = _flat(stored.model_dump(mode="json"))
-    now = _flat(config.model_dump(mode="json"))
+    was = flat_values(stored)
+    now = flat_values(config)
     ignored = FREE_SETTINGS | {"output"}
     changed = [
         f"{key}: was {was.get(key)!r}, now {now.get(key)!r}"
@@ -273,11 +274,3 @@ def _write(
 
 def _digest(words: Iterable[str]) -> str:
     return hashlib.sha256("\n".join(words).encode()).hexdigest()
-
-
-def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in tree.items():
-        inner = _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else None
-        flat |= {f"{prefix}{key}": value} if inner is None else inner
-    return flat

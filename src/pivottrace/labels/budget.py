@@ -114,8 +114,8 @@ def budget_in_words(allowed: int, num_probes: int) -> str:
     """The use of a budget: the probes, and the labels that are left to choose with."""
     left = max(0, allowed - num_probes)
     words = (
-        f"{counted(num_probes, 'label')} of the {allowed:,} go to probes, which show how reliable "
-        f"votes are, and {left:,} are left to choose with"
+        f"probes take {num_probes:,} of the {counted(allowed, 'label')}, to show how reliable "
+        f"votes are; that leaves {left:,} to choose with"
     )
     if num_probes and left < FEW_TO_CHOOSE * allowed:
         words += ". That is too few for a choice: most of the labels would be drawn by chance"

@@ -56,13 +56,25 @@ class Conflict:
     answers: tuple[Answer, ...]
 
 
-def import_file(
-    run: RunDir, path: Path, *, replace: bool = False, confirmed: bool = False
-) -> Imported:
-    """Take in a filled file, all of it or nothing.
+@dataclass(frozen=True)
+class Reading:
+    """A file that was read and checked, before anything is stored.
 
-    An answer that differs from an earlier one is stored beside it, and neither is used until
-    somebody settles the question.
+    Attributes:
+        rows: Its answers.
+        blank: Rows without an answer.
+        changed: Ids of questions whose label the answers replace.
+    """
+
+    rows: tuple[Given, ...]
+    blank: int
+    changed: tuple[str, ...]
+
+
+def read_file(
+    run: RunDir, path: Path, *, replace: bool = False, confirmed: bool = False
+) -> Reading:
+    """Read a filled file, and check all of it. Nothing is stored.
 
     Args:
         run: In its current round.
@@ -73,57 +85,57 @@ def import_file(
 
     Raises:
         DataError: An unknown id, a question that was not chosen, or an answer that cannot be read.
-        BudgetError: More labels than allowed.
+        ConfigError: The file is to replace labels, and has two answers to one question.
     """
     known_ids = set(run.read_table("pool", made_by="run")["id"].to_pylist())
-    settings = run.config.answers
+    settings, known = run.config.answers, labels_of(run)
     found = read_answers(path, known_ids, settings.pattern, confirmed=confirmed)
     purposes = _purposes(run)
     _refuse_unasked(found.rows, purposes)
     if not confirmed:
         _refuse_odd(run, [(a.question_id, a.answer, a.place) for a in found.rows])
-    with Verifier.of(settings) as verifier:
-        same = partial(agree, equal=verifier.equal)
-        if replace:
-            _refuse_two_answers(found.rows, same)
-        rows = [
-            Given(i, answer, FILE.name, purposes[i], annotator, settles=replace)
-            for i, answer, annotator, _ in found.rows
-        ]
-        stored = take_in(run, rows, same)
-    no_answer = len({a.question_id for a in found.rows if a.answer is None})
-    return Imported(stored.new, stored.settled, no_answer, found.blank, stored.differing)
+    if replace:
+        with Verifier.of(settings) as verifier:
+            _refuse_two_answers(found.rows, partial(agree, equal=verifier.equal))
+    rows = tuple(
+        Given(i, answer, FILE.name, purposes[i], annotator, settles=replace)
+        for i, answer, annotator, _ in found.rows
+    )
+    changed = [i for i, answer in found.answers if i in known and known[i].answer != answer]
+    return Reading(rows, found.blank, tuple(changed) if replace else ())
 
 
-def changed_labels(run: RunDir, path: Path, *, confirmed: bool = False) -> list[str]:
-    """Questions whose label `import_file` would replace. Raises as `import_file`."""
-    known_ids = set(run.read_table("pool", made_by="run")["id"].to_pylist())
-    pattern = run.config.answers.pattern
-    found = read_answers(path, known_ids, pattern, confirmed=confirmed).rows
-    known = labels_of(run)
-    return [i for i, answer, *_ in found if i in known and known[i].answer != answer]
+def store_file(run: RunDir, reading: Reading) -> Imported:
+    """Store the answers of a file, all of them or none.
+
+    An answer that differs from an earlier one is stored beside it, and neither is used until
+    somebody settles the question. Raises BudgetError if they are more than the budget allows.
+    """
+    with Verifier.of(run.config.answers) as verifier:
+        stored = take_in(run, reading.rows, partial(agree, equal=verifier.equal))
+    no_answer = len({row.question_id for row in reading.rows if row.answer is None})
+    return Imported(stored.new, stored.settled, no_answer, reading.blank, stored.differing)
 
 
-def correct(
+def read_correction(
     run: RunDir,
     question_id: str,
     text: str,
     annotator: str | None = None,
     *,
     confirmed: bool = False,
-) -> str | None:
-    """Make an answer the label of a question, whatever was answered before; returns the answer.
+) -> Given:
+    """Read and check an answer that is to be a question's label, whatever was answered before.
 
     Args:
         run: In its current round.
         question_id: A question that has a label or waits for one.
         text: The answer as a person writes it.
         annotator: The person's name.
-        confirmed: As for `import_file`.
+        confirmed: As for `read_file`.
 
     Raises:
         DataError: The question neither has a label nor waits for one, or the answer cannot be read.
-        BudgetError: More labels than allowed.
     """
     purposes = _purposes(run)
     if question_id not in purposes:
@@ -141,8 +153,7 @@ def correct(
     if not confirmed:
         _refuse_odd(run, [(question_id, read.answer, where)])
     purpose = purposes[question_id]
-    take_in(run, [Given(question_id, read.answer, FILE.name, purpose, annotator, settles=True)])
-    return read.answer
+    return Given(question_id, read.answer, FILE.name, purpose, annotator, settles=True)
 
 
 def conflicts(run: RunDir) -> list[Conflict]:

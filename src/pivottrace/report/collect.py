@@ -14,6 +14,7 @@ from typing import Any
 import pyarrow as pa
 
 from pivottrace.config import Config
+from pivottrace.config.presets import flat_values
 from pivottrace.labels.budget import allowed_labels, bought
 from pivottrace.refine.alarms import AlarmEvent
 from pivottrace.routing.flows import Flow
@@ -146,10 +147,10 @@ def spending(run: RunDir) -> Spending | None:
 
 def changed_settings(config: Config) -> list[Setting]:
     """Settings that differ from the default, in the configuration's order, without `output`."""
-    defaults = dict(_flat(Config().model_dump(mode="json")))
+    defaults = flat_values(Config())
     return [
         Setting(key, value, defaults.get(key))
-        for key, value in _flat(config.model_dump(mode="json"))
+        for key, value in flat_values(config).items()
         if key != "output" and value != defaults.get(key)
     ]
 
@@ -229,11 +230,3 @@ def versions(run: RunDir) -> dict[str, str]:
     if isinstance(recorded, dict):
         return {str(name): str(value) for name, value in recorded.items()}
     return installed_versions()
-
-
-def _flat(tree: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in tree.items():
-        if isinstance(value, dict) and value:
-            yield from _flat(value, f"{prefix}{key}.")
-        else:
-            yield prefix + key, value

@@ -10,13 +10,14 @@ from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from pivottrace.errors import counted
 from pivottrace.labels.budget import FEW_TO_CHOOSE, allowed_labels, bought, labels_of
 from pivottrace.routing.routes import ROUTES
 from pivottrace.run.choices import driving_estimator
 from pivottrace.run.directory import RunDir
-from pivottrace.run.readings import driving_scores, evaluation_facts
+from pivottrace.run.readings import evaluation_facts
 from pivottrace.run.rounds import latest_round
 from pivottrace.run.storage import read_parquet
 
@@ -75,7 +76,7 @@ def verdict(run: RunDir) -> Verdict:
     triage = None
     if run.is_done("triage"):
         triage = read_parquet(
-            run.table_path("triage"), ["route", "mu", "label_gain", "priority", "question_id"]
+            run.table_path("triage"), ["question_id", "score", "mu", "label_gain", "priority"]
         )
     return Verdict(
         decided=_decided(run),
@@ -113,7 +114,7 @@ def _labels(run: RunDir, triage: pa.Table | None) -> str | None:
     if triage is None or not run.stage_facts("calibrate").get("num_probes") or not paid:
         return text
     teaches = np.nan_to_num(_numbers(triage, "priority")) > run.config.triage.least_label_gain
-    is_paid = np.isin(triage["question_id"].to_pylist(), list(paid))
+    is_paid = pc.is_in(triage["question_id"], pa.array(list(paid), pa.string())).to_numpy()
     at_random = len(paid) * teaches.mean()
     return (
         f"{text}. {int((teaches & is_paid).sum()):,} fell where a label is expected to teach more "
@@ -174,7 +175,7 @@ def _helped(run: RunDir) -> str | None:
 
 def _limits(run: RunDir, triage: pa.Table | None) -> Iterator[str]:
     yield from _of_the_model(run, triage)
-    yield from _of_the_ranking(run)
+    yield from _of_the_ranking(run, triage)
     yield from _of_the_budget(run)
 
 
@@ -221,19 +222,21 @@ def _observed(run: RunDir) -> float:
     return float(np.average(shares, weights=weights)) if rows else 1.0
 
 
-def _of_the_ranking(run: RunDir) -> Iterator[str]:
+def _of_the_ranking(run: RunDir, triage: pa.Table | None) -> Iterator[str]:
     """Whether the trace tells questions apart, and whether votes can be trained on."""
-    if not run.is_done("calibrate"):
+    if triage is None:
         return
-    _, scores = driving_scores(run)
+    scores = _numbers(triage, "score")
     known = scores[~np.isnan(scores)]
     if known.size > 1 and np.ptp(known) == 0:
         yield (
             f"the ranking says nothing: {driving_estimator(run.config)} is the same for all "
             f"questions, so the votes alone decide"
         )
-    counts = run.stage_facts("triage").get("counts")
-    if counts and not counts.get("weak") and run.config.triage.mode == "calibrated":
+    if (
+        not run.stage_facts("triage")["counts"].get("weak")
+        and run.config.triage.mode == "calibrated"
+    ):
         yield "no vote was safe enough to train on, so only labelled questions are trained on"
 
 

@@ -357,13 +357,16 @@ class RunDir:
     def _refuse_changed_settings(self) -> None:
         # A dictionary, because rounds that recorded the same settings give the same line.
         changed: dict[str, None] = {}
-        by_stage: set[str] = set()
-        for stages in self.manifest.get("rounds", {}).values():
+        rounds = self.manifest.get("rounds", {}).values()
+        for stages in rounds:
             used = {stage: facts["settings"] for stage, facts in stages.items()}
             changed |= dict.fromkeys(changed_settings(used, self.config))
-            by_stage |= {s for s in used if changed_settings({s: used[s]}, self.config)}
         if changed:
-            cure = _redo_cure(self.path, by_stage)
+            each = [
+                (name, facts["settings"]) for stages in rounds for name, facts in stages.items()
+            ]
+            of_stages = {name for name, own in each if changed_settings({name: own}, self.config)}
+            cure = _redo_cure(self.path, of_stages)
             raise ConfigError(
                 f"{self.path} was made with other settings:\n  "
                 + "\n  ".join(changed)

@@ -6,11 +6,9 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from pivottrace.estimators import ESTIMATORS
+from pivottrace.report.verdict import FEW_RIGHT
 from pivottrace.report.wording import estimator_title
 from pivottrace.study.estimator_metrics import ORACLE
-
-# Below this share of right samples, or above one minus it, hardly any group of rewards differs.
-FEW_RIGHT = 0.1
 
 
 def verdict_lines(results: Mapping[str, Any]) -> Iterator[str]:
