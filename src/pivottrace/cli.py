@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from pivottrace import __version__
 from pivottrace.commands.usage import EXPERIMENTS, STAGES, help_of, usage
-from pivottrace.errors import ConfigError, PivotTraceError
+from pivottrace.errors import ConfigError, PivotTraceError, first_line, is_out_of_memory
 
 if TYPE_CHECKING:
     from pivottrace.run.directory import RunDir
@@ -52,6 +52,16 @@ def main(argv: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("stopped; finished parts are kept, and the same command resumes", file=sys.stderr)
         return 130
+    except (MemoryError, ImportError, OSError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        print(
+            f"error: the system gave no more memory ({first_line(error)}). Close other programs, "
+            f"raise the limit (ulimit -v), or take a smaller model or smaller batches; the same "
+            f"command then goes on",
+            file=sys.stderr,
+        )
+        return 1
     return 0
 
 
@@ -140,6 +150,15 @@ def _status(arguments: list[str]) -> None:
 
     for line in describe(_open_run("status", arguments)):
         print(line)
+
+
+def _repair(arguments: list[str]) -> None:
+    from pivottrace.commands.repair import repair
+
+    run = _open_run("repair", arguments)
+    with run.locked():
+        for line in repair(run):
+            print(line)
 
 
 def _report(arguments: list[str]) -> None:
@@ -316,6 +335,7 @@ COMMANDS: dict[str, Callable[[list[str]], None]] = {
     "validate": _validate,
     "run": _run,
     "status": _status,
+    "repair": _repair,
     "report": _report,
     "label": _label,
     "study": _study,

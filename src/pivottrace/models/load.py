@@ -15,6 +15,7 @@ from transformers.utils import cached_file
 
 from pivottrace.config import EMBEDDED_MODEL, ModelConfig
 from pivottrace.errors import ModelError, first_line
+from pivottrace.run.markers import changed_files
 
 
 def resolve_path(path: str) -> str:
@@ -68,6 +69,7 @@ def load_model(config: ModelConfig) -> tuple[Any, Any]:
     device = choose_device(config.device)
     tokenizer = load_tokenizer(config)
     path = resolve_path(config.path)
+    _refuse_changed_weights(path)
     dtype = config.dtype
     if dtype == "auto" and device.type == "cpu":
         dtype = "float32"
@@ -106,6 +108,7 @@ def check_weights(config: ModelConfig) -> str:
     folder = Path(resolve_path(config.path))
     if not folder.is_dir():
         return "weights are looked at when a stage first loads them"
+    _refuse_changed_weights(folder)
     index = folder / "model.safetensors.index.json"
     names = {"model.safetensors"}
     try:
@@ -123,6 +126,15 @@ def check_weights(config: ModelConfig) -> str:
     except (SafetensorError, ValueError, KeyError) as error:
         raise _torn_weights(config.path, error) from error
     return f"weights of {sum((folder / n).stat().st_size for n in names) / 1e6:,.1f} MB"
+
+
+def _refuse_changed_weights(path: str | Path) -> None:
+    """Compare the weights of a model that PivotTrace has trained with its folder's marker."""
+    for name in changed_files(Path(path), "*.safetensors"):
+        raise ModelError(
+            f"{path}: {name} is not what training wrote there. Put it back from a copy, or train "
+            f"again in another directory (--output)."
+        )
 
 
 def _torn_weights(where: str, error: Exception) -> ModelError:

@@ -9,8 +9,8 @@
     report.html
 
 A table is either whole or absent (`storage`). Long tables are written part by part, and a finished
-part is never repeated. A stage deletes a torn part (a file that parquet cannot read) and makes it
-again.
+part is never repeated. A stage deletes a torn part (a file that has changed since it was written)
+and makes it again. If the stage has finished, `reopen` lets it do so.
 """
 
 from __future__ import annotations
@@ -27,17 +27,23 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from pivottrace.config import Config, dump_config, load_config
-from pivottrace.errors import ConfigError, RunDirError
+from pivottrace.errors import ConfigError, RunDirError, TornFileError
 from pivottrace.run.bindings import STAGE_SETTINGS, changed_settings, settings_of
-from pivottrace.run.older_versions import refuse_older
+from pivottrace.run.manifests import SCHEMA_VERSION, refuse_unreadable
+from pivottrace.run.outputs import EVALUATIONS, OTHERS, TABLES
+from pivottrace.run.sealing import checksum_of
 from pivottrace.run.storage import (
+    MANIFEST,
     disk_errors,
+    num_rows,
     read_json,
     read_parquet,
+    schema_of,
+    sweep,
     torn,
+    write_json,
     write_parquet,
     write_text,
 )
@@ -140,15 +146,21 @@ class RunDir:
         return read_parquet(self.existing_table(name, made_by), columns, made_by=made_by)
 
     def table_schema(self, name: str) -> pa.Schema:
-        """The schema of a table that exists. Raises RunDirError if it is torn."""
-        path = self.table_path(name)
-        with torn(path):
-            return pq.read_schema(path)
+        """The schema of a table that exists. Raises TornFileError."""
+        return schema_of(self.table_path(name))
 
     def existing_table(self, name: str, made_by: str) -> Path:
-        """The path of a table, for readers in parts. Raises RunDirError if it is missing."""
+        """The path of a table, for readers in parts.
+
+        Raises:
+            RunDirError: It is not made yet.
+            TornFileError: It was made, and is gone.
+        """
         path = self.table_path(name)
         if not path.is_file():
+            if self.is_done("pool" if made_by == "run" else made_by):
+                with torn(path):
+                    raise FileNotFoundError
             raise RunDirError(f"{path} is missing. Make it with: pivottrace {made_by} {self.path}")
         return path
 
@@ -162,8 +174,8 @@ class RunDir:
         if not path.is_file():
             return False
         try:
-            pq.read_metadata(path)
-        except (pa.ArrowInvalid, OSError):
+            num_rows(path)
+        except TornFileError:
             path.unlink()
             return False
         return True
@@ -194,39 +206,51 @@ class RunDir:
         found = {path.name for path in folder.glob("part-*.parquet")}
         num_parts = self.stage_facts(made_by).get("num_parts", len(found))
         paths = [self.part_path(name, index) for index in range(num_parts)]
-        odd = sorted(found.symmetric_difference(path.name for path in paths))
-        if odd:
+        surplus = sorted(found.difference(path.name for path in paths))
+        if surplus:
             raise RunDirError(
-                f"{folder} should hold {num_parts} parts: {odd[0]} is "
-                f"{'surplus, take it away' if odd[0] in found else 'missing, put it back'} "
-                f"({len(odd)} such files), or start again in another directory (--output)."
+                f"{folder} should hold {num_parts} parts: {surplus[0]} is surplus "
+                f"({len(surplus)} such files). Take it away, or start again in another directory "
+                f"(--output)."
             )
         for path in paths:
             yield read_parquet(path, columns, made_by=made_by)
 
     def refuse_torn_tables(self) -> None:
-        """Read the footer of every whole table, because a cut shows there. Raises RunDirError."""
+        """Compare every whole table with its checksum. Raises TornFileError."""
         for folder in (self.path, *sorted((self.path / "rounds").glob("[0-9]*"))):
             for path in sorted(folder.glob("*.parquet")):
-                with torn(path):
-                    pq.read_metadata(path)
+                num_rows(path)
+
+    def outputs(self, stage: str) -> list[Path]:
+        """The files and folders of a stage that exist."""
+        return self._existing((*TABLES.get(stage, ()), *OTHERS.get(stage, ())))
+
+    def _existing(self, outputs: Sequence[str]) -> list[Path]:
+        folder = self.round_path.relative_to(self.path)
+        tables = {name: self.table_path(name).relative_to(self.path) for name in EVALUATIONS}
+        paths = [self.path / output.format(folder, **tables) for output in outputs]
+        return [path for path in dict.fromkeys(paths) if path.exists()]
 
     # Manifest ---------------------------------------------------------------------------------
 
     @property
     def manifest(self) -> dict[str, Any]:
-        """The manifest on disk; empty for a new run. Raises as `read_json` and `refuse_older`."""
-        path = self.path / "manifest.json"
+        """The manifest on disk; empty for a new run.
+
+        Raises as `storage.read_json` and `manifests.refuse_unreadable`.
+        """
+        path = self.path / MANIFEST
         manifest = read_json(path) if path.is_file() else {}
-        refuse_older(self.path, manifest, STAGE_SETTINGS)
+        refuse_unreadable(path, manifest, STAGE_SETTINGS)
         return manifest
 
     def update_manifest(self, **entries: Any) -> None:
         """Replace top-level entries of the manifest. Only the first of several processes writes."""
         if not is_first_process():
             return
-        text = json.dumps(self.manifest | entries, indent=2, sort_keys=True) + "\n"
-        write_text(self.path / "manifest.json", text)
+        entries = {"schema_version": SCHEMA_VERSION} | self.manifest | entries
+        write_json(self.path / MANIFEST, entries, sort_keys=True)
 
     def begin(self, stage: str, **facts: Any) -> None:
         """Record the settings of a stage before it writes its first output that is kept.
@@ -238,8 +262,62 @@ class RunDir:
             self._record(stage, unfinished=True, **facts)
 
     def mark_done(self, stage: str, **facts: Any) -> None:
-        """Record that a stage finished, with its settings and facts about its result."""
-        self._record(stage, **facts)
+        """Record that a stage finished, with its settings and facts about its result.
+
+        A stage that made lost files again gets its old record back, if its tables are the same.
+
+        Raises:
+            RunDirError: They differ, and later stages have used the old ones.
+        """
+        if not is_first_process():
+            return
+        before, checksums = self.begun_facts(stage), self._checksums(stage)
+        if "lost" in before and checksums == before.get("checksums"):
+            facts = {k: v for k, v in before.items() if k not in ("unfinished", "lost")}
+        elif "lost" in before and "checksums" in before and self._later_stages(stage):
+            self._refuse_other_tables(before)
+        self._record(stage, **{"checksums": checksums} | facts)
+
+    def reopen(self, stage: str, lost: Sequence[str]) -> None:
+        """Let a finished stage make lost files again; names are relative to the run directory.
+
+        The record stays, so that the settings are still bound and the new files can be compared.
+        """
+        facts = self.begun_facts(stage)
+        lost = sorted({*facts.get("lost", ()), *lost})
+        self._record(stage, **facts | {"unfinished": True, "lost": lost})
+
+    def _checksums(self, stage: str) -> dict[str, str]:
+        """The checksums of a stage's tables: one for all parts of a table, and one per route file."""
+        paths = self._existing(TABLES.get(stage, ()))
+        files = [
+            file
+            for path in paths
+            for file in (sorted(path.iterdir()) if path.name == "routes" else [path])
+        ]
+        return {file.relative_to(self.path).as_posix(): checksum_of(file) for file in files}
+
+    def _later_stages(self, stage: str) -> list[str]:
+        """The begun stages after this stage, in this round or in a later one."""
+        order, found = list(STAGE_SETTINGS), []
+        for index, stages in self.manifest.get("rounds", {}).items():
+            after = order if int(index) > self.round_index else order[order.index(stage) + 1 :]
+            here = int(index) >= self.round_index
+            found += [other for other in stages if other in after and (here or other in RUN_WIDE)]
+        return found
+
+    def _refuse_other_tables(self, before: dict[str, Any]) -> None:
+        """Remove the files that were made again, so that they can be made once more."""
+        for name in before["lost"]:
+            (self.path / name).unlink(missing_ok=True)
+        changed = self._changed_versions(RECORDED_VERSIONS)
+        others = ", ".join(changed) or "other hardware, or a source that changed"
+        raise RunDirError(
+            f"{self.path}: {before['lost'][0]} was made again, and it is not what it was "
+            f"(perhaps because of {others}). Later stages have used the old one, so the new one "
+            f"was taken away. Put the old one back from a copy, run again as it was made, or "
+            f"start again in another directory (--output)."
+        )
 
     def is_done(self, stage: str) -> bool:
         """Whether a stage has finished in this round."""
@@ -270,10 +348,13 @@ class RunDir:
 
     def other_versions(self) -> list[str]:
         """Decisive libraries whose version has changed, each as "torch 2.8 (now 2.9)"."""
+        return self._changed_versions(DECISIVE_VERSIONS)
+
+    def _changed_versions(self, names: Sequence[str]) -> list[str]:
         recorded, now = self.manifest.get("versions", {}), installed_versions()
         return [
             f"{name} {recorded[name]} (now {now[name]})"
-            for name in DECISIVE_VERSIONS
+            for name in names
             if recorded.get(name, now[name]) != now[name]
         ]
 
@@ -302,6 +383,7 @@ class RunDir:
                 raise RunDirError(
                     f"{self.path}: another process is working on this run. Wait for it to end."
                 ) from None
+            sweep(self.path)
             self._free_training()
             self._refuse_changed_settings()
             text = dump_config(self.config)
@@ -369,8 +451,9 @@ class RunDir:
     def _seconds(self, all_rounds: bool = True) -> dict[tuple[str, str | None], float]:
         path = self.path / "timings.jsonl"
         totals: dict[tuple[str, str | None], float] = {}
-        for line in path.read_text().splitlines() if path.is_file() else []:
-            with suppress(json.JSONDecodeError):
+        lines = path.read_text(errors="replace").splitlines() if path.is_file() else []
+        for line in lines:
+            with suppress(json.JSONDecodeError, KeyError, TypeError):
                 row = json.loads(line)
                 key = (row["stage"], row.get("part"))
                 if all_rounds or row.get("round", 0) == self.round_index:

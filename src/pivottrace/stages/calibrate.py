@@ -45,8 +45,9 @@ def run(run: RunDir) -> None:
         return
     ids, scores = readings.driving_scores(run)
     num_probes = 0 if run.round_index else probes_wanted(run)
-    if not run.begun_facts("calibrate"):
-        # No label was bought for probes yet, so they may still follow the settings.
+    begun = bool(run.begun_facts("calibrate"))
+    if not (begun and run.table_path("probes").is_file()):
+        # Before a label is bought for probes, they may still follow the settings.
         _write_probes(run, ids, scores, num_probes)
     with Verifier.of(run.config.answers) as verifier:
         rows = _label(run, 0, verifier)
@@ -54,7 +55,7 @@ def run(run: RunDir) -> None:
             _write_more_probes(run, ids, scores, rows, num_probes)
             # This is a second request: people are asked again, now for the added probes.
             rows += _label(run, 1, verifier)
-        if run.round_index > 0:
+        if run.round_index > 0 and not (begun and run.table_path("labelled").is_file()):
             run.write_table("labelled", other_labels(run, verifier))
     combination, rows = _rank_anew(run, rows)
     finish(
@@ -62,6 +63,7 @@ def run(run: RunDir) -> None:
         rows,
         estimator=driving_estimator(run.config),
         combination=combination,
+        probes_wanted=num_probes,
         **verifier.facts(),
     )
 

@@ -5,7 +5,6 @@ This module is not a stage. The stage `calibrate` uses it.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -21,7 +20,7 @@ from pivottrace.run import readings
 from pivottrace.run.directory import RunDir
 from pivottrace.run.pool_routes import agreement_of, expectations
 from pivottrace.run.scored_pool import Scored
-from pivottrace.run.storage import write_text
+from pivottrace.run.storage import write_json
 from pivottrace.schemas import LABELLED
 from pivottrace.verifier import Verifier
 
@@ -122,7 +121,7 @@ def fit_vote_model(
         "covariance": model.covariance.tolist(),
         "num_labels": model.num_labels,
     }
-    write_text(path, json.dumps(stored, indent=2) + "\n")
+    write_json(path, stored)
     design, counts = scored.features[labelled], scored.counts.rows(labelled)
     right, seed = scored.right[labelled], run.config.seed
     by_all = vote_model.out_of_fold(scored.names, counts, design, right, seed)
