@@ -47,10 +47,19 @@ def bought(run: RunDir) -> dict[str, Label]:
     """The labels that were paid for, by question id. Everybody reads them here; nothing is written.
 
     Raises:
-        DataError: The file of the labels is no label store.
+        DataError: The file of the labels is no label store, or labels that were used are gone.
         RunDirError: It cannot be read.
     """
-    return read_labels(run.path / STORE)
+    labels = read_labels(run.path / STORE)
+    stages = (facts for of in run.manifest.get("rounds", {}).values() for facts in of.values())
+    used = max((facts.get("labels_used", 0) for facts in stages), default=0)
+    if len(labels) < used:
+        raise DataError(
+            f"{run.path / STORE} holds {len(labels)} labels, and the run has used {used}. Put the "
+            f"file back from a copy, or start again in another directory (--output) and import "
+            f"the answers there."
+        )
+    return labels
 
 
 def probes_wanted(run: RunDir) -> int:

@@ -4,8 +4,7 @@ Each call opens its own connection. So threads may share a store, a fork may inh
 processes may open it at once (say, a web page and a run), and there is nothing to close.
 """
 
-import errno
-import os
+import shutil
 import sqlite3
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import closing, contextmanager
@@ -26,6 +25,10 @@ READABLE_VERSIONS = (1, SCHEMA_VERSION)
 LOCK_WAIT_S = 30.0
 """A writer holds the lock for milliseconds; half a minute means that its process is stopped."""
 
+LEAST_FREE = 1 << 20
+"""Bytes that SQLite's own files always fit into. Its error does not always tell a full disk."""
+
+_COLUMNS = ("question_id", "answer", "source", "purpose", "created_at")
 _SCHEMA = """
 CREATE TABLE labels (
     question_id TEXT PRIMARY KEY CHECK (question_id <> ''),
@@ -186,8 +189,7 @@ def read_labels(path: Path) -> dict[str, Label]:
             if _version(path, connection) is None:
                 return {}
             rows = connection.execute(
-                "SELECT question_id, answer, source, purpose, created_at FROM labels "
-                "ORDER BY question_id"
+                f"SELECT {', '.join(_COLUMNS)} FROM labels ORDER BY question_id"
             ).fetchall()
     except sqlite3.Error as error:
         raise _explained(path, error) from error
@@ -223,12 +225,22 @@ def _version(path: Path, connection: sqlite3.Connection) -> int | None:
             f"{path} is a label store of version {version}: a newer PivotTrace made it, and this "
             f"one reads versions up to {SCHEMA_VERSION}. Install the newer one"
         )
-    if "labels" not in tables or version not in READABLE_VERSIONS:
+    columns = [row[1] for row in connection.execute("PRAGMA table_info(labels)")]
+    if version not in READABLE_VERSIONS or not set(_COLUMNS) <= set(columns):
         raise DataError(
-            f"{path} is a SQLite file of version {version}, not a label store of version "
-            f"{SCHEMA_VERSION}; move it away, or use the PivotTrace version that made it"
+            f"{path} is a SQLite file of another program, not a label store (its tables: "
+            f"{', '.join(sorted(tables))}). Move it away: the same command then makes a label "
+            f"store. If labels were bought already, put their file back from a copy instead"
         )
     return version
+
+
+def _is_full(path: Path) -> bool:
+    """Whether there is too little room for SQLite's own files."""
+    try:
+        return shutil.disk_usage(path.parent).free < LEAST_FREE
+    except OSError:
+        return False
 
 
 def _count(connection: sqlite3.Connection) -> int:
@@ -270,13 +282,23 @@ def _explained(path: Path, error: sqlite3.Error) -> Exception:
     """One of our errors for an error of SQLite, with its cure."""
     code = getattr(error, "sqlite_errorcode", None)
     primary = code & 0xFF if code is not None else None  # extended codes keep the cause on top
-    if primary == sqlite3.SQLITE_FULL:
+    if primary == sqlite3.SQLITE_FULL or (primary == sqlite3.SQLITE_IOERR and _is_full(path)):
         return OutOfDiskError(
-            f"{path}: {os.strerror(errno.ENOSPC)}; the label was not stored and no earlier one is "
-            "lost. Free some space and run again"
+            f"{path}: the disk is full; the label was not stored and no earlier one is lost. Free "
+            f"some room and run the same command again"
         )
+    if primary == sqlite3.SQLITE_IOERR:
+        return RunDirError(
+            f"{path}: the disk cannot be read or written ({error}); no earlier label is lost. "
+            f"Look for errors of the disk or of the network share, then run the same command again"
+        )
+    if path.is_dir():
+        return RunDirError(f"{path} is a folder, and the labels need a file there. Move it away")
     if primary in (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT):
-        return DataError(f"{path} is not a label store ({error}); move it away or restore a copy")
+        return DataError(
+            f"{path} is damaged, or no label store ({error}). Put it back from a copy. If no label "
+            f"was bought yet, move it away: the same command then makes a new one"
+        )
     if primary in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
         return RunDirError(
             f"{path}: another process has held it for {LOCK_WAIT_S:.0f} s; end that one and retry"
