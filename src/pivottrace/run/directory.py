@@ -288,7 +288,7 @@ class RunDir:
         self._record(stage, **facts | {"unfinished": True, "lost": lost})
 
     def _checksums(self, stage: str) -> dict[str, str]:
-        """The checksums of a stage's tables: one for all parts of a table, and one per route file."""
+        """Checksums of a stage's tables: one for all parts of a table, and one per route file."""
         paths = self._existing(TABLES.get(stage, ()))
         files = [
             file
