@@ -14,9 +14,10 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import cached_file
 
 from pivottrace.config import EMBEDDED_MODEL, ModelConfig
-from pivottrace.errors import ModelError, first_line
+from pivottrace.errors import ModelError, first_line, is_out_of_memory
 from pivottrace.models.template_trial import refuse_endless_template
 from pivottrace.models.weights import (
+    refuse_changed_weights,
     refuse_other_tensors,
     refuse_small_vocabulary,
     refuse_unfinite,
@@ -36,7 +37,6 @@ UNLOADABLE = (
     AssertionError,
     ImportError,
     RuntimeError,
-    MemoryError,
     StrictDataclassError,
 )
 
@@ -94,6 +94,7 @@ def load_model(config: ModelConfig) -> tuple[Any, Any]:
     path = resolve_path(config.path)
     if Path(path).is_dir():
         weight_files(Path(path), config.path)
+        refuse_changed_weights(Path(path), config.path)
     dtype = config.dtype
     if dtype == "auto" and device.type == "cpu":
         dtype = "float32"
@@ -114,6 +115,8 @@ def load_model(config: ModelConfig) -> tuple[Any, Any]:
     except SafetensorError as error:
         raise torn_weights(config.path, error) from error
     except UNLOADABLE as error:
+        if is_out_of_memory(error):
+            raise
         cure = "Check config.json, and that this version of transformers knows the model."
         if not Path(path).is_dir():
             cure = "Check the Hub id, its revision and your access to it."
@@ -180,6 +183,8 @@ def load_config(config: ModelConfig) -> Any:
     try:
         return AutoConfig.from_pretrained(path, revision=config.revision, trust_remote_code=False)
     except UNLOADABLE as error:
+        if is_out_of_memory(error):
+            raise
         reason = _reason(error)
         if local:
             raise ModelError(
@@ -232,7 +237,8 @@ def load_tokenizer(config: ModelConfig) -> Any:
         )
     except Exception as error:
         # A wrong tokenizer.json is a plain `Exception` of the library tokenizers.
-        if type(error) is not Exception and not isinstance(error, UNLOADABLE):
+        is_ours = type(error) is Exception or isinstance(error, UNLOADABLE)
+        if not is_ours or is_out_of_memory(error):
             raise
         raise ModelError(
             f"{config.path}: the tokenizer cannot be loaded: {_reason(error)}. Copy its files "
