@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pivottrace import __version__
+from pivottrace.commands.memory_limit import load_within_limit
 from pivottrace.commands.usage import EXPERIMENTS, STAGES, help_of, usage
 from pivottrace.errors import ConfigError, PivotTraceError, first_line, is_out_of_memory
 
@@ -45,6 +46,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         if command is None:
             raise ConfigError(_unknown_command(arguments[0]))
+        load_within_limit()
         command(arguments[1:])
     except PivotTraceError as error:
         waiting = error.exit_code == 3

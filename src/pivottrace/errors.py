@@ -15,13 +15,14 @@ def counted(number: int, noun: str, nouns: str | None = None) -> str:
     return f"{number:,} {noun if number == 1 else nouns or noun + 's'}"
 
 
-# Words of the loader, of the system, of torch and of Python about memory that they did not get.
+# Words of the loader, the system, torch, Python and Arrow about memory that they did not get.
 _NO_MEMORY = (
     "failed to map segment",
     "allocate memory",
     "not enough memory",
     "out of memory",
     "can't start new thread",
+    "failed to launch worker thread",
 )
 
 

@@ -1,11 +1,15 @@
 """Bad input through the real command: one clear line that names what is wrong and the cure."""
 
 import json
+import resource
+import subprocess
+import sys
 
 import pytest
 
 from pivottrace import cli, plugins
 from pivottrace.cli import main
+from pivottrace.commands import memory_limit
 
 GOOD = [{"id": f"q{i}", "question": f"What is {i} + 1?", "answer": i + 1} for i in range(4)]
 
@@ -254,6 +258,7 @@ def test_missing_model_folder(tmp_path, capsys):
         RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried"),
         RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB"),
         RuntimeError("can't start new thread"),
+        OSError("Unknown error: Failed to launch worker thread: Resource temporarily unavailable"),
     ],
 )
 def test_memory_that_the_system_refuses_is_one_line(tmp_path, capsys, monkeypatch, error):
@@ -269,6 +274,33 @@ def test_memory_that_the_system_refuses_is_one_line(tmp_path, capsys, monkeypatc
     told = capsys.readouterr().err
     assert told.startswith("error: the system gave no more memory (") and told.count("\n") == 1
     assert "ulimit -v" in told and "the same command then goes on" in told
+
+
+@pytest.mark.parametrize("gigabytes", [0.15, 0.3, 0.9])
+def test_a_limit_that_is_too_small_is_said_before_a_library_waits_for_memory(tmp_path, gigabytes):
+    """With 0.3 GB OpenBLAS asked for memory without end."""
+    size = int(gigabytes * 1e9)
+    done = subprocess.run(
+        [sys.executable, "-m", "pivottrace", "status", str(tmp_path)],
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (size, size)),
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 1 and done.stderr.count("\n") == 1
+    assert f"the limit is {gigabytes:g} GB, and the libraries alone take 1 GB" in done.stderr
+
+
+def test_within_a_limit_the_libraries_still_work(tmp_path):
+    size = 3 * memory_limit.LEAST
+    done = subprocess.run(
+        [sys.executable, "-m", "pivottrace", "status", str(tmp_path)],
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (size, size)),
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 2 and done.stderr.startswith(f"error: {tmp_path}"), done.stderr
 
 
 def test_a_part_that_does_not_fit_into_memory_is_not_called_missing(tmp_path, monkeypatch):
