@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import shlex
 import sys
@@ -32,6 +33,9 @@ def main(argv: list[str] | None = None) -> int:
         user stopped the command.
     """
     arguments = sys.argv[1:] if argv is None else argv
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # one that lacks an arrow or a name escapes it
+            stream.reconfigure(errors="backslashreplace")
     if not arguments or arguments[0] in ("-h", "--help", "help"):
         print(usage(), end="")
         return 0
@@ -46,6 +50,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         if command is None:
             raise ConfigError(_unknown_command(arguments[0]))
+        _refuse_undecoded(arguments)
         load_within_limit()
         command(arguments[1:])
     except PivotTraceError as error:
@@ -56,6 +61,11 @@ def main(argv: list[str] | None = None) -> int:
         # The reader of our lines is gone (`| head`). The rest must not fail at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+    except UnicodeEncodeError as error:
+        if error.encoding == "utf-8":  # files are UTF-8, names of files need not be
+            raise
+        print(f"error: {error.object!r}: {_OTHER_ENCODING}", file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
         print("stopped; finished parts are kept, and the same command resumes", file=sys.stderr)
         return 130
@@ -70,6 +80,19 @@ def main(argv: list[str] | None = None) -> int:
         )
         return 1
     return 0
+
+
+_OTHER_ENCODING = (
+    "this text cannot be used, because arguments and names of files are not UTF-8 here. Set "
+    "PYTHONUTF8=1, or take plain letters"
+)
+
+
+def _refuse_undecoded(arguments: list[str]) -> None:
+    """Refuse arguments that Python could not decode, before one of them is written to a file."""
+    for argument in arguments:
+        if any("\ud800" <= character <= "\udfff" for character in argument):
+            raise ConfigError(f"{argument!r}: {_OTHER_ENCODING}")
 
 
 def _set_environment() -> None:

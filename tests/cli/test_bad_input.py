@@ -1,6 +1,7 @@
 """Bad input through the real command: one clear line that names what is wrong and the cure."""
 
 import json
+import os
 import resource
 import subprocess
 import sys
@@ -301,6 +302,30 @@ def test_within_a_limit_the_libraries_still_work(tmp_path):
         timeout=60,
     )
     assert done.returncode == 2 and done.stderr.startswith(f"error: {tmp_path}"), done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "told"),
+    [
+        (["init", "é.toml"], 2, "error: '\\udcc3\\udca9.toml': this text cannot be used"),
+        (["run", "my.toml"], 2, "error: 'r\\xfcn/rounds/00': this text cannot be used, because"),
+        (["run", "--help"], 0, ""),
+    ],
+)
+def test_a_system_that_is_not_utf_8_gives_no_traceback(tmp_path, arguments, code, told):
+    """Help has an ellipsis, which ASCII lacks."""
+    (tmp_path / "my.toml").write_text('output = "rün"\n', encoding="utf-8")
+    done = subprocess.run(
+        [sys.executable, "-m", "pivottrace", *arguments],
+        env=os.environ | {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == code and done.stderr.startswith(told), done.stderr
+    assert done.stderr.count("\n") == bool(told)
+    assert [path.name for path in tmp_path.iterdir()] == ["my.toml"]
 
 
 def test_a_part_that_does_not_fit_into_memory_is_not_called_missing(tmp_path, monkeypatch):
