@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import shlex
 import sys
 from collections.abc import Callable
@@ -55,7 +56,7 @@ def main(argv: list[str] | None = None) -> int:
         command(arguments[1:])
     except PivotTraceError as error:
         waiting = error.exit_code == 3
-        print(f"{'' if waiting else 'error: '}{error}", file=sys.stderr)
+        print(f"{'' if waiting else 'error: '}{_readable(str(error))}", file=sys.stderr)
         return error.exit_code
     except BrokenPipeError:
         # The reader of our lines is gone (`| head`). The rest must not fail at exit.
@@ -80,6 +81,17 @@ def main(argv: list[str] | None = None) -> int:
         )
         return 1
     return 0
+
+
+# No name of a file has a part of 256 characters; an id of the user's may have any number.
+_LONG_WORD = re.compile(r"([^\s/]{100})[^\s/]{156,}")
+
+
+def _readable(message: str) -> str:
+    """A message without what a terminal would obey, and without most of a word that goes on."""
+    from pivottrace.report.texts import clean
+
+    return clean(_LONG_WORD.sub(r"\1…", message))
 
 
 _OTHER_ENCODING = (

@@ -11,6 +11,7 @@ import pytest
 from pivottrace import cli, plugins
 from pivottrace.cli import main
 from pivottrace.commands import memory_limit
+from pivottrace.errors import ConfigError
 
 GOOD = [{"id": f"q{i}", "question": f"What is {i} + 1?", "answer": i + 1} for i in range(4)]
 
@@ -326,6 +327,18 @@ def test_a_system_that_is_not_utf_8_gives_no_traceback(tmp_path, arguments, code
     assert done.returncode == code and done.stderr.startswith(told), done.stderr
     assert done.stderr.count("\n") == bool(told)
     assert [path.name for path in tmp_path.iterdir()] == ["my.toml"]
+
+
+def test_a_message_has_no_escapes_and_no_endless_word(tmp_path, capsys, monkeypatch):
+    def command(arguments):
+        raise ConfigError(f"{tmp_path}: 'a\x1b[31m\u202e' and '{'x' * 3000}' are equal.\n  Next")
+
+    monkeypatch.setitem(cli.COMMANDS, "status", command)
+    assert main(["status", str(tmp_path)]) == 2
+    cut = f"'{'x' * 99}…"
+    assert capsys.readouterr().err == (
+        f"error: {tmp_path}: 'a⟨U+001B⟩[31m⟨U+202E⟩' and {cut} are equal.\n  Next\n"
+    )
 
 
 def test_a_part_that_does_not_fit_into_memory_is_not_called_missing(tmp_path, monkeypatch):
