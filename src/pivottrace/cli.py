@@ -35,7 +35,7 @@ def main(argv: list[str] | None = None) -> int:
     """
     arguments = sys.argv[1:] if argv is None else argv
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # one that lacks an arrow or a name escapes it
+        if isinstance(stream, io.TextIOWrapper):  # it escapes signs that it lacks
             stream.reconfigure(errors="backslashreplace")
     if not arguments or arguments[0] in ("-h", "--help", "help"):
         print(usage(), end="")
@@ -88,7 +88,7 @@ _LONG_WORD = re.compile(r"([^\s/]{100})[^\s/]{156,}")
 
 
 def _readable(message: str) -> str:
-    """A message without what a terminal would obey, and without most of a word that goes on."""
+    """A message without escapes that a terminal would obey, and with endless words cut."""
     from pivottrace.report.texts import clean
 
     return clean(_LONG_WORD.sub(r"\1…", message))
