@@ -52,7 +52,7 @@ def main(argv: list[str] | None = None) -> int:
         if command is None:
             raise ConfigError(_unknown_command(arguments[0]))
         _refuse_undecoded(arguments)
-        load_within_limit()
+        load_within_limit(arguments[0])
         command(arguments[1:])
     except PivotTraceError as error:
         waiting = error.exit_code == 3

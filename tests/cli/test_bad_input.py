@@ -278,31 +278,42 @@ def test_memory_that_the_system_refuses_is_one_line(tmp_path, capsys, monkeypatc
     assert "ulimit -v" in told and "the same command then goes on" in told
 
 
-@pytest.mark.parametrize("gigabytes", [0.15, 0.3, 0.9])
-def test_a_limit_that_is_too_small_is_said_before_a_library_waits_for_memory(tmp_path, gigabytes):
-    """With 0.3 GB OpenBLAS asked for memory without end."""
+def limited(gigabytes, *arguments):
+    """A command with so much address space."""
     size = int(gigabytes * 1e9)
-    done = subprocess.run(
-        [sys.executable, "-m", "pivottrace", "status", str(tmp_path)],
+    return subprocess.run(
+        [sys.executable, "-m", "pivottrace", *arguments],
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (size, size)),
         capture_output=True,
         text=True,
         timeout=60,
     )
+
+
+@pytest.mark.parametrize(
+    ("command", "gigabytes", "least"),
+    [("status", 0.15, 1), ("status", 0.3, 1), ("status", 0.9, 1), ("run", 3, 4)],
+)
+def test_a_limit_that_is_too_small_is_said_before_a_library_waits_for_memory(
+    tmp_path, command, gigabytes, least
+):
+    """With 0.3 GB OpenBLAS asked for memory without end."""
+    done = limited(gigabytes, command, str(tmp_path))
     assert done.returncode == 1 and done.stderr.count("\n") == 1
-    assert f"the limit is {gigabytes:g} GB, and the libraries alone take 1 GB" in done.stderr
+    words = f"the limit is {gigabytes:g} GB, and the libraries of this command alone take up to"
+    assert f"{words} {least} GB" in done.stderr
 
 
-def test_within_a_limit_the_libraries_still_work(tmp_path):
-    size = 3 * memory_limit.LEAST
-    done = subprocess.run(
-        [sys.executable, "-m", "pivottrace", "status", str(tmp_path)],
-        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (size, size)),
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
+@pytest.mark.parametrize("command", ["status", "run"])
+def test_within_a_limit_the_libraries_still_work(tmp_path, command):
+    done = limited(2 if command == "status" else 4.1, command, str(tmp_path))
     assert done.returncode == 2 and done.stderr.startswith(f"error: {tmp_path}"), done.stderr
+
+
+def test_each_command_is_known_to_need_a_model_or_not():
+    with_model = {"demo", "validate", "run", "study", "lab", "greedy", "trace", "score", "sample"}
+    with_model |= {"calibrate", "triage", "train", "evaluate"}
+    assert set(cli.COMMANDS) == with_model | memory_limit.WITHOUT_MODEL
 
 
 @pytest.mark.parametrize(
