@@ -7,8 +7,9 @@ import pytest
 from report_run import make_run as fabricate
 
 from pivottrace.cli import main
+from pivottrace.commands.status import describe
 from pivottrace.labels import budget, requests
-from pivottrace.run.directory import RunDir
+from pivottrace.run.directory import FORGOTTEN, RunDir
 from pivottrace.schemas import TRAINING_ROWS
 
 PROBES, BUDGET = 12, 20
@@ -149,8 +150,13 @@ def test_a_label_is_corrected_and_what_used_it_is_made_again(run, capsys):
     message = capsys.readouterr().err
     assert "made again: calibrate, triage, label." in message and "--redo" in message
     assert budget.true_answers(run)[probe] == truths[probe]
+    spent = sum(run.seconds().values())
     assert main([*command, "--redo"]) == 0
     assert not run.is_done("calibrate") and not run.table_path("triage").exists()
+    # A forgotten stage shows no time, and what it took still counts as spent.
+    lines = {line.strip() for line in describe(run)}
+    assert {"to do calibrate", "to do triage"} <= lines
+    assert sum(run.seconds().values()) == pytest.approx(spent) and run.seconds()[FORGOTTEN]
     assert main(["run", str(run.path), *UNTIL]) in (0, 3)
     after = run.read_table("evidence", made_by="calibrate").to_pylist()
     assert [r["question_id"] for r in after] == [r["question_id"] for r in before]

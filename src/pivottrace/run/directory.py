@@ -22,7 +22,7 @@ import os
 import shlex
 import shutil
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from importlib.metadata import version
 from pathlib import Path
@@ -60,6 +60,8 @@ KEPT: dict[str, str] = {
 RECORDED_VERSIONS = ("pivottrace", "torch", "transformers", "trl", "pyarrow", "math-verify")
 # These stages run once for all rounds. Their records stand in the first round.
 RUN_WIDE = ("pool", "evaluate_before", "evaluate_after")
+FORGOTTEN = "forgotten"
+"""The name under which `RunDir.seconds` has the time of stages that were forgotten."""
 # Another version of these libraries may change the results.
 DECISIVE_VERSIONS = ("pivottrace", "torch", "transformers", "trl")
 
@@ -395,8 +397,25 @@ class RunDir:
                 with suppress(OSError), (self.path / "timings.jsonl").open("a") as file:
                     file.write(line + "\n")
 
+    def forget_seconds(self, stages: Collection[str]) -> None:
+        """Count what these stages took in this round as time of forgotten stages (`FORGOTTEN`)."""
+        path = self.path / "timings.jsonl"
+        if not path.is_file():
+            return
+        lines = path.read_text().splitlines()
+        for number, line in enumerate(lines):
+            with suppress(json.JSONDecodeError):
+                row = json.loads(line)
+                if row["stage"] in stages and row.get("round", 0) == self.round_index:
+                    lines[number] = json.dumps(row | {"stage": FORGOTTEN, "was": row["stage"]})
+        write_text(path, "".join(f"{line}\n" for line in lines))
+
     def seconds(self, all_rounds: bool = True) -> dict[str, float]:
-        """Seconds spent on each stage over all attempts, without lines that a kill has torn."""
+        """Seconds spent on each stage over all attempts, without lines that a kill has torn.
+
+        A forgotten stage begins at nothing again, because its old time says nothing about the files
+        that are there. What it took stands under `FORGOTTEN`, so the sum is what was really spent.
+        """
         totals = self._seconds(all_rounds)
         return {stage: took for (stage, part), took in totals.items() if part is None}
 
