@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 
 from pivottrace.commands.flags import take_flag, take_option
 from pivottrace.commands.redo import redo, stages_that_used, would_be_made_again
 from pivottrace.commands.status import quoted
-from pivottrace.errors import ConfigError
+from pivottrace.errors import ConfigError, counted, first_of
 from pivottrace.ingest.settling import shortened
 from pivottrace.labels import importing, requests
 from pivottrace.labels.budget import labels_of
@@ -32,11 +32,14 @@ def export(arguments: list[str]) -> Iterator[str]:
 def import_(arguments: list[str]) -> Iterator[str]:
     """`label import RUN FILE`."""
     rest = list(arguments)
-    replace, confirmed, again = (take_flag(rest, f"--{n}") for n in ("replace", "confirm", "redo"))
-    usage = "label import RUN FILE [--replace] [--confirm] [--redo]"
+    flags = ("replace", "confirm", "skip-unasked", "redo")
+    replace, confirmed, skip_unasked, again = (take_flag(rest, f"--{name}") for name in flags)
+    usage = "label import RUN FILE [--replace] [--confirm] [--skip-unasked] [--redo]"
     run, path = _run_of(rest, usage, (2,)), Path(rest[1])
     # All is checked before a stage is forgotten for it.
-    reading = importing.read_file(run, path, replace=replace, confirmed=confirmed)
+    reading = importing.read_file(
+        run, path, replace=replace, confirmed=confirmed, skip_unasked=skip_unasked
+    )
     run = _forget_what_used(run, reading.changed, again)
     with run.locked():
         found = importing.store_file(run, reading)
@@ -105,13 +108,14 @@ def _forget_what_used(run: RunDir, question_ids: Collection[str], again: bool) -
 
 
 def _imported(run: RunDir, found: importing.Imported) -> Iterator[str]:
-    counted: list[tuple[int, Callable[[int], str]]] = [
+    fates: list[tuple[int, Callable[[int], str]]] = [
         (found.replaced, lambda n: f"{n} replaced"),
         (found.unanswerable, lambda n: f"{n} cannot be answered"),
         (found.blank, lambda n: f"{n} {'row has' if n == 1 else 'rows have'} no answer yet"),
+        (len(found.skipped), lambda n: f"{counted(n, 'row')} skipped ({_ids(found.skipped)})"),
     ]
-    more = "".join(f", {words(n)}" for n, words in counted if n)
-    new = "1 new label" if found.new == 1 else f"{found.new} new labels"
+    more = "".join(f", {words(n)}" for n, words in fates if n)
+    new = counted(found.new, "new label")
     place = quoted(run.path)
     if found.differing:
         what = "1 answer differs" if len(found.differing) == 1 else f"{len(found.differing)} differ"
@@ -128,6 +132,10 @@ def _imported(run: RunDir, found: importing.Imported) -> Iterator[str]:
         )
         return
     yield f"{new} taken in{more}; next: pivottrace run {place}"
+
+
+def _ids(ids: Sequence[str]) -> str:
+    return first_of([field(question_id) for question_id in ids])
 
 
 def _words(answer: str | None) -> str:

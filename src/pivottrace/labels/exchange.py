@@ -3,7 +3,7 @@
 import csv
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -51,10 +51,12 @@ class FileAnswers(NamedTuple):
     Attributes:
         rows: The rows with an answer, in the order of the file.
         blank: Rows that leave their question unlabelled: empty ones, "NA", "don't know".
+        skipped: Ids of the rows that were not read, because they are of other questions.
     """
 
     rows: list[FileAnswer]
     blank: int
+    skipped: list[str]
 
     @property
     def answers(self) -> list[tuple[str, str | None]]:
@@ -90,7 +92,12 @@ def export_requests(path: Path, rows: Sequence[Request]) -> None:
 
 
 def read_answers(
-    path: Path, known_ids: set[str], pattern: str | None = None, *, confirmed: bool = False
+    path: Path,
+    known_ids: set[str],
+    pattern: str | None = None,
+    *,
+    confirmed: bool = False,
+    only: Container[str] | None = None,
 ) -> FileAnswers:
     """Read the answers that people filled in.
 
@@ -106,20 +113,24 @@ def read_answers(
         known_ids: Ids that may occur.
         pattern: The user's `answers.pattern`.
         confirmed: Whether the people stand by cells that cannot be read as an answer.
+        only: Ids whose rows are read. Rows of other ids, known or not, are skipped.
 
     Raises:
         DataError: The file is missing, not UTF-8 or malformed, a column is missing, or a value has
             the wrong type. Or an id is unknown, or an answer is a derivation, a guess or too long.
             The message names file, row and column.
     """
-    rows, blank = [], 0
+    rows, blank, skipped = [], 0, []
     for row in read_rows(path):
         question_id, place = known_id(path, row.id, known_ids), f"{path}, {row.where}"
+        if only is not None and question_id not in only:
+            skipped.append(row.id)
+            continue
         if question_id is None:
             raise DataError(
                 f"{place}, column id: {row.id!r} is not a question of this run; "
                 "use the ids of the exported file (spreadsheets drop leading zeros: import the "
-                "id column as text)"
+                "id column as text), or skip the rows of other questions with --skip-unasked"
             )
         cell = without_decimal_comma(row.cell) if row.decimal_comma else row.cell
         read = read_label(cell, f"{place}, column answer", pattern, confirmed=confirmed)
@@ -127,7 +138,7 @@ def read_answers(
             blank += 1
         else:
             rows.append(FileAnswer(question_id, read.answer, row.annotator, place))
-    return FileAnswers(rows, blank)
+    return FileAnswers(rows, blank, skipped)
 
 
 class Read(NamedTuple):
