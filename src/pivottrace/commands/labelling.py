@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 
@@ -12,8 +13,9 @@ from pivottrace.errors import ConfigError, counted, first_of
 from pivottrace.ingest.settling import shortened
 from pivottrace.labels import importing, requests
 from pivottrace.labels.budget import labels_of
+from pivottrace.labels.buying import settling
 from pivottrace.labels.intake import take_in
-from pivottrace.report.texts import field
+from pivottrace.report.texts import clean, field
 from pivottrace.run.directory import RunDir
 from pivottrace.run.rounds import current_round
 
@@ -40,7 +42,7 @@ def import_(arguments: list[str]) -> Iterator[str]:
     reading = importing.read_file(
         run, path, replace=replace, confirmed=confirmed, skip_unasked=skip_unasked
     )
-    run = _forget_what_used(run, reading.changed, again)
+    run = _forget_what_used(run, reading.changed, again, ["import", *arguments])
     with run.locked():
         found = importing.store_file(run, reading)
     yield from _imported(run, found)
@@ -56,7 +58,7 @@ def correct(arguments: list[str]) -> Iterator[str]:
     given = importing.read_correction(run, question_id, rest[2], annotator, confirmed=confirmed)
     before = labels_of(run).get(question_id)
     if before is not None:
-        run = _forget_what_used(run, [question_id], again)
+        run = _forget_what_used(run, [question_id], again, ["correct", *arguments])
     with run.locked():
         take_in(run, [given])
     was = "" if before is None else f" (before: {_words(before.answer)})"
@@ -74,7 +76,7 @@ def conflicts(arguments: list[str]) -> Iterator[str]:
         yield f"{field(conflict.question_id)}  {field(shortened(conflict.question))}"
         for answer in conflict.answers:
             yield f"    {_words(answer.answer)}  by {field(answer.annotator or 'somebody')}"
-    yield f"next, for each: pivottrace label correct {quoted(run.path)} ID ANSWER"
+        yield f"    to settle: {clean(settling(run, conflict.question_id))}"
 
 
 def _run_of(arguments: list[str], usage: str, lengths: Collection[int]) -> RunDir:
@@ -83,8 +85,12 @@ def _run_of(arguments: list[str], usage: str, lengths: Collection[int]) -> RunDi
     return current_round(RunDir.open(Path(arguments[0])))
 
 
-def _forget_what_used(run: RunDir, question_ids: Collection[str], again: bool) -> RunDir:
+def _forget_what_used(
+    run: RunDir, question_ids: Collection[str], again: bool, command_line: Sequence[str]
+) -> RunDir:
     """Forget the stages that used one of these labels, or refuse to change them.
+
+    `command_line` is the present command after `pivottrace label`, for the refusal.
 
     Returns:
         The run in the round that is the current one then.
@@ -100,8 +106,8 @@ def _forget_what_used(run: RunDir, question_ids: Collection[str], again: bool) -
     if not again:
         raise ConfigError(
             f"{command} has used this label already. It can be changed, if these stages are made "
-            f"again: {', '.join(stages)}. Rollouts and labels are kept. Give the same command "
-            f"with --redo to do just that"
+            f"again: {', '.join(stages)}. Rollouts and labels are kept. To do just that: "
+            f"{shlex.join(['pivottrace', 'label', *command_line, '--redo'])}"
         )
     redo(where, command)
     return where

@@ -144,7 +144,7 @@ def _without(run: RunDir, command: str) -> tuple[dict[str, Any], list[str]]:
 
 
 def _stages_from(command: str) -> list[str]:
-    """The stages of a command and all later ones; the evaluation before training is never redone."""
+    """The stages of a command and all later ones, without the evaluation before training."""
     order = list(STAGES)
     first = order.index("evaluate_after" if command == "evaluate" else stages_of(command)[0])
     return [name for name in order[first:] if name != "evaluate_before"]

@@ -52,7 +52,7 @@ def obtain(run: RunDir, question_ids: Sequence[str], purpose: Purpose) -> dict[s
         # A source may have new answers, even if the run goes on without them.
         _buy(run, source, missing, purpose, any_bought=bool(known), asks=not goes_on)
     if disputed and not goes_on:
-        raise LabelsNeeded(to_settle(run, len(disputed)))
+        raise LabelsNeeded(_to_settle(run, disputed))
     truths = true_answers(run)
     return {i: truths[i] for i in question_ids if i in truths}
 
@@ -71,16 +71,21 @@ def take_owned(run: RunDir) -> None:
         take_in(run, [Given(i, a, COLUMN.name, "annotation", owned=True) for i, a in owned.items()])
 
 
-def to_settle(run: RunDir, num_disputed: int) -> str:
+def _to_settle(run: RunDir, disputed: Sequence[str]) -> str:
     """The steps that settle answers that differ."""
     place = shlex.quote(str(run.path))
-    what = f"{counted(num_disputed, 'question')} {'has' if num_disputed == 1 else 'have'}"
+    what = f"{counted(len(disputed), 'question')} {'has' if len(disputed) == 1 else 'have'}"
     return (
         f"{what} answers that differ from each other. Next:\n"
-        f"  1. pivottrace label conflicts {place}   (lists them)\n"
-        f"  2. pivottrace label correct {place} ID ANSWER   (settles one)\n"
+        f"  1. pivottrace label conflicts {place}   (lists them, each with its command)\n"
+        f"  2. {settling(run, disputed[0])}   (settles the first)\n"
         f"  3. pivottrace run {place}"
     )
+
+
+def settling(run: RunDir, question_id: str) -> str:
+    """The command that settles a question; the user writes the answer."""
+    return f"{shlex.join(['pivottrace', 'label', 'correct', str(run.path), question_id])} ANSWER"
 
 
 def num_asked(run: RunDir, question_ids: Sequence[str], purpose: Purpose) -> int:

@@ -32,6 +32,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pivottrace.config import Config, dump_config, load_config
+from pivottrace.config.as_flags import as_flags
 from pivottrace.errors import ConfigError, RunDirError
 from pivottrace.run.bindings import STAGE_SETTINGS, changed_settings, settings_of
 from pivottrace.run.older_versions import refuse_older
@@ -368,12 +369,24 @@ class RunDir:
                 (name, facts["settings"]) for stages in rounds for name, facts in stages.items()
             ]
             of_stages = {name for name, own in each if changed_settings({name: own}, self.config)}
-            cure = _redo_cure(self.path, of_stages)
+            cure = self._redo_cure(of_stages)
             raise ConfigError(
                 f"{self.path} was made with other settings:\n  "
                 + "\n  ".join(changed)
                 + f"\nPut them back, or give another output directory (--output).{cure}"
             )
+
+    def _redo_cure(self, changed: set[str]) -> str:
+        """How to make stages again with changed settings, where only late stages read them."""
+        if not changed <= {"triage", "label", "train"}:
+            return ""
+        command = "train" if changed == {"train"} else "calibrate"
+        settings = as_flags(load_config(self.path / "config.toml"), self.config)
+        words = shlex.join(["pivottrace", "redo", str(self.path), command, *settings])
+        return (
+            f"\nOr make {' and '.join(sorted(changed))} again, and all later stages, with the "
+            f"labels that are there: {words}"
+        )
 
     # Timings ----------------------------------------------------------------------------------
 
@@ -452,17 +465,6 @@ def run_parts(
     for index in missing:
         run.write_part(name, index, make(index))
         on_part(index)
-
-
-def _redo_cure(path: Path, changed: set[str]) -> str:
-    """How to make stages again with changed settings, where only late stages read them."""
-    command = "train" if changed == {"train"} else "calibrate"
-    if not changed <= {"triage", "label", "train"}:
-        return ""
-    return (
-        f"\nOr make {' and '.join(sorted(changed))} again, and all later stages, with the "
-        f"labels that are there: pivottrace redo {shlex.quote(str(path))} {command} SETTINGS"
-    )
 
 
 def part_seed(seed: int, kind: str, index: int) -> int:
