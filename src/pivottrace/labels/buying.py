@@ -106,14 +106,19 @@ def every_answer(run: RunDir) -> dict[str, str]:
     ids = run.read_table("pool", made_by="run")["id"].to_pylist()
     asked = _asked(run, ids, "annotation")
     found = _answers(source, asked) if source.simulates else asked.pool_answers()
-    gaps = [question_id for question_id in ids if question_id not in found]
+    refuse_gaps(run.config, ids, found)
+    return {question_id: found[question_id] for question_id in ids}
+
+
+def refuse_gaps(config: Config, ids: Sequence[str], answers: Mapping[str, str]) -> None:
+    """Refuse a pool for a study in which a question has no answer. Raises DataError."""
+    gaps = [question_id for question_id in ids if question_id not in answers]
     if gaps:
         raise DataError(
-            f"{run.config.pool.questions}: {len(gaps)} of {len(ids)} questions have no answer, the "
+            f"{config.pool.questions}: {len(gaps)} of {len(ids)} questions have no answer, the "
             f"first is id {gaps[0]!r}. A study needs them all: name the answers' column with --map "
             f"answer=COLUMN, or leave those questions out of the file."
         )
-    return {question_id: found[question_id] for question_id in ids}
 
 
 def _goes_on_without(
