@@ -65,7 +65,7 @@ def _problem(host: str, port: int) -> str | None:
         addresses = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except OSError as error:
         return error.strerror or str(error)
-    # At once, because some of them may be of a kind that leads nowhere here (IPv6).
+    # At once, because addresses of one kind may not work on this network (IPv6).
     pool = ThreadPoolExecutor(len(addresses))
     tries = [pool.submit(_connect, family, address) for family, _, _, _, address in addresses]
     pool.shutdown(wait=False)

@@ -37,7 +37,7 @@ class Imported:
         replaced: Questions whose label was replaced.
         unanswerable: Questions that cannot be answered, by this file.
         blank: Rows without an answer.
-        skipped: Ids of the rows that were skipped, because nobody asked for them.
+        skipped: Ids of the rows that were skipped, because their answers were not asked for.
         differing: Ids of questions whose answers differ now.
     """
 
@@ -65,7 +65,7 @@ class Reading:
     Attributes:
         rows: Its answers.
         blank: Rows without an answer.
-        skipped: Ids of the rows that were skipped, because nobody asked for them.
+        skipped: Ids of the rows that were skipped, because their answers were not asked for.
         changed: Ids of questions whose label the answers replace.
     """
 

@@ -1,4 +1,4 @@
-"""Where the files of a model are: the package, a folder, or the Hub and its cache."""
+"""The place of a model's files: the package, a folder, or the Hub and its cache."""
 
 from __future__ import annotations
 

@@ -427,7 +427,7 @@ class RunDir:
         """Seconds spent on each stage over all attempts, without lines that a kill has torn.
 
         A forgotten stage begins at nothing again, because its old time says nothing about the files
-        that are there. What it took stands under `FORGOTTEN`, so the sum is what was really spent.
+        that are there. Its old time stands under `FORGOTTEN`, so the sum is the time really spent.
         """
         totals = self._seconds(all_rounds)
         return {stage: took for (stage, part), took in totals.items() if part is None}
