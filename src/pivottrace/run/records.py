@@ -17,6 +17,8 @@ from pivottrace.run.sealing import checksum_of
 from pivottrace.run.storage import MANIFEST, read_json, write_json
 
 RECORDED_VERSIONS = ("pivottrace", "torch", "transformers", "trl", "pyarrow", "math-verify")
+# Entries of a stage's record beside the facts about its result.
+BESIDE_FACTS = ("settings", "checksums")
 # These stages run once for all rounds. Their records stand in the first round.
 RUN_WIDE = ("pool", "evaluate_before", "evaluate_after")
 # Another version of these libraries may change the results.
