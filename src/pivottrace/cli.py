@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from pivottrace import __version__
 from pivottrace.commands.usage import EXPERIMENTS, STAGES, help_of, usage
-from pivottrace.errors import ConfigError, PivotTraceError
+from pivottrace.errors import ConfigError, PivotTraceError, first_line, is_out_of_memory
 
 if TYPE_CHECKING:
     from pivottrace.config import Config
@@ -57,6 +57,16 @@ def main(argv: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("stopped; finished parts are kept, and the same command resumes", file=sys.stderr)
         return 130
+    except (MemoryError, ImportError, OSError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        print(
+            f"error: the system gave no more memory ({first_line(error)}). Close other programs, "
+            f"raise the limit (ulimit -v), or take a smaller model or smaller batches; the same "
+            f"command then goes on",
+            file=sys.stderr,
+        )
+        return 1
     return 0
 
 
@@ -155,6 +165,15 @@ def _status(arguments: list[str]) -> None:
         print(line)
 
 
+def _repair(arguments: list[str]) -> None:
+    from pivottrace.commands.repair import repair
+
+    run = _open_run("repair", arguments)
+    with run.locked():
+        for line in repair(run):
+            print(line)
+
+
 def _report(arguments: list[str]) -> None:
     from pivottrace.commands.status import next_line, quoted
     from pivottrace.pipeline import unfinished
@@ -171,7 +190,7 @@ def _stage(name: str) -> Callable[[list[str]], None]:
         from pivottrace.commands.flags import split_target
         from pivottrace.commands.status import stage_lines
         from pivottrace.pipeline import run_command, run_step
-        from pivottrace.run.directory import is_first_process
+        from pivottrace.run.records import is_first_process
         from pivottrace.run.rounds import current_round
 
         target, flags = split_target(arguments)
@@ -335,6 +354,7 @@ COMMANDS: dict[str, Callable[[list[str]], None]] = {
     "validate": _validate,
     "run": _run,
     "status": _status,
+    "repair": _repair,
     "report": _report,
     "label": _label,
     "redo": _redo,

@@ -23,6 +23,26 @@ def first_of(names: Sequence[str], shown: int = 5) -> str:
     return ", ".join(names[:shown]) + more
 
 
+# Words of the loader, of the system, of torch and of Python about memory that they did not get.
+_NO_MEMORY = (
+    "failed to map segment",
+    "allocate memory",
+    "not enough memory",
+    "out of memory",
+    "can't start new thread",
+)
+
+
+def is_out_of_memory(error: BaseException | None) -> bool:
+    """Whether an error, or its cause, says that memory was refused."""
+    while error is not None:
+        text = str(error).lower()
+        if isinstance(error, MemoryError) or any(words in text for words in _NO_MEMORY):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
 class PivotTraceError(Exception):
     """Base of every error raised on purpose. The command line ends with its `exit_code`."""
 
@@ -55,6 +75,10 @@ class BudgetError(PivotTraceError, ValueError):
 
 class RunDirError(PivotTraceError, RuntimeError):
     """A run directory lacks a stage's output, belongs to another run, or cannot be written."""
+
+
+class TornFileError(RunDirError):
+    """A file is not as it was written: it is cut, changed or gone."""
 
 
 class OutOfDiskError(RunDirError):

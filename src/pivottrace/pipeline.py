@@ -10,8 +10,9 @@ from pathlib import Path
 
 from pivottrace.errors import ConfigError, LabelsNeeded, NoAnswersError
 from pivottrace.report import build_report
-from pivottrace.run.directory import RUN_WIDE, RunDir
+from pivottrace.run.directory import RunDir
 from pivottrace.run.progress import in_words
+from pivottrace.run.records import RUN_WIDE
 from pivottrace.run.rounds import all_rounds, current_round
 
 # Stage and module, in the order of the first round. Each module is imported when its stage begins,
@@ -32,27 +33,6 @@ STAGES: dict[str, str] = {
 # Users name a stage by its command. The command `evaluate` runs two stages. Every other command
 # runs the stage with the command's name.
 STAGES_OF = {"evaluate": ("evaluate_before", "evaluate_after")}
-# The files and folders that each stage writes for people and for later stages. {} is the round's
-# folder. The tables of the evaluations have their own places.
-OUTPUTS: dict[str, tuple[str, ...]] = {
-    "pool": ("pool.parquet", "evaluation.parquet"),
-    "greedy": ("{}/rollouts_greedy",),
-    "trace": ("{}/signals", "reference.json"),
-    "score": ("{}/scores.parquet",),
-    "sample": ("{}/rollouts_sampled", "{}/votes.parquet"),
-    "calibrate": (
-        "{}/probes.parquet",
-        "{}/evidence.parquet",
-        "{}/calibration.parquet",
-        "{}/ranking.parquet",
-    ),
-    "triage": ("{}/triage.parquet", "{}/flows.parquet", "{}/routes"),
-    "label": ("labels.sqlite",),
-    "evaluate_before": ("{evaluation_before}",),
-    "train": ("{}/train/model", "{}/train/metrics.jsonl"),
-    "evaluate_after": ("{evaluation_after}",),
-}
-EVALUATIONS = ("evaluation_before", "evaluation_after")
 
 
 def stages_of(command: str) -> tuple[str, ...]:
@@ -134,14 +114,6 @@ def unfinished(run: RunDir) -> list[str]:
     """The unfinished stages of the whole run, each once, the next stage first."""
     left = [stage for index, stage in steps(run) if not run.in_round(index).is_done(stage)]
     return list(dict.fromkeys(left))
-
-
-def outputs(run: RunDir, stage: str) -> list[Path]:
-    """The files and folders of a stage that exist in the run directory."""
-    folder = run.round_path.relative_to(run.path)
-    tables = {name: run.table_path(name).relative_to(run.path) for name in EVALUATIONS}
-    paths = [run.path / name.format(folder, **tables) for name in OUTPUTS[stage]]
-    return [path for path in paths if path.exists()]
 
 
 def run_step(run: RunDir, stage: str) -> None:

@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from difflib import get_close_matches
 from typing import Any, Protocol, TypeVar
 
-from pivottrace.errors import ConfigError
+from pivottrace.errors import ConfigError, is_out_of_memory
 
 
 class Named(Protocol):
@@ -68,6 +68,8 @@ def load_part(reference: str, setting: str) -> Any:
     try:
         module = importlib.import_module(module_name)
     except ImportError as error:
+        if is_out_of_memory(error):
+            raise
         raise ConfigError(
             f"{setting} = {reference!r}: {module_name} cannot be imported ({error}). Install it "
             f"beside pivottrace, or put its folder into PYTHONPATH."

@@ -213,7 +213,12 @@ TRUTH = pa.schema(
 
 # Files that training writes into its folder, one line per step, point or event.
 METRICS, LEARNING_CURVE, ALARMS = "metrics.jsonl", "learning_curve.jsonl", "alarms.jsonl"
-# File that proves a checkpoint complete, in its folder: names and sizes of all its files.
+LOG_KEYS = {  # that every line has, among others
+    METRICS: ("step",),
+    LEARNING_CURVE: ("step", "accuracy"),
+    ALARMS: ("step", "what", "value", "threshold", "action"),
+}
+# File that proves a checkpoint or a model complete, in its folder (`run.markers`).
 WHOLE = "whole.json"
 
 TRAINING_ROWS = pa.schema(

@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from pivottrace import cli, plugins
 from pivottrace.cli import main
 
 GOOD = [{"id": f"q{i}", "question": f"What is {i} + 1?", "answer": i + 1} for i in range(4)]
@@ -244,3 +245,47 @@ def test_missing_model_folder(tmp_path, capsys):
     missing = str(tmp_path / "none")
     assert main(["greedy", "--output", str(tmp_path / "r"), "--model", missing]) == 2
     assert "no such model folder" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        ImportError("libtorch_cpu.so: failed to map segment from shared object"),
+        OSError(12, "Cannot allocate memory"),
+        RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried"),
+        RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB"),
+        RuntimeError("can't start new thread"),
+    ],
+)
+def test_memory_that_the_system_refuses_is_one_line(tmp_path, capsys, monkeypatch, error):
+    def command(arguments):
+        try:
+            raise error
+        except (ImportError, RuntimeError):
+            # transformers does so where a module of it cannot be imported.
+            raise RuntimeError("Could not import module 'Qwen3ForCausalLM'") from error
+
+    monkeypatch.setitem(cli.COMMANDS, "status", command)
+    assert main(["status", str(tmp_path)]) == 1
+    told = capsys.readouterr().err
+    assert told.startswith("error: the system gave no more memory (") and told.count("\n") == 1
+    assert "ulimit -v" in told and "the same command then goes on" in told
+
+
+def test_a_part_that_does_not_fit_into_memory_is_not_called_missing(tmp_path, monkeypatch):
+    def refused(name):
+        raise ImportError("libtorch_cpu.so: failed to map segment from shared object")
+
+    monkeypatch.setattr(plugins.importlib, "import_module", refused)
+    with pytest.raises(ImportError, match="failed to map segment"):
+        plugins.load_part("package.module:name", "rollouts.backend")
+
+
+def test_other_errors_are_not_taken_for_a_lack_of_memory(monkeypatch):
+    def command(arguments):
+        raise RuntimeError("shapes differ")
+
+    monkeypatch.setitem(cli.COMMANDS, "status", command)
+    with pytest.raises(RuntimeError, match="shapes differ"):
+        main(["status", "x"])

@@ -140,7 +140,7 @@ def test_stages_end_with_their_outputs_and_the_next_command(tmp_path, capsys):
     expected = {
         "greedy": (f"{round_path}/rollouts_greedy'", "trace"),
         "trace": (f"{round_path}/signals', '{path}/reference.json'", "score"),
-        "score": (f"{round_path}/scores.parquet'", "sample"),
+        "score": (f"{round_path}/scores.parquet', '{path}/reference.json'", "sample"),
         "sample": (f"{round_path}/rollouts_sampled', {round_path}/votes.parquet'", "calibrate"),
     }
     for stage, (outputs, following) in expected.items():

@@ -20,6 +20,7 @@ from pivottrace.experiments.rival_routes import exact_expectations
 from pivottrace.ingest import read_questions
 from pivottrace.routing.auction import TriageOptions, triage
 from pivottrace.routing.question_evidence import QuestionEvidence
+from pivottrace.run.storage import read_json
 from pivottrace.stages import score
 from pivottrace.stages.evidence import THRESHOLDS
 from pivottrace.world.problems import PRESETS, generate
@@ -105,9 +106,9 @@ def test_an_arm_that_scores_anew_makes_its_own_thresholds(tmp_path):
     )
     arm = fork(experiment, SimpleNamespace(), 0)
     assert arm.is_done("trace") and not arm.is_done("score")
-    frozen = json.loads((base.path / "reference.json").read_text())
+    frozen = read_json(base.path / "reference.json")
     assert set(THRESHOLDS) <= frozen.keys()
-    assert json.loads((arm.path / "reference.json").read_text()) == {
+    assert read_json(arm.path / "reference.json") == {
         key: value for key, value in frozen.items() if key not in THRESHOLDS
     }
     score.run(arm)

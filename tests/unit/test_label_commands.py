@@ -1,6 +1,8 @@
 """Labels through the commands, on a fabricated run that is about to ask for its probes."""
 
 import csv
+import sqlite3
+from contextlib import closing
 
 import pyarrow as pa
 import pytest
@@ -255,4 +257,30 @@ def test_a_torn_file_is_named_with_its_cure(run, capsys, torn, command):
     capsys.readouterr()
     assert main([command, str(run.path)]) == 1
     message = capsys.readouterr().err
-    assert f"{path} is torn" in message and "from a copy, or start again" in message
+    again = "start again" if torn == "manifest.json" else f"pivottrace repair {run.path}"
+    assert f"{path} is torn" in message and "from a copy, or " in message and again in message
+
+
+@pytest.mark.parametrize("found", ["nothing", "an empty file", "another program's table"])
+def test_labels_that_were_used_and_are_gone_are_not_asked_for_again(run, capsys, found):
+    store, command = run.path / "labels.sqlite", ["run", str(run.path), "--until", "label"]
+    assert main(command) == 3
+    filled = fill(run, run.path / "probes_to_label.csv")
+    assert main(["label", "import", str(run.path), str(filled)]) == 0
+    assert main(command) == 3
+    kept = store.read_bytes()
+    store.unlink()
+    if found == "an empty file":
+        store.touch()
+    elif found != "nothing":
+        with closing(sqlite3.connect(store)) as connection:
+            connection.execute("CREATE TABLE labels (id INTEGER, name TEXT)")
+    capsys.readouterr()
+    for arguments in (command, ["label", "import", str(run.path), str(filled)]):
+        assert main(arguments) == 2
+        message = capsys.readouterr().err
+        assert "from a copy" in message and str(store) in message
+        if found != "another program's table":
+            assert f"holds 0 labels, and the run has used {PROBES}" in message
+    store.write_bytes(kept)
+    assert main(command) == 3

@@ -159,13 +159,15 @@ def test_bad_rows_are_refused(path, row, message):
 def test_files_that_are_no_label_store(tmp_path):
     text = tmp_path / "text.sqlite"
     text.write_text("not a database, and long enough to be read as one\n" * 40)
-    with pytest.raises(DataError, match="not a label store"):
+    with pytest.raises(DataError, match=r"damaged, or no label store .* from a copy"):
         LabelStore(text, 1)
     other = tmp_path / "other.sqlite"
     connection = sqlite3.connect(other)
     connection.execute("CREATE TABLE things (x)")
     connection.close()
-    with pytest.raises(DataError, match="not a label store of version 3"):
+    with pytest.raises(
+        DataError, match=r"of another program, not a label store \(its tables: things\). Move it"
+    ):
         LabelStore(other, 1)
     with pytest.raises(RunDirError, match="check that its folder exists"):
         LabelStore(tmp_path / "absent" / "labels.sqlite", 1)

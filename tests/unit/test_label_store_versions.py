@@ -154,15 +154,22 @@ def test_a_store_of_a_newer_version_is_refused_with_its_cure(old, opener):
     assert contents(old) == (4, ["labels"], ROWS)
 
 
-@pytest.mark.parametrize("version", [0, 7])
+@pytest.mark.parametrize("version", [0, 1, 2, 3])
+@pytest.mark.parametrize("table", ["things", "labels", "answers"])
 @pytest.mark.parametrize("opener", [read_labels, lambda path: LabelStore(path, 9)])
-def test_another_database_is_refused(tmp_path, opener, version):
+def test_another_programs_database_is_refused(tmp_path, opener, table, version):
     path = tmp_path / "other.sqlite"
     with closing(sqlite3.connect(path)) as connection:
-        connection.execute("CREATE TABLE things (x)")
+        connection.execute(f"CREATE TABLE {table} (id INTEGER, name TEXT)")
         connection.execute(f"PRAGMA user_version = {version}")
-    with pytest.raises(DataError, match=f"version {version}, not a label store of version 3"):
+    before = path.read_bytes()
+    with pytest.raises(
+        DataError, match=rf"another program.* \(its tables: {table}\). Move it away"
+    ):
         opener(path)
+    with closing(sqlite3.connect(path)) as connection:
+        assert connection.execute("SELECT name FROM sqlite_master").fetchall() == [(table,)]
+    assert len(path.read_bytes()) == len(before)
 
 
 def test_a_store_in_which_nothing_was_made_has_no_labels(tmp_path):

@@ -1,5 +1,7 @@
 """The model card: what it tells of a run, and what it must not."""
 
+import json
+
 import pyarrow as pa
 
 from pivottrace.labels import intake
@@ -7,6 +9,7 @@ from pivottrace.labels.store import Given
 from pivottrace.schemas import QUESTIONS
 from pivottrace.training.model_card import write_model_card
 
+ALARM = {"step": 5, "what": "votes", "value": 0.9, "threshold": 0.5, "action": "stop"}
 FACTS = {
     "num_rows": {"annotate": 9, "weak": 4},
     "left_out": {"probes": 2, "unlabelled": 0},
@@ -28,7 +31,7 @@ def make(make_run):
     intake.open_store(run).add_many(labels)
     folder = run.round_path / "train"
     (folder / "model").mkdir(parents=True)
-    (folder / "alarms.jsonl").write_text('{"step": 5, "what": "votes", "action": "stop"}\n')
+    (folder / "alarms.jsonl").write_text(json.dumps(ALARM) + "\n")
     return run
 
 

@@ -1,7 +1,5 @@
 """Files of older versions: a run of other stages and a result of other settings are refused."""
 
-import json
-
 import pytest
 import report_run
 
@@ -12,11 +10,9 @@ from pivottrace.run.directory import RunDir
 
 def test_a_run_whose_stages_are_gone_is_refused_with_the_cure(tmp_path, capsys):
     run = report_run.make_run(tmp_path / "run", "score")
-    path = run.path / "manifest.json"
-    manifest = json.loads(path.read_text())
-    stages = manifest["rounds"]["0"]
-    stages["rollout"] = stages.pop("greedy")
-    path.write_text(json.dumps(manifest))
+    rounds = run.manifest["rounds"]
+    rounds["0"]["rollout"] = rounds["0"].pop("greedy")
+    run.update_manifest(rounds=rounds)
     with pytest.raises(RunDirError, match=r"older version, whose stage 'rollout' .* \(--output\)"):
         RunDir.create(run.config)
     for command in ("status", "report", "run", "plan"):

@@ -6,9 +6,10 @@ import pyarrow.parquet as pq
 import pytest
 from ingest_sources import write_jsonl
 
+from pivottrace.commands.repair import repair
 from pivottrace.commands.status import notes
 from pivottrace.config import Config, LabelsConfig, PoolConfig
-from pivottrace.errors import ConfigError, DataError
+from pivottrace.errors import ConfigError, DataError, RunDirError
 from pivottrace.ingest import read_questions
 from pivottrace.run.directory import RunDir
 from pivottrace.schemas import QUESTIONS
@@ -173,9 +174,27 @@ def test_a_killed_pool_is_made_again(tmp_path, questions):
     run.table_path("pool").write_bytes(b"torn")
     pool.run(run)
     assert run.read_table("pool", made_by="run").num_rows == 6
+    written = run.table_path("pool").read_bytes(), run.manifest
     run.table_path("pool").unlink()
+    assert list(repair(run)) == [
+        "damaged: pool.parquet (it is missing)",
+        f"next: pivottrace run {run.path}",
+    ]
     pool.run(run)
-    assert run.read_table("pool", made_by="run").num_rows == 6
+    assert (run.table_path("pool").read_bytes(), run.manifest) == written
+
+
+def test_a_pool_that_would_be_another_is_not_made_again(tmp_path, questions):
+    run = make(tmp_path, questions=questions)
+    pool.run(run)
+    run.mark_done("greedy")
+    run.table_path("pool").unlink()
+    list(repair(run))
+    with (tmp_path / "pool.jsonl").open("a") as file:
+        file.write('{"id": 9, "question": "New?"}\n')
+    with pytest.raises(RunDirError, match=r"pool.parquet was made again, and it is not what it"):
+        pool.run(run)
+    assert not run.table_path("pool").exists()
 
 
 def test_a_pool_that_is_refused_binds_nothing(tmp_path, questions):

@@ -1,7 +1,5 @@
 """Greedy traces to votes with a tiny random model: resumed, with other settings or models."""
 
-import json
-
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -15,6 +13,7 @@ from pivottrace.models.generate import TransformersSampler
 from pivottrace.models.load import load_model
 from pivottrace.rollouts import parts
 from pivottrace.run.directory import RunDir
+from pivottrace.run.storage import read_json
 from pivottrace.schemas import QUESTIONS, SIGNALS
 from pivottrace.stages import greedy, sample, score, trace_signals
 from pivottrace.verifier import Verifier
@@ -222,7 +221,7 @@ def test_every_estimator_scores_every_question_that_has_a_response(make_run):
     assert len(usable) >= 4
     for name in ESTIMATORS:
         assert np.isfinite([row[name] for row in usable]).all(), name
-    assert json.loads((run.path / "reference.json").read_text()).keys() == {
+    assert read_json(run.path / "reference.json").keys() == {
         "question_ids",
         "heads",
         "threshold",

@@ -22,9 +22,10 @@ from training_run import (
 from transformers import Qwen3ForCausalLM
 from trl import GRPOTrainer
 
-from pivottrace.config import PoolConfig
-from pivottrace.errors import DataError, OutOfDiskError
+from pivottrace.config import ModelConfig, PoolConfig
+from pivottrace.errors import DataError, ModelError, OutOfDiskError
 from pivottrace.ingest import format_prompt
+from pivottrace.models.load import check_weights, load_model
 from pivottrace.models.rendering import render_prompt
 from pivottrace.schemas import TRAINING_ROWS
 from pivottrace.training.trl import quiet_libraries, save_model, train_grpo, training_dataset
@@ -177,6 +178,20 @@ def test_a_full_disk_is_said_whoever_finds_it(start, tokenizer, tmp_path, monkey
     with pytest.raises(OutOfDiskError, match="the disk is full"):
         save_model(start, tokenizer, tmp_path / "model")
     assert not (tmp_path / "model").exists()
+
+
+def test_weights_that_changed_after_training_are_not_loaded(start, tokenizer, tmp_path):
+    folder = tmp_path / "model"
+    save_model(start, tokenizer, folder)
+    settings = ModelConfig(path=str(folder))
+    check_weights(settings)
+    weights = folder / "model.safetensors"
+    changed = bytearray(weights.read_bytes())
+    changed[-1] ^= 1
+    weights.write_bytes(changed)
+    for look in (load_model, check_weights):
+        with pytest.raises(ModelError, match=r"model.safetensors is not what training wrote"):
+            look(settings)
 
 
 def test_no_rows_is_an_error_here(start, tokenizer, tmp_path):

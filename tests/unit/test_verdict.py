@@ -1,13 +1,12 @@
 """The verdict in words: what was decided, what it cost, whether it helped, what limits it."""
 
-import json
-
 import pytest
 from report_run import make_run
 
 from pivottrace.commands.status import summary_lines
 from pivottrace.report.verdict import verdict
 from pivottrace.run.directory import RunDir
+from pivottrace.run.storage import read_json, write_json
 
 
 @pytest.fixture(scope="module")
@@ -18,9 +17,9 @@ def run(tmp_path_factory):
 def with_facts(run, stage, **changes):
     """The run with other facts of a stage in its manifest."""
     path = run.path / "manifest.json"
-    manifest = json.loads(path.read_text())
+    manifest = read_json(path)
     manifest["rounds"]["0"][stage] |= changes
-    path.write_text(json.dumps(manifest))
+    write_json(path, manifest)
     return RunDir.open(run.path)
 
 

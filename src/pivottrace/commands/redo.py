@@ -12,6 +12,7 @@ from pivottrace.labels.budget import labels_of
 from pivottrace.pipeline import STAGES, stages_of
 from pivottrace.run.bindings import changed_settings
 from pivottrace.run.directory import RunDir
+from pivottrace.run.outputs import TABLES
 from pivottrace.run.rounds import all_rounds
 from pivottrace.run.storage import read_parquet
 
@@ -19,21 +20,13 @@ from pivottrace.run.storage import read_parquet
 # second triage has to know the labels that the first one bought, and calibration reads them. It
 # takes seconds.
 FROM = ("calibrate", "train", "evaluate")
-# The files of these stages that a later stage reads. Stages before them are kept: rollouts of the
-# first round are never made again.
+# Their files. The probes stay, because people may be labelling them. Stages before them are kept:
+# rollouts of the first round are never made again.
+PROBES = "{}/probes.parquet"
 FILES = {
-    "calibrate": (
-        "evidence.parquet",
-        "labelled.parquet",
-        "calibration.parquet",
-        "ranking.parquet",
-        "vote_model.json",
-        "triage.parquet",
-        "flows.parquet",
-        "routes",
-    ),
-    "train": ("training_rows.parquet", "train"),
-    "evaluate": (),
+    "calibrate": tuple({*TABLES["calibrate"], *TABLES["triage"]} - {PROBES}),
+    "train": (*TABLES["train"], "{}/train"),
+    "evaluate": TABLES["evaluate_after"],
 }
 
 
@@ -65,8 +58,8 @@ def redo(run: RunDir, command: str, config: Config | None = None) -> list[str]:
             _refuse_settings_of_kept_stages(run, rounds, config)
         later = [run.in_round(i) for i in range(run.round_index + 1, _num_folders(run))]
         after = FROM[FROM.index(command) :]
-        gone = [run.round_path / name for each in after for name in FILES[each]]
-        gone += [*(each.round_path for each in later), run.table_path("evaluation_after")]
+        gone = run.existing(name for each in after for name in FILES[each])
+        gone += [each.round_path for each in later]
         run.update_manifest(
             rounds=rounds,
             redone=run.manifest.get("redone", 0) + (command == "calibrate"),

@@ -9,16 +9,17 @@ from pathlib import Path
 from pivottrace.errors import counted
 from pivottrace.labels.budget import allowed_labels, bought, labels_of
 from pivottrace.labels.requests import waiting_file
-from pivottrace.pipeline import STAGES, command_of, outputs, stages_of, unfinished
+from pivottrace.pipeline import STAGES, command_of, stages_of, unfinished
 from pivottrace.report.collect import report_path
 from pivottrace.report.verdict import verdict
 from pivottrace.report.wording import reason_meaning
 from pivottrace.routing.routes import ROUTES
 from pivottrace.routing.weighting import MIN_PROBES
 from pivottrace.run.choices import driving_estimator
-from pivottrace.run.directory import RUN_WIDE, RunDir
+from pivottrace.run.directory import RunDir
 from pivottrace.run.progress import in_words
 from pivottrace.run.readings import evaluation_facts, samples_taken
+from pivottrace.run.records import RUN_WIDE
 from pivottrace.run.rounds import all_rounds, current_round, is_last_round, start_model
 from pivottrace.stages.train import training_notes
 
@@ -96,7 +97,7 @@ def next_line(run: RunDir, at_the_end: str) -> str:
 def stage_lines(run: RunDir, command: str) -> Iterator[str]:
     """The closing lines of a command that ran its stages: its files, and the next command."""
     left = unfinished(run)
-    found = [path for stage in stages_of(command) for path in outputs(run, stage)]
+    found = [path for stage in stages_of(command) for path in run.outputs(stage)]
     yield f"{command}: {', '.join(map(quoted, found)) or 'done, and nothing to write'}"
     if command == "sample":
         yield f"samples: {samples_taken(run)}"

@@ -12,6 +12,7 @@ MAIN: dict[str, tuple[str, str]] = {
     "validate": ("FILE [SETTINGS]", "check a configuration, its data and its model"),
     "run": ("FILE|RUN [--until STAGE] [SETTINGS]", "run or resume every stage"),
     "status": ("RUN", "show the finished stages and the next command"),
+    "repair": ("RUN", "remove damaged files of a run, so that the next run makes them again"),
     "report": ("RUN", "write the report of the run so far"),
     "study": (
         "FILE|RUN ... [--grid] [SETTINGS]",

@@ -6,21 +6,19 @@ never writes into a finished table; it only renames new tables into place.
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 from pathlib import Path
 
 from pivottrace.config import Config
 from pivottrace.experiments.definition import Arm, Experiment
-from pivottrace.pipeline import outputs
 from pivottrace.run.bindings import settings_of
 from pivottrace.run.directory import RunDir
-from pivottrace.run.storage import read_json, write_text
+from pivottrace.run.records import BESIDE_FACTS
+from pivottrace.run.storage import read_json, write_json
 from pivottrace.stages.evidence import THRESHOLDS
 
 STAGES = ("pool", "greedy", "trace", "score", "sample")
-BESIDE_POOL = "overlap.parquet"
 
 
 def shared_stages(base: Config, config: Config) -> tuple[str, ...]:
@@ -57,13 +55,10 @@ def fork(experiment: Experiment, arm: Arm, seed: int) -> RunDir:
         with copy.locked():
             shared = shared_stages(base.config, config)
             for stage in shared:
-                files = outputs(base, stage)
-                if stage == "pool":
-                    files.append(base.path / BESIDE_POOL)
-                for file in files:
+                for file in base.outputs(stage):
                     link(file, beside / file.relative_to(base.path))
                 facts = base.stage_facts(stage)
-                copy.mark_done(stage, **{k: v for k, v in facts.items() if k != "settings"})
+                copy.mark_done(stage, **{k: v for k, v in facts.items() if k not in BESIDE_FACTS})
         if "trace" in shared and "score" not in shared:
             _forget_thresholds(beside / "reference.json")
         beside.replace(path)
@@ -73,7 +68,7 @@ def fork(experiment: Experiment, arm: Arm, seed: int) -> RunDir:
 def _forget_thresholds(path: Path) -> None:
     """Remove the thresholds that the base's scores fixed: an arm that scores anew makes its own."""
     kept = {key: value for key, value in read_json(path).items() if key not in THRESHOLDS}
-    write_text(path, json.dumps(kept, indent=2) + "\n")
+    write_json(path, kept)
 
 
 def _same(stage: str, base: Config, config: Config) -> bool:
@@ -85,6 +80,8 @@ def link(source: Path, target: Path) -> None:
     if source.is_dir():
         for inner in source.iterdir():
             link(inner, target / inner.name)
+        return
+    if target.exists():  # two stages write it
         return
     target.parent.mkdir(parents=True, exist_ok=True)
     try:

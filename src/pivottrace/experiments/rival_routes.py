@@ -131,7 +131,7 @@ def _write(run: RunDir, name: str, decide: Callable[[Scored], Routed]) -> None:
         if run.is_done("triage"):
             return
         run.write_table("probes", PROBES.empty_table())
-        calibrate.finish(run, [], estimator=name, combination=None)
+        calibrate.finish(run, [], estimator=name, combination=None, probes_wanted=0)
         scored = readings.scored_pool(run, [])
         triage.finish(run, scored, decide(scored))
 

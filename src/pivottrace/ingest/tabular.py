@@ -11,11 +11,12 @@ import csv
 import json
 import re
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from pivottrace.errors import DataError
+from pivottrace.errors import DataError, first_line
 from pivottrace.ingest.rows import Row
 
 
@@ -141,25 +142,33 @@ def _separator(lines: Iterator[str]) -> str:
 
 def read_parquet(name: str, path: Path, limit: int | None) -> Opened:
     """Open a parquet file; its rows are read one batch at a time."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    def broken(error: Exception) -> DataError:
-        return DataError(f"{name}: not a whole parquet file ({error}). Write or copy it again")
-
-    try:
-        columns = tuple(pq.read_schema(path).names)
-    except (pa.ArrowException, OSError) as error:
-        raise broken(error) from None
+    from pivottrace.run.storage import parquet_file
 
     def rows() -> Iterator[Row]:
-        with pq.ParquetFile(path) as file:
-            try:
-                yield from arrow_rows(name, file.iter_batches(PARQUET_BATCH_ROWS))
-            except (pa.ArrowException, OSError) as error:
-                raise broken(error) from None
+        with _whole_parquet(name), parquet_file(path) as file:
+            yield from arrow_rows(name, file.iter_batches(PARQUET_BATCH_ROWS))
 
-    return Opened(columns, rows, "row")
+    with _whole_parquet(name), parquet_file(path) as file:
+        return Opened(tuple(file.schema_arrow.names), rows, "row")
+
+
+@contextmanager
+def _whole_parquet(name: str) -> Iterator[None]:
+    """Turn the errors of a damaged parquet file into a DataError.
+
+    Arrow raises ValueError and OSError of its own for bytes that it cannot read. Values that Python
+    cannot hold, such as a date in the year 200000, are a ValueError or an OverflowError.
+    """
+    import pyarrow as pa
+
+    try:
+        yield
+    except (DataError, MemoryError):
+        raise
+    except (pa.ArrowException, ValueError, OverflowError, OSError) as error:
+        raise DataError(
+            f"{name}: not a whole parquet file ({first_line(error)}). Write or copy it again"
+        ) from None
 
 
 def arrow_rows(name: str, batches: Any) -> Iterator[Row]:

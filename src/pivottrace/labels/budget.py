@@ -9,7 +9,7 @@ from __future__ import annotations
 from pivottrace.config import Config
 from pivottrace.errors import BudgetError, DataError, counted
 from pivottrace.label_sources import LabelSource, label_source, source_for
-from pivottrace.labels.store import Label, read_labels
+from pivottrace.labels.store import Label, read_answers, read_labels
 from pivottrace.routing.probes import default_num_probes
 from pivottrace.run.directory import RunDir
 
@@ -53,14 +53,34 @@ def budget_labels(budget: float, questions: int) -> int:
     return int(budget)
 
 
-def labels_of(run: RunDir) -> dict[str, Label]:
+def labels_of(run: RunDir, first: int | None = None) -> dict[str, Label]:
     """All labels of the run by question id, owned and disputed ones too. Nothing is written.
 
+    Args:
+        run: The run.
+        first: Labels as they were when so many answers had arrived; None takes all answers.
+
     Raises:
-        DataError: The file of the labels is no label store.
+        DataError: The file of the labels is no label store, or labels that were used are gone.
         RunDirError: It cannot be read.
     """
-    return read_labels(run.path / STORE)
+    labels = read_labels(run.path / STORE, first)
+    if first is not None:
+        return labels
+    stages = (facts for of in run.manifest.get("rounds", {}).values() for facts in of.values())
+    used = max((facts.get("labels_used", 0) for facts in stages), default=0)
+    if len(labels) < used:
+        raise DataError(
+            f"{run.path / STORE} holds {len(labels)} labels, and the run has used {used}. Put the "
+            f"file back from a copy, or start again in another directory (--output) and import "
+            f"the answers there."
+        )
+    return labels
+
+
+def num_answers(run: RunDir) -> int:
+    """Number of answers that have arrived, also several to one question. Raises as `labels_of`."""
+    return sum(map(len, read_answers(run.path / STORE).values()))
 
 
 def bought(run: RunDir) -> dict[str, Label]:
@@ -68,18 +88,18 @@ def bought(run: RunDir) -> dict[str, Label]:
     return {i: label for i, label in labels_of(run).items() if not label.owned}
 
 
-def true_answers(run: RunDir) -> dict[str, str]:
-    """The true answers that stages may use, by question id. Raises as `labels_of`.
+def true_answers(run: RunDir, first: int | None = None) -> dict[str, str]:
+    """The true answers that stages may use, by question id. Arguments and errors: `labels_of`.
 
     A disputed label is none until it is settled, and "cannot be answered" is none at all.
     """
-    known = labels_of(run).items()
+    known = labels_of(run, first).items()
     return {i: label.answer for i, label in known if label.answer and not label.disputed}
 
 
-def unanswerable(run: RunDir) -> list[str]:
-    """Questions that cannot be answered, as people say. Raises as `labels_of`."""
-    known = labels_of(run).items()
+def unanswerable(run: RunDir, first: int | None = None) -> list[str]:
+    """Questions that cannot be answered, as people say. Arguments and errors: `labels_of`."""
+    known = labels_of(run, first).items()
     return [i for i, label in known if label.answer is None and not label.disputed]
 
 

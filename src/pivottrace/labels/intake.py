@@ -7,8 +7,6 @@ import operator
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import pyarrow.parquet as pq
-
 from pivottrace.errors import ConfigError
 from pivottrace.labels.budget import STORE, allowed_labels, probes_wanted
 from pivottrace.labels.store import Given, LabelStore, Stored
@@ -57,7 +55,7 @@ def _refuse_probes_of_another_draw(run: RunDir) -> None:
     Raises:
         ConfigError: The stored probes are of another ranking, number or way of drawing.
     """
-    stored = pq.read_schema(run.table_path("probes")).metadata or {}
+    stored = run.table_schema("probes").metadata or {}
     if DRAWN_BY not in stored:
         return  # drawn by an older version
     was, now = json.loads(stored[DRAWN_BY]), drawn_by(run)

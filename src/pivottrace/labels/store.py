@@ -7,9 +7,8 @@ Each call opens its own connection. So threads may share a store, a fork may inh
 processes may open it at once (say, a web page and a run), and there is nothing to close.
 """
 
-import errno
 import operator
-import os
+import shutil
 import sqlite3
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
@@ -26,6 +25,9 @@ SCHEMA_VERSION = 3
 READABLE_VERSIONS = (1, 2, SCHEMA_VERSION)
 LOCK_WAIT_S = 30.0
 """A writer holds the lock for milliseconds; half a minute means that its process is stopped."""
+
+LEAST_FREE = 1 << 20
+"""Bytes that SQLite's own files always fit into. Its error does not always tell a full disk."""
 
 Verdict = Literal["first", "agrees", "differs", "settles"]
 """The part that an answer plays beside the earlier answers to the same question."""
@@ -45,6 +47,7 @@ CREATE TABLE answers (
 """
 _BY_QUESTION = "CREATE INDEX by_question ON answers (question_id)"
 _COLUMNS = "question_id, answer, source, purpose, annotator, owned, verdict, created_at"
+_OLDER_COLUMNS = {"question_id", "answer", "source", "purpose", "created_at"}
 # The label of an older version is the first answer to its question.
 _FIRST_ANSWERS = (
     "question_id, answer, source, purpose, NULL AS annotator, 0 AS owned, "
@@ -207,16 +210,24 @@ class LabelStore:
             raise _explained(self.path, error) from error
 
 
-def read_labels(path: Path) -> dict[str, Label]:
-    """The label of each question, in the order of the ids. Raises as `read_answers`."""
-    return {i: _label(answers) for i, answers in read_answers(path).items()}
+def read_labels(path: Path, first: int | None = None) -> dict[str, Label]:
+    """The label of each question, in the order of the ids, by all answers or by the first ones.
+
+    Raises as `read_answers`.
+    """
+    return {i: _label(answers) for i, answers in read_answers(path, first).items()}
 
 
-def read_answers(path: Path) -> dict[str, list[Answer]]:
-    """All answers to each question in order of arrival, the questions in the order of their ids.
+def read_answers(path: Path, first: int | None = None) -> dict[str, list[Answer]]:
+    """The answers to each question in order of arrival, the questions in the order of their ids.
 
     Nothing is written or has to be. A missing file has no answers. A store of an older version is
     read as it is.
+
+    Args:
+        path: The label store.
+        first: The number of answers to read, in order of arrival; None reads all. Answers are
+            never removed, so the first n are the answers that there were at the nth.
 
     Raises:
         DataError: If the file is not a label store, or one of a newer version.
@@ -232,7 +243,9 @@ def read_answers(path: Path) -> dict[str, list[Answer]]:
             version = _version(path, connection)
             if version is None:
                 return {}
-            source = f"{_COLUMNS} FROM answers ORDER BY question_id, number"
+            limit = -1 if first is None else first
+            arrived = f"SELECT * FROM answers ORDER BY number LIMIT {limit}"
+            source = f"{_COLUMNS} FROM ({arrived}) ORDER BY question_id, number"
             if version < SCHEMA_VERSION:
                 source = f"{_FIRST_ANSWERS} FROM labels ORDER BY question_id"
             found: dict[str, list[Answer]] = {}
@@ -331,10 +344,13 @@ def _version(path: Path, connection: sqlite3.Connection) -> int | None:
             f"one reads versions up to {SCHEMA_VERSION}. Install the newer one"
         )
     table = "answers" if version == SCHEMA_VERSION else "labels"
-    if table not in tables or version not in READABLE_VERSIONS:
+    wanted = set(_COLUMNS.split(", ")) if table == "answers" else _OLDER_COLUMNS
+    columns = {row[1] for row in connection.execute(f"PRAGMA table_info({table})")}
+    if version not in READABLE_VERSIONS or not wanted <= columns:
         raise DataError(
-            f"{path} is a SQLite file of version {version}, not a label store of version "
-            f"{SCHEMA_VERSION}; move it away, or use the PivotTrace version that made it"
+            f"{path} is a SQLite file of another program, not a label store (its tables: "
+            f"{', '.join(sorted(tables))}). Move it away: the same command then makes a label "
+            f"store. If labels were bought already, put their file back from a copy instead"
         )
     return version
 
@@ -343,6 +359,14 @@ def _num_paid(connection: sqlite3.Connection) -> int:
     """Questions whose label costs something: the first answer was not the pool's own."""
     counted = "SELECT count(*) FROM answers WHERE verdict = 'first' AND NOT owned"
     return int(connection.execute(counted).fetchone()[0])
+
+
+def _is_full(path: Path) -> bool:
+    """Whether there is too little room for SQLite's own files."""
+    try:
+        return shutil.disk_usage(path.parent).free < LEAST_FREE
+    except OSError:
+        return False
 
 
 def _cleaned(row: Given, index: int, sources: Collection[str]) -> Given:
@@ -385,13 +409,23 @@ def _explained(path: Path, error: sqlite3.Error) -> Exception:
     """One of our errors for an error of SQLite, with its cure."""
     code = getattr(error, "sqlite_errorcode", None)
     primary = code & 0xFF if code is not None else None  # extended codes keep the cause on top
-    if primary == sqlite3.SQLITE_FULL:
+    if primary == sqlite3.SQLITE_FULL or (primary == sqlite3.SQLITE_IOERR and _is_full(path)):
         return OutOfDiskError(
-            f"{path}: {os.strerror(errno.ENOSPC)}; the label was not stored and no earlier one is "
-            "lost. Free some space and run again"
+            f"{path}: the disk is full; the label was not stored and no earlier one is lost. Free "
+            f"some room and run the same command again"
         )
+    if primary == sqlite3.SQLITE_IOERR:
+        return RunDirError(
+            f"{path}: the disk cannot be read or written ({error}); no earlier label is lost. "
+            f"Look for errors of the disk or of the network share, then run the same command again"
+        )
+    if path.is_dir():
+        return RunDirError(f"{path} is a folder, and the labels need a file there. Move it away")
     if primary in (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT):
-        return DataError(f"{path} is not a label store ({error}); move it away or restore a copy")
+        return DataError(
+            f"{path} is damaged, or no label store ({error}). Put it back from a copy. If no label "
+            f"was bought yet, move it away: the same command then makes a new one"
+        )
     if primary in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
         return RunDirError(
             f"{path}: another process has held it for {LOCK_WAIT_S:.0f} s; end that one and retry"

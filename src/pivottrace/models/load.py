@@ -14,10 +14,11 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import cached_file
 
 from pivottrace.config import ModelConfig
-from pivottrace.errors import ModelError, first_line
+from pivottrace.errors import ModelError, first_line, is_out_of_memory
 from pivottrace.models.places import cached_folder, place_of
 from pivottrace.models.template_trial import refuse_endless_template
 from pivottrace.models.weights import (
+    refuse_changed_weights,
     refuse_other_tensors,
     refuse_small_vocabulary,
     refuse_unfinite,
@@ -37,7 +38,6 @@ UNLOADABLE = (
     AssertionError,
     ImportError,
     RuntimeError,
-    MemoryError,
     StrictDataclassError,
 )
 
@@ -88,6 +88,7 @@ def load_model(config: ModelConfig) -> tuple[Any, Any]:
     path = place_of(config)
     if Path(path).is_dir():
         weight_files(Path(path), config.path)
+        refuse_changed_weights(Path(path), config.path)
     dtype = config.dtype
     if dtype == "auto" and device.type == "cpu":
         dtype = "float32"
@@ -108,6 +109,8 @@ def load_model(config: ModelConfig) -> tuple[Any, Any]:
     except SafetensorError as error:
         raise torn_weights(config.path, error) from error
     except UNLOADABLE as error:
+        if is_out_of_memory(error):
+            raise
         cure = "Check config.json, and that this version of transformers knows the model."
         if not Path(path).is_dir():
             cure = "Check the Hub id, its revision and your access to it."
@@ -132,14 +135,16 @@ def check_weights(config: ModelConfig) -> str:
     Raises:
         ModelError: As `load_model`.
     """
-    place = place_of(config)
-    folder = Path(place) if Path(place).is_dir() else cached_folder(config)
-    if folder is None:
-        return (
-            f"weights not looked at: the first stage downloads them; to check them before, "
-            f"validate again after {shlex.join(_download(config))}"
-        )
-    load_model(config.model_copy(update={"path": str(folder), "revision": None}))
+    folder = Path(place_of(config))
+    if not folder.is_dir():
+        cached = cached_folder(config)
+        if cached is None:
+            return (
+                f"weights not looked at: the first stage downloads them; to check them before, "
+                f"validate again after {shlex.join(_download(config))}"
+            )
+        folder, config = cached, config.model_copy(update={"path": str(cached), "revision": None})
+    load_model(config)
     size = sum(file.stat().st_size for file in weight_files(folder, config.path))
     return f"weights of {size / 1e6:,.1f} MB"
 
@@ -179,6 +184,8 @@ def load_config(config: ModelConfig) -> Any:
     try:
         return AutoConfig.from_pretrained(path, revision=config.revision, trust_remote_code=False)
     except UNLOADABLE as error:
+        if is_out_of_memory(error):
+            raise
         reason = _reason(error)
         if local:
             raise ModelError(
@@ -231,7 +238,8 @@ def load_tokenizer(config: ModelConfig) -> Any:
         )
     except Exception as error:
         # A wrong tokenizer.json is a plain `Exception` of the library tokenizers.
-        if type(error) is not Exception and not isinstance(error, UNLOADABLE):
+        is_ours = type(error) is Exception or isinstance(error, UNLOADABLE)
+        if not is_ours or is_out_of_memory(error):
             raise
         raise ModelError(
             f"{config.path}: the tokenizer cannot be loaded: {_reason(error)}. Copy its files "

@@ -16,6 +16,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from pivottrace.errors import ModelError, first_line
+from pivottrace.run.markers import changed_files
 
 FILE, INDEX = "model.safetensors", "model.safetensors.index.json"
 
@@ -72,6 +73,20 @@ def _names_in(index: Path, where: str) -> set[str]:
             f"weights into the folder, and save the model again."
         )
     return set(names.values())
+
+
+def refuse_changed_weights(folder: Path, where: str) -> None:
+    """Compare the weights of a model that PivotTrace has trained with its folder's marker.
+
+    Raises:
+        ModelError: They changed.
+        TornFileError: The marker itself is torn.
+    """
+    for name in changed_files(folder, "*.safetensors"):
+        raise ModelError(
+            f"{where}: {name} is not what training wrote there. Put it back from a copy, or train "
+            f"again in another directory (--output)."
+        )
 
 
 def torn_weights(where: str, error: Exception) -> ModelError:

@@ -18,8 +18,9 @@ from pivottrace.config.presets import flat_values
 from pivottrace.labels.budget import allowed_labels, bought
 from pivottrace.refine.alarms import AlarmEvent
 from pivottrace.routing.flows import Flow
-from pivottrace.run.directory import RunDir, installed_versions
+from pivottrace.run.directory import RunDir
 from pivottrace.run.readings import evaluation_facts
+from pivottrace.run.records import installed_versions
 from pivottrace.run.rounds import all_rounds, steps_before
 from pivottrace.run.storage import read_json_lines, read_parquet
 from pivottrace.schemas import ALARMS, LEARNING_CURVE, METRICS

@@ -39,6 +39,7 @@ from pivottrace.run import readings
 from pivottrace.run.choices import driving_estimator, estimators_of
 from pivottrace.run.directory import RunDir
 from pivottrace.run.progress import in_words
+from pivottrace.run.records import BESIDE_FACTS
 from pivottrace.run.rounds import current_round, latest_round
 from pivottrace.run.storage import write_text
 
@@ -307,7 +308,7 @@ def _training(run: RunDir) -> dict[str, Any] | None:
     facts = {
         name.removeprefix("num_").replace("_", " "): _plain(value)
         for name, value in sorted(latest_round(run, "train").stage_facts("train").items())
-        if name != "settings"
+        if name not in BESIDE_FACTS
     }
     if figure is None and not facts:
         return None

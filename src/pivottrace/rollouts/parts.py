@@ -14,7 +14,7 @@ from itertools import chain, compress
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
+import pyarrow.compute as pc
 
 from pivottrace.config import RolloutsConfig
 from pivottrace.models.asking import Asked, ask
@@ -28,7 +28,7 @@ from pivottrace.rollouts.prompt_room import refuse_long_prompts
 from pivottrace.run.directory import RunDir, part_seed, run_parts
 from pivottrace.run.progress import Update, progress
 from pivottrace.run.rounds import round_seed, start_model
-from pivottrace.run.storage import read_parquet
+from pivottrace.run.storage import num_rows, read_parquet
 from pivottrace.schemas import ROLLOUTS
 
 NO_CHAT_TEMPLATE = (
@@ -100,7 +100,7 @@ class PoolRollouts:
         """Write the missing parts of `rollouts_first`: the samples of the first of several steps.
 
         They are apart because the rule that chooses the questions of the next step reads the first
-        samples of the whole pool.
+        samples of the whole pool. They are read off the parts of `rollouts_sampled` that exist.
         """
         settings = sampling_of(self._run.config.rollouts, 1)
         self._write("first", settings, (num_samples,), begin)
@@ -162,7 +162,7 @@ class PoolRollouts:
                 return
             for part in range(counted, index + 1):
                 path = self._run.part_path(f"rollouts_{kind}", part)
-                samples += pq.read_metadata(path).num_rows
+                samples += num_rows(path)
             counted = max(counted, index + 1)
             update(done, f"{samples:,} samples")
 
@@ -177,6 +177,9 @@ class PoolRollouts:
         choose: Choose | None,
     ) -> pa.Table:
         """Make part `index`, a table of schema `ROLLOUTS`."""
+        if kind == "first" and self._run.has_part("rollouts_sampled", index):
+            sampled = read_parquet(self._run.part_path("rollouts_sampled", index))
+            return sampled.filter(pc.field("sample") < steps[0])
         size = self._run.config.rollouts.part_size
         asking = list(range(index * size, min((index + 1) * size, self.num_questions)))
         rows: dict[int, list[dict[str, Any]]] = {i: [] for i in asking}

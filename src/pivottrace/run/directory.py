@@ -9,8 +9,8 @@
     report.html
 
 A table is either whole or absent (`storage`). Long tables are written part by part, and a finished
-part is never repeated. A stage deletes a torn part (a file that parquet cannot read) and makes it
-again.
+part is never repeated. A stage deletes a torn part (a file that has changed since it was written)
+and makes it again. If the stage has finished, `reopen` lets it do so.
 """
 
 from __future__ import annotations
@@ -18,28 +18,26 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import json
-import os
 import shlex
 import shutil
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from pivottrace.config import Config, dump_config, load_config
 from pivottrace.config.as_flags import as_flags
-from pivottrace.errors import ConfigError, RunDirError
-from pivottrace.run.bindings import STAGE_SETTINGS, changed_settings, settings_of
-from pivottrace.run.older_versions import refuse_older
+from pivottrace.errors import ConfigError, RunDirError, TornFileError
+from pivottrace.run.bindings import changed_settings
+from pivottrace.run.records import StageRecords, installed_versions, is_first_process
 from pivottrace.run.storage import (
     disk_errors,
-    read_json,
+    num_rows,
     read_parquet,
+    schema_of,
+    sweep,
     torn,
     write_parquet,
     write_text,
@@ -58,27 +56,12 @@ KEPT: dict[str, str] = {
     "evaluation_before": "evaluate_before",
     "evaluation_after": "evaluate_after",
 }
-RECORDED_VERSIONS = ("pivottrace", "torch", "transformers", "trl", "pyarrow", "math-verify")
-# These stages run once for all rounds. Their records stand in the first round.
-RUN_WIDE = ("pool", "evaluate_before", "evaluate_after")
 FORGOTTEN = "forgotten"
 """The name under which `RunDir.seconds` has the time of stages that were forgotten."""
-# Another version of these libraries may change the results.
-DECISIVE_VERSIONS = ("pivottrace", "torch", "transformers", "trl")
 
 
-def is_first_process() -> bool:
-    """Whether this process writes: only the first of several does."""
-    return os.environ.get("RANK", "0") == "0"
-
-
-class RunDir:
+class RunDir(StageRecords):
     """One run on disk: `RunDir.create` makes or resumes it, `RunDir.open` reads it."""
-
-    def __init__(self, path: Path, config: Config, round_index: int = 0):
-        self.path = path
-        self.config = config
-        self.round_index = round_index
 
     @classmethod
     def create(cls, config: Config) -> RunDir:
@@ -107,25 +90,7 @@ class RunDir:
         """The same run in one of its rounds: stages then read, write and record in that round."""
         return self if index == self.round_index else RunDir(self.path, self.config, index)
 
-    @property
-    def round_path(self) -> Path:
-        """The current round's folder."""
-        return self.path / "rounds" / f"{self.round_index:02d}"
-
     # Tables -----------------------------------------------------------------------------------
-
-    def table_path(self, name: str) -> Path:
-        """The file of a table: `pool` and `evaluation` belong to the run, others to a round."""
-        folder = self.path if name in ("pool", "evaluation") else self._folder(name)
-        return folder / f"{name}.parquet"
-
-    def _folder(self, name: str) -> Path:
-        """The folder of a table. The two evaluations lie in the first and the last round."""
-        if name == "evaluation_before":
-            return self.in_round(0).round_path
-        if name == "evaluation_after":
-            return self.in_round(self.config.rounds.num - 1).round_path
-        return self.round_path
 
     def write_table(self, name: str, table: pa.Table) -> Path:
         """Write a whole table at once, atomically."""
@@ -145,15 +110,21 @@ class RunDir:
         return read_parquet(self.existing_table(name, made_by), columns, made_by=made_by)
 
     def table_schema(self, name: str) -> pa.Schema:
-        """The schema of a table that exists. Raises RunDirError if it is torn."""
-        path = self.table_path(name)
-        with torn(path):
-            return pq.read_schema(path)
+        """The schema of a table that exists. Raises TornFileError."""
+        return schema_of(self.table_path(name))
 
     def existing_table(self, name: str, made_by: str) -> Path:
-        """The path of a table, for readers in parts. Raises RunDirError if it is missing."""
+        """The path of a table, for readers in parts.
+
+        Raises:
+            RunDirError: It is not made yet.
+            TornFileError: It was made, and is gone.
+        """
         path = self.table_path(name)
         if not path.is_file():
+            if self.is_done("pool" if made_by == "run" else made_by):
+                with torn(path):
+                    raise FileNotFoundError
             raise RunDirError(
                 f"{path} is missing. Make it with the stages before it: {self._until(made_by)}"
             )
@@ -166,7 +137,7 @@ class RunDir:
 
     def part_path(self, name: str, index: int) -> Path:
         """The file of part `index` of a table in parts."""
-        return self._folder(name) / name / f"part-{index:05d}.parquet"
+        return self.folder_of(name) / name / f"part-{index:05d}.parquet"
 
     def has_part(self, name: str, index: int) -> bool:
         """Whether a part exists and is whole. A torn part is removed, so that it is made again."""
@@ -174,8 +145,8 @@ class RunDir:
         if not path.is_file():
             return False
         try:
-            pq.read_metadata(path)
-        except (pa.ArrowInvalid, OSError):
+            num_rows(path)
+        except TornFileError:
             path.unlink()
             return False
         return True
@@ -204,88 +175,21 @@ class RunDir:
         found = {path.name for path in folder.glob("part-*.parquet")}
         num_parts = self.stage_facts(made_by).get("num_parts", len(found))
         paths = [self.part_path(name, index) for index in range(num_parts)]
-        odd = sorted(found.symmetric_difference(path.name for path in paths))
-        if odd:
+        surplus = sorted(found.difference(path.name for path in paths))
+        if surplus:
             raise RunDirError(
-                f"{folder} should hold {num_parts} parts: {odd[0]} is "
-                f"{'surplus, take it away' if odd[0] in found else 'missing, put it back'} "
-                f"({len(odd)} such files), or start again in another directory (--output)."
+                f"{folder} should hold {num_parts} parts: {surplus[0]} is surplus "
+                f"({len(surplus)} such files). Take it away, or start again in another directory "
+                f"(--output)."
             )
         for path in paths:
             yield read_parquet(path, columns, made_by=made_by)
 
     def refuse_torn_tables(self) -> None:
-        """Read the footer of every whole table, because a cut shows there. Raises RunDirError."""
+        """Compare every whole table with its checksum. Raises TornFileError."""
         for folder in (self.path, *sorted((self.path / "rounds").glob("[0-9]*"))):
             for path in sorted(folder.glob("*.parquet")):
-                with torn(path):
-                    pq.read_metadata(path)
-
-    # Manifest ---------------------------------------------------------------------------------
-
-    @property
-    def manifest(self) -> dict[str, Any]:
-        """The manifest on disk; empty for a new run. Raises as `read_json` and `refuse_older`."""
-        path = self.path / "manifest.json"
-        manifest = read_json(path) if path.is_file() else {}
-        refuse_older(self.path, manifest, STAGE_SETTINGS)
-        return manifest
-
-    def update_manifest(self, **entries: Any) -> None:
-        """Replace top-level entries of the manifest. Only the first of several processes writes."""
-        if not is_first_process():
-            return
-        text = json.dumps(self.manifest | entries, indent=2, sort_keys=True) + "\n"
-        write_text(self.path / "manifest.json", text)
-
-    def begin(self, stage: str, **facts: Any) -> None:
-        """Record the settings of a stage before it writes its first output that is kept.
-
-        These settings cannot change afterwards. A stage that has begun or finished keeps its
-        record.
-        """
-        if stage not in self._stages:
-            self._record(stage, unfinished=True, **facts)
-
-    def mark_done(self, stage: str, **facts: Any) -> None:
-        """Record that a stage finished, with its settings and facts about its result."""
-        self._record(stage, **facts)
-
-    def is_done(self, stage: str) -> bool:
-        """Whether a stage has finished in this round."""
-        return bool(self.stage_facts(stage))
-
-    def stage_facts(self, stage: str) -> dict[str, Any]:
-        """The record of `mark_done`; empty if the stage has not finished."""
-        facts = self.begun_facts(stage)
-        return {} if facts.get("unfinished") else facts
-
-    def begun_facts(self, stage: str) -> dict[str, Any]:
-        """The record of `begin` or, later, of `mark_done`; empty if neither was called."""
-        return self._stages.get(stage, {})
-
-    @property
-    def _stages(self) -> dict[str, dict[str, Any]]:
-        """The records of the stages of this round and of the whole run, finished or not."""
-        rounds = self.manifest.get("rounds", {})
-        stages: dict[str, dict[str, Any]] = dict(rounds.get(str(self.round_index), {}))
-        first = rounds.get("0", {})
-        return stages | {name: first[name] for name in RUN_WIDE if name in first}
-
-    def _record(self, stage: str, **facts: Any) -> None:
-        rounds = self.manifest.get("rounds", {})
-        stages = rounds.setdefault("0" if stage in RUN_WIDE else str(self.round_index), {})
-        stages[stage] = {"settings": settings_of(stage, self.config), **facts}
-        self.update_manifest(rounds=rounds)
-
-    def other_versions(self) -> list[str]:
-        """Decisive libraries whose version has changed, each as "torch 2.8 (now 2.9)"."""
-        recorded, now = self.manifest.get("versions", {}), installed_versions()
-        return [
-            f"{name} {recorded[name]} (now {now[name]})"
-            for name in DECISIVE_VERSIONS
-            if recorded.get(name, now[name]) != now[name]
-        ]
+                num_rows(path)
 
     # One process at a time --------------------------------------------------------------------
 
@@ -312,6 +216,7 @@ class RunDir:
                 raise RunDirError(
                     f"{self.path}: another process is working on this run. Wait for it to end."
                 ) from None
+            sweep(self.path)
             self.remove_forgotten()
             self._free_training()
             self._refuse_changed_settings()
@@ -415,9 +320,9 @@ class RunDir:
         path = self.path / "timings.jsonl"
         if not path.is_file():
             return
-        lines = path.read_text().splitlines()
+        lines = path.read_text(errors="replace").splitlines()
         for number, line in enumerate(lines):
-            with suppress(json.JSONDecodeError):
+            with suppress(json.JSONDecodeError, KeyError, TypeError):
                 row = json.loads(line)
                 if row["stage"] in stages and row.get("round", 0) == self.round_index:
                     lines[number] = json.dumps(row | {"stage": FORGOTTEN, "was": row["stage"]})
@@ -439,8 +344,9 @@ class RunDir:
     def _seconds(self, all_rounds: bool = True) -> dict[tuple[str, str | None], float]:
         path = self.path / "timings.jsonl"
         totals: dict[tuple[str, str | None], float] = {}
-        for line in path.read_text().splitlines() if path.is_file() else []:
-            with suppress(json.JSONDecodeError):
+        lines = path.read_text(errors="replace").splitlines() if path.is_file() else []
+        for line in lines:
+            with suppress(json.JSONDecodeError, KeyError, TypeError):
                 row = json.loads(line)
                 key = (row["stage"], row.get("part"))
                 if all_rounds or row.get("round", 0) == self.round_index:
@@ -471,8 +377,3 @@ def part_seed(seed: int, kind: str, index: int) -> int:
     """A seed for one part: it depends on run seed, kind and part only, so not on the machine."""
     digest = hashlib.sha256(f"{seed}/{kind}/{index}".encode()).digest()
     return int.from_bytes(digest[:4], "big")
-
-
-def installed_versions() -> dict[str, str]:
-    """Versions of the libraries that a result may depend on."""
-    return {name: version(name) for name in RECORDED_VERSIONS}

@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from pivottrace.errors import DataError
 from pivottrace.routing.agreement import Agreement, fit_agreement
@@ -26,6 +25,7 @@ from pivottrace.routing.routes import ROUTES, TriageOptions, TriageResult
 from pivottrace.routing.vote_floor import vote_risk, weak_route
 from pivottrace.routing.vote_model import VoteModel, answer_chances, vote_interval
 from pivottrace.run.scored_pool import Scored
+from pivottrace.run.storage import iter_parquet
 from pivottrace.schemas import TRIAGE
 
 EXPECTED_COLUMNS = ("mu", "vote", "vote_low", "vote_high", "label_gain", "vote_gain")
@@ -172,11 +172,9 @@ def triage_batches(
 
 
 def _text_batches(votes: Sequence[Path]) -> Iterator[pa.RecordBatch]:
+    columns = ["question_id", "vote_answer", "vote_share"]
     for path in votes:
-        with pq.ParquetFile(path) as file:
-            yield from file.iter_batches(
-                BATCH_ROWS, columns=["question_id", "vote_answer", "vote_share"]
-            )
+        yield from iter_parquet(path, columns, BATCH_ROWS, "sample")
 
 
 def _named(codes: np.ndarray, names: Sequence[str]) -> pa.Array:

@@ -9,7 +9,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pivottrace.labels.budget import allowed_labels, bought, probes_wanted
+from pivottrace.labels.budget import (
+    allowed_labels,
+    bought,
+    num_answers,
+    probes_wanted,
+    true_answers,
+)
 from pivottrace.labels.buying import num_asked, obtain, take_owned
 from pivottrace.labels.intake import DRAWN_BY, drawn_by
 from pivottrace.routing.adaptive_draw import draw_more, num_first_probes, probe_need
@@ -45,23 +51,28 @@ def run(run: RunDir) -> None:
         return
     ids, scores = readings.driving_scores(run)
     num_probes = 0 if run.round_index else probes_wanted(run)
-    if not run.begun_facts("calibrate"):
-        # No label was bought for probes yet, so they may still follow the settings.
+    begun = run.begun_facts("calibrate")
+    if not (begun and run.table_path("probes").is_file()):
+        # Before a label is bought for probes, they may still follow the settings.
         _write_probes(run, ids, scores, num_probes)
-    take_owned(run)
+    # A calibration that is made again, because files were lost, knows the answers that it knew.
+    first = begun.get("answers_known")
+    if first is None:
+        take_owned(run)
     with Verifier.of(run.config.answers) as verifier:
-        rows = _label(run, 0, verifier)
+        rows = _label(run, 0, verifier, first)
         if _draws_twice(run) and rows:
             _write_more_probes(run, ids, scores, rows, num_probes)
             # This is a second request: people are asked again, now for the added probes.
-            rows += _label(run, 1, verifier)
-        run.write_table("labelled", other_labels(run, verifier))
+            rows += _label(run, 1, verifier, first)
+        run.write_table("labelled", other_labels(run, verifier, first))
     combination, rows = _rank_anew(run, rows)
     finish(
         run,
         rows,
         estimator=driving_estimator(run.config),
         combination=combination,
+        probes_wanted=num_probes,
         **verifier.facts(),
     )
 
@@ -73,8 +84,8 @@ def finish(run: RunDir, rows: list[dict[str, Any]], **facts: Any) -> None:
         run: The run. Its table `probes` is written already.
         rows: Rows of `evidence`, one per labelled probe.
         **facts: Further facts to record, beside the counts and means that follow from the probes.
-            They include `estimator`, the name of the estimator that ranks the pool, and
-            `combination`, the result of `combination_facts`.
+            They include `estimator`, the name of the estimator that ranks the pool,
+            `combination`, the result of `combination_facts`, and `probes_wanted`.
     """
     checked, model_facts = fit_vote_model(run, rows)
     run.write_table("evidence", pa.Table.from_pylist(checked, schema=EVIDENCE))
@@ -88,6 +99,8 @@ def finish(run: RunDir, rows: list[dict[str, Any]], **facts: Any) -> None:
         labels_asked=num_asked(run, drawn, "probe"),
         labels_used=len(bought(run)),
         labels_allowed=allowed_labels(run),
+        # A calibration that is made again keeps the number that it knew.
+        answers_known=run.begun_facts("calibrate").get("answers_known", num_answers(run)),
         mean_correctness=_mean(rows, lambda r: r["num_correct"] / r["num_samples"]),
         greedy_accuracy=_mean(rows, lambda r: r["greedy_right"]),
         vote_accuracy=_mean(rows, lambda r: r["vote_right"]),
@@ -201,10 +214,14 @@ def _probe_table(
     return pa.table(columns, schema=PROBES)
 
 
-def _label(run: RunDir, stage: int, verifier: Verifier) -> list[dict[str, Any]]:
-    """Get the labels of one stage's probes. Return rows of `evidence` for the labelled probes."""
+def _label(run: RunDir, stage: int, verifier: Verifier, first: int | None) -> list[dict[str, Any]]:
+    """Get the labels of one stage's probes. Return rows of `evidence` for the labelled probes.
+
+    Nothing is asked if `first` says how many answers were known. See `labels_of`.
+    """
     probes = run.read_table("probes", made_by="calibrate").filter(pc.field("stage") == stage)
-    truths = obtain(run, probes["question_id"].to_pylist(), "probe")
+    asked = probes["question_id"].to_pylist()
+    truths = obtain(run, asked, "probe") if first is None else true_answers(run, first)
     labelled = [row for row in probes.to_pylist() if row["question_id"] in truths]
     return _evidence(run, labelled, truths, verifier)
 

@@ -37,7 +37,7 @@ def run(run: RunDir) -> None:
         ConfigError: A source string, split or column map is wrong.
         PivotTraceError: The run would fail later; see `stages.preconditions`.
     """
-    if run.is_done("pool") and run.table_path("pool").is_file():
+    if run.is_done("pool"):
         _refuse_changed_sources(run)
         facts = run.stage_facts("pool")
         refuse_the_impossible(run.config, facts["num_questions"], facts["num_with_answer"])

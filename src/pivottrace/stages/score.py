@@ -6,7 +6,6 @@ onsets. They are stored in `reference.json` by the first round and frozen for la
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from typing import Any
 
@@ -18,7 +17,7 @@ from pivottrace.estimators import Estimator
 from pivottrace.run.choices import estimators_in
 from pivottrace.run.directory import RunDir
 from pivottrace.run.progress import progress
-from pivottrace.run.storage import read_json, write_text
+from pivottrace.run.storage import read_json, write_json
 from pivottrace.schemas import scores_schema
 from pivottrace.signals.pivot_detection import reference_threshold
 from pivottrace.stages.evidence import (
@@ -72,7 +71,7 @@ def _write(run: RunDir) -> None:
             scores.append(pa.Table.from_pylist(rows, schema=schema))
         update(len(margins))
     run.begin("score")
-    write_text(path, json.dumps(reference | thresholds, indent=2) + "\n")
+    write_json(path, reference | thresholds)
     run.write_table("scores", pa.concat_tables(scores))
     run.mark_done(
         "score",

@@ -6,7 +6,6 @@ the run directory (`reference.json`). Later rounds use the same heads, so scores
 
 from __future__ import annotations
 
-import json
 import random
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -15,12 +14,11 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from pivottrace.run.directory import RunDir, run_parts
 from pivottrace.run.progress import progress
 from pivottrace.run.rounds import start_model
-from pivottrace.run.storage import write_text
+from pivottrace.run.storage import read_json, read_parquet, write_json
 from pivottrace.schemas import SIGNALS
 
 SIGNAL_COLUMNS = (
@@ -111,8 +109,8 @@ def _reference_heads(run: RunDir, rollouts: pa.Table, tracer: _Tracer) -> Any:
         sample = rollouts.take(pa.array(chosen, pa.int64())).to_pylist()
         profile = _profile(run, sample, tracer)
         run.begin("trace")
-        write_text(path, json.dumps(profile, indent=2) + "\n")
-    heads = json.loads(path.read_text())["heads"]
+        write_json(path, profile)
+    heads = read_json(path)["heads"]
     return None if heads is None else {int(layer): chosen for layer, chosen in heads.items()}
 
 
@@ -130,7 +128,7 @@ def _profile(run: RunDir, sample: list[dict[str, Any]], tracer: _Tracer) -> dict
 
 
 def _trace_part(path: Path, tracer: _Tracer, heads: Any) -> pa.Table:
-    rows = pq.read_table(path).to_pylist()
+    rows = read_parquet(path, made_by="greedy").to_pylist()
     return pa.Table.from_pylist(
         [_signal_row(row, signal) for row, signal in zip(rows, tracer(rows, heads), strict=True)],
         schema=SIGNALS,

@@ -226,7 +226,7 @@ def _rewrite(
 
 def _rewritten_before(run: RunDir, ids: set[str]) -> dict[str, list[dict[str, str]]]:
     """The rewritten questions of an interrupted training of these weak rows, by id; else empty."""
-    if not run.begun_facts("train"):
+    if not (run.begun_facts("train") and run.table_path("training_rows").is_file()):
         return {}
     stored = run.read_table("training_rows", made_by="train").to_pylist()
     found = {r["question_id"]: r["rewrite"] for r in stored if r["question_id"] in ids}

@@ -5,7 +5,6 @@ This module is not a stage. The stage `calibrate` uses it.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -21,7 +20,7 @@ from pivottrace.run import readings
 from pivottrace.run.directory import RunDir
 from pivottrace.run.pool_routes import agreement_of, expectations
 from pivottrace.run.scored_pool import Scored
-from pivottrace.run.storage import write_text
+from pivottrace.run.storage import write_json
 from pivottrace.schemas import LABELLED
 from pivottrace.verifier import Verifier
 
@@ -67,15 +66,15 @@ def judge_samples(run: RunDir, truths: Mapping[str, str], verifier: Verifier) ->
     return judged
 
 
-def other_labels(run: RunDir, verifier: Verifier) -> pa.Table:
+def other_labels(run: RunDir, verifier: Verifier, first: int | None) -> pa.Table:
     """The labels that are there, beside the probes, and how often the round's samples are right.
 
     The user owned them, or they were bought before. The round's triage knows these labels
-    only. Labels that are bought later are its own purchases.
+    only. Labels that are bought later are its own purchases. `first` is as in `labels_of`.
     """
     drawn = set(run.read_table("probes", made_by="calibrate")["question_id"].to_pylist())
-    labels = labels_of(run)
-    truths = {i: answer for i, answer in true_answers(run).items() if i not in drawn}
+    labels = labels_of(run, first)
+    truths = {i: answer for i, answer in true_answers(run, first).items() if i not in drawn}
     judged = judge_samples(run, truths, verifier) if truths else {}
     rows: list[dict[str, Any]] = [
         {
@@ -87,7 +86,7 @@ def other_labels(run: RunDir, verifier: Verifier) -> pa.Table:
         }
         for question_id, found in judged.items()
     ]
-    rows += [{"question_id": i, "purpose": labels[i].purpose} for i in unanswerable(run)]
+    rows += [{"question_id": i, "purpose": labels[i].purpose} for i in unanswerable(run, first)]
     return pa.Table.from_pylist(rows, schema=LABELLED)
 
 
@@ -125,7 +124,7 @@ def fit_vote_model(
         "covariance": model.covariance.tolist(),
         "num_labels": model.num_labels,
     }
-    write_text(path, json.dumps(stored, indent=2) + "\n")
+    write_json(path, stored)
     design, counts = scored.features[labelled], scored.counts.rows(labelled)
     right, seed = scored.right[labelled], run.config.seed
     by_all = vote_model.out_of_fold(scored.names, counts, design, right, seed)

@@ -14,7 +14,7 @@ from typing import Any
 
 from pivottrace.config import Config
 from pivottrace.errors import ConfigError
-from pivottrace.run.directory import installed_versions
+from pivottrace.run.records import installed_versions
 from pivottrace.run.storage import write_text
 
 

@@ -16,10 +16,11 @@ from pivottrace.config import EMBEDDED_MODEL
 from pivottrace.errors import counted
 from pivottrace.labels.budget import allowed_labels, bought
 from pivottrace.run.bindings import settings_of
-from pivottrace.run.directory import RunDir, installed_versions, is_first_process
+from pivottrace.run.directory import RunDir
 from pivottrace.run.readings import evaluation_facts
+from pivottrace.run.records import installed_versions, is_first_process
 from pivottrace.run.rounds import train_settings
-from pivottrace.run.storage import digest_file, read_json_lines
+from pivottrace.run.storage import digest_file, read_json_lines, write_text
 from pivottrace.schemas import ALARMS
 
 CARD = "README.md"
@@ -38,9 +39,7 @@ def write_model_card(run: RunDir, training: Mapping[str, Any]) -> Path | None:
     if not folder.is_dir() or not is_first_process():
         return None
     path = folder / CARD
-    beside = path.with_name(f".{CARD}.tmp")
-    beside.write_text("\n".join(_lines(run, training)) + "\n", encoding="utf-8")
-    beside.replace(path)
+    write_text(path, "\n".join(_lines(run, training)) + "\n")
     return path
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import logging
 import shutil
@@ -16,7 +15,6 @@ from typing import Any
 import datasets
 import pyarrow as pa
 import torch
-from safetensors import SafetensorError
 from transformers import PrinterCallback
 from transformers.utils.logging import (
     disable_progress_bar,
@@ -31,10 +29,12 @@ from pivottrace.models.rendering import plain_text
 from pivottrace.refine.alarms import CollapseAlarms
 from pivottrace.rewards.groups import Rule
 from pivottrace.rewards.mix import MixedReward
-from pivottrace.run.storage import disk_errors, onto_disk
+from pivottrace.run.markers import mark_whole
+from pivottrace.run.storage import disk_errors
 from pivottrace.schemas import ALARMS, LEARNING_CURVE, METRICS
 from pivottrace.training.extras import lora_config, tracker_callbacks, whole_model
 from pivottrace.training.learnable_order import LearnableOrder
+from pivottrace.training.saving import full_disk_errors
 from pivottrace.training.trl_checkpoints import Stateful, StateKeeper, latest_checkpoint, load_state
 from pivottrace.training.trl_config import grpo_arguments, learning_rate_factor, training_order
 from pivottrace.training.trl_rules import AlarmWatcher
@@ -194,7 +194,8 @@ def train_grpo(
         trainer.remove_callback(PrinterCallback)
         if checkpoint is not None:
             load_state(checkpoint, rules, stateful)  # a part may hold adapters, so they come first
-        trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
+        with full_disk_errors(output):
+            trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
     if is_main:
         with quiet_libraries():
             trained = whole_model(trainer.accelerator.unwrap_model(trainer.model)).eval()
@@ -230,17 +231,11 @@ def save_model(model: Any, tokenizer: Any, folder: Path) -> None:
     """
     beside = folder.with_name(f".{folder.name}.tmp")
     shutil.rmtree(beside, ignore_errors=True)
-    with disk_errors(folder):
-        try:
-            model.save_pretrained(beside)
-        except SafetensorError as error:  # not a subclass of OSError
-            if f"os error {errno.ENOSPC}" in str(error):
-                raise OSError(errno.ENOSPC, str(error)) from error
-            raise
+    with disk_errors(folder), full_disk_errors(folder.parent):
+        model.save_pretrained(beside)
         tokenizer.save_pretrained(beside)
         # The caller deletes the checkpoints next, so the model must be on the disk before that.
-        for path in filter(Path.is_file, beside.rglob("*")):
-            onto_disk(path)
+        mark_whole(beside)
         beside.replace(folder)
 
 

@@ -1,15 +1,13 @@
 """Checkpoints that a killed training resumes from: TRL's state, the rules' state, and a marker.
 
-A checkpoint counts only with its marker. The marker is written last and names every file with its
-size. A checkpoint that a kill has torn is deleted, and training resumes from the one before. Every
-optimizer step is a generation boundary here (`trl_config.grpo_arguments`), so no checkpoint falls
-between rollouts and their use.
+A checkpoint counts only with its marker (`run.markers`), which is written last. A checkpoint that a
+kill has torn, or that has changed since, is deleted, and training resumes from the one before.
+Every optimizer step is a generation boundary here (`trl_config.grpo_arguments`), so no checkpoint
+falls between rollouts and their use.
 """
 
 from __future__ import annotations
 
-import json
-import os
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -19,8 +17,8 @@ from transformers import TrainerCallback
 
 from pivottrace.errors import ConfigError
 from pivottrace.rewards.groups import Rule
-from pivottrace.run.storage import write_text
-from pivottrace.schemas import WHOLE
+from pivottrace.run.markers import is_whole, mark_whole
+from pivottrace.run.storage import read_json, write_json
 
 RULES = "rules.json"
 
@@ -68,7 +66,7 @@ def save_state(
 ) -> None:
     """Write the state of rules, by name, and of other parts, by index."""
     states = {name: rule.state_dict() for name, rule in rules.items()}
-    write_text(checkpoint / RULES, json.dumps(states, indent=2, sort_keys=True))
+    write_json(checkpoint / RULES, states, sort_keys=True)
     for index, part in enumerate(stateful):
         folder = checkpoint / f"part-{index}"
         folder.mkdir()
@@ -83,7 +81,7 @@ def load_state(
     Raises:
         ConfigError: The checkpoint was made with other rules or parts.
     """
-    states = json.loads((checkpoint / RULES).read_text())
+    states = read_json(checkpoint / RULES)
     folders = sorted(checkpoint.glob("part-*"), key=lambda path: int(path.name.split("-")[1]))
     if states.keys() != rules.keys() or len(folders) != len(stateful):
         raise ConfigError(
@@ -96,31 +94,6 @@ def load_state(
         rule.load_state_dict(states[name])
     for folder, part in zip(folders, stateful, strict=True):
         part.load(folder)
-
-
-def mark_whole(checkpoint: Path) -> None:
-    """Write the marker of a checkpoint whose files are all written. It appears atomically."""
-    sizes = {
-        path.relative_to(checkpoint).as_posix(): path.stat().st_size
-        for path in checkpoint.rglob("*")
-        if path.is_file()
-    }
-    for name in sizes:
-        with (checkpoint / name).open("rb") as file:
-            os.fsync(file.fileno())
-    write_text(checkpoint / WHOLE, json.dumps(sizes, indent=2, sort_keys=True))
-
-
-def is_whole(checkpoint: Path) -> bool:
-    """Whether a checkpoint has its marker, and every file the size that the marker names."""
-    try:
-        sizes = json.loads((checkpoint / WHOLE).read_text())
-    except (FileNotFoundError, json.JSONDecodeError):
-        return False
-    return all(
-        (checkpoint / name).is_file() and (checkpoint / name).stat().st_size == size
-        for name, size in sizes.items()
-    )
 
 
 def latest_checkpoint(folder: Path) -> tuple[Path | None, int]:

@@ -15,7 +15,7 @@ import torch
 from transformers import TrainerCallback
 
 from pivottrace.errors import ConfigError, ModelError
-from pivottrace.run.storage import disk_errors, write_text
+from pivottrace.run.storage import disk_errors, read_json, write_json, write_text
 from pivottrace.schemas import METRICS
 
 SETTINGS = "settings.json"
@@ -35,9 +35,9 @@ def refuse_changed_settings(folder: Path, settings: dict[str, Any]) -> None:
     path = folder / SETTINGS
     now = json.loads(json.dumps(settings))
     if not path.is_file():
-        write_text(path, json.dumps(now, indent=2, sort_keys=True) + "\n")
+        write_json(path, now, sort_keys=True)
         return
-    was = json.loads(path.read_text())
+    was = read_json(path)
     changed = [
         f"{key}: was {was.get(key)!r}, now {now.get(key)!r}"
         for key in sorted(was.keys() | now.keys())
