@@ -38,14 +38,15 @@ def main(argv: list[str] | None = None) -> int:
         print(f"pivottrace {__version__}")
         return 0
     command = COMMANDS.get(arguments[0])
-    if command is not None and {"-h", "--help"} & set(arguments):
-        _help(arguments)
-        return 0
     _set_environment()
     try:
         if command is None:
             raise ConfigError(_unknown_command(arguments[0]))
-        command(arguments[1:])
+        if {"-h", "--help"} & set(arguments):
+            _help(arguments)
+            sys.stdout.flush()
+        else:
+            command(arguments[1:])
     except PivotTraceError as error:
         waiting = error.exit_code == 3
         print(f"{'' if waiting else 'error: '}{error}", file=sys.stderr)

@@ -105,7 +105,7 @@ def test_forty_questions_two_annotators_a_correction_and_more_money(here, capsys
 
     code, text = command(capsys, "validate", "my.toml")
     assert code == 0 and "40 questions, 20 with an answer" in text
-    assert "from column+file" in text and "probes take 3 of the 6 labels" in text
+    assert "from column+file" in text and "probes take at most 3 of the 6 labels" in text
 
     code, text = command(capsys, "run", "my.toml")
     assert code == 3 and "to choose with" in text and "--labels.partial true" in text

@@ -130,7 +130,7 @@ def test_a_question_that_cannot_be_answered_leaves_the_pool(run, capsys):
     assert main(["run", str(run.path), *UNTIL]) == 3
     probe = asked(run)[0]
     assert take_in(run, {i: truths[i] for i in asked(run)} | {probe: "cannot be answered"}) == 0
-    assert "1 cannot be answered" in capsys.readouterr().out
+    assert '1 of them "cannot be answered"' in capsys.readouterr().out
     assert main(["run", str(run.path), *UNTIL]) == 3
     assert triage_of(run)[probe]["route"] == "discard"
     assert triage_of(run)[probe]["reason"] == "cannot_be_answered"
@@ -199,6 +199,22 @@ def test_text_where_the_model_gives_numbers_is_refused_unless_confirmed(tmp_path
     assert "row 1" in message and "reads as text" in message and "--confirm" in message
     assert take_in(run, {first: "not answerable at all"}, "--confirm") == 0
     assert budget.true_answers(run)[first] == "not answerable at all"
+
+
+def test_a_letter_that_looks_like_a_digit_is_refused_and_another_form_is_told(tmp_path, capsys):
+    run = fabricate(tmp_path / "run", "sample", 60, answers={"verifier": "math"}, **SECTIONS)
+    assert main(["run", str(run.path), *UNTIL]) == 3
+    votes = run.read_table("votes", made_by="sample").to_pylist()
+    voted = {row["question_id"] for row in votes if row["vote_answer"]}
+    first, second = [i for i in asked(run) if i in voted][:2]
+    for slip in ("4o", "1O coins", "l2"):
+        capsys.readouterr()
+        assert take_in(run, {first: slip}) == 2
+        assert "a letter that looks like a digit" in capsys.readouterr().err
+    assert take_in(run, {first: "40p", second: "7"}) == 0
+    told = capsys.readouterr().out
+    assert f"question {first}: '40p' reads as expression, and the model's answers as number" in told
+    assert second not in told
 
 
 def test_more_money_after_triage_is_taken(run, capsys):

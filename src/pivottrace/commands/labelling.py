@@ -115,18 +115,25 @@ def _forget_what_used(
 
 def _imported(run: RunDir, found: importing.Imported) -> Iterator[str]:
     fates: list[tuple[int, Callable[[int], str]]] = [
+        (found.unanswerable, lambda n: f'{n} of them "cannot be answered"'),
         (found.replaced, lambda n: f"{n} replaced"),
-        (found.unanswerable, lambda n: f"{n} cannot be answered"),
         (found.blank, lambda n: f"{n} {'row has' if n == 1 else 'rows have'} no answer yet"),
         (len(found.skipped), lambda n: f"{counted(n, 'row')} skipped ({_ids(found.skipped)})"),
     ]
     more = "".join(f", {words(n)}" for n, words in fates if n)
     new = counted(found.new, "new label")
+    for question_id, answer, kind, own in found.unlike:
+        yield (
+            f"note: question {field(question_id)}: {field(answer)!r} reads as {kind}, and the "
+            f"model's answers as {own}. If it is a slip: pivottrace label correct "
+            f"{quoted(run.path)} {shlex.quote(field(question_id))} ANSWER"
+        )
     place = quoted(run.path)
     if found.differing:
         what = "1 answer differs" if len(found.differing) == 1 else f"{len(found.differing)} differ"
         yield (
-            f"{new} taken in{more}; {what} from an earlier answer and waits to be settled; next: "
+            f"{new} taken in{more}; {what} from an earlier answer and waits to be settled "
+            f"(--replace takes a corrected file's answers as settled); next: "
             f"pivottrace label conflicts {place}"
         )
         return

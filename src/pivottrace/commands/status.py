@@ -11,7 +11,7 @@ from pivottrace.labels.budget import allowed_labels, bought, labels_of
 from pivottrace.labels.requests import waiting_file
 from pivottrace.pipeline import STAGES, command_of, stages_of, unfinished
 from pivottrace.report.collect import report_path
-from pivottrace.report.verdict import verdict
+from pivottrace.report.verdict import too_weak, verdict
 from pivottrace.report.wording import reason_meaning
 from pivottrace.routing.routes import ROUTES
 from pivottrace.routing.weighting import MIN_PROBES
@@ -122,7 +122,7 @@ def notes(run: RunDir) -> Iterator[str]:
         from pivottrace.rollouts.parts import NO_CHAT_TEMPLATE
 
         yield NO_CHAT_TEMPLATE
-    greedy, calibrate = run.stage_facts("greedy"), run.stage_facts("calibrate")
+    greedy = run.stage_facts("greedy")
     failures = greedy.get("failures") or {}
     if failures:
         reasons = ", ".join(f"{reason} {count}" for reason, count in sorted(failures.items()))
@@ -136,8 +136,8 @@ def notes(run: RunDir) -> Iterator[str]:
         yield (
             f"the model answers nothing: no question can be used, so no label was asked for; {why}"
         )
-    elif calibrate.get("num_probes") and calibrate.get("mean_correctness") == 0:
-        yield "the model answers nothing right: none of its samples on the probes is correct"
+    elif weak := too_weak(run):
+        yield weak
     yield from _combination_note(run)
     yield from _route_notes(run)
     train = run.stage_facts("train")

@@ -130,12 +130,19 @@ def probes_wanted(run: RunDir) -> int:
     return wanted
 
 
-def budget_in_words(allowed: int, num_probes: int) -> str:
-    """The use of a budget: the probes, and the labels that are left to choose with."""
+def budget_in_words(allowed: int, num_probes: int, at_most: bool = False) -> str:
+    """The use of a budget: the probes, and the labels that are left to choose with.
+
+    Args:
+        allowed: Labels that the budget allows.
+        num_probes: Probes that are not owned.
+        at_most: Whether some of the probes may yet turn out to be owned.
+    """
     left = max(0, allowed - num_probes)
+    take, leaves = ("take at most", "at least ") if at_most else ("take", "")
     words = (
-        f"probes take {num_probes:,} of the {counted(allowed, 'label')}, to show how reliable "
-        f"votes are; that leaves {left:,} to choose with"
+        f"probes {take} {num_probes:,} of the {counted(allowed, 'label')}, to show how reliable "
+        f"votes are; that leaves {leaves}{left:,} to choose with"
     )
     if num_probes and left < FEW_TO_CHOOSE * allowed:
         words += ". That is too few for a choice: most of the labels would be drawn by chance"

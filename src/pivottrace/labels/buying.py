@@ -50,7 +50,7 @@ def obtain(run: RunDir, question_ids: Sequence[str], purpose: Purpose) -> dict[s
     if missing and not (goes_on and source.answers is None):
         refuse_to_exceed(allowed_labels(run), len(bought(run)), len(missing))
         # A source may have new answers, even if the run goes on without them.
-        _buy(run, source, missing, purpose, any_bought=bool(known), asks=not goes_on)
+        _buy(run, source, missing, purpose, known, asks=not goes_on)
     if disputed and not goes_on:
         raise LabelsNeeded(_to_settle(run, disputed))
     truths = true_answers(run)
@@ -138,14 +138,14 @@ def _buy(
     source: LabelSource,
     missing: Sequence[str],
     purpose: Purpose,
+    known: Mapping[str, Label],
     *,
-    any_bought: bool,
     asks: bool,
 ) -> None:
     """Store the answers that the source has now. If it `asks`, people are asked for the rest."""
     given = _answers(source, _asked(run, missing, purpose))
     rest = [i for i in missing if i not in given]
-    enough = run.config.labels.partial and bool(given or any_bought)
+    enough = run.config.labels.partial and bool(given or known)
     if rest and source.ask is None and not enough:
         raise DataError(_no_answer(run.config, source, rest[0], len(rest), len(missing)))
     if given:
@@ -153,8 +153,19 @@ def _buy(
         take_in(run, [Given(i, answer, name, purpose) for i, answer in given.items()])
     if rest and source.ask is not None and asks:
         asked = source.ask(_asked(run, rest, purpose))
-        of_budget = budget_in_words(allowed_labels(run), probes_wanted(run))
-        raise LabelsNeeded(f"{asked}\n{of_budget}" if purpose == "probe" else asked)
+        more = [asked]
+        if purpose == "probe":
+            num_owned = sum(label.owned for label in map(known.get, _drawn(run)) if label)
+            more.append(budget_in_words(allowed_labels(run), probes_wanted(run) - num_owned))
+        if disputed := [i for i, label in known.items() if label.disputed]:
+            more.append(_to_settle(run, disputed))
+        raise LabelsNeeded("\n".join(more))
+
+
+def _drawn(run: RunDir) -> list[str]:
+    """The ids of the probes."""
+    ids: list[str] = run.read_table("probes", made_by="calibrate")["question_id"].to_pylist()
+    return ids
 
 
 def _answers(source: LabelSource, asked: Asked) -> dict[str, str]:
