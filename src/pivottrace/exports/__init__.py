@@ -38,14 +38,17 @@ class ExportFormat:
     Attributes:
         name: Value of `--to`.
         title: A few words about the format, for the help.
-        write: Takes the run, seen in a round that has been triaged, and a folder that exists. It
-            writes its files into that folder, the same bytes each time, and changes nothing of the
-            run.
+        write: Takes the run, seen in a round that has been triaged, a folder that exists, and the
+            value of each option by its name. It writes its files into that folder, the same bytes
+            each time, and changes nothing of the run.
+        options: The options that the format takes, with their values. The first value is the
+            default. On the command line an option is `--NAME VALUE`.
     """
 
     name: str
     title: str
-    write: Callable[[RunDir, Path], Written]
+    write: Callable[..., Written]
+    options: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 def export_formats() -> dict[str, ExportFormat]:
