@@ -20,7 +20,7 @@ print(json.dumps({{"arguments": sys.argv[1:], "environment": told}}))
 
 @pytest.fixture(scope="module")
 def python():
-    return environment("verl", "torch==2.13.0", "verl==0.9.1 math-verify==0.9.0 cachetools")
+    return environment("verl", "torch==2.13.0", "verl==0.9.1 math-verify==0.9.0 cachetools uvicorn fastapi")
 
 
 @pytest.fixture

@@ -169,9 +169,11 @@ def test_the_card_says_what_is_in_the_folder(run, name, tmp_path):
     hold_out(run, [("h1", "1 + 1?", "2")])
     folder, written = exported(run, name, tmp_path / "out", weights="thin")
     card = (folder / "README.md").read_text()
-    assert card.startswith("---\nconfigs:\n") and "@" not in card
-    for file in written.rows:
-        assert f"path: {file}" in card
+    assert "@" not in card
+    if name != "verifiers":  # its rows are files of a package
+        assert card.startswith("---\nconfigs:\n")
+        for file in written.rows:
+            assert f"path: {file}" in card
     assert "| held out | 1 row |" in card and UNLABELLED in card and "--weights thin" in card
     record = json.loads((folder / "export.json").read_text())
     assert record["options"] == {"weights": "thin", "prompt": "formatted"}

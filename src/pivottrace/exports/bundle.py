@@ -29,9 +29,9 @@ VERIFIER = "pivottrace_verifier"
 
 # The copy has other import names, so that it never mixes with an installed PivotTrace.
 _MODULES = (
-    ("pivottrace.exports.kit.scoring", f"{VERIFIER}.scoring"),
-    ("pivottrace.verifier", VERIFIER),
-    ("pivottrace.errors", f"{VERIFIER}.errors"),
+    ("pivottrace.exports.kit.scoring", ".scoring"),
+    ("pivottrace.verifier", ""),
+    ("pivottrace.errors", ".errors"),
 )
 _PLACE = re.compile(r"@([A-Z_]+)@")
 _PROMPT_STEP = 1024
@@ -45,10 +45,12 @@ class Folder:
     Attributes:
         trainer: Name of the trainer with the version that the files were written for.
         tables: Rows by file name. A table without rows is not written, unless it is the first.
-        splits: The split of each table that the dataset card offers, by file name.
+        splits: The split of each table that the dataset card offers, by file name; empty if the
+            rows are not meant for the Hub.
         texts: Texts by file name. A file that ends in `.sh` can be executed.
         card: Name of the file of the kit with the card's part on this trainer.
-        code: Folder of the reward's files, relative to the export; empty is the export itself.
+        code: Folder of `reward.json`, relative to the export; empty is the export itself.
+        verifier: Name of the copied verifier's folder.
         places: Further places of the card.
     """
 
@@ -58,6 +60,7 @@ class Folder:
     texts: Mapping[str, str]
     card: str
     code: str = ""
+    verifier: str = VERIFIER
     places: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -76,10 +79,10 @@ def write_folder(
     """
     kept = {n: t for n, t in of.tables.items() if t.num_rows or n == next(iter(of.tables))}
     for name, table in kept.items():
-        write_parquet(folder / name, table)
+        write_rows(folder / name, table)
     texts = dict(of.texts)
-    for name, text in verifier_files():
-        texts[f"{of.code}{VERIFIER}/{name}"] = text
+    for name, text in verifier_files(of.verifier):
+        texts[f"{of.verifier}/{name}"] = text
     texts[f"{of.code}reward.json"] = reward_settings(run, weights)
     texts["README.md"] = _card(run, data, of, kept, weights, prompt)
     for name, text in texts.items():
@@ -105,23 +108,35 @@ def kit_text(name: str, **places: Any) -> str:
     return _PLACE.sub(lambda found: str(places[found[1]]), "".join(left))
 
 
-def kit_code(name: str) -> str:
-    """A Python file of the kit, which imports the verifier that lies beside it."""
-    return _renamed((files("pivottrace.exports.kit") / name).read_text(encoding="utf-8"))
+def kit_code(name: str, verifier: str = VERIFIER) -> str:
+    """A Python file of the kit, which imports the copied verifier."""
+    source = (files("pivottrace.exports.kit") / name).read_text(encoding="utf-8")
+    return _renamed(source, verifier)
 
 
-def verifier_files() -> Iterator[tuple[str, str]]:
-    """The files of the copied verifier: name and text, sorted by name."""
+def write_rows(path: Path, table: pa.Table) -> None:
+    """Write a table as parquet, or as JSON lines for a reader that guesses no types."""
+    if path.suffix == ".parquet":
+        write_parquet(path, table)
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lines = (json.dumps(row, ensure_ascii=False) + "\n" for row in table.to_pylist())
+    write_text(path, "".join(lines))
+
+
+def verifier_files(verifier: str) -> Iterator[tuple[str, str]]:
+    """The files of the copied verifier under a new name: file name and text, sorted."""
     sources = {path.name: path for path in files("pivottrace.verifier").iterdir()}
     sources["errors.py"] = files("pivottrace") / "errors.py"
     sources["scoring.py"] = files("pivottrace.exports.kit") / "scoring.py"
     for name in sorted(name for name in sources if name.endswith(".py")):
-        yield name, _renamed(sources[name].read_text(encoding="utf-8"))
+        yield name, _renamed(sources[name].read_text(encoding="utf-8"), verifier)
 
 
-def _renamed(source: str) -> str:
+def _renamed(source: str, verifier: str) -> str:
+    """A source that imports the copy. The longest names come first."""
     for ours, theirs in _MODULES:
-        source = re.sub(rf"\b{re.escape(ours)}\b", theirs, source)
+        source = re.sub(rf"\b{re.escape(ours)}\b", f"{verifier}{theirs}", source)
     return source
 
 
@@ -166,7 +181,7 @@ def _card(
     ]
     places: dict[str, Any] = {
         "TRAINER": of.trainer,
-        "SPLITS": "".join(configs).rstrip(),
+        "FRONT": kit_text("card_front.md", SPLITS="".join(configs).rstrip()) if configs else None,
         "NUM_ANNOTATE": counted(routes["annotate"], "row"),
         "NUM_WEAK": counted(routes["weak"], "row"),
         "NUM_HELD_OUT": counted(len(data.held_out), "row"),
@@ -177,6 +192,7 @@ def _card(
         "PROMPT": prompt,
         "FORMATS": run.config.answers.pattern or ", ".join(run.config.answers.formats),
         "VERIFIER": run.config.answers.verifier,
+        "COPY": of.verifier,
         "STOP": ", ".join(f"`{text!r}`" for text in run.config.rollouts.stop) or None,
     }
     part = kit_text(of.card, **places, **of.places)

@@ -13,6 +13,7 @@ from typing import Any
 
 from pivottrace.verifier.answers import extract_answer
 from pivottrace.verifier.comparison import Verifier
+from pivottrace.verifier.truths import read_truth
 
 logger = logging.getLogger(__name__)
 
@@ -78,6 +79,14 @@ class Scorer:
                 return [_score(0.0, 0.0, answered=False, failed=True)]
         triples = zip(responses, truths, weights, strict=False)
         return [self.score_many(*([part] for part in triple))[0] for triple in triples]
+
+    def can_be_given(self, truth: str) -> bool:
+        """Whether an answer in the truth's own words would be right. It never raises."""
+        try:
+            return self._verifier.equal(read_truth(truth).alternatives[0], truth)
+        except Exception as error:
+            self._warn(error)
+            return False
 
     def _scored(
         self, responses: Sequence[Any], truths: Sequence[Any], weights: Sequence[Any]
