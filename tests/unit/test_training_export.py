@@ -1,6 +1,7 @@
 """Rows of exports for trainers: whose answer a row has, which rows there are, and their prompts."""
 
 import json
+import re
 from collections import Counter
 
 import pyarrow.parquet as pq
@@ -169,7 +170,7 @@ def test_the_card_says_what_is_in_the_folder(run, name, tmp_path):
     hold_out(run, [("h1", "1 + 1?", "2")])
     folder, written = exported(run, name, tmp_path / "out", weights="thin")
     card = (folder / "README.md").read_text()
-    assert "@" not in card
+    assert not re.search(r"@[A-Z_]+@", card)
     if name != "verifiers":  # its rows are files of a package
         assert card.startswith("---\nconfigs:\n")
         for file in written.rows:

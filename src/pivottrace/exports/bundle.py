@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -153,6 +154,12 @@ def reward_settings(run: RunDir, weights: str) -> str:
         "weighted": weights in ("reward", "estimator"),
     }
     return json.dumps(values, indent=2, ensure_ascii=False) + "\n"
+
+
+def hydra_words(key: str, values: Mapping[str, Any]) -> str | None:
+    """Settings under a key as words of the shell, a line each; None without any."""
+    words = (shlex.quote(f"{key}.{name}={json.dumps(value)}") for name, value in values.items())
+    return "\n  ".join(words) or None
 
 
 def prompt_room(run: RunDir) -> int:

@@ -7,11 +7,9 @@ The keys of `extra_info` beside `index` and `split` are ours.
 
 from __future__ import annotations
 
-import json
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 
@@ -19,6 +17,7 @@ from pivottrace.exports import ExportFormat, Written
 from pivottrace.exports.bundle import (
     OPTIONS,
     Folder,
+    hydra_words,
     kit_code,
     kit_text,
     prompt_room,
@@ -147,17 +146,10 @@ def _script(run: RunDir, num_rows: int, has_held_out: bool, weights: str) -> str
         LORA_RANK=train.lora_rank,
         LORA_ALPHA=train.lora_rank and (train.lora_alpha or 2 * train.lora_rank),
         LORA_TARGET=train.lora_rank and train.lora_target,
-        TEMPLATE_ARGUMENTS=_template_arguments(run.config.pool.chat_template_args),
+        TEMPLATE_ARGUMENTS=hydra_words(
+            "++data.apply_chat_template_kwargs", run.config.pool.chat_template_args
+        ),
     )
-
-
-def _template_arguments(values: Mapping[str, Any]) -> str | None:
-    """Arguments of the chat template as words of the shell, which Hydra reads; None without any."""
-    words = (
-        shlex.quote(f"++data.apply_chat_template_kwargs.{name}={json.dumps(value)}")
-        for name, value in values.items()
-    )
-    return "\n  ".join(words) or None
 
 
 VERL = ExportFormat(
