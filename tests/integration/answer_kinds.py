@@ -22,7 +22,7 @@ class Case(NamedTuple):
 
 # Kind: true answer, right answers, wrong answers. `{n}` is a number of the question.
 KINDS: dict[str, tuple[str, tuple[str, ...], tuple[str, ...]]] = {
-    "integer": ("{n}", ("{n}", "{n}.0", "$%s$" % "{n}"), ("{m}", "-{n}")),
+    "integer": ("{n}", ("{n}", "{n}.0", "${n}$"), ("{m}", "-{n}")),
     "thousands": ("{n},800", ("{n}800", "{n},800", r"{n}{{,}}800"), ("{n}80", "{n}.8")),
     "decimal": ("{n}.50", ("{n}.5", r"\frac{{{d}}}{{2}}", "{n} 1/2"), ("{n}.05", "{n}")),
     "fraction": ("{n}/1000", (r"\frac{{{n}}}{{1000}}", r"\dfrac{{{d0}}}{{2000}}"), ("1000/{n}",)),
@@ -42,7 +42,12 @@ KINDS: dict[str, tuple[str, tuple[str, ...], tuple[str, ...]]] = {
     "alternatives": ("{n} ||| half a dozen", ("{n}", "half a dozen"), ("{m}", "a dozen")),
     "tolerance": ("{n} [tolerance 0.01]", ("{n}.01", "{n}"), ("{m}",)),
 }
-FRAMES = (r"So it is \boxed{{{0}}}.", "Some steps.\n#### {0}", "The answer is {0}.", "\\boxed{{{0}}}")
+FRAMES = (
+    r"So it is \boxed{{{0}}}.",
+    "Some steps.\n#### {0}",
+    "The answer is {0}.",
+    "\\boxed{{{0}}}",
+)
 NO_ANSWERS = (
     "",
     "I do not know.",

@@ -1,74 +1,21 @@
-"""Real packages, each in a virtual environment of its own, installed from its registry.
+"""The run that every real package gets an export of."""
 
-The environments lie in the folder that PIVOTTRACE_INTEGRATION names, and are kept for the next run.
-A test is skipped with the reason where its package cannot be installed.
-"""
-
-import hashlib
 import json
-import os
-import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-import pyarrow as pa
 import pytest
 from answer_kinds import cases
 
 sys.path.append(str(Path(__file__).parents[1] / "unit"))
 
-from export_run import exported, hold_out, triaged  # noqa: E402
+from export_run import exported, hold_out, triaged
 
-from pivottrace.labels import intake  # noqa: E402
-from pivottrace.labels.store import Given  # noqa: E402
-from pivottrace.rollouts.answer_reader import AnswerReader  # noqa: E402
-from pivottrace.verifier import Verifier  # noqa: E402
-
-CACHE = Path(
-    os.environ.get("PIVOTTRACE_INTEGRATION", Path.home() / ".cache" / "pivottrace-integration")
-)
-HERE = Path(__file__).parent
-INSTALL_S = 3600
-
-
-def environment(name, *steps):
-    """A virtual environment's Python.
-
-    Args:
-        name: Name of its folder.
-        steps: The arguments of each `pip install`, in order. torch goes first where a package needs
-            it, so that nothing pulls in another build.
-    """
-    folder = CACHE / name
-    mark = folder / "installed.json"
-    python = folder / "bin" / "python"
-    if mark.is_file() and json.loads(mark.read_text()) == list(steps):
-        return python
-    commands = [[sys.executable, "-m", "venv", "--clear", str(folder)]]
-    commands += [[str(python), "-m", "pip", "install", "--quiet", *step.split()] for step in steps]
-    for command in commands:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=INSTALL_S)
-        if done.returncode:
-            reason = (done.stderr.strip().splitlines() or ["no message"])[-1]
-            pytest.skip(f"{' '.join(command[1:])}: {reason}")
-    mark.write_text(json.dumps(list(steps)))
-    return python
-
-
-def run_check(python, script, *arguments, timeout=900, **variables):
-    """Run a script of this folder in an environment, and return the JSON that it prints last."""
-    # Nothing of PivotTrace may be found there.
-    clean = {k: v for k, v in os.environ.items() if not k.startswith(("PYTHON", "PIVOTTRACE"))}
-    done = subprocess.run(
-        [str(python), str(HERE / script), *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        timeout=timeout,
-        env=clean | {"HF_HUB_OFFLINE": "1", "CUDA_VISIBLE_DEVICES": ""} | variables,
-    )
-    assert done.returncode == 0, f"{done.stdout[-2000:]}\n{done.stderr[-4000:]}"
-    return json.loads(done.stdout.strip().splitlines()[-1])
+from pivottrace.labels import intake
+from pivottrace.labels.store import Given
+from pivottrace.rollouts.answer_reader import AnswerReader
+from pivottrace.verifier import Verifier
 
 
 @dataclass
@@ -135,19 +82,3 @@ def answered(tmp_path_factory):
         answers = [reader.read(case.response) for case in found]
         right = verifier.check_many(answers, [case.truth for case in found])
     return Answered(run, found, right, weights)
-
-
-def digest(texts):
-    """A short digest of some prompts, in order."""
-    return hashlib.sha256(json.dumps(texts).encode()).hexdigest()
-
-
-def prompts_of(answered):
-    """The prompts that every trainer gets, in pool order."""
-    from pivottrace.exports.training_data import training_data
-
-    rows = training_data(answered.run, "reward", "formatted").train
-    return {row.id: row.prompt for row in rows}
-
-
-__all__ = ["Answered", "environment", "pa", "prompts_of", "run_check"]

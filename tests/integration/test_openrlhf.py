@@ -3,8 +3,7 @@
 import json
 
 import pytest
-from conftest import environment, prompts_of, run_check
-from test_verl import MODEL, STUB
+from real_packages import MODEL, STUB, environment, prompts_of, run_check
 from transformers import AutoTokenizer
 
 

@@ -6,8 +6,7 @@ import subprocess
 import sys
 
 import pytest
-from conftest import environment, prompts_of, run_check
-from test_verl import MODEL
+from real_packages import MODEL, environment, prompts_of, run_check
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,7 @@ import json
 import subprocess
 
 import pytest
-from conftest import environment, prompts_of, run_check
+from real_packages import environment, prompts_of, run_check
 
 
 @pytest.fixture(scope="module")
@@ -45,6 +45,6 @@ def test_its_own_validation_finds_every_answer_usable(python, installed, tmp_pat
         timeout=600,
     )
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
-    results = [p for p in tmp_path.rglob("results.jsonl")]
+    results = list(tmp_path.rglob("results.jsonl"))
     rows = [json.loads(line) for line in results[0].read_text().splitlines()]
     assert len(rows) == 200 and all(row["valid"] for row in rows)

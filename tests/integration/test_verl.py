@@ -1,26 +1,16 @@
 """An export is read, rewarded and configured by the real verl. Training needs accelerators."""
 
 import json
-import sys
-from pathlib import Path
 
 import pytest
-from conftest import environment, prompts_of, run_check
-
-import pivottrace.world
-
-MODEL = Path(pivottrace.world.__file__).parent / "reasoner"
-STUB = f"""#!{sys.executable}
-import json, os, sys
-names = ("VERL_USE_EXTERNAL_MODULES", "PYTHONPATH")
-told = {{name: os.environ[name] for name in names if name in os.environ}}
-print(json.dumps({{"arguments": sys.argv[1:], "environment": told}}))
-"""
+from real_packages import MODEL, STUB, environment, prompts_of, run_check
 
 
 @pytest.fixture(scope="module")
 def python():
-    return environment("verl", "torch==2.13.0", "verl==0.9.1 math-verify==0.9.0 cachetools uvicorn fastapi")
+    return environment(
+        "verl", "torch==2.13.0", "verl==0.9.1 math-verify==0.9.0 cachetools uvicorn fastapi"
+    )
 
 
 @pytest.fixture

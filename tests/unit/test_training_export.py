@@ -53,9 +53,7 @@ def test_annotate_rows_have_labels_and_weak_rows_votes(run):
 def test_the_rows_are_those_of_the_training_stage(run):
     rows, _ = read_training_rows(run)
     data = training_data(run, "reward", "formatted")
-    assert [
-        (row.id, row.prompt, row.route, row.weight, row.answer) for row in data.train
-    ] == [
+    assert [(row.id, row.prompt, row.route, row.weight, row.answer) for row in data.train] == [
         (r["question_id"], r["prompt"], r["route"], r["weight"], r["label"] or r["pseudo_label"])
         for r in rows.to_pylist()
     ]
@@ -89,9 +87,7 @@ def test_rows_without_an_answer_are_left_out_and_counted(make_run):
 def test_probes_that_a_later_round_needs_are_left_out_as_in_the_stage(make_run, monkeypatch):
     run = triaged(make_run("run", labels={"source": "file", "budget": 5}, rounds={"num": 2}))
     give_labels(run)
-    monkeypatch.setattr(
-        "pivottrace.labels.training_rows._waiting_probes", lambda run: {"007", "d"}
-    )
+    monkeypatch.setattr("pivottrace.labels.training_rows._waiting_probes", lambda run: {"007", "d"})
     data = training_data(run, "reward", "raw")
     assert "007" not in {row.id for row in data.train}
     assert data.left_out == {UNLABELLED: 1, PROBES: 1}

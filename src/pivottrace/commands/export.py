@@ -53,7 +53,7 @@ def find_format(name: str | None) -> ExportFormat:
 
 
 def option_names(to: ExportFormat | None) -> list[str]:
-    """The options that the command line knows: the format's own, and those of any format."""
+    """The options that the command line knows: the options of the format and of all others."""
     formats = [*([to] if to else []), *export_formats().values()]
     return list(dict.fromkeys(name for of in formats for name in of.options))
 

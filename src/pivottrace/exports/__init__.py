@@ -8,13 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import TYPE_CHECKING
 
 from pivottrace.plugins import records_in
-
-if TYPE_CHECKING:
-    from pivottrace.run.directory import RunDir
 
 
 @dataclass(frozen=True)

@@ -41,7 +41,7 @@ _FREQUENT = 5
 
 @dataclass(frozen=True)
 class Folder:
-    """The files of an export, beside those that all exports for trainers have.
+    """The files of an export that other exports for trainers do not have.
 
     Attributes:
         trainer: Name of the trainer with the version that the files were written for.
@@ -188,7 +188,7 @@ def _card(
     ]
     places: dict[str, Any] = {
         "TRAINER": of.trainer,
-        "FRONT": kit_text("card_front.md", SPLITS="".join(configs).rstrip()) if configs else None,
+        "FRONT": kit_text("card_front.yaml", SPLITS="".join(configs).rstrip()) if configs else None,
         "NUM_ANNOTATE": counted(routes["annotate"], "row"),
         "NUM_WEAK": counted(routes["weak"], "row"),
         "NUM_HELD_OUT": counted(len(data.held_out), "row"),

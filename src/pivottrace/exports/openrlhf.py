@@ -119,6 +119,4 @@ def _script(run: RunDir, num_rows: int, has_held_out: bool, weights: str) -> str
     )
 
 
-OPENRLHF = ExportFormat(
-    "openrlhf", "rows, reward and a launch script for OpenRLHF", write, OPTIONS
-)
+OPENRLHF = ExportFormat("openrlhf", "rows, reward and a launch script for OpenRLHF", write, OPTIONS)

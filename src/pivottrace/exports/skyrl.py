@@ -1,7 +1,7 @@
 """A folder that SkyRL trains on.
 
-Sources, of August 2026: skyrl/train/dataset/dataset.py for the columns, skyrl/train/config/config.py
-for the keys, examples/train/multiply/ for an environment of one's own.
+Sources, of August 2026: skyrl/train/dataset/dataset.py for the columns,
+skyrl/train/config/config.py for the keys, examples/train/multiply/ for the environment.
 """
 
 from __future__ import annotations

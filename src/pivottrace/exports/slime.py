@@ -1,7 +1,7 @@
 """A folder that slime trains on.
 
-Sources, of August 2026: slime/utils/data.py for the columns, slime/utils/arguments.py for the flags,
-slime/rollout/rm_hub/__init__.py for the reward.
+Sources, of August 2026: slime/utils/data.py for the columns, slime/utils/arguments.py for the
+flags, slime/rollout/rm_hub/__init__.py for the reward.
 """
 
 from __future__ import annotations

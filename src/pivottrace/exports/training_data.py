@@ -31,7 +31,7 @@ class Row:
         prompt: Chat messages.
         answer: The answer that judges it: the bought label, the stored vote of a weak row, or the
             true answer of a held-out question.
-        route: annotate, weak or `HELD_OUT`.
+        route: "annotate", "weak" or `HELD_OUT`.
         reason: The reason for the route; empty for a held-out question.
         weight: In [0, 1], multiplies the row's advantage.
         vote_share: The vote's share of the samples, in [0, 1]; None if there is no vote.

@@ -51,7 +51,7 @@ def write(run: RunDir, folder: Path, weights: str, prompt: str) -> Written:
                 VERSION=__version__,
             ),
             f"{package}/__init__.py": kit_code("verifiers_package.py"),
-            f"{package}/taskset.py": kit_code("verifiers_taskset.py", verifier),
+            f"{package}/verifiers_taskset.py": kit_code("verifiers_taskset.py", verifier),
         },
         card="card_verifiers.md",
         code=f"{package}/",

@@ -20,7 +20,7 @@ _OF_TRIAGE = ("question_id", "route", "reason", "weight", "pseudo_label", "mu", 
 
 @dataclass(frozen=True)
 class TrainingRows:
-    """The annotate and weak rows of a round, and those of them that cannot be used.
+    """The annotate and weak rows of a round, and the rows that cannot be used.
 
     Attributes:
         rows: Rows in pool order, with `question_id`, `prompt`, `source`, `route`, `reason`,

@@ -1,4 +1,4 @@
-"""Start NeMo-RL's GRPO with the parts of this export. Arguments are those of its run_grpo.py.
+"""Start NeMo-RL's GRPO with the parts of this export. It takes the arguments of run_grpo.py.
 
 It is started in NeMo-RL's own folder, whose `examples/run_grpo.py` does the work.
 """

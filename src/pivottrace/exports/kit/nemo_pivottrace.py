@@ -42,7 +42,7 @@ def row_processor(
     max_seq_length: int,
     idx: int,
 ) -> dict[str, Any]:
-    """Make NeMo-RL's datum of a row: its messages by the chat template, and what judges it.
+    """Make NeMo-RL's datum of a row: the prompt by the chat template, and the answer.
 
     A prompt that is too long is masked out, as NeMo-RL's own processors do it.
     """
@@ -63,7 +63,7 @@ def row_processor(
     }
 
 
-@ray.remote(max_restarts=-1, max_task_retries=-1, max_concurrency=64)  # type: ignore[untyped-decorator]
+@ray.remote(max_restarts=-1, max_task_retries=-1, max_concurrency=64)
 class PivotTraceEnvironment(EnvironmentInterface):
     """Scores one response to each question."""
 

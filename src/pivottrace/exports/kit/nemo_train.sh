@@ -17,10 +17,14 @@ fi
 export PYTHONPATH="$here${PYTHONPATH:+:$PYTHONPATH}"
 
 arguments=(
-  data.train="{dataset_name: nemo_pivottrace.Rows, data_path: '$here/train.parquet'}"
+  data.train.dataset_name=nemo_pivottrace.Rows
+  ++data.train.data_path="'$here/train.parquet'"
+  data.train.split_validation_size=0
   data.validation="{dataset_name: nemo_pivottrace.Rows, data_path: '$here/@VALIDATION@'}"
-  data.default="{prompt_file: null, system_prompt_file: null, processor: pivottrace, env_name: pivottrace}"
-  env="{pivottrace: {}}"
+  data.default.prompt_file=null
+  data.default.processor=pivottrace
+  data.default.env_name=pivottrace
+  ++env.pivottrace='{}'
   policy.model_name="'$MODEL'"
   policy.tokenizer.chat_template_kwargs=@TEMPLATE_ARGUMENTS@
   policy.max_total_sequence_length=@TOTAL_TOKENS@
@@ -29,6 +33,7 @@ arguments=(
   policy.optimizer.kwargs.lr=@LEARNING_RATE@
   policy.optimizer.kwargs.weight_decay=0.0
   policy.scheduler.0.kwargs.total_iters=@WARMUP_STEPS@
+  policy.scheduler.2.milestones='[@WARMUP_STEPS@]'
   policy.generation.max_new_tokens=@RESPONSE_TOKENS@
   policy.generation.temperature=@TEMPERATURE@
   policy.generation.stop_strings=@STOP@
@@ -46,7 +51,7 @@ arguments=(
   loss_fn.token_level_loss=@PER_TOKEN@
   checkpointing.checkpoint_dir="'$OUT'"
   checkpointing.save_period=@SAVE_STEPS@
-  checkpointing.metric_name=null
+  checkpointing.metric_name=@METRIC@
   cluster.gpus_per_node="$GPUS"
   cluster.num_nodes="$NODES"
 )

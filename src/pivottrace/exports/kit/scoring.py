@@ -18,9 +18,9 @@ from pivottrace.verifier.truths import read_truth
 logger = logging.getLogger(__name__)
 
 Score = dict[str, float]
-"""What a response gets, always under the same keys. `score` is the reward, `acc` is 1 for a right
-answer whatever its weight, `answered` is 1 if an answer was read, and `failed` is 1 if the response
-could not be judged, and so got 0."""
+"""The result of a response, always under the same keys. `score` is the reward. `acc` is 1 for a
+right answer, whatever its weight. `answered` is 1 if an answer was read. `failed` is 1 if the
+response could not be judged, and so got 0."""
 
 
 class Scorer:

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import ray
 from skyrl.train.config import SkyRLTrainConfig
-from skyrl.train.entrypoints.main_base import BasePPOExp, validate_cfg
-from skyrl.train.utils import initialize_ray
+from skyrl.train.entrypoints.main_base import BasePPOExp
+from skyrl.train.utils import initialize_ray, validate_cfg
 from skyrl_gym.envs import register
 
 

@@ -19,7 +19,7 @@ async def reward(args: Any, sample: Any, **kwargs: Any) -> Any:
     """Score a sample, or a list of samples as slime gives it with `--group-rm`.
 
     Args:
-        args: slime's arguments; not used.
+        args: The arguments of slime; not used.
         sample: One sample or a list. `label` judges the response, and `metadata["weight"]` is the
             weight of the row.
         kwargs: Whatever else a version of slime gives.

@@ -47,7 +47,7 @@ arguments=(
 
 environment=$("$PYTHON" - "$here" <<'CODE'
 import json, os, sys
-path = ":".join(filter(None, [sys.argv[1], os.environ.get("PYTHONPATH")]))
+path = ":".join(filter(len, [sys.argv[1], os.environ.get("PYTHONPATH", "")]))
 print(json.dumps({"env_vars": {"PYTHONPATH": path, "CUDA_DEVICE_MAX_CONNECTIONS": "1"}}))
 CODE
 )

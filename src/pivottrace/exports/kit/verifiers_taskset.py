@@ -59,7 +59,7 @@ class RowTask(vf.Task[RowData]):
 
 
 class RowsConfig(vf.TasksetConfig):
-    """Which rows to load."""
+    """The rows to load."""
 
     split: Literal["train", "validation"] = "train"
     route: Literal["annotate", "weak"] | None = None

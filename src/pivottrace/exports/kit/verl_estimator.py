@@ -13,7 +13,7 @@ import torch
 from verl.trainer.ppo.core_algos import compute_grpo_outcome_advantage, register_adv_est
 
 
-@register_adv_est("pivottrace_grpo")  # type: ignore[untyped-decorator]
+@register_adv_est("pivottrace_grpo")
 def pivottrace_grpo(
     token_level_rewards: torch.Tensor,
     response_mask: torch.Tensor,
