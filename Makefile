@@ -19,7 +19,7 @@ test-slow: $(INSTALLED)
 
 # Real packages, each in an environment of its own under PIVOTTRACE_INTEGRATION, 6 GB in all. Not in CI.
 integration: $(INSTALLED)
-	OMP_NUM_THREADS=1 $(BIN)/pytest tests/integration -rs
+	OMP_NUM_THREADS=1 $(BIN)/pytest tests/integration -rs --timeout 7200
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .
