@@ -74,7 +74,6 @@ def _script(run: RunDir, num_rows: int, has_held_out: bool, weights: str) -> str
         BETA=train.beta,
         PER_TOKEN=str(train.loss_type in ("dapo", "bnpo")).lower(),
         SAVE_STEPS=train.save_steps,
-        METRIC=None if has_held_out else "null",  # else the best by held-out accuracy are kept
     )
 
 

@@ -51,7 +51,7 @@ arguments=(
   loss_fn.token_level_loss=@PER_TOKEN@
   checkpointing.checkpoint_dir="'$OUT'"
   checkpointing.save_period=@SAVE_STEPS@
-  checkpointing.metric_name=@METRIC@
+  checkpointing.metric_name=null # keep the latest; held-out questions are not tested at each save
   cluster.gpus_per_node="$GPUS"
   cluster.num_nodes="$NODES"
 )
