@@ -49,6 +49,7 @@ tokenizer = AutoTokenizer.from_pretrained(model)
 sets = {}
 for name in ("train_files", "val_files"):
     sets[name] = RLHFDataset([config.data[name]], tokenizer, config.data)
+joined = RLHFDataset([config.data.train_files, config.data.val_files], tokenizer, config.data)
 rows = [sets["train_files"][i] for i in range(len(sets["train_files"]))]
 batch = collate_fn(rows)
 prompts = {row["extra_info"]["id"]: row["raw_prompt"] for row in rows}
@@ -112,6 +113,7 @@ print(
             "rows": {name: len(each) for name, each in sets.items()},
             "prompts": prompts,
             "batch": len(batch["raw_prompt"]),
+            "joined": len(joined),
             "rewards": {
                 row["extra_info"]["id"]: (each["reward_score"], each["reward_extra_info"]["acc"])
                 for row, each in zip(rows, found, strict=True)

@@ -30,6 +30,7 @@ def checked(python, answered, tmp_path):
 def test_rows_prompts_and_rewards_are_ours(checked, answered):
     found = checked()
     assert found["rows"] == {"train_files": 200, "val_files": 2} and found["batch"] == 200
+    assert found["joined"] == 202
     assert found["prompts"] == prompts_of(answered)
     assert {i: tuple(pair) for i, pair in found["rewards"].items()} == answered.expected()
     assert found["failed"] == 0
