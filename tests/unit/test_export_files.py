@@ -144,6 +144,12 @@ def test_trl_reads_numbers_as_numbers(make_run, tmp_path):
     assert found["gradient_accumulation_steps"] * 8 == 64
 
 
+def test_trl_is_not_told_a_model_that_only_pivottrace_has(run, tmp_path):
+    folder, _ = exported(run, "trl", tmp_path / "out")
+    text = (folder / "trl.yaml").read_text()
+    assert "model_name_or_path" not in yaml.safe_load(text) and "Give another one" in text
+
+
 def test_openrlhf_leaves_out_what_it_takes_for_a_picture(make_run, tmp_path):
     run = triaged(make_run("run"), prompt="Where does <image> go in HTML?")
     _, written = exported(run, "openrlhf", tmp_path / "out")

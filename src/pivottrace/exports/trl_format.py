@@ -12,6 +12,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from pivottrace.config.sections import EMBEDDED_MODEL
 from pivottrace.exports import ExportFormat, Written
 from pivottrace.exports.bundle import OPTIONS, Folder, kit_code, kit_text, write_folder
 from pivottrace.exports.training_data import Row, training_data
@@ -73,7 +74,8 @@ def _yaml(run: RunDir, has_held_out: bool, weights: str) -> str:
     rank = train.lora_rank
     places = {
         "TEST_SPLIT": "validation" if has_held_out else None,
-        "MODEL": config.model.path,
+        "MODEL": None if config.model.path == EMBEDDED_MODEL else config.model.path,
+        "EMBEDDED": EMBEDDED_MODEL if config.model.path == EMBEDDED_MODEL else None,
         "REVISION": config.model.revision,
         "OUT": "../trl-model",
         "SCALE": "none" if weights == "reward" else "group",
