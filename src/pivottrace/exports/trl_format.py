@@ -12,7 +12,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from pivottrace.config.sections import EMBEDDED_MODEL
+from pivottrace.config import EMBEDDED_MODEL
 from pivottrace.exports import ExportFormat, Written
 from pivottrace.exports.bundle import OPTIONS, Folder, kit_code, kit_text, write_folder
 from pivottrace.exports.training_data import Row, training_data
