@@ -296,14 +296,17 @@ def _audit(arguments: list[str]) -> None:
 
 
 def _export(arguments: list[str]) -> None:
-    from pivottrace.commands.export import export, export_lines, find_format
+    from pivottrace.commands.export import export, export_lines, find_format, option_names
     from pivottrace.commands.flags import take_option
     from pivottrace.run.rounds import latest_round
 
     rest = list(arguments)
     name, folder = take_option(rest, "--to"), take_option(rest, "--out")
+    known = option_names(None if name is None else find_format(name))
+    options = {option: take_option(rest, f"--{option}") for option in known}
+    given = {option: value for option, value in options.items() if value is not None}
     run = latest_round(_open_run("export --to verl", rest), "triage")
-    place, written = export(run, find_format(name), Path(folder) if folder else None)
+    place, written = export(run, find_format(name), Path(folder) if folder else None, given)
     print("\n".join(export_lines(run, place, written)))
 
 
