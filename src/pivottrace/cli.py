@@ -228,14 +228,15 @@ def _label(arguments: list[str]) -> None:
 
 def _redo(arguments: list[str]) -> None:
     from pivottrace.commands.flags import load
-    from pivottrace.commands.redo import FROM, redo
+    from pivottrace.commands.redo import FROM, first_other_round, redo
     from pivottrace.commands.status import quoted
     from pivottrace.run.rounds import current_round
 
     if len(arguments) < 2 or arguments[1] not in FROM:
         raise ConfigError(f"usage: pivottrace redo RUN {'|'.join(FROM)} [SETTINGS]")
-    run = current_round(_open_run("redo", arguments[:1]))
-    forgotten = redo(run, arguments[1], load([arguments[0], *arguments[2:]]))
+    config = load([arguments[0], *arguments[2:]])
+    run = first_other_round(current_round(_open_run("redo", arguments[:1])), config)
+    forgotten = redo(run, arguments[1], config)
     _create_run([arguments[0], *arguments[2:]])  # stores the new settings
     print(
         f"forgotten: {', '.join(forgotten) or 'nothing'}; next: pivottrace run {quoted(run.path)}"

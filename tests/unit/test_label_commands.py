@@ -281,6 +281,6 @@ def test_labels_that_were_used_and_are_gone_are_not_asked_for_again(run, capsys,
         message = capsys.readouterr().err
         assert "from a copy" in message and str(store) in message
         if found != "another program's table":
-            assert f"holds 0 labels, and the run has used {PROBES}" in message
+            assert f"holds 0 labels, and the run has paid for {PROBES}" in message
     store.write_bytes(kept)
     assert main(command) == 3

@@ -2,6 +2,8 @@
 
 import csv
 import shlex
+import sqlite3
+from contextlib import closing
 
 import pyarrow as pa
 import pytest
@@ -9,7 +11,8 @@ from report_run import make_run as fabricate
 
 from pivottrace.cli import main
 from pivottrace.commands.status import describe
-from pivottrace.labels import budget, requests
+from pivottrace.labels import budget, intake, requests
+from pivottrace.labels.store import Given
 from pivottrace.run.directory import FORGOTTEN, RunDir
 from pivottrace.schemas import TRAINING_ROWS
 
@@ -270,3 +273,55 @@ def test_an_answer_that_is_refused_forgets_no_stage(run, wrong):
     file.write_text(f"id,answer\n{asked(run)[0]},999\n{question_id},25?\n")
     assert main(["label", "import", str(run.path), str(file), "--replace", "--redo"]) == 2
     assert run.is_done("calibrate") and run.is_done("label")
+
+
+def test_a_lost_table_does_not_let_a_used_label_change_unseen(run, capsys):
+    truths = labelled(run)
+    probe = next(iter(set(truths) & set(asked(run))))
+    run.table_path("evidence").unlink()
+    for _ in range(2):  # before the repair, and after it
+        assert main(["label", "correct", str(run.path), probe, "9999"]) == 2
+        assert "calibrate has used this label already" in capsys.readouterr().err
+        assert main(["repair", str(run.path)]) == 0
+    assert main(["run", str(run.path), *UNTIL]) == 0
+    assert budget.true_answers(run)[probe] == truths[probe]
+
+
+def test_a_budget_below_the_labels_forgets_no_stage(run, capsys):
+    labelled(run)
+    before = run.manifest["rounds"]
+    assert main(["run", str(run.path), *UNTIL, "--budget", str(BUDGET - 1)]) == 2
+    assert f"{BUDGET} are bought already" in capsys.readouterr().err
+    assert run.manifest["rounds"] == before and run.table_path("triage").is_file()
+
+
+def test_a_redo_keeps_the_number_of_probes_of_a_draw_in_two_stages(tmp_path):
+    sections = SECTIONS | {"calibrate": {"num_probes": PROBES, "draw": "adaptive"}}
+    run = fabricate(tmp_path / "run", "sample", 60, **sections)
+    assert main(["run", str(run.path), *UNTIL]) == 3
+    first, truths = asked(run)[0], truths_of(run)
+    assert take_in(run, {first: truths[first]}) == 0
+    assert main(["redo", str(run.path), "calibrate"]) == 0
+    assert run.begun_facts("calibrate")["probes_wanted"] == PROBES
+
+
+def test_settling_for_the_label_that_was_used_makes_nothing_again(run, capsys):
+    truths = labelled(run)
+    probe = run.read_table("evidence", made_by="calibrate")["question_id"].to_pylist()[0]
+    assert take_in(run, {probe: "999"}, annotator="Bob") == 0
+    assert "answers that differ: pivottrace label conflicts" in "\n".join(describe(run))
+    assert main(["label", "correct", str(run.path), probe, truths[probe]]) == 0
+    assert run.is_done("triage") and budget.true_answers(run)[probe] == truths[probe]
+
+
+def test_paid_labels_that_are_lost_are_missed_beside_owned_ones(run, capsys):
+    labelled(run)
+    labels = budget.labels_of(run)
+    with closing(sqlite3.connect(run.path / budget.STORE)) as store, store:
+        store.execute("DELETE FROM answers")
+    owned = [
+        Given(i, label.answer, "column", "annotation", owned=True) for i, label in labels.items()
+    ]
+    intake.open_store(run).add_many(owned)
+    assert main(["run", str(run.path), *UNTIL]) == 2
+    assert f"holds 0 labels, and the run has paid for {BUDGET}" in capsys.readouterr().err

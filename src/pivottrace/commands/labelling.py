@@ -57,7 +57,7 @@ def correct(arguments: list[str]) -> Iterator[str]:
     run, question_id = _run_of(rest, usage, (3,)), rest[1]
     given = importing.read_correction(run, question_id, rest[2], annotator, confirmed=confirmed)
     before = labels_of(run).get(question_id)
-    if before is not None:
+    if before is None or before.answer != given.answer:
         run = _forget_what_used(run, [question_id], again, ["correct", *arguments])
     with run.locked():
         take_in(run, [given])
@@ -135,6 +135,12 @@ def _imported(run: RunDir, found: importing.Imported) -> Iterator[str]:
             f"{new} taken in{more}; {what} from an earlier answer and waits to be settled "
             f"(--replace takes a corrected file's answers as settled); next: "
             f"pivottrace label conflicts {place}"
+        )
+        return
+    if found.new and run.begun_facts("train"):
+        yield (
+            f"{new} taken in{more}; training began without them. To train with them: "
+            f"pivottrace redo {place} train, then pivottrace run {place}"
         )
         return
     waiting = requests.waiting_file(run)

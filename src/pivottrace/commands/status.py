@@ -114,6 +114,10 @@ def quoted(path: Path) -> str:
 def notes(run: RunDir) -> Iterator[str]:
     """Warnings that a user needs before trusting the result, in plain words."""
     yield from run.stage_facts("pool").get("notes", [])
+    disputed = sum(label.disputed for label in labels_of(run).values())
+    if disputed:
+        what = f"{counted(disputed, 'question')} {'has' if disputed == 1 else 'have'}"
+        yield f"{what} answers that differ: pivottrace label conflicts {quoted(run.path)}"
     overlap = run.stage_facts("pool").get("num_overlap")
     if overlap:
         done = "dropped" if run.config.pool.on_overlap == "drop" else "kept"

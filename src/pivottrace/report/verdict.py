@@ -5,6 +5,7 @@ It comes first, in the closing lines of a command and on the report's first scre
 
 from __future__ import annotations
 
+import shlex
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -309,9 +310,12 @@ def _of_the_budget(run: RunDir) -> Iterator[str]:
     allowed, probes = facts["labels_allowed"], facts["labels_asked"]
     if probes and allowed - probes < FEW_TO_CHOOSE * allowed:
         left = max(0, allowed - probes)
+        how = f"pivottrace redo {shlex.quote(str(run.path))} calibrate"
+        if not run.begun_facts("train"):
+            how = "pivottrace run"
         yield (
             f"the budget is small: {probes:,} of {allowed:,} labels were probes, which leaves "
-            f"{left:,} to choose with. Raise labels.budget (pivottrace run takes a new value)"
+            f"{left:,} to choose with. Raise labels.budget ({how} takes a new value)"
         )
 
 

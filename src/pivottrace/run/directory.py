@@ -29,7 +29,7 @@ import pyarrow as pa
 
 from pivottrace.config import Config, dump_config, load_config
 from pivottrace.config.as_flags import as_flags
-from pivottrace.errors import ConfigError, RunDirError, TornFileError
+from pivottrace.errors import ConfigError, RunDirError, TornFileError, first_line
 from pivottrace.run.bindings import changed_settings
 from pivottrace.run.records import StageRecords, installed_versions, is_first_process
 from pivottrace.run.storage import (
@@ -76,13 +76,23 @@ class RunDir(StageRecords):
 
         Raises:
             ConfigError: There is no run at this path.
+            TornFileError: Its configuration cannot be read.
         """
         if not (path / "config.toml").is_file():
             raise ConfigError(
                 f"{path} is not a run directory (it has no config.toml). "
                 f"Start one with: pivottrace run CONFIG.toml"
             )
-        config = load_config(path / "config.toml")
+        try:
+            config = load_config(path / "config.toml")
+            if not (path / "config.toml").stat().st_size:
+                raise ConfigError("it is empty")
+        except ConfigError as error:
+            raise TornFileError(
+                f"{path / 'config.toml'} cannot be read ({first_line(error)}). Put it back from a "
+                f"copy, or give the run's own configuration again: pivottrace run CONFIG.toml "
+                f"--output {shlex.quote(str(path))}"
+            ) from error
         # A run directory may have been moved, so its present path counts, not the stored one.
         return cls(path, config.model_copy(update={"output": path}))
 
@@ -126,11 +136,11 @@ class RunDir(StageRecords):
                 with torn(path):
                     raise FileNotFoundError
             raise RunDirError(
-                f"{path} is missing. Make it with the stages before it: {self._until(made_by)}"
+                f"{path} is missing. Make it with the stages before it: {self.until(made_by)}"
             )
         return path
 
-    def _until(self, command: str) -> str:
+    def until(self, command: str) -> str:
         """The command that runs everything up to a stage; it also says what people have to do."""
         until = "" if command == "run" else f" --until {command}"
         return f"pivottrace run {shlex.quote(str(self.path))}{until}"
@@ -171,7 +181,7 @@ class RunDir(StageRecords):
         """
         folder = self.round_path / name
         if not self.is_done(made_by):
-            raise RunDirError(f"{folder} is not complete. Finish it with: {self._until(made_by)}")
+            raise RunDirError(f"{folder} is not complete. Finish it with: {self.until(made_by)}")
         found = {path.name for path in folder.glob("part-*.parquet")}
         num_parts = self.stage_facts(made_by).get("num_parts", len(found))
         paths = [self.part_path(name, index) for index in range(num_parts)]
@@ -238,10 +248,10 @@ class RunDir(StageRecords):
             RunDirError: The list names something outside the run. Nothing is removed then.
         """
         names = self.manifest.get("to_remove", [])
-        for path in (self.path / name for name in names):
-            if self.path.resolve() not in path.resolve().parents:
+        for name in map(Path, names):  # a folder of the run may be a link to another disk
+            if name.is_absolute() or ".." in name.parts or not name.parts:
                 raise RunDirError(
-                    f"{self.path / 'manifest.json'}: to_remove names {str(path)!r}, which is not "
+                    f"{self.path / 'manifest.json'}: to_remove names {str(name)!r}, which is not "
                     f"inside the run; put the manifest back from a copy"
                 )
         for path in (self.path / name for name in names):
