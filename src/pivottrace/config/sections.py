@@ -122,7 +122,7 @@ class ServerConfig(Section):
     """Seconds that a request is repeated while the server is away, starts or is too busy."""
     tolerance: float | None = Field(None, gt=0)
     """Greatest mean difference between the server's log-probabilities and those of the model here,
-    in nats. The default is 0.001 if `model.dtype` is float32, else 0.05: half precision rounds."""
+    in nats. The default is 0.001 if `model.dtype` is float32, else 0.02: half precision rounds."""
 
     @field_validator("url")
     @classmethod

@@ -26,10 +26,11 @@ NUM_PROMPTS = 8
 MOST_TOKENS = 64
 """Longest response that is scored: 8 of them give a mean over up to 512 tokens."""
 TOLERANCES = {"float32": 0.001}
-"""Greatest mean difference in nats, by `model.dtype` (docs/results/serving.md has the figures that
-these are from)."""
-TOLERANCE = 0.05
-"""The same where the number format of one side may be half precision."""
+"""Greatest mean difference in nats, by `model.dtype`. On the embedded model two sides in float32
+differ by less than 0.000001, and bfloat16 on one side by 0.003 (docs/results/serving.md)."""
+TOLERANCE = 0.02
+"""The same where either side may be in half precision. A copy in four bits differs by 0.03, and a
+model that was trained for 200 steps by 0.03 to 0.06."""
 
 
 @dataclass(frozen=True)
@@ -106,9 +107,9 @@ def release_canary(
         ModelError: The server stays away, or its reply is not what was asked for.
     """
     chosen = spread(prompts, NUM_PROMPTS)
-    # The server scores a text and adds one token, so the text must leave room for it.
-    limit = max(1, min(MOST_TOKENS, settings.max_new_tokens - 1))
-    greedy = replace(settings, num_samples=1, temperature=None, max_new_tokens=limit)
+    # A server that scores a text adds one token, so the text must leave room for it.
+    longest = min(MOST_TOKENS, settings.max_new_tokens - 1)
+    greedy = replace(settings, num_samples=1, temperature=None, max_new_tokens=max(1, longest))
     found = client.post_all(
         completions.PATH,
         [completions.request(served, prompt, greedy, seed=0) for prompt in chosen],
@@ -116,11 +117,12 @@ def release_canary(
     )
     texts, expected = [], []
     for prompt, response in zip(chosen, found, strict=True):
-        text = [*prompt, *response]
+        kept = response[:longest]
+        text = [*prompt, *kept]
         if len(text) > 1:  # the first token of a text has no score
             texts.append(text)
             # Where the response is empty, the last token of the prompt is scored.
-            expected.append(_log_probs(model, text, len(response) or 1))
+            expected.append(_log_probs(model, text, len(kept) or 1))
     return Canary(texts, expected, tolerance(client.server, config), config.path)
 
 
