@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo test test-slow lint types install audit clean
+.PHONY: demo test test-slow integration lint types install audit clean
 
 demo: $(INSTALLED)
 	$(BIN)/pivottrace demo
@@ -16,6 +16,10 @@ test: lint types
 
 test-slow: $(INSTALLED)
 	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses 2 --dist worksteal -m slow
+
+# Real packages that PivotTrace works with, each in an environment of its own. Not in CI.
+integration: install
+	OMP_NUM_THREADS=1 $(BIN)/pytest tests/integration
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .

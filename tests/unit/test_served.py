@@ -8,16 +8,18 @@ import torch
 from fake_server import Dropped, FakeServer, Status, serving
 from training_run import build_model
 
+from pivottrace.commands.validate import validate
 from pivottrace.config import ModelConfig, ServerConfig, parse_config
 from pivottrace.errors import ConfigError, ModelError, RunDirError
 from pivottrace.models import canary, server_client
 from pivottrace.models.backends import sampler_for
 from pivottrace.models.generate import TransformersSampler
+from pivottrace.models.load import load_model
 from pivottrace.models.sampler import Sampling
 from pivottrace.models.served import ServedSampler
 from pivottrace.run.directory import RunDir
 from pivottrace.schemas import QUESTIONS
-from pivottrace.stages import evaluate_before, greedy, trace_signals
+from pivottrace.stages import evaluate_before, greedy, trace_signals, train
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -111,6 +113,15 @@ def test_a_server_that_comes_back_with_another_model_is_refused(served, fake):
         return reply
 
     fake.spoil = swap
+    with pytest.raises(ModelError, match="the server has another model"):
+        sampler.sample(PROMPTS, SAMPLED)
+
+
+def test_a_server_that_was_changed_between_two_calls_is_refused(served, fake, monkeypatch):
+    sampler = served()
+    sampler.sample(PROMPTS, GREEDY)
+    torch.nn.init.normal_(fake.model.lm_head.weight)
+    monkeypatch.setattr("pivottrace.models.served.QUIET_S", 0.0)
     with pytest.raises(ModelError, match="the server has another model"):
         sampler.sample(PROMPTS, SAMPLED)
 
@@ -271,3 +282,33 @@ def test_a_trained_model_is_sampled_here(make_run, fake, tmp_path, start, tokeni
     trained = config.model.model_copy(update={"path": str(folder)})
     assert isinstance(sampler_for(trained, config), TransformersSampler)
     assert "so the trained model is sampled here" in capsys.readouterr().err
+
+
+def test_questions_are_rewritten_by_the_model_that_the_server_has(
+    make_run, start, tokenizer, monkeypatch
+):
+    """Several processes must get the same questions, so they sample here."""
+    run = make_run()
+    assert isinstance(train._rewriter(run, start, tokenizer), ServedSampler)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert isinstance(train._rewriter(run, start, tokenizer), TransformersSampler)
+    monkeypatch.delenv("WORLD_SIZE")
+    run.mark_done("train", trained=True)
+    assert isinstance(train._rewriter(run.in_round(1), start, tokenizer), TransformersSampler)
+
+
+def test_validate_asks_the_server_and_waits_for_none():
+    model, tokenizer = load_model(ModelConfig(device="cpu"))
+    fake = FakeServer(model, tokenizer)
+    fake.max_model_len = 500
+    values = {
+        "pool": {"questions": "world:default?num=24&seed=3"},
+        "rollouts": {"backend": "openai", "max_new_tokens": 128},
+    }
+    with serving(fake) as url:
+        values["rollouts"]["server"] = {"url": url}
+        lines = list(validate(parse_config(values, "test")))
+    assert f"sampling: by openai, {url} (version 0.0) as 'tiny'" in lines
+    assert any("the model reads 500" in line for line in lines)
+    with pytest.raises(ModelError, match="did not answer for 0 s"):
+        list(validate(parse_config(values, "test")))

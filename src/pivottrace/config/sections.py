@@ -121,8 +121,9 @@ class ServerConfig(Section):
     wait_s: float = Field(900.0, ge=0)
     """Seconds that a request is repeated while the server is away, starts or is too busy."""
     tolerance: float | None = Field(None, gt=0)
-    """Greatest mean difference between the server's log-probabilities and those of the model here,
-    in nats. The default is 0.001 if `model.dtype` is float32, else 0.02: half precision rounds."""
+    """Greatest mean difference between the log-probabilities of the server's model and of the model
+    here, in nats. The default is 0.001 if `model.dtype` is float32, else 0.02: half precision
+    rounds."""
 
     @field_validator("url")
     @classmethod

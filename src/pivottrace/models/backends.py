@@ -56,7 +56,7 @@ def open_sampler(model: ModelConfig, rollouts: RolloutsConfig) -> Sampler:
 
 
 def sampler_for(model: ModelConfig, config: Config) -> Sampler:
-    """Open the sampler for a model of a run: its own model, or one that the run has trained.
+    """Open the sampler for a model of a run: its own model, or a trained one.
 
     A server has the weights of `[model]` only. So a trained model is sampled here, by transformers.
 

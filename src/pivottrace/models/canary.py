@@ -35,7 +35,7 @@ model that was trained for 200 steps by 0.03 to 0.06."""
 
 @dataclass(frozen=True)
 class Canary:
-    """Texts that the server was asked to score, with what the model here gives.
+    """Texts to be scored by the server, with the scores of the model here.
 
     Attributes:
         texts: (N,) token ids of prompt and response.
@@ -121,7 +121,7 @@ def release_canary(
         text = [*prompt, *kept]
         if len(text) > 1:  # the first token of a text has no score
             texts.append(text)
-            # Where the response is empty, the last token of the prompt is scored.
+            # If the response is empty, the last token of the prompt is scored.
             expected.append(_log_probs(model, text, len(kept) or 1))
     return Canary(texts, expected, tolerance(client.server, config), config.path)
 

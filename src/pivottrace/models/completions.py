@@ -1,7 +1,7 @@
-"""The requests to `/v1/completions`, and what their replies must hold.
+"""The requests to `/v1/completions`, and the checks of their replies.
 
-Names and defaults are those of vLLM 0.32, `entrypoints/openai/completion/protocol.py`. Every
-parameter that changes a response is sent. A server otherwise fills gaps from the model's
+The names follow vLLM 0.32 (`entrypoints/openai/completion/protocol.py`). Every parameter that
+changes a response is sent. A server otherwise fills gaps from the model's
 `generation_config.json`, and so changes what is sampled.
 """
 
@@ -29,7 +29,7 @@ Prompt = Sequence[int]
 
 @dataclass(frozen=True)
 class ServedModel:
-    """What a request needs of the model.
+    """The facts of a model that its requests and replies need.
 
     Attributes:
         name: Its name at the server.
@@ -45,8 +45,8 @@ class ServedModel:
 def seeds(prompts: Sequence[Prompt], seed: int) -> Iterator[int]:
     """A seed for each prompt, by the call's seed and the prompt's tokens.
 
-    So a question has the same seed wherever it stands in a call, and whatever else is asked. The
-    second of two equal prompts has another seed than the first.
+    So a question has the same seed in any place of a call and in any company. The second of two
+    equal prompts has another seed than the first.
     """
     times: dict[tuple[int, ...], int] = {}
     for prompt in prompts:

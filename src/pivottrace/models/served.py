@@ -8,6 +8,7 @@ released before the server is asked for the rollouts.
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -24,6 +25,9 @@ from pivottrace.models.sampler import Sampling
 from pivottrace.models.server_client import ServerClient
 from pivottrace.models.weights import refuse_unknown_tokens
 
+QUIET_S = 5.0
+"""Seconds without a call after which the server may be another one. No server restarts faster."""
+
 
 class ServedSampler:
     """A `Sampler` over a server.
@@ -31,7 +35,7 @@ class ServedSampler:
     Args:
         server: The settings of the server.
         config: The settings of the model here.
-        model: The model here, which is released after the comparison with the server's.
+        model: The model here. It is released after the comparison with the model of the server.
         tokenizer: Its tokenizer.
 
     Raises:
@@ -60,6 +64,7 @@ class ServedSampler:
             model.get_input_embeddings().weight.shape[0],
         )
         self._canary: Canary | None = None
+        self._last_call = 0.0
 
     def facts(self) -> dict[str, Any]:
         """Facts of the model here and of the server; after the comparison, `canary` too."""
@@ -68,8 +73,9 @@ class ServedSampler:
     def sample(self, prompts: Sequence[Sequence[int]], settings: Sampling) -> list[list[list[int]]]:
         """See `Sampler.sample`. `batch_size` has no use here.
 
-        The first call compares the server's model with the model here. If the server was away
-        during a call, it is compared again before the responses are given.
+        The first call compares the server's model with the model here. It is compared again after a
+        pause between calls. If the server was away during a call, it is compared once more before
+        the responses are given.
 
         Raises:
             ConfigError: The server refuses a request.
@@ -79,6 +85,8 @@ class ServedSampler:
             return []
         if self._canary is None:
             self._canary = self._compare(prompts, settings)
+        elif time.monotonic() - self._last_call > QUIET_S:
+            self._canary.compare(self._client, self._served)
         outages = self._client.outages
         asked = zip(prompts, completions.seeds(prompts, settings.seed), strict=True)
         found = self._client.post_all(
@@ -88,6 +96,7 @@ class ServedSampler:
         )
         if self._client.outages > outages:
             self._canary.compare(self._client, self._served)
+        self._last_call = time.monotonic()
         return found
 
     def _compare(self, prompts: Sequence[Sequence[int]], settings: Sampling) -> Canary:
@@ -119,7 +128,7 @@ def open_served(model: ModelConfig, rollouts: RolloutsConfig) -> ServedSampler:
 
 
 def about_server(client: ServerClient) -> dict[str, Any]:
-    """What the server says of itself.
+    """The facts that the server gives of itself.
 
     Returns:
         `model`, its name at the server; `root`, where the server has it from; `max_model_len`, the

@@ -71,7 +71,7 @@ class ServerClient:
         Args:
             path: As in `get`.
             bodies: (N,) the requests, as JSON.
-            read: A function of a request's index and of its reply. Where it raises
+            read: A function of a request's index and of its reply. If it raises
                 `UnfinishedReply`, the request is sent again. Any other error ends all requests.
 
         Returns:
@@ -176,7 +176,7 @@ class ServerClient:
         return self.server.url + path
 
     def _refusal(self, url: str, status: int, words: str) -> ConfigError:
-        cure = "Correct [rollouts.server], or start the server with what the request needs."
+        cure = "Correct [rollouts.server], or start the server with the options that it lacks."
         if status in (401, 403):
             named = self.server.api_key_env
             cure = (
