@@ -17,6 +17,7 @@ from pivottrace.models.generate import TransformersSampler
 from pivottrace.models.load import load_model
 from pivottrace.models.sampler import Sampling
 from pivottrace.models.served import ServedSampler
+from pivottrace.report import render
 from pivottrace.run.directory import RunDir
 from pivottrace.schemas import QUESTIONS
 from pivottrace.stages import evaluate_before, greedy, trace_signals, train
@@ -218,7 +219,7 @@ def make_run(tmp_path, fake, start, tokenizer):
 def test_a_run_goes_on_where_the_server_was_stopped(make_run, fake):
     """Nothing is lost, nothing comes twice, and parts that were whole are not asked for again."""
     run = make_run(rollouts={**BASE, "server": {"url": "http://127.0.0.1:9", "wait_s": 0}})
-    with pytest.raises(ModelError, match="did not answer"):
+    with pytest.raises(ModelError, match="the server does not answer"):
         greedy.run(run)
     run = make_run()
     asked = []
@@ -243,6 +244,7 @@ def test_a_run_goes_on_where_the_server_was_stopped(make_run, fake):
     facts = run.stage_facts("greedy")
     assert facts["server"]["root"] == "/models/tiny"
     assert facts["canary"]["mean_difference"] < 1e-5
+    assert render._sampled_by(facts).startswith("a server (version 0.0) as tiny; its log-prob")
     trace_signals.run(run)
     evaluate_before.run(run)
     assert run.stage_facts("evaluate_before")["figures"]["num_questions"] == 5
@@ -310,5 +312,5 @@ def test_validate_asks_the_server_and_waits_for_none():
         lines = list(validate(parse_config(values, "test")))
     assert f"sampling: by openai, {url} (version 0.0) as 'tiny'" in lines
     assert any("the model reads 500" in line for line in lines)
-    with pytest.raises(ModelError, match="did not answer for 0 s"):
+    with pytest.raises(ModelError, match="the server does not answer"):
         list(validate(parse_config(values, "test")))

@@ -152,8 +152,13 @@ def test_the_key_comes_from_the_environment_and_shows_nowhere(monkeypatch, capsy
 def test_a_key_that_cannot_be_one_is_refused(monkeypatch, value, why):
     monkeypatch.setenv("MY_KEY", value)
     with pytest.raises(ConfigError, match=rf"api_key_env = 'MY_KEY'.*{why}") as error:
-        ServerClient(ServerConfig(api_key_env="MY_KEY"))
+        ServerClient(ServerConfig(url="http://host", api_key_env="MY_KEY"))
     assert not value or value not in str(error.value)
+
+
+def test_an_address_must_be_given():
+    with pytest.raises(ConfigError, match=r"rollouts\.server\.url is not set"):
+        ServerClient(ServerConfig())
 
 
 def test_it_works_where_a_loop_runs_already():

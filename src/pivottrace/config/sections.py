@@ -107,8 +107,8 @@ class AnswersConfig(Section):
 class ServerConfig(Section):
     """With `rollouts.backend = "openai"`: a server that takes and gives token ids, such as vLLM."""
 
-    url: str = "http://127.0.0.1:8000/v1"
-    """Address of the server."""
+    url: str | None = None
+    """Address of the server, such as http://127.0.0.1:8000/v1."""
     model: str | None = None
     """Name of the model at the server. By default the server's only one."""
     api_key_env: str | None = None
@@ -127,8 +127,8 @@ class ServerConfig(Section):
 
     @field_validator("url")
     @classmethod
-    def _without_secrets(cls, url: str) -> str:
-        return server_address(url)
+    def _without_secrets(cls, url: str | None) -> str | None:
+        return url if url is None else server_address(url)
 
     @field_validator("api_key_env")
     @classmethod

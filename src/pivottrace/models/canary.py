@@ -30,7 +30,7 @@ TOLERANCES = {"float32": 0.001}
 differ by less than 0.000001, and bfloat16 on one side by 0.003 (docs/results/serving.md)."""
 TOLERANCE = 0.02
 """The same where either side may be in half precision. A copy in four bits differs by 0.03, and a
-model that was trained for 200 steps by 0.03 to 0.06."""
+model that was trained for 90 steps by 0.03 to 0.06."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ class Canary:
         mean = math.fsum(differences) / max(1, len(differences))
         if not mean <= self.allowed:  # NaN is refused too
             raise ModelError(
-                f"{client.server.url}: the server has another model than {self.path}. The "
+                f"{client.url}: the server has another model than {self.path}. The "
                 f"log-probabilities of {len(differences)} tokens differ by {mean:.4f} nats on "
                 f"average, and at most {self.allowed:g} is allowed. Other weights, a quantised "
                 f"copy, another scaling of positions or other token ids show like this. Serve "

@@ -142,7 +142,7 @@ def about_server(client: ServerClient) -> dict[str, Any]:
     listed = client.get("/models")
     cards = listed.get("data") if isinstance(listed, dict) else None
     by_name = {card["id"]: card for card in cards or [] if isinstance(card, dict) and "id" in card}
-    wanted, url = client.server.model, client.server.url
+    wanted, url = client.server.model, client.url
     names = ", ".join(map(repr, sorted(by_name))) or "no model"
     if wanted is None and len(by_name) != 1:
         raise ConfigError(

@@ -40,15 +40,21 @@ class ServerClient:
         server: The settings of `rollouts.server`.
 
     Attributes:
+        url: The address.
         outages: How often a request failed and was repeated with success. A server that was away
             may have come back with another model.
 
     Raises:
-        ConfigError: The environment has no key under the name that the settings give.
+        ConfigError: The settings give no address, or the name of a variable that holds no key.
     """
 
     def __init__(self, server: ServerConfig) -> None:
-        self.server, self.outages = server, 0
+        if server.url is None:
+            raise ConfigError(
+                "rollouts.server.url is not set. Give the address of the server, such as "
+                "http://127.0.0.1:8000/v1, or set rollouts.backend to transformers."
+            )
+        self.server, self.url, self.outages = server, server.url, 0
         self._key = _key(server)
         self._is_waiting = False
 
@@ -99,7 +105,7 @@ class ServerClient:
 
     @asynccontextmanager
     async def _open(self) -> AsyncIterator[httpx2.AsyncClient]:
-        url = urlsplit(self.server.url)
+        url = urlsplit(self.url)
         limit = self.server.concurrency
         async with httpx2.AsyncClient(
             headers={"Authorization": f"Bearer {self._key}"} if self._key else {},
@@ -165,15 +171,15 @@ class ServerClient:
             return response.json()
         except ValueError:
             raise ConfigError(
-                f"rollouts.server.url = {self.server.url!r}: {url} answers, but not with JSON. "
+                f"rollouts.server.url = {self.url!r}: {url} answers, but not with JSON. "
                 f"Give the address of a server with the API of OpenAI, usually ending in /v1."
             ) from None
 
     def _url(self, path: str) -> str:
         if path.startswith("//"):
-            parts = urlsplit(self.server.url)
+            parts = urlsplit(self.url)
             return f"{parts.scheme}://{parts.netloc}{path[1:]}"
-        return self.server.url + path
+        return self.url + path
 
     def _refusal(self, url: str, status: int, words: str) -> ConfigError:
         cure = "Correct [rollouts.server], or start the server with the options that it lacks."
@@ -205,17 +211,23 @@ class ServerClient:
         return text.replace(self._key, "***") if self._key else text
 
     def _gave_up(self, why: str) -> ModelError:
+        waited = self.server.wait_s
+        if not waited:
+            return ModelError(
+                f"{self.url}: the server does not answer ({why}). Start it, or correct "
+                f"rollouts.server.url."
+            )
         return ModelError(
-            f"{self.server.url}: the server did not answer for {self.server.wait_s:g} s ({why}). "
-            f"Start it and run the same command again: finished parts are kept. "
-            f"rollouts.server.wait_s sets how long we wait."
+            f"{self.url}: the server did not answer for {waited:g} s ({why}). Start it and "
+            f"run the same command again: finished parts are kept. rollouts.server.wait_s sets how "
+            f"long we wait."
         )
 
     def _say_waiting(self, why: str) -> None:
         if not self._is_waiting:
             self._is_waiting = True
             print(
-                f"waiting for {self.server.url}: {why}; requests are repeated for up to "
+                f"waiting for {self.url}: {why}; requests are repeated for up to "
                 f"{self.server.wait_s:g} s",
                 file=sys.stderr,
                 flush=True,
@@ -224,7 +236,7 @@ class ServerClient:
     def _say_back(self) -> None:
         if self._is_waiting:
             self._is_waiting = False
-            print(f"{self.server.url} answers again", file=sys.stderr, flush=True)
+            print(f"{self.url} answers again", file=sys.stderr, flush=True)
 
 
 class _Away(Exception):
