@@ -145,7 +145,7 @@ def _init(arguments: list[str]) -> None:
             f"{path}: the folder {path.parent} does not exist. Make it, or give another place."
         )
     own = Config(output=Path("runs") / path.stem)
-    write_text(path, write(parse(settings, own)))
+    write_text(path, write(parse(settings, own), path))
     print(f"wrote {path}; next: edit it, then pivottrace validate {shlex.quote(str(path))}")
 
 

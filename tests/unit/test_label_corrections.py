@@ -1,14 +1,16 @@
 """Half-labelled pools, people who differ, corrections, questions without an answer, more money."""
 
 import csv
+import shlex
 
 import pyarrow as pa
 import pytest
 from report_run import make_run as fabricate
 
 from pivottrace.cli import main
+from pivottrace.commands.status import describe
 from pivottrace.labels import budget, requests
-from pivottrace.run.directory import RunDir
+from pivottrace.run.directory import FORGOTTEN, RunDir
 from pivottrace.schemas import TRAINING_ROWS
 
 PROBES, BUDGET = 12, 20
@@ -107,8 +109,11 @@ def test_people_who_differ_wait_for_somebody_who_settles_it(run, capsys):
     assert main(["label", "conflicts", str(run.path)]) == 0
     listed = capsys.readouterr().out
     assert first in listed and "999  by Bob" in listed and f"{truths[first]}  by" in listed
+    assert listed.endswith(f"to settle: pivottrace label correct {run.path} {first} ANSWER\n")
     assert main(["run", str(run.path), *UNTIL]) == 3
-    assert "1 question has answers that differ" in capsys.readouterr().err
+    waiting = capsys.readouterr().err
+    assert "1 question has answers that differ" in waiting
+    assert f"pivottrace label correct {run.path} {first} ANSWER" in waiting
     assert main(["status", str(run.path)]) == 0
     last = capsys.readouterr().out.splitlines()[-1]
     assert last == f"next: settle 1 question: pivottrace label conflicts {run.path}"
@@ -147,10 +152,16 @@ def test_a_label_is_corrected_and_what_used_it_is_made_again(run, capsys):
     capsys.readouterr()
     assert main(command) == 2
     message = capsys.readouterr().err
-    assert "made again: calibrate, triage, label." in message and "--redo" in message
+    assert "made again: calibrate, triage, label." in message
+    assert message.endswith(f": pivottrace {shlex.join(command)} --redo\n")
     assert budget.true_answers(run)[probe] == truths[probe]
+    spent = sum(run.seconds().values())
     assert main([*command, "--redo"]) == 0
     assert not run.is_done("calibrate") and not run.table_path("triage").exists()
+    # A forgotten stage shows no time, and what it took still counts as spent.
+    lines = {line.strip() for line in describe(run)}
+    assert {"to do calibrate", "to do triage"} <= lines
+    assert sum(run.seconds().values()) == pytest.approx(spent) and run.seconds()[FORGOTTEN]
     assert main(["run", str(run.path), *UNTIL]) in (0, 3)
     after = run.read_table("evidence", made_by="calibrate").to_pylist()
     assert [r["question_id"] for r in after] == [r["question_id"] for r in before]
@@ -214,8 +225,9 @@ def test_after_training_a_changed_setting_says_what_can_be_made_again(run, capsy
     capsys.readouterr()
     assert main(["run", str(run.path), "--budget", "30"]) == 2
     message = capsys.readouterr().err
-    assert f"pivottrace redo {run.path} calibrate SETTINGS" in message
-    assert main(["redo", str(run.path), "calibrate", "--budget", "30"]) == 0
+    command = f"pivottrace redo {run.path} calibrate --labels.budget 30"
+    assert message.endswith(f": {command}\n")
+    assert main(command.split()[1:]) == 0
     assert "forgotten: calibrate, triage, label, train" in capsys.readouterr().out
     read = RunDir.open(run.path)
     assert read.config.labels.budget == 30 and not (run.round_path / "train").exists()

@@ -165,7 +165,7 @@ def test_it_is_whole_at_every_stage_and_says_what_is_missing(history, until):
         "failures": "greedy",
     }
     for section, stage in made_by.items():
-        missing = f"pivottrace {stage} {run.path}" in text[section]
+        missing = f"pivottrace run {run.path} --until {stage}" in text[section]
         assert missing == (STAGES.index(stage) > done), section
     assert "This run is not finished" in page
 

@@ -34,7 +34,8 @@ def redo(run: RunDir, command: str, config: Config | None = None) -> list[str]:
     """Forget the stages of a command, and every later one of this and all later rounds.
 
     Labels are kept, and so is everything before. A later round's rollouts come from a model that is
-    trained anew, so its whole folder goes.
+    trained anew, so its whole folder goes. The time that the forgotten stages took still counts as
+    spent.
 
     Args:
         run: In the round where the stages are forgotten.
@@ -55,15 +56,19 @@ def redo(run: RunDir, command: str, config: Config | None = None) -> list[str]:
         rounds, forgotten = _without(run, command)
         if config is not None:
             _refuse_settings_of_kept_stages(run, rounds, config)
-        later = [run.in_round(i).round_path for i in range(run.round_index + 1, _num_folders(run))]
+        later = [run.in_round(i) for i in range(run.round_index + 1, _num_folders(run))]
         after = FROM[FROM.index(command) :]
-        gone = run.existing(name for each in after for name in FILES[each]) + later
+        gone = run.existing(name for each in after for name in FILES[each])
+        gone += [each.round_path for each in later]
         run.update_manifest(
             rounds=rounds,
             redone=run.manifest.get("redone", 0) + (command == "calibrate"),
             to_remove=[str(path.relative_to(run.path)) for path in gone],
         )
         run.remove_forgotten()
+        run.forget_seconds(_stages_from(command))
+        for each in later:
+            each.forget_seconds(STAGES)
     return forgotten
 
 
@@ -113,9 +118,7 @@ def take_new_budget(run: RunDir, config: Config) -> str | None:
 
 def _without(run: RunDir, command: str) -> tuple[dict[str, Any], list[str]]:
     """The manifest's records of rounds without the forgotten stages, and the names of these."""
-    order = list(STAGES)
-    first = order.index("evaluate_after" if command == "evaluate" else stages_of(command)[0])
-    after = [name for name in order[first:] if name != "evaluate_before"]
+    after = _stages_from(command)
     rounds: dict[str, dict[str, Any]] = {}
     forgotten: dict[str, None] = {}
     for index, stages in run.manifest.get("rounds", {}).items():
@@ -130,7 +133,14 @@ def _without(run: RunDir, command: str) -> tuple[dict[str, Any], list[str]]:
             kept |= _probes_kept(run, stages)
         if kept:
             rounds[index] = kept
-    return rounds, [name for name in order if name in forgotten]
+    return rounds, [name for name in STAGES if name in forgotten]
+
+
+def _stages_from(command: str) -> list[str]:
+    """The stages of a command and all later ones, without the evaluation before training."""
+    order = list(STAGES)
+    first = order.index("evaluate_after" if command == "evaluate" else stages_of(command)[0])
+    return [name for name in order[first:] if name != "evaluate_before"]
 
 
 def _probes_kept(run: RunDir, stages: dict[str, Any]) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from pivottrace.run.choices import driving_estimator
 from pivottrace.run.directory import RunDir
 from pivottrace.run.progress import in_words
 from pivottrace.run.readings import evaluation_facts, samples_taken
+from pivottrace.run.records import RUN_WIDE
 from pivottrace.run.rounds import all_rounds, current_round, is_last_round, start_model
 from pivottrace.stages.train import training_notes
 
@@ -32,12 +33,17 @@ PARTS_OF = {
 def describe(run: RunDir) -> Iterator[str]:
     """Yield one line per stage, notes on the result, then the next command. Write nothing.
 
+    A line has the seconds of all attempts of the stage in this round. A stage that was forgotten
+    (`redo`) has none until it is made again. The closing lines of a run count its old seconds too.
+
     Raises:
         RunDirError: The manifest or a table is torn.
     """
     run.refuse_torn_tables()
     run = current_round(run)
-    seconds, left, num_rounds = run.seconds(), unfinished(run), len(all_rounds(run))
+    seconds = {name: took for name, took in run.seconds().items() if name in RUN_WIDE}
+    seconds |= run.seconds(all_rounds=False)
+    left, num_rounds = unfinished(run), len(all_rounds(run))
     of = f" (the first is 0) of {num_rounds}" if num_rounds > 1 else ""
     yield f"run {run.path}, round {run.round_index}{of}"
     for name in STAGES:

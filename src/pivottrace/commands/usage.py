@@ -39,7 +39,7 @@ STAGES: dict[str, tuple[str, str]] = {
     "label": ("FILE|RUN [SETTINGS]", "get the chosen labels, or ask people for them"),
     "label export": ("RUN [FILE]", "write the questions that wait for a label, as CSV or JSONL"),
     "label import": (
-        "RUN FILE [--replace] [--confirm] [--redo]",
+        "RUN FILE [--replace] [--confirm] [--skip-unasked] [--redo]",
         "take in the answers that people filled in",
     ),
     "label conflicts": ("RUN", "list the questions whose answers differ"),
@@ -94,6 +94,7 @@ LABEL = """
   --replace                the answers take the place of earlier ones
   --confirm                take answers that cannot be read, or that read as text where the
                            model's answers are numbers, as they stand
+  --skip-unasked           skip the rows of a file whose questions do not wait for a label
   --by NAME                who answers; in a file, the column annotator says it
   --redo                   if a stage has used a changed label, forget that stage and all
                            later ones, so that they are made again; rollouts are kept

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import tomli_w
@@ -21,14 +23,14 @@ def inline_table(table: dict[str, Any]) -> str:
     return f"{{{', '.join(pair.strip() for pair in pairs)}}}"
 
 
-def template(config: Config) -> str:
+def template(config: Config, path: Path) -> str:
     """A configuration file with every setting and its meaning.
 
     Unset settings are commented out. So are the settings of the preset, because a file's keys
     override its preset: the user may then name another preset in the file.
     """
     lines = [
-        "# PivotTrace configuration. Run it with: pivottrace run THIS_FILE",
+        f"# PivotTrace configuration. Run it with: pivottrace run {shlex.quote(str(path))}",
         "# A setting behind a # is unset, or the preset sets it. Remove the # to set it.",
         "",
     ]

@@ -10,7 +10,7 @@ from pathlib import Path
 import pyarrow.compute as pc
 
 from pivottrace.config import AnswersConfig
-from pivottrace.errors import ConfigError, DataError
+from pivottrace.errors import ConfigError, DataError, first_of
 from pivottrace.label_sources import Purpose
 from pivottrace.label_sources.people import FILE
 from pivottrace.labels.budget import STORE, labels_of
@@ -37,6 +37,7 @@ class Imported:
         replaced: Questions whose label was replaced.
         unanswerable: Questions that cannot be answered, by this file.
         blank: Rows without an answer.
+        skipped: Ids of the rows that were skipped, because their answers were not asked for.
         differing: Ids of questions whose answers differ now.
     """
 
@@ -44,6 +45,7 @@ class Imported:
     replaced: int
     unanswerable: int
     blank: int
+    skipped: tuple[str, ...]
     differing: tuple[str, ...]
 
 
@@ -63,16 +65,23 @@ class Reading:
     Attributes:
         rows: Its answers.
         blank: Rows without an answer.
+        skipped: Ids of the rows that were skipped, because their answers were not asked for.
         changed: Ids of questions whose label the answers replace.
     """
 
     rows: tuple[Given, ...]
     blank: int
+    skipped: tuple[str, ...]
     changed: tuple[str, ...]
 
 
 def read_file(
-    run: RunDir, path: Path, *, replace: bool = False, confirmed: bool = False
+    run: RunDir,
+    path: Path,
+    *,
+    replace: bool = False,
+    confirmed: bool = False,
+    skip_unasked: bool = False,
 ) -> Reading:
     """Read a filled file, and check all of it. Nothing is stored.
 
@@ -82,6 +91,8 @@ def read_file(
         replace: Whether its answers take the place of earlier ones.
         confirmed: Whether people stand by answers that cannot be read, or that read as text where
             the model's answers are none.
+        skip_unasked: Whether rows of questions that do not wait for a label, or that the run does
+            not know, are skipped.
 
     Raises:
         DataError: An unknown id, a question that was not chosen, or an answer that cannot be read.
@@ -89,9 +100,10 @@ def read_file(
     """
     known_ids = set(run.read_table("pool", made_by="run")["id"].to_pylist())
     settings, known = run.config.answers, labels_of(run)
-    found = read_answers(path, known_ids, settings.pattern, confirmed=confirmed)
     purposes = _purposes(run)
-    _refuse_unasked(found.rows, purposes)
+    only = purposes if skip_unasked else None
+    found = read_answers(path, known_ids, settings.pattern, confirmed=confirmed, only=only)
+    _refuse_unasked(path, found.rows, purposes)
     if not confirmed:
         _refuse_odd(run, [(a.question_id, a.answer, a.place) for a in found.rows])
     if replace:
@@ -102,7 +114,7 @@ def read_file(
         for i, answer, annotator, _ in found.rows
     )
     changed = [i for i, answer in found.answers if i in known and known[i].answer != answer]
-    return Reading(rows, found.blank, tuple(changed) if replace else ())
+    return Reading(rows, found.blank, tuple(found.skipped), tuple(changed) if replace else ())
 
 
 def store_file(run: RunDir, reading: Reading) -> Imported:
@@ -114,7 +126,9 @@ def store_file(run: RunDir, reading: Reading) -> Imported:
     with Verifier.of(run.config.answers) as verifier:
         stored = take_in(run, reading.rows, partial(agree, equal=verifier.equal))
     no_answer = len({row.question_id for row in reading.rows if row.answer is None})
-    return Imported(stored.new, stored.settled, no_answer, reading.blank, stored.differing)
+    return Imported(
+        stored.new, stored.settled, no_answer, reading.blank, reading.skipped, stored.differing
+    )
 
 
 def read_correction(
@@ -169,13 +183,17 @@ def _purposes(run: RunDir) -> dict[str, Purpose]:
     return {**requested(run), **of_labels}
 
 
-def _refuse_unasked(answers: Sequence[FileAnswer], purposes: Mapping[str, Purpose]) -> None:
+def _refuse_unasked(
+    path: Path, answers: Sequence[FileAnswer], purposes: Mapping[str, Purpose]
+) -> None:
     unasked = [answer for answer in answers if answer.question_id not in purposes]
     if unasked:
-        rows = "1 such row" if len(unasked) == 1 else f"{len(unasked)} such rows"
+        others = [f"{a.place.removeprefix(f'{path}, ')} {a.question_id!r}" for a in unasked[1:]]
+        rows = f"; the same holds for {first_of(others)}" if others else ""
         raise DataError(
-            f"{unasked[0].place}: question {unasked[0].question_id!r} does not wait for a label "
-            f"({rows}). Fill in only the file that the run wrote last."
+            f"{unasked[0].place}: question {unasked[0].question_id!r} does not wait for a label"
+            f"{rows}. Fill in only the file that the run wrote last, or skip the rows of other "
+            f"questions with --skip-unasked."
         )
 
 

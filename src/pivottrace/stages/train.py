@@ -18,6 +18,7 @@ from pivottrace.refine import make_alarms, make_rule, needs_hidden, refuse_idle_
 from pivottrace.refine.alarms import AlarmEvent
 from pivottrace.rewards import reward_named
 from pivottrace.rollouts.held_out import counts_of, held_out_questions, sample_and_check
+from pivottrace.rollouts.prompt_room import refuse_long_prompts
 from pivottrace.rollouts.rewriting import (
     mirrored,
     put_to_model,
@@ -64,6 +65,7 @@ def run(run: RunDir) -> None:
     model: Any = None
     if rows.num_rows:
         model = _load_model(run)
+        _refuse_long_prompts(run.config, rows, *model)
         rows = with_rewrites(run, rows, *model)
     run.write_table("training_rows", rows)
     if rows.num_rows == 0:
@@ -257,6 +259,16 @@ def _load_model(run: RunDir) -> tuple[Any, Any]:
     model, tokenizer = load_model(start_model(run))
     refuse_another_model(run, digests(model, tokenizer))
     return model, tokenizer
+
+
+def _refuse_long_prompts(config: Config, rows: pa.Table, model: Any, tokenizer: Any) -> None:
+    """Refuse a limit that was raised too far since the rollouts. Raises ConfigError."""
+    from pivottrace.models.load import max_positions
+    from pivottrace.models.rendering import render_prompts
+
+    tokens = render_prompts(tokenizer, rows["prompt"].to_pylist(), config.pool)
+    prompts = dict(zip(rows["question_id"].to_pylist(), tokens, strict=True))
+    refuse_long_prompts(config, max_positions(model.config), prompts, {})
 
 
 def _train(run: RunDir, rows: pa.Table, model: Any, tokenizer: Any) -> dict[str, int]:
