@@ -26,7 +26,8 @@ import torch
 from pivottrace.config import ModelConfig, PoolConfig, ServerConfig
 from pivottrace.models.canary import release_canary
 from pivottrace.models.generate import TransformersSampler
-from pivottrace.models.load import load_model, resolve_path
+from pivottrace.models.load import load_model
+from pivottrace.models.places import place_of
 from pivottrace.models.rendering import render_prompt
 from pivottrace.models.sampler import Sampling
 from pivottrace.models.served import ServedSampler
@@ -199,7 +200,7 @@ def main() -> None:
         f"httpx2 {version('httpx2')}; {len(prompts)} prompts, at most {MOST_TOKENS} tokens each, "
         f"concurrency {arguments.concurrency}, {arguments.rounds} rounds\n"
     )
-    model, python = Path(resolve_path(HERE.path)), install()
+    model, python = Path(place_of(HERE)), install()
     # With a cache of prefixes, whoever asks second would find the prompts read already.
     options = ("--no-enable-prefix-caching",)
     for dtype in ("float32", "bfloat16"):

@@ -16,7 +16,8 @@ import torch
 from pivottrace.config import ModelConfig, PoolConfig, ServerConfig, parse_config
 from pivottrace.errors import ModelError
 from pivottrace.models.generate import open_transformers
-from pivottrace.models.load import load_model, resolve_path
+from pivottrace.models.load import load_model
+from pivottrace.models.places import place_of
 from pivottrace.models.rendering import render_prompt
 from pivottrace.models.sampler import Sampling
 from pivottrace.models.served import ServedSampler
@@ -43,7 +44,7 @@ def server(tmp_path_factory):
     except CannotInstall as error:
         pytest.skip(f"vLLM cannot be installed here: {error}")
     log = tmp_path_factory.mktemp("vllm") / "server.log"
-    model = Path(resolve_path("embedded"))
+    model = Path(place_of(HERE))
     with running(VllmServer(python, model, log, free_port())) as started:
         yield started
 
