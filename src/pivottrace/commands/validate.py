@@ -55,12 +55,14 @@ def validate(config: Config) -> Iterator[str]:
     yield f"ranking: {driving_estimator(config)}"
     yield f"answers: compared by {config.answers.verifier}"
     sampler_opener(config.rollouts.backend)
-    yield f"sampling: by {config.rollouts.backend}"
+    served = _served_context(config)
+    yield f"sampling: by {config.rollouts.backend}" + ("" if served is None else f", {served[0]}")
     device = choose_device(config.model.device)
     tokenizer = load_tokenizer(config.model)
     prompts = _prompts(tokenizer, pool, config)
     asked = {} if held_out is None else _prompts(tokenizer, held_out.table, config)
-    context = max_positions(load_config(config.model))
+    limits = (max_positions(load_config(config.model)), None if served is None else served[1])
+    context = min((limit for limit in limits if limit is not None), default=None)
     refuse_long_prompts(config, context, prompts, asked)
     weights = check_weights(config.model)
     template = "chat template" if tokenizer.chat_template else "no chat template: plain text"
@@ -69,6 +71,21 @@ def validate(config: Config) -> Iterator[str]:
     yield f"model: {config.model.path} on {device}, {weights}"
     yield f"prompt: {template}; the longest has {longest} tokens{reads}; the first one:"
     yield tokenizer.decode(next(iter(prompts.values())))
+
+
+def _served_context(config: Config) -> tuple[str, int | None] | None:
+    """The server in words and the longest sequence that it takes; None if none is asked."""
+    from pivottrace.models.backends import SERVER
+
+    if config.rollouts.backend != SERVER:
+        return None
+    from pivottrace.models.served import about_server  # heavy
+    from pivottrace.models.server_client import ServerClient
+
+    server = config.rollouts.server.model_copy(update={"wait_s": 0.0})
+    about = about_server(ServerClient(server))
+    version = "" if about["version"] is None else f" (version {about['version']})"
+    return f"{server.url}{version} as {about['model']!r}", about["max_model_len"]
 
 
 def _prompts(tokenizer: Any, table: pa.Table, config: Config) -> dict[str, list[int]]:

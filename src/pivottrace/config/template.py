@@ -39,10 +39,19 @@ def template(config: Config, path: Path) -> str:
     for name in Config.model_fields:
         section = getattr(config, name)
         if isinstance(section, Section):
-            lines += ["", f"[{name}]", f"# {(type(section).__doc__ or '').strip()}"]
-            by_preset = PRESETS[config.preset].get(name, {})
-            lines += _template_fields(section, list(type(section).model_fields), by_preset)
+            lines += _template_section(name, section, PRESETS[config.preset].get(name, {}))
     return "\n".join(lines) + "\n"
+
+
+def _template_section(key: str, section: Section, by_preset: Mapping[str, Any]) -> list[str]:
+    """A section under its heading, then the sections inside it, as TOML wants them."""
+    inner = {n: getattr(section, n) for n in type(section).model_fields}
+    sections = {n: value for n, value in inner.items() if isinstance(value, Section)}
+    lines = ["", f"[{key}]", f"# {(type(section).__doc__ or '').strip()}"]
+    lines += _template_fields(section, [n for n in inner if n not in sections], by_preset)
+    for name, value in sections.items():
+        lines += _template_section(f"{key}.{name}", value, {})
+    return lines
 
 
 def _template_fields(section: Section, names: list[str], by_preset: Mapping[str, Any]) -> list[str]:

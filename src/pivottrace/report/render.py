@@ -141,6 +141,7 @@ def _asked(run: RunDir) -> dict[str, Any]:
         "model": config.model.path,
         "revision": config.model.revision,
         "number format": greedy.get("dtype"),
+        "sampled by": _sampled_by(greedy),
         "pool": config.pool.questions,
         "questions": pool.get("num_questions"),
         "with an answer column filled": pool.get("num_with_answer"),
@@ -157,6 +158,18 @@ def _asked(run: RunDir) -> dict[str, Any]:
         "facts": {name: value for name, value in facts.items() if value is not None},
         "settings": collect.changed_settings(config),
     }
+
+
+def _sampled_by(greedy: Mapping[str, Any]) -> str | None:
+    """The server that gave the rollouts, by the facts of `greedy`; None if the model here did."""
+    server, canary = greedy.get("server"), greedy.get("canary")
+    if server is None or canary is None:
+        return None
+    version = "" if server["version"] is None else f" (version {server['version']})"
+    return (
+        f"a server{version} as {server['model']}; its log-probabilities of {canary['num_tokens']} "
+        f"tokens differ from those here by {canary['mean_difference']:.4f} nats on average"
+    )
 
 
 def _budget(budget: float) -> str:

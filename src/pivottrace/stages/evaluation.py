@@ -11,7 +11,7 @@ from typing import Any, Literal
 import pyarrow as pa
 
 from pivottrace.config import ModelConfig
-from pivottrace.models.backends import open_sampler
+from pivottrace.models.backends import sampler_for
 from pivottrace.models.identity import refuse_another_model
 from pivottrace.models.rendering import render_questions
 from pivottrace.rollouts.held_out import counts_of, held_out_questions, sample_and_check
@@ -77,7 +77,7 @@ def _write_table(
 ) -> None:
     """Sample and check part by part, then join the parts into one table."""
     config, name = run.config, f"evaluation_{which}"
-    sampler = open_sampler(model_config, config.rollouts)
+    sampler = sampler_for(model_config, config)
     if which == "before":
         refuse_another_model(run.in_round(0), sampler.facts())
     asked = (question["prompt"] for question in questions)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -12,6 +13,7 @@ from pivottrace.config import Config
 from pivottrace.errors import RunDirError, counted
 from pivottrace.labels.budget import labels_of
 from pivottrace.labels.training_rows import as_asked, training_rows
+from pivottrace.models.sampler import Sampler
 from pivottrace.refine import make_alarms, make_rule, needs_hidden, refuse_idle_rule
 from pivottrace.refine.alarms import AlarmEvent
 from pivottrace.rewards import reward_named
@@ -188,11 +190,26 @@ def _rewrite(
     if column is not None:
         texts = rewrites_from_column(questions, column)
     else:
-        from pivottrace.models.generate import TransformersSampler  # heavy
-
-        sampler = TransformersSampler(model, tokenizer)
+        sampler = _rewriter(run, model, tokenizer)
         texts = rewrites_by_model(questions, run.config, sampler, round_seed(run))
     return {q["id"]: put_to_model(q["prompt"], texts[q["id"]], run.config) for q in questions}
+
+
+def _rewriter(run: RunDir, model: Any, tokenizer: Any) -> Sampler:
+    """The sampler of the model that rewrites: the server's if it serves it, else the model here.
+
+    Several processes of one training sample here, because they must all get the same questions, and
+    a server does not promise the same responses twice.
+    """
+    from pivottrace.models.backends import SERVER
+    from pivottrace.models.generate import TransformersSampler  # heavy
+    from pivottrace.models.served import ServedSampler
+
+    config, is_one_process = run.config, int(os.environ.get("WORLD_SIZE", "1")) == 1
+    is_served = config.rollouts.backend == SERVER and start_model(run) == config.model
+    if is_served and is_one_process:
+        return ServedSampler(config.rollouts.server, config.model, model, tokenizer)
+    return TransformersSampler(model, tokenizer)
 
 
 def _rewritten_before(run: RunDir, ids: set[str]) -> dict[str, list[dict[str, str]]]:
