@@ -1,11 +1,8 @@
-"""Kill and stop the verifier's processes, give it slow answers, and compare its verdicts.
-
-    python bench/faults_verifier.py [--trials 3] [--seed 0]
+"""The verifier: processes that are killed or stopped, slow answers, and a user's own functions.
 
 Every verdict must be that of an undisturbed call, and no fault from outside may be counted as a
-time-out or a crash. The table has, per fault, how often it was tried and how often that held. A
-signal that found no process is not counted. The exit status is 1 if something did not hold, or was
-never tried.
+time-out or a crash. A signal that found no process is not counted, and a row whose signals all
+found none does not hold.
 
 All answers are harmless. A slow one is a sum of ordinary terms that takes a second, for a verifier
 that gives it less. It needs Linux, because processes are found in /proc.
@@ -13,31 +10,26 @@ that gives it less. It needs Linux, because processes are found in /proc.
 
 from __future__ import annotations
 
-import argparse
 import os
 import random
 import signal
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from faults_bench import Bench, Row
+from pivottrace.errors import ConfigError, DataError
 from pivottrace.verifier import Verifier
 from pivottrace.verifier.decisions import MOST_SLOW
 
+TRIALS = 3  # of each fault from outside
 PAIRS = 100  # expressions; about two seconds of work
 SHORT_S = 0.3  # a time in which no slow answer is valued
 SLOW_ANSWERS = 8
-
-
-class Row(NamedTuple):
-    """One line of the table."""
-
-    what: str
-    tried: int
-    held: int
+MEMORY_BYTES = 256 * 1024**2
 
 
 class Pairs(NamedTuple):
@@ -48,25 +40,16 @@ class Pairs(NamedTuple):
     right: Sequence[bool]
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--trials", type=int, default=3)
-    parser.add_argument("--seed", type=int, default=0)
-    arguments = parser.parse_args()
-    rows = verifier_rows(arguments.trials, random.Random(arguments.seed))
-    print("| what | tried | held |\n|---|---|---|")
-    for row in rows:
-        print(f"| {row.what} | {row.tried} | {row.held} |")
-    return int(any(row.held < row.tried or not row.tried for row in rows))
-
-
-def verifier_rows(trials: int, chance: random.Random) -> list[Row]:
-    """Try each fault `trials` times."""
-    ordinary = [f"x^{{{k}}}+{k}" for k in range(PAIRS)]
+def ordinary() -> Pairs:
+    """Pairs that the verifier's processes decide, every second one equal."""
+    answers = [f"x^{{{k}}}+{k}" for k in range(PAIRS)]
     truths = [f"{k + k % 2}+x^{{{k}}}" for k in range(PAIRS)]
-    pairs = Pairs(ordinary, truths, [k % 2 == 0 for k in range(PAIRS)])
+    return Pairs(answers, truths, [k % 2 == 0 for k in range(PAIRS)])
+
+
+def disturbed(bench: Bench) -> Iterator[Row]:
+    """A fault from outside, or a slow answer, changes no verdict of another answer."""
+    pairs, chance = ordinary(), bench.rng
     checks: dict[str, Callable[[], bool | None]] = {
         "kill -9 of the busy process": lambda: signalled(pairs, forks, signal.SIGKILL, chance),
         "kill -9 of the loaded process": lambda: signalled(pairs, loaded, signal.SIGKILL, chance),
@@ -75,10 +58,90 @@ def verifier_rows(trials: int, chance: random.Random) -> list[Row]:
         f"{SLOW_ANSWERS} slow answers to one question": lambda: bailed_out(pairs),
         "a slow answer before ordinary ones": lambda: came_last(pairs),
     }
-    found = {what: [check() for _ in range(trials)] for what, check in checks.items()}
-    return [
-        Row(what, len(held) - held.count(None), held.count(True)) for what, held in found.items()
-    ]
+    for what, check in checks.items():
+        yield counted(what, [check() for _ in range(TRIALS)])
+
+
+def counted(what: str, held: Sequence[bool | None]) -> Row:
+    """The row of some trials. None is a trial that did not take place."""
+    tried = [each for each in held if each is not None]
+    failed = ["other verdicts, or counts of faults"] * tried.count(False)
+    if not tried:
+        return Row(f"verifier: {what}", 1, ["no signal found a process"])
+    return Row(f"verifier: {what}", len(tried), failed)
+
+
+FUNCTIONS = """
+import os, time
+
+def memory(answer, truth):
+    return len(bytearray(1 << 30)) > 0
+
+def sleep(answer, truth):
+    time.sleep(60 if answer == "1" else 0)
+    return True
+
+def fork(answer, truth):
+    if os.fork() == 0:
+        os._exit(0)
+    os.wait()
+    return answer == truth
+
+def prints(answer, truth):
+    print("words", flush=True)
+    return answer == truth
+
+def nothing(answer, truth):
+    pass
+
+def raises(answer, truth):
+    raise RuntimeError("half written")
+
+def ends(answer, truth):
+    os._exit(7)
+"""
+# Function → the words of its error, or the verdicts on two pairs, the second one equal.
+MISBEHAVE: dict[str, str | list[bool]] = {
+    "memory": "raised MemoryError",
+    "sleep": [False, True],
+    "fork": [False, True],
+    "prints": [False, True],
+    "nothing": "returned None",
+    "raises": "raised RuntimeError: half written",
+    "ends": "ended its process",
+    "missing": "has no function 'missing'",
+}
+
+
+def functions(bench: Bench) -> Iterator[Row]:
+    """A user's function that misbehaves is named with its pair, or only its own pair is unequal."""
+    (bench.folder / "misbehaves.py").write_text(FUNCTIONS)
+    sys.path.insert(0, str(bench.folder))
+    failed = []
+    for name, expected in MISBEHAVE.items():
+        found: str | list[bool]
+        with Verifier(f"misbehaves:{name}", timeout_s=1.0, memory_bytes=MEMORY_BYTES) as verifier:
+            try:
+                found = verifier.check_many(["1", "2"], ["7", "2"])
+            except (ConfigError, DataError) as error:
+                found = str(error)
+        held = expected in found if isinstance(expected, str) else expected == found
+        failed += [] if held else [f"{name}: {found}"]
+    sys.path.remove(str(bench.folder))
+    note = ", ".join(MISBEHAVE)
+    yield Row("verifier: functions of a user", len(MISBEHAVE), failed, note)
+
+
+def processes(bench: Bench) -> Iterator[Row]:
+    """The verifier has no more processes than there are cores, and none is left behind."""
+    pairs, cores = ordinary(), len(os.sched_getaffinity(0))
+    with Verifier("math") as verifier:
+        found = verifier.check_many(pairs.answers, pairs.truths)
+        there = loaded(verifier)
+    failed = [] if found == pairs.right else ["other verdicts"]
+    failed += [f"{len(there)} processes"] if not 0 < len(there) <= cores else []
+    failed += [f"{pid} still runs" for pid in there if Path(f"/proc/{pid}").exists()]
+    yield Row("verifier: its number of processes", 1, failed, f"{len(there)} on {cores} cores")
 
 
 def loaded(verifier: Verifier) -> list[int]:
@@ -100,7 +163,7 @@ def signalled(
     pairs: Pairs, processes: Callable[[Verifier], list[int]], number: int, chance: random.Random
 ) -> bool | None:
     """Send a signal to processes while they work. Return None if none was alive."""
-    sent = []
+    sent: list[int] = []
 
     def send() -> None:
         with suppress(ProcessLookupError):
@@ -161,5 +224,4 @@ def recorded(verifier: Verifier) -> list[tuple[list[Any], float]]:
     return asked
 
 
-if __name__ == "__main__":
-    sys.exit(main())
+ROWS = (disturbed, functions, processes)

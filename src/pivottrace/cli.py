@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import os
+import re
 import shlex
 import sys
 from collections.abc import Callable
@@ -11,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pivottrace import __version__
+from pivottrace.commands.memory_limit import load_within_limit
 from pivottrace.commands.usage import EXPERIMENTS, STAGES, help_of, usage
 from pivottrace.errors import ConfigError, PivotTraceError, first_line, is_out_of_memory
 
@@ -31,6 +34,9 @@ def main(argv: list[str] | None = None) -> int:
         user stopped the command.
     """
     arguments = sys.argv[1:] if argv is None else argv
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # it escapes signs that it lacks
+            stream.reconfigure(errors="backslashreplace")
     if not arguments or arguments[0] in ("-h", "--help", "help"):
         print(usage(), end="")
         return 0
@@ -45,16 +51,23 @@ def main(argv: list[str] | None = None) -> int:
         if {"-h", "--help"} & set(arguments):
             _help(arguments)
             sys.stdout.flush()
-        else:
-            command(arguments[1:])
+            return 0
+        _refuse_undecoded(arguments)
+        load_within_limit()
+        command(arguments[1:])
     except PivotTraceError as error:
         waiting = error.exit_code == 3
-        print(f"{'' if waiting else 'error: '}{error}", file=sys.stderr)
+        print(f"{'' if waiting else 'error: '}{_readable(str(error))}", file=sys.stderr)
         return error.exit_code
     except BrokenPipeError:
         # The reader of our lines is gone (`| head`). The rest must not fail at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+    except UnicodeEncodeError as error:
+        if error.encoding == "utf-8":  # files are UTF-8, names of files need not be
+            raise
+        print(f"error: {error.object!r}: {_OTHER_ENCODING}", file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
         print("stopped; finished parts are kept, and the same command resumes", file=sys.stderr)
         return 130
@@ -69,6 +82,30 @@ def main(argv: list[str] | None = None) -> int:
         )
         return 1
     return 0
+
+
+# No name of a file has a part of 256 characters; an id of the user's may have any number.
+_LONG_WORD = re.compile(r"([^\s/]{100})[^\s/]{156,}")
+
+
+def _readable(message: str) -> str:
+    """A message without escapes that a terminal would obey, and with endless words cut."""
+    from pivottrace.report.texts import clean
+
+    return clean(_LONG_WORD.sub(r"\1…", message))
+
+
+_OTHER_ENCODING = (
+    "this text cannot be used, because arguments and names of files are not UTF-8 here. Set "
+    "PYTHONUTF8=1, or take plain letters"
+)
+
+
+def _refuse_undecoded(arguments: list[str]) -> None:
+    """Refuse arguments that Python could not decode, before one of them is written to a file."""
+    for argument in arguments:
+        if any("\ud800" <= character <= "\udfff" for character in argument):
+            raise ConfigError(f"{argument!r}: {_OTHER_ENCODING}")
 
 
 def _set_environment() -> None:

@@ -23,13 +23,14 @@ def first_of(names: Sequence[str], shown: int = 5) -> str:
     return ", ".join(names[:shown]) + more
 
 
-# Words of the loader, of the system, of torch and of Python about memory that they did not get.
+# Words of the loader, the system, torch, Python and Arrow about memory that they did not get.
 _NO_MEMORY = (
     "failed to map segment",
     "allocate memory",
     "not enough memory",
     "out of memory",
     "can't start new thread",
+    "failed to launch worker thread",
 )
 
 

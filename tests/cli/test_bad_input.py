@@ -1,11 +1,17 @@
 """Bad input through the real command: one clear line that names what is wrong and the cure."""
 
 import json
+import os
+import resource
+import subprocess
+import sys
 
 import pytest
 
 from pivottrace import cli, plugins
 from pivottrace.cli import main
+from pivottrace.commands import memory_limit
+from pivottrace.errors import ConfigError
 
 GOOD = [{"id": f"q{i}", "question": f"What is {i} + 1?", "answer": i + 1} for i in range(4)]
 
@@ -256,6 +262,7 @@ def test_missing_model_folder(tmp_path, capsys):
         RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried"),
         RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB"),
         RuntimeError("can't start new thread"),
+        OSError("Unknown error: Failed to launch worker thread: Resource temporarily unavailable"),
     ],
 )
 def test_memory_that_the_system_refuses_is_one_line(tmp_path, capsys, monkeypatch, error):
@@ -271,6 +278,69 @@ def test_memory_that_the_system_refuses_is_one_line(tmp_path, capsys, monkeypatc
     told = capsys.readouterr().err
     assert told.startswith("error: the system gave no more memory (") and told.count("\n") == 1
     assert "ulimit -v" in told and "the same command then goes on" in told
+
+
+@pytest.mark.parametrize("gigabytes", [0.15, 0.3, 0.9])
+def test_a_limit_that_is_too_small_is_said_before_a_library_waits_for_memory(tmp_path, gigabytes):
+    """With 0.3 GB OpenBLAS asked for memory without end."""
+    size = int(gigabytes * 1e9)
+    done = subprocess.run(
+        [sys.executable, "-m", "pivottrace", "status", str(tmp_path)],
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (size, size)),
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 1 and done.stderr.count("\n") == 1
+    assert f"the limit is {gigabytes:g} GB, and the libraries alone take 1 GB" in done.stderr
+
+
+def test_within_a_limit_the_libraries_still_work(tmp_path):
+    size = 3 * memory_limit.LEAST
+    done = subprocess.run(
+        [sys.executable, "-m", "pivottrace", "status", str(tmp_path)],
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (size, size)),
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 2 and done.stderr.startswith(f"error: {tmp_path}"), done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "told"),
+    [
+        (["init", "é.toml"], 2, "error: '\\udcc3\\udca9.toml': this text cannot be used"),
+        (["run", "my.toml"], 2, "error: 'r\\xfcn/rounds/00': this text cannot be used, because"),
+        (["run", "--help"], 0, ""),
+    ],
+)
+def test_a_system_that_is_not_utf_8_gives_no_traceback(tmp_path, arguments, code, told):
+    """Help has an ellipsis, which ASCII lacks."""
+    (tmp_path / "my.toml").write_text('output = "rün"\n', encoding="utf-8")
+    done = subprocess.run(
+        [sys.executable, "-m", "pivottrace", *arguments],
+        env=os.environ | {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == code and done.stderr.startswith(told), done.stderr
+    assert done.stderr.count("\n") == bool(told)
+    assert [path.name for path in tmp_path.iterdir()] == ["my.toml"]
+
+
+def test_a_message_has_no_escapes_and_no_endless_word(tmp_path, capsys, monkeypatch):
+    def command(arguments):
+        raise ConfigError(f"{tmp_path}: 'a\x1b[31m\u202e' and '{'x' * 3000}' are equal.\n  Next")
+
+    monkeypatch.setitem(cli.COMMANDS, "status", command)
+    assert main(["status", str(tmp_path)]) == 2
+    cut = f"'{'x' * 99}…"
+    assert capsys.readouterr().err == (
+        f"error: {tmp_path}: 'a⟨U+001B⟩[31m⟨U+202E⟩' and {cut} are equal.\n  Next\n"
+    )
 
 
 def test_a_part_that_does_not_fit_into_memory_is_not_called_missing(tmp_path, monkeypatch):

@@ -78,14 +78,48 @@ def test_training_is_compared_round_by_round(capsys):
     ]
 
 
-@pytest.mark.parametrize(("tried", "held", "status"), [(3, 3, 0), (3, 2, 1), (0, 0, 1)])
-def test_a_fault_that_does_not_hold_fails(monkeypatch, capsys, tried, held, status):
-    bench = bench_scripts.load("faults_verifier")
-    rows = [bench.Row("SIGSTOP", 2, 2), bench.Row("kill -9", tried, held)]
-    monkeypatch.setattr(bench, "verifier_rows", lambda trials, chance: rows[: trials + 1])
-    monkeypatch.setattr(sys, "argv", ["faults_verifier", "--trials", "1"])
-    assert bench.main() == status
-    assert f"| kill -9 | {tried} | {held} |" in capsys.readouterr().out
+@pytest.fixture
+def faults(monkeypatch):
+    monkeypatch.syspath_prepend(Path(__file__).parents[2] / "bench")  # its rows are modules there
+    return bench_scripts.load("faults")
+
+
+@pytest.mark.parametrize(
+    ("tried", "failed", "held"), [(3, [], 3), (3, ["flip 7: other"], 2), (0, [], 0)]
+)
+def test_a_fault_that_does_not_hold_fails(faults, capsys, tried, failed, held):
+    rows = [faults.Row("kept", 2), faults.Row("flips", tried, failed, "as ever")]
+    assert faults.print_rows(None, [lambda bench: iter(rows)]) == bool(failed)
+    printed = capsys.readouterr()
+    assert printed.out.splitlines()[2:] == [
+        "| kept | 2 | 2 |  |",
+        f"| flips | {tried} | {held} | as ever |",
+    ]
+    assert all(f"did not hold: {line}" in printed.err for line in failed)
+
+
+def test_a_signal_that_finds_no_process_is_no_trial(faults):
+    counted = sys.modules["faults_verifier"].counted
+    row = counted("a kill", [True, None, False])
+    assert row.tried == 2 and len(row.failed) == 1
+    assert counted("a kill", [None, None]).failed == ["no signal found a process"]
+
+
+@pytest.mark.parametrize(
+    ("code", "errors", "clear"),
+    [
+        (0, "· pool\n", True),
+        (3, "12 questions wait for true answers.\n  1. fill in", True),
+        (2, "· pool\nerror: no such file", True),
+        (2, "error: no such file\n  at all", False),
+        (2, "error: a\nerror: b", False),
+        (1, "Traceback (most recent call last):\nerror: a", False),
+        (-1, "KeyError: 'a'", False),
+        (-9, "still running", False),
+    ],
+)
+def test_a_refusal_is_one_line_at_the_end(faults, code, errors, clear):
+    assert (sys.modules["faults_bench"].unclear(code, errors) == "") == clear
 
 
 GRADER_TESTS = """

@@ -1,3 +1,4 @@
+import re
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,20 @@ def test_unknown_key_names_the_nearest_valid_one(tmp_path):
 def test_wrong_value_names_the_key():
     with pytest.raises(ConfigError, match=r"labels\.budget = -3.*greater than or equal to 0"):
         parse_config({"labels": {"budget": -3}}, "my.toml")
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"seed": -1}, "seed = -1: Input should be greater"),
+        ({"seed": 2**32}, f"seed = {2**32}: a whole number here is at most {2**32 - 1}"),
+        ({"pool": {"limit": 10**20}}, f"pool.limit = {10**20}: a whole number here is at most"),
+    ],
+)
+def test_a_number_that_no_library_takes_is_refused(values, words):
+    with pytest.raises(ConfigError, match=re.escape(words)):
+        parse_config(values, where="x")
+    assert parse_config({"seed": 2**32 - 1}, where="x").seed == 2**32 - 1
 
 
 def test_missing_file_says_how_to_make_one(tmp_path):

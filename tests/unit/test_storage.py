@@ -1,5 +1,6 @@
 """Files of a run: a changed bit is seen, writers don't meet, and damage has a line with a cure."""
 
+import errno
 import json
 import random
 import re
@@ -13,7 +14,7 @@ import pytest
 
 import pivottrace
 from pivottrace.errors import DataError, RunDirError, TornFileError
-from pivottrace.ingest import read_questions
+from pivottrace.ingest import read_questions, tabular
 from pivottrace.run import sealing, storage
 from pivottrace.run.markers import changed_files, is_whole, mark_whole
 from pivottrace.schemas import WHOLE
@@ -142,9 +143,20 @@ def test_a_file_that_may_not_be_read_is_not_called_torn(tmp_path):
     assert not isinstance(caught.value, TornFileError)
 
 
-def test_memory_that_is_refused_is_not_the_files_fault(tmp_path):
-    with pytest.raises(MemoryError), storage.torn(tmp_path / "table.parquet"):
-        raise pa.lib.ArrowMemoryError("malloc of size 64 failed")
+@pytest.mark.parametrize(
+    "error",
+    [
+        pa.lib.ArrowMemoryError("malloc of size 64 failed"),
+        OSError("Unknown error: Failed to launch worker thread: Resource temporarily unavailable"),
+        OSError(errno.ENOMEM, "Cannot allocate memory"),
+    ],
+)
+@pytest.mark.parametrize(
+    "reader", [storage.torn, tabular._whole_parquet], ids=["a run's", "a user's"]
+)
+def test_memory_that_is_refused_is_not_the_files_fault(tmp_path, reader, error):
+    with pytest.raises(MemoryError), reader(tmp_path / "table.parquet"):
+        raise error
 
 
 def test_two_writers_of_one_file_do_not_meet(tmp_path):

@@ -62,7 +62,8 @@ def correct(arguments: list[str]) -> Iterator[str]:
     with run.locked():
         take_in(run, [given])
     was = "" if before is None else f" (before: {_words(before.answer)})"
-    yield f"{question_id}: {_words(given.answer)}{was}; next: pivottrace run {quoted(run.path)}"
+    stored = f"{field(question_id)}: {_words(given.answer)}{was}"
+    yield f"{stored}; next: pivottrace run {quoted(run.path)}"
 
 
 def conflicts(arguments: list[str]) -> Iterator[str]:

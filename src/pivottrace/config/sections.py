@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic_core import PydanticCustomError
 
 from pivottrace.config.named_parts import (
     ESTIMATOR_HELP,
@@ -21,6 +22,8 @@ from pivottrace.rewards import reward_named
 from pivottrace.verifier.formats import DEFAULT_FORMATS, format_named
 
 EMBEDDED_MODEL = "embedded"
+LARGEST = 2**32 - 1
+"""The largest seed that numpy takes, and more than any other whole number here can mean."""
 
 
 class Section(BaseModel):
@@ -29,6 +32,14 @@ class Section(BaseModel):
     model_config = ConfigDict(
         extra="forbid", protected_namespaces=(), use_attribute_docstrings=True
     )
+
+    @field_validator("*")
+    @classmethod
+    def _within_reach(cls, value: Any) -> Any:
+        """Libraries fail on such a number late, each with words of its own."""
+        if type(value) is int and value > LARGEST:
+            raise PydanticCustomError("large", "a whole number here is at most {n}", {"n": LARGEST})
+        return value
 
 
 class PoolConfig(Section):
@@ -452,7 +463,7 @@ class Config(Section):
 
     output: Path = Path("runs/default")
     """The run directory."""
-    seed: int = 0
+    seed: int = Field(0, ge=0)
     """Seed of sampling, of draws and of training."""
     preset: Literal["default", "paper"] = "default"
     """`default` takes the pivots that did best on development questions

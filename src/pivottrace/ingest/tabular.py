@@ -16,7 +16,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from pivottrace.errors import DataError, first_line
+from pivottrace.errors import DataError, first_line, is_out_of_memory
 from pivottrace.ingest.rows import Row
 
 
@@ -166,6 +166,8 @@ def _whole_parquet(name: str) -> Iterator[None]:
     except (DataError, MemoryError):
         raise
     except (pa.ArrowException, ValueError, OverflowError, OSError) as error:
+        if is_out_of_memory(error):
+            raise MemoryError(first_line(error)) from error
         raise DataError(
             f"{name}: not a whole parquet file ({first_line(error)}). Write or copy it again"
         ) from None

@@ -24,7 +24,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from pivottrace.errors import OutOfDiskError, RunDirError, TornFileError, first_line
+from pivottrace.errors import (
+    OutOfDiskError,
+    RunDirError,
+    TornFileError,
+    first_line,
+    is_out_of_memory,
+)
 from pivottrace.run.sealing import is_sealed, refuse_broken_seal, seal
 from pivottrace.schemas import LOG_KEYS
 
@@ -183,6 +189,8 @@ def torn(path: Path) -> Iterator[None]:
     except FileNotFoundError as error:
         raise TornFileError(f"{path} is missing. {_cure(path)}") from error
     except (pa.ArrowException, ValueError, OSError) as error:
+        if is_out_of_memory(error):  # a thread that Arrow did not get is no fault of the file
+            raise MemoryError(first_line(error)) from error
         # Arrow's errors about bytes have no number; the system's have one.
         number = error.errno if isinstance(error, OSError) else None
         if number in (None, errno.EIO):
