@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo test test-slow lint types install audit clean
+.PHONY: demo test test-slow integration lint types install audit clean
 
 demo: $(INSTALLED)
 	$(BIN)/pivottrace demo
@@ -16,6 +16,10 @@ test: lint types
 
 test-slow: $(INSTALLED)
 	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses 2 --dist worksteal -m slow
+
+# Real packages, each in an environment of its own under PIVOTTRACE_INTEGRATION, 6 GB in all. Not in CI.
+integration: $(INSTALLED)
+	OMP_NUM_THREADS=1 $(BIN)/pytest tests/integration -rs --timeout 7200
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .

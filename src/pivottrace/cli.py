@@ -44,13 +44,14 @@ def main(argv: list[str] | None = None) -> int:
         print(f"pivottrace {__version__}")
         return 0
     command = COMMANDS.get(arguments[0])
-    if command is not None and {"-h", "--help"} & set(arguments):
-        _help(arguments)
-        return 0
     _set_environment()
     try:
         if command is None:
             raise ConfigError(_unknown_command(arguments[0]))
+        if {"-h", "--help"} & set(arguments):
+            _help(arguments)
+            sys.stdout.flush()
+            return 0
         _refuse_undecoded(arguments)
         load_within_limit(arguments[0])
         command(arguments[1:])
@@ -182,7 +183,7 @@ def _init(arguments: list[str]) -> None:
             f"{path}: the folder {path.parent} does not exist. Make it, or give another place."
         )
     own = Config(output=Path("runs") / path.stem)
-    write_text(path, write(parse(settings, own)))
+    write_text(path, write(parse(settings, own), path))
     print(f"wrote {path}; next: edit it, then pivottrace validate {shlex.quote(str(path))}")
 
 
@@ -264,14 +265,15 @@ def _label(arguments: list[str]) -> None:
 
 def _redo(arguments: list[str]) -> None:
     from pivottrace.commands.flags import load
-    from pivottrace.commands.redo import FROM, redo
+    from pivottrace.commands.redo import FROM, first_other_round, redo
     from pivottrace.commands.status import quoted
     from pivottrace.run.rounds import current_round
 
     if len(arguments) < 2 or arguments[1] not in FROM:
         raise ConfigError(f"usage: pivottrace redo RUN {'|'.join(FROM)} [SETTINGS]")
-    run = current_round(_open_run("redo", arguments[:1]))
-    forgotten = redo(run, arguments[1], load([arguments[0], *arguments[2:]]))
+    config = load([arguments[0], *arguments[2:]])
+    run = first_other_round(current_round(_open_run("redo", arguments[:1])), config)
+    forgotten = redo(run, arguments[1], config)
     _create_run([arguments[0], *arguments[2:]])  # stores the new settings
     print(
         f"forgotten: {', '.join(forgotten) or 'nothing'}; next: pivottrace run {quoted(run.path)}"
@@ -332,14 +334,17 @@ def _audit(arguments: list[str]) -> None:
 
 
 def _export(arguments: list[str]) -> None:
-    from pivottrace.commands.export import export, export_lines, find_format
+    from pivottrace.commands.export import export, export_lines, find_format, option_names
     from pivottrace.commands.flags import take_option
     from pivottrace.run.rounds import latest_round
 
     rest = list(arguments)
     name, folder = take_option(rest, "--to"), take_option(rest, "--out")
+    known = option_names(None if name is None else find_format(name))
+    options = {option: take_option(rest, f"--{option}") for option in known}
+    given = {option: value for option, value in options.items() if value is not None}
     run = latest_round(_open_run("export --to verl", rest), "triage")
-    place, written = export(run, find_format(name), Path(folder) if folder else None)
+    place, written = export(run, find_format(name), Path(folder) if folder else None, given)
     print("\n".join(export_lines(run, place, written)))
 
 

@@ -4,6 +4,8 @@ A class inherits the standard type that it refines, so that `except ValueError` 
 `PivotTraceError`, so that the command line can print one line in place of a traceback.
 """
 
+from collections.abc import Sequence
+
 
 def first_line(error: Exception) -> str:
     """The first line of a library's message, to be quoted in one of ours; the type where empty."""
@@ -13,6 +15,12 @@ def first_line(error: Exception) -> str:
 def counted(number: int, noun: str, nouns: str | None = None) -> str:
     """A number with its noun, for messages: "1 question", "1,200 questions"."""
     return f"{number:,} {noun if number == 1 else nouns or noun + 's'}"
+
+
+def first_of(names: Sequence[str], shown: int = 5) -> str:
+    """The first of several names, for messages: "a, b and 3 more"."""
+    more = f" and {len(names) - shown:,} more" if len(names) > shown else ""
+    return ", ".join(names[:shown]) + more
 
 
 # Words of the loader, the system, torch, Python and Arrow about memory that they did not get.

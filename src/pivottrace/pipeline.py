@@ -10,6 +10,7 @@ from pathlib import Path
 
 from pivottrace.errors import ConfigError, LabelsNeeded, NoAnswersError
 from pivottrace.report import build_report
+from pivottrace.report.verdict import too_weak
 from pivottrace.run.directory import RunDir
 from pivottrace.run.progress import in_words
 from pivottrace.run.records import RUN_WIDE
@@ -127,6 +128,9 @@ def run_step(run: RunDir, stage: str) -> None:
         print(f"· {in_words(stage)}{place}", file=sys.stderr, flush=True)
     with run.timed(stage):
         make(run)
+    if stage == "calibrate" and not done and (weak := too_weak(run)):
+        # It is said before people label more, and before the training.
+        print(f"warning: {weak}. Labels and training will hardly help", file=sys.stderr, flush=True)
 
 
 def _refuse_several_processes(run: RunDir, name: str) -> None:

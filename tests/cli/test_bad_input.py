@@ -213,7 +213,9 @@ def test_a_name_without_a_slash_may_be_a_hub_id(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     assert main(["validate", "--model", "gpt2"]) == 2
-    assert "gpt2: no such folder here, and not found on the Hub" in capsys.readouterr().err
+    message = capsys.readouterr().err
+    assert "gpt2: no such folder here, no whole copy in the Hub's cache" in message
+    assert "HF_HUB_OFFLINE is set" in message
 
 
 @pytest.mark.parametrize(

@@ -62,15 +62,27 @@ def write_pool(path, questions, answered):
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 
-def asked(path):
+def rows_of(path):
     with path.open(encoding="utf-8-sig", newline="") as file:
-        return [row["id"] for row in csv.DictReader(file)]
+        return list(csv.DictReader(file))
 
 
-def give(path, answers, annotator):
-    rows = "".join(f"{i},{answer},{annotator}\n" for i, answer in answers.items())
-    path.write_text("id,answer,annotator\n" + rows)
-    return str(path)
+def asked(path):
+    return [row["id"] for row in rows_of(path)]
+
+
+def fill_in(path, copy, answers, annotator):
+    """Save a copy of the file that asks, with these answers and a name in each of their rows."""
+    rows = rows_of(path)
+    for row in rows:
+        assert row["answer"] == row["annotator"] == ""
+        if row["id"] in answers:
+            row |= {"answer": answers[row["id"]], "annotator": annotator}
+    with copy.open("w", encoding="utf-8-sig", newline="") as file:
+        writer = csv.DictWriter(file, rows[0])
+        writer.writeheader()
+        writer.writerows(rows)
+    return str(copy)
 
 
 def test_nothing_is_begun_without_being_asked_for(here, capsys):
@@ -79,6 +91,7 @@ def test_nothing_is_begun_without_being_asked_for(here, capsys):
     assert command(capsys, "init", "my.toml")[0] == 0
     lines = (here / "my.toml").read_text().splitlines()
     assert len(lines) <= 36 and sum(">>>" in line for line in lines) == 4  # once in the head
+    assert lines[1].endswith("Then: pivottrace validate my.toml")
     for name in ("validate", "run"):  # the unedited file stops at once, with the cure
         code, text = command(capsys, name, "my.toml")
         assert code == 2 and "questions.jsonl: no such file" in text
@@ -92,16 +105,17 @@ def test_forty_questions_two_annotators_a_correction_and_more_money(here, capsys
 
     code, text = command(capsys, "validate", "my.toml")
     assert code == 0 and "40 questions, 20 with an answer" in text
-    assert "from column+file" in text and "probes take 3 of the 6 labels" in text
+    assert "from column+file" in text and "probes take at most 3 of the 6 labels" in text
 
     code, text = command(capsys, "run", "my.toml")
     assert code == 3 and "to choose with" in text and "--labels.partial true" in text
-    probes = asked(here / "runs/my/probes_to_label.csv")
+    request = here / "runs/my/probes_to_label.csv"
+    probes = asked(request)
     assert 0 < len(probes) <= 3  # a probe with an answer of its own is not asked for
 
-    first = give(here / "ann.csv", {i: truths[i] for i in probes}, "Ann")
+    first = fill_in(request, here / "ann.csv", {i: truths[i] for i in probes}, "Ann")
     assert command(capsys, "label", "import", "runs/my", first)[0] == 0
-    second = give(here / "bob.csv", {probes[0]: "9999"}, "Bob")
+    second = fill_in(request, here / "bob.csv", {probes[0]: "9999"}, "Bob")
     code, text = command(capsys, "label", "import", "runs/my", second)
     assert code == 0 and "1 answer differs" in text and "label conflicts" in text
     code, text = command(capsys, "label", "conflicts", "runs/my")
@@ -111,8 +125,10 @@ def test_forty_questions_two_annotators_a_correction_and_more_money(here, capsys
 
     code, text = command(capsys, "run", "my.toml")
     assert code == 3 and "annotate_to_label.csv" in text
-    chosen = asked(here / "runs/my/annotate_to_label.csv")
-    wrong = give(here / "ann.csv", {i: truths[i] for i in chosen} | {chosen[0]: "9999"}, "Ann")
+    request = here / "runs/my/annotate_to_label.csv"
+    chosen = asked(request)
+    answers = {i: truths[i] for i in chosen} | {chosen[0]: "9999"}
+    wrong = fill_in(request, here / "ann.csv", answers, "Ann")
     assert command(capsys, "label", "import", "runs/my", wrong)[0] == 0
 
     code, text = command(capsys, "run", "my.toml", "--budget", "9")  # more money, late
@@ -120,10 +136,17 @@ def test_forty_questions_two_annotators_a_correction_and_more_money(here, capsys
     correct = ["label", "correct", "runs/my", chosen[0], truths[chosen[0]], "--by", "Cy"]
     code, text = command(capsys, *correct, "--redo")  # the second triage has read the wrong label
     assert code == 0 and "(before: 9999)" in text
+    code, text = command(capsys, "status", "runs/my")
+    assert "to do triage\n" in text  # without the seconds of the triage that was forgotten
     code, text = command(capsys, "run", "runs/my")
     more = sorted((here / "runs/my").glob("annotate_to_label*.csv"))[-1]
-    rest = give(here / "rest.csv", {i: truths[i] for i in asked(more)}, "Ann")
-    assert command(capsys, "label", "import", "runs/my", rest)[0] == 0
+    everything = here / "everything.csv"  # the answers of a person who has not looked at the file
+    everything.write_text("id,answer\n" + "".join(f"{i},{a}\n" for i, a in truths.items()))
+    take_in = ["label", "import", "runs/my", str(everything)]
+    code, text = command(capsys, *take_in)
+    assert code == 2 and "does not wait for a label" in text and "--skip-unasked" in text
+    code, text = command(capsys, *take_in, "--skip-unasked")
+    assert code == 0 and f"{len(asked(more))} new labels taken in" in text and "skipped (" in text
     code, text = command(capsys, "run", "runs/my")
     assert code == 0
     found = verdict_of(text)

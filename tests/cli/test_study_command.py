@@ -56,7 +56,7 @@ def test_two_pools_and_again(tmp_path, capsys):
         rows = list(csv.DictReader(file))
     assert len(rows) == len({tuple(list(row.values())[2:]) for row in rows}) == 2700
     page = (tmp_path / "out" / "study.md").read_text()
-    assert "Re-checking was built into this world" in page
+    assert "Re-checking was built into the world" in page
     assert "| ψ 20 % | 0.812 |" in page
     assert "<svg" in (tmp_path / "out" / "study.svg").read_text()
 

@@ -2,6 +2,8 @@
 
 import pyarrow as pa
 
+from pivottrace.commands.export import export
+from pivottrace.exports import export_formats
 from pivottrace.labels import intake
 from pivottrace.labels.store import Given
 from pivottrace.schemas import QUESTIONS, TRIAGE
@@ -49,6 +51,27 @@ def triaged(run, rows=ROWS, prompt=HOSTILE):
     run.write_table("triage", pa.Table.from_pylist(triage, schema=TRIAGE))
     run.mark_done("triage", counts={})
     return run
+
+
+def hold_out(run, questions):
+    """Give a run held-out questions: id, question and true answer of each."""
+    rows = [
+        {
+            "id": i,
+            "prompt": [{"role": "user", "content": text}],
+            "answer": answer,
+            "source": "held-out.jsonl",
+            "extra": "{}",
+        }
+        for i, text, answer in questions
+    ]
+    run.write_table("evaluation", pa.Table.from_pylist(rows, schema=QUESTIONS))
+
+
+def exported(run, name, folder, **options):
+    """The files of an export as the command writes them, with its counts."""
+    place, written = export(run, export_formats()[name], folder, options)
+    return place, written
 
 
 def give_labels(run, labels=LABELS):

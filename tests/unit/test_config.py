@@ -1,8 +1,10 @@
 import re
+from pathlib import Path
 
 import pytest
 
 from pivottrace.config import PRESETS, Config, dump_config, load_config, parse_config
+from pivottrace.config.as_flags import as_flags
 from pivottrace.config.template import template
 from pivottrace.errors import ConfigError
 from pivottrace.run.bindings import changed_settings, settings_of
@@ -93,14 +95,33 @@ def test_dumped_configuration_reads_back_the_same(tmp_path):
 
 def test_template_is_valid_and_equal_to_the_defaults(tmp_path):
     path = tmp_path / "c.toml"
-    path.write_text(template(Config()))
+    path.write_text(template(Config(), path))
     assert load_config(path) == Config()
+
+
+def test_changed_settings_can_be_given_as_flags():
+    from pivottrace.commands.flags import parse
+
+    sections = {
+        "pool": {"map": {"prompt": "a question"}, "unused": ["Body", "a b"], "limit": 5},
+        "rollouts": {"stop": ["\n", "'"]},
+        "labels": {"budget": 30, "partial": True},
+        "calibrate": {"num_probes": None},
+        "train": {"learning_rate": 1e-6, "enabled": False},
+        "preset": "paper",
+    }
+    was, now = Config(pool={"system_prompt": "Think.", "limit": 4}), parse_config(sections, "test")
+    assert as_flags(was, was) == as_flags(was, was.model_copy(update={"output": Path("b")})) == []
+    for before, after in ((was, now), (now, was)):
+        assert parse(as_flags(before, after), before) == after
+    words = as_flags(was, Config(pool=was.pool, labels={"budget": 30}, train={"steps": 9}))
+    assert words == ["--labels.budget", "30", "--train.steps", "9"]
 
 
 def test_a_preset_may_be_named_in_a_template(tmp_path):
     path = tmp_path / "c.toml"
     own = parse_config({"pivots": {"percentile": 90.0}}, "test")
-    for text in (template(Config()), template(own)):
+    for text in (template(Config(), path), template(own, path)):
         path.write_text(text.replace('preset = "default"', 'preset = "paper"'))
         found = load_config(path)
         assert (found.pivots.reading, found.trace.heads) == ("onset", "all")

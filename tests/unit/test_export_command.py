@@ -10,7 +10,7 @@ from export_run import give_labels, triaged
 
 import pivottrace.exports
 from pivottrace.cli import main
-from pivottrace.exports.routed import UNLABELLED
+from pivottrace.exports.training_data import UNLABELLED
 from pivottrace.run.storage import digest_file
 
 PAGE = Path(__file__).parents[2] / "docs" / "extending.md"
@@ -56,7 +56,12 @@ def test_the_record_has_counts_and_digests_and_repeats(run, tmp_path):
     record = json.loads((folder / "export.json").read_text())
     assert record["format"] == "verl" and record["round"] == 0
     assert record["rows"] == {"train.parquet": 4} and record["left_out"] == {UNLABELLED: 1}
-    assert record["sha256"] == {"train.parquet": digest_file(folder / "train.parquet")}
+    assert record["options"] == {"weights": "reward", "prompt": "formatted"}
+    assert record["sha256"] == {
+        name.as_posix(): digest_file(folder / name)
+        for name in contents(folder)
+        if name.name != "export.json"
+    }
 
 
 def test_the_run_is_only_read(run, tmp_path):
@@ -139,6 +144,36 @@ def test_a_wrong_format_is_told_with_the_choices(run, capsys, arguments, message
     choices = f"Give one of {', '.join(pivottrace.exports.export_formats())}, or your own as"
     assert export(run, *arguments) == 2
     assert message.format(choices=choices) in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            ["--to", "jsonl", "--weights", "thin"],
+            "--weights thin: the format jsonl has no such option, so leave it out. --weights thin "
+            "goes with --to",
+        ),
+        (["--to", "trl", "--weights", "estimator"], "goes with --to verl."),
+        (["--to", "verl", "--weights", "none"], "give one of reward, estimator, thin, ignore."),
+        (["--to", "verl", "--prompt=plain"], "--prompt plain: with --to verl give one of form"),
+        (["--to", "verl", "--weight", "thin"], "export has no option --weight"),
+    ],
+)
+def test_an_option_that_a_format_does_not_take_is_refused(run, capsys, arguments, message):
+    assert export(run, *arguments) == 2
+    assert message in capsys.readouterr().err
+    assert not (run.path / "export").exists()
+
+
+def test_what_python_keeps_beside_the_files_is_no_change_of_them(run, tmp_path):
+    folder = tmp_path / "out"
+    assert export(run, "--to", "verl", "--out", folder) == 0
+    cache = folder / "pivottrace_verifier" / "__pycache__"
+    cache.mkdir()
+    (cache / "answers.cpython-311.pyc").write_bytes(b"")
+    assert export(run, "--to", "verl", "--out", folder) == 0
+    assert not cache.exists()
 
 
 def test_a_run_without_routes_says_which_command_makes_them(make_run, capsys):

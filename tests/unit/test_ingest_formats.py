@@ -10,7 +10,7 @@ import pytest
 from ingest_sources import ROWS, refused, rows_of, save_jsonl, save_parquet, user, write_jsonl
 
 from pivottrace.errors import ConfigError
-from pivottrace.ingest import read_questions, source_digest
+from pivottrace.ingest import hub_access, read_questions, source_digest
 
 EXPECTED = [("a", user("What is 2 + 2?"), "4", 1), ("b", user("What is 2 + 3?"), None, 2)]
 
@@ -140,8 +140,14 @@ def test_splits_are_named_when_one_must_be_chosen(tmp_path):
     assert [r["prompt"] for r in rows_of(folder, split="test")] == [user("Other?")]
 
 
-def test_hub_ids_go_through_load_dataset(monkeypatch):
-    datasets = pytest.importorskip("datasets")
+@pytest.fixture
+def datasets(monkeypatch):
+    """The library, with a Hub that takes connections."""
+    monkeypatch.setattr(hub_access, "unreachable", lambda: None)
+    return pytest.importorskip("datasets")
+
+
+def test_hub_ids_go_through_load_dataset(datasets, monkeypatch):
     asked = []
 
     def load(hub_id, configuration):
@@ -154,9 +160,7 @@ def test_hub_ids_go_through_load_dataset(monkeypatch):
     assert asked == [("openai/gsm8k", "main"), ("org/name-v1.1", None)]
 
 
-def test_an_unreachable_hub_is_said_plainly(monkeypatch):
-    datasets = pytest.importorskip("datasets")
-
+def test_what_the_hub_does_not_give_is_said_plainly(datasets, monkeypatch):
     def load(hub_id, configuration):
         raise ConnectionError(f"Couldn't reach '{hub_id}' on the Hub\nwith details")
 
@@ -164,6 +168,23 @@ def test_an_unreachable_hub_is_said_plainly(monkeypatch):
     message = refused("org/nothing")
     assert message.startswith("org/nothing: no such file or folder here")
     assert "Couldn't reach 'org/nothing' on the Hub)" in message and "network" in message
+
+
+def test_without_a_network_a_data_set_comes_from_the_cache_or_is_refused(
+    datasets, monkeypatch, tmp_path, capsys
+):
+    monkeypatch.setattr(hub_access, "unreachable", lambda: "the Hub is away")
+    monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path)
+    message = refused("org/nothing")
+    assert message.startswith("org/nothing: no such file or folder here, no copy in the Hub's")
+    assert "the Hub is away. Give a local file" in message and "HF_HUB_OFFLINE=1" in message
+    folder = tmp_path / "org___name" / "default" / "0.0.0" / "abc"
+    source = str(write_jsonl(tmp_path / "a.jsonl", ROWS))
+    datasets.load_dataset_builder("json", data_files=source).download_and_prepare(folder)
+    (folder / "json-train.arrow").rename(folder / "name-train.arrow")
+    assert len(rows_of("org/name?split=train")) == 2
+    assert "note: the Hub is away; the copy of org/name in the Hub's" in capsys.readouterr().err
 
 
 # The embedded world ----------------------------------------------------------------------------

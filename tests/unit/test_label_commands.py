@@ -40,6 +40,11 @@ def ids_of(path):
         return [row["id"] for row in csv.DictReader(file)]
 
 
+def unasked_of(asked):
+    """Two questions of the run that do not wait for a label."""
+    return [i for i in (f"q-{n:04d}" for n in range(60)) if i not in asked][:2]
+
+
 def fill(run, path, ids=None, **wrong):
     """A file of answers to the questions of `path`, beside the run."""
     pool = run.read_table("pool", made_by="run").to_pylist()
@@ -86,12 +91,13 @@ def test_both_stops_say_what_to_fill_in_and_the_run_goes_on(run, capsys):
 def test_wrong_rows_are_refused_by_file_and_row_and_nothing_is_taken_in(run, capsys):
     assert main(["calibrate", str(run.path)]) == 3
     asked = ids_of(run.path / "probes_to_label.csv")
-    stranger = next(i for i in (f"q-{n:04d}" for n in range(60)) if i not in asked)
+    stranger, other = unasked_of(asked)
     assert main(["label", "import", str(run.path), str(fill(run, None, asked[:2]))]) == 0
     capsys.readouterr()
     for ids, wrong, words in (
         ([asked[2], "nobody"], {}, "row 2 (line 3), column id: 'nobody' is not a question"),
         ([asked[2], stranger], {}, f"row 2 (line 3): question '{stranger}' does not wait for"),
+        ([stranger, asked[2], other], {}, f"the same holds for row 3 (line 4) '{other}'. Fill in"),
         ([asked[2], asked[0]], {asked[0]: "9?"}, "row 2 (line 3), column answer: '9?' is a guess"),
     ):
         file = fill(run, None, ids, **wrong)
@@ -99,6 +105,25 @@ def test_wrong_rows_are_refused_by_file_and_row_and_nothing_is_taken_in(run, cap
         message = capsys.readouterr().err
         assert str(file) in message and words in message
         assert budget.bought(run).keys() == set(asked[:2])
+
+
+def test_rows_that_nobody_asked_for_are_skipped_on_request(run, capsys):
+    assert main(["calibrate", str(run.path)]) == 3
+    asked = ids_of(run.path / "probes_to_label.csv")
+    stranger, other = unasked_of(asked)
+    # A row that is skipped may be as wrong as it likes; the others are still checked.
+    unread = {stranger: "9?", "nobody": ""}
+    file = fill(run, None, [stranger, asked[0], "nobody", other, asked[1]], **unread)
+    command = ["label", "import", str(run.path), str(file)]
+    assert main(command) == 2
+    capsys.readouterr()
+    assert main([*command, "--skip-unasked"]) == 0
+    printed = capsys.readouterr().out
+    assert f"2 new labels taken in, 3 rows skipped ({stranger}, nobody, {other}); next" in printed
+    assert budget.bought(run).keys() == set(asked[:2])
+    file = fill(run, None, [stranger, asked[2]], **{asked[2]: "9?"})
+    assert main([*command, "--skip-unasked"]) == 2
+    assert "row 2 (line 3), column answer: '9?' is a guess" in capsys.readouterr().err
 
 
 def test_a_stored_answer_may_come_again_in_another_form(run, capsys):
@@ -256,6 +281,6 @@ def test_labels_that_were_used_and_are_gone_are_not_asked_for_again(run, capsys,
         message = capsys.readouterr().err
         assert "from a copy" in message and str(store) in message
         if found != "another program's table":
-            assert f"holds 0 labels, and the run has used {PROBES}" in message
+            assert f"holds 0 labels, and the run has paid for {PROBES}" in message
     store.write_bytes(kept)
     assert main(command) == 3

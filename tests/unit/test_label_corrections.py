@@ -1,14 +1,19 @@
 """Half-labelled pools, people who differ, corrections, questions without an answer, more money."""
 
 import csv
+import shlex
+import sqlite3
+from contextlib import closing
 
 import pyarrow as pa
 import pytest
 from report_run import make_run as fabricate
 
 from pivottrace.cli import main
-from pivottrace.labels import budget, requests
-from pivottrace.run.directory import RunDir
+from pivottrace.commands.status import describe
+from pivottrace.labels import budget, intake, requests
+from pivottrace.labels.store import Given
+from pivottrace.run.directory import FORGOTTEN, RunDir
 from pivottrace.schemas import TRAINING_ROWS
 
 PROBES, BUDGET = 12, 20
@@ -107,8 +112,11 @@ def test_people_who_differ_wait_for_somebody_who_settles_it(run, capsys):
     assert main(["label", "conflicts", str(run.path)]) == 0
     listed = capsys.readouterr().out
     assert first in listed and "999  by Bob" in listed and f"{truths[first]}  by" in listed
+    assert listed.endswith(f"to settle: pivottrace label correct {run.path} {first} ANSWER\n")
     assert main(["run", str(run.path), *UNTIL]) == 3
-    assert "1 question has answers that differ" in capsys.readouterr().err
+    waiting = capsys.readouterr().err
+    assert "1 question has answers that differ" in waiting
+    assert f"pivottrace label correct {run.path} {first} ANSWER" in waiting
     assert main(["status", str(run.path)]) == 0
     last = capsys.readouterr().out.splitlines()[-1]
     assert last == f"next: settle 1 question: pivottrace label conflicts {run.path}"
@@ -125,7 +133,7 @@ def test_a_question_that_cannot_be_answered_leaves_the_pool(run, capsys):
     assert main(["run", str(run.path), *UNTIL]) == 3
     probe = asked(run)[0]
     assert take_in(run, {i: truths[i] for i in asked(run)} | {probe: "cannot be answered"}) == 0
-    assert "1 cannot be answered" in capsys.readouterr().out
+    assert '1 of them "cannot be answered"' in capsys.readouterr().out
     assert main(["run", str(run.path), *UNTIL]) == 3
     assert triage_of(run)[probe]["route"] == "discard"
     assert triage_of(run)[probe]["reason"] == "cannot_be_answered"
@@ -147,10 +155,16 @@ def test_a_label_is_corrected_and_what_used_it_is_made_again(run, capsys):
     capsys.readouterr()
     assert main(command) == 2
     message = capsys.readouterr().err
-    assert "made again: calibrate, triage, label." in message and "--redo" in message
+    assert "made again: calibrate, triage, label." in message
+    assert message.endswith(f": pivottrace {shlex.join(command)} --redo\n")
     assert budget.true_answers(run)[probe] == truths[probe]
+    spent = sum(run.seconds().values())
     assert main([*command, "--redo"]) == 0
     assert not run.is_done("calibrate") and not run.table_path("triage").exists()
+    # A forgotten stage shows no time, and what it took still counts as spent.
+    lines = {line.strip() for line in describe(run)}
+    assert {"to do calibrate", "to do triage"} <= lines
+    assert sum(run.seconds().values()) == pytest.approx(spent) and run.seconds()[FORGOTTEN]
     assert main(["run", str(run.path), *UNTIL]) in (0, 3)
     after = run.read_table("evidence", made_by="calibrate").to_pylist()
     assert [r["question_id"] for r in after] == [r["question_id"] for r in before]
@@ -190,6 +204,22 @@ def test_text_where_the_model_gives_numbers_is_refused_unless_confirmed(tmp_path
     assert budget.true_answers(run)[first] == "not answerable at all"
 
 
+def test_a_letter_that_looks_like_a_digit_is_refused_and_another_form_is_told(tmp_path, capsys):
+    run = fabricate(tmp_path / "run", "sample", 60, answers={"verifier": "math"}, **SECTIONS)
+    assert main(["run", str(run.path), *UNTIL]) == 3
+    votes = run.read_table("votes", made_by="sample").to_pylist()
+    voted = {row["question_id"] for row in votes if row["vote_answer"]}
+    first, second = [i for i in asked(run) if i in voted][:2]
+    for slip in ("4o", "1O coins", "l2"):
+        capsys.readouterr()
+        assert take_in(run, {first: slip}) == 2
+        assert "a letter that looks like a digit" in capsys.readouterr().err
+    assert take_in(run, {first: "40p", second: "7"}) == 0
+    told = capsys.readouterr().out
+    assert f"question {first}: '40p' reads as expression, and the model's answers as number" in told
+    assert second not in told
+
+
 def test_more_money_after_triage_is_taken(run, capsys):
     truths = truths_of(run)
     assert main(["run", str(run.path), *UNTIL]) == 3
@@ -214,8 +244,9 @@ def test_after_training_a_changed_setting_says_what_can_be_made_again(run, capsy
     capsys.readouterr()
     assert main(["run", str(run.path), "--budget", "30"]) == 2
     message = capsys.readouterr().err
-    assert f"pivottrace redo {run.path} calibrate SETTINGS" in message
-    assert main(["redo", str(run.path), "calibrate", "--budget", "30"]) == 0
+    command = f"pivottrace redo {run.path} calibrate --labels.budget 30"
+    assert message.endswith(f": {command}\n")
+    assert main(command.split()[1:]) == 0
     assert "forgotten: calibrate, triage, label, train" in capsys.readouterr().out
     read = RunDir.open(run.path)
     assert read.config.labels.budget == 30 and not (run.round_path / "train").exists()
@@ -242,3 +273,55 @@ def test_an_answer_that_is_refused_forgets_no_stage(run, wrong):
     file.write_text(f"id,answer\n{asked(run)[0]},999\n{question_id},25?\n")
     assert main(["label", "import", str(run.path), str(file), "--replace", "--redo"]) == 2
     assert run.is_done("calibrate") and run.is_done("label")
+
+
+def test_a_lost_table_does_not_let_a_used_label_change_unseen(run, capsys):
+    truths = labelled(run)
+    probe = next(iter(set(truths) & set(asked(run))))
+    run.table_path("evidence").unlink()
+    for _ in range(2):  # before the repair, and after it
+        assert main(["label", "correct", str(run.path), probe, "9999"]) == 2
+        assert "calibrate has used this label already" in capsys.readouterr().err
+        assert main(["repair", str(run.path)]) == 0
+    assert main(["run", str(run.path), *UNTIL]) == 0
+    assert budget.true_answers(run)[probe] == truths[probe]
+
+
+def test_a_budget_below_the_labels_forgets_no_stage(run, capsys):
+    labelled(run)
+    before = run.manifest["rounds"]
+    assert main(["run", str(run.path), *UNTIL, "--budget", str(BUDGET - 1)]) == 2
+    assert f"{BUDGET} are bought already" in capsys.readouterr().err
+    assert run.manifest["rounds"] == before and run.table_path("triage").is_file()
+
+
+def test_a_redo_keeps_the_number_of_probes_of_a_draw_in_two_stages(tmp_path):
+    sections = SECTIONS | {"calibrate": {"num_probes": PROBES, "draw": "adaptive"}}
+    run = fabricate(tmp_path / "run", "sample", 60, **sections)
+    assert main(["run", str(run.path), *UNTIL]) == 3
+    first, truths = asked(run)[0], truths_of(run)
+    assert take_in(run, {first: truths[first]}) == 0
+    assert main(["redo", str(run.path), "calibrate"]) == 0
+    assert run.begun_facts("calibrate")["probes_wanted"] == PROBES
+
+
+def test_settling_for_the_label_that_was_used_makes_nothing_again(run, capsys):
+    truths = labelled(run)
+    probe = run.read_table("evidence", made_by="calibrate")["question_id"].to_pylist()[0]
+    assert take_in(run, {probe: "999"}, annotator="Bob") == 0
+    assert "answers that differ: pivottrace label conflicts" in "\n".join(describe(run))
+    assert main(["label", "correct", str(run.path), probe, truths[probe]]) == 0
+    assert run.is_done("triage") and budget.true_answers(run)[probe] == truths[probe]
+
+
+def test_paid_labels_that_are_lost_are_missed_beside_owned_ones(run, capsys):
+    labelled(run)
+    labels = budget.labels_of(run)
+    with closing(sqlite3.connect(run.path / budget.STORE)) as store, store:
+        store.execute("DELETE FROM answers")
+    owned = [
+        Given(i, label.answer, "column", "annotation", owned=True) for i, label in labels.items()
+    ]
+    intake.open_store(run).add_many(owned)
+    assert main(["run", str(run.path), *UNTIL]) == 2
+    assert f"holds 0 labels, and the run has paid for {BUDGET}" in capsys.readouterr().err

@@ -102,7 +102,8 @@ def test_a_wrong_source_is_named_with_its_cure_wherever_a_configuration_is_read(
 
 
 def test_the_file_of_init_lists_every_source():
-    written = " ".join(line.lstrip("# ") for line in template(Config()).splitlines())
+    lines = template(Config(), Path("my.toml")).splitlines()
+    written = " ".join(line.lstrip("# ") for line in lines)
     for name, record in label_sources().items():
         assert f"`{name}`: {record.title}" in written
 

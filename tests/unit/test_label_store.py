@@ -228,12 +228,12 @@ REQUESTS = [
 IDS = {request.id for request in REQUESTS}
 
 
-def fill_csv(path, answers, encoding="utf-8", **dialect):
-    """What a spreadsheet does: read the cells, write the answer column, save."""
+def fill_csv(path, answers, encoding="utf-8", names=None, **dialect):
+    """What a spreadsheet does: read the cells, write answers and names, save."""
     with path.open(newline="", encoding="utf-8-sig") as file:
         rows = list(csv.DictReader(file))
     for row in rows:
-        row["answer"] = answers.get(row["id"], "")
+        row["answer"], row["annotator"] = answers.get(row["id"], ""), (names or {}).get(row["id"])
     with path.open("w", newline="", encoding=encoding) as file:
         writer = csv.DictWriter(file, rows[0].keys(), **dialect)
         writer.writeheader()
@@ -243,12 +243,12 @@ def fill_csv(path, answers, encoding="utf-8", **dialect):
 def test_csv_cells_are_what_they_should_be(tmp_path):
     path = tmp_path / "labels.csv"
     export_requests(path, REQUESTS)
-    assert path.read_bytes().startswith(b"\xef\xbb\xbfid,question,answer,purpose\r\n")
+    assert path.read_bytes().startswith(b"\xef\xbb\xbfid,question,answer,annotator,purpose\r\n")
     with path.open(newline="", encoding="utf-8-sig") as file:
         rows = list(csv.DictReader(file))
     assert [row["id"] for row in rows] == ["q1", "007", "'=1+1", "''=1+1", "-3"]
     assert rows[1]["question"] == "'" + REQUESTS[1].question
-    assert {row["answer"] for row in rows} == {""}
+    assert {row["answer"] + row["annotator"] for row in rows} == {""}
     assert [row["purpose"] for row in rows] == [request.purpose for request in REQUESTS]
     assert not [p for p in tmp_path.iterdir() if p != path]
 
@@ -266,9 +266,9 @@ def test_csv_round_trip_through_spreadsheets(tmp_path, encoding, dialect, number
     path = tmp_path / "labels.csv"
     export_requests(path, REQUESTS)
     cells = {"q1": " -5 ", "007": "'-5", "'=1+1": "two", "''=1+1": "1,234"}
-    fill_csv(path, cells, encoding, **dialect)
+    fill_csv(path, cells, encoding, {"q1": "Ann", "007": " Bob ", "-3": "Bob"}, **dialect)
     assert given_in(path) == (
-        [("q1", "-5", None), ("007", "-5", None), ("=1+1", "two", None), ("'=1+1", number, None)],
+        [("q1", "-5", "Ann"), ("007", "-5", "Bob"), ("=1+1", "two", None), ("'=1+1", number, None)],
         1,
     )
 
@@ -330,7 +330,8 @@ def test_jsonl_round_trip_and_numbers_as_written(tmp_path):
     export_requests(path, REQUESTS)
     records = [json.loads(line) for line in path.read_text().split("\n") if line]
     expected = [
-        {"id": r.id, "question": r.question, "answer": "", "purpose": r.purpose} for r in REQUESTS
+        {"id": r.id, "question": r.question, "answer": "", "annotator": "", "purpose": r.purpose}
+        for r in REQUESTS
     ]
     assert records == expected
     lines = ['{"id": "q1", "answer": 18}', '{"id": "007", "answer": 0.10}', ""]
@@ -420,13 +421,26 @@ def test_filled_answers_are_never_lost(tmp_path, name):
     export_requests(path, REQUESTS[:3])  # the same ids
     export_requests(path, REQUESTS[1:3])  # q1 is imported meanwhile, the others still wait
     assert path.read_bytes() == filled
-    with pytest.raises(DataError, match="1 answers filled in and lacks 1 questions"):
+    with pytest.raises(DataError, match="1 row filled in and lacks 1 question to be"):
         export_requests(path, REQUESTS[:4])
     assert path.read_bytes() == filled
     path.write_text("something else\n")
     with pytest.raises(DataError, match="The file is left as it is"):
         export_requests(path, REQUESTS)
     assert path.read_text() == "something else\n"
+
+
+@pytest.mark.parametrize("name", ["labels.csv", "labels.jsonl"])
+def test_a_file_with_names_alone_is_filled_in(tmp_path, name):
+    path = tmp_path / name
+    export_requests(path, REQUESTS[:2])
+    if path.suffix == ".csv":
+        fill_csv(path, {}, names={"q1": "Ann"})
+    else:
+        path.write_text(path.read_text().replace('"annotator": ""', '"annotator": "Ann"', 1))
+    shared_out = path.read_bytes()
+    export_requests(path, REQUESTS[:2])
+    assert path.read_bytes() == shared_out and given_in(path) == ([], 2)
 
 
 def test_export_refuses_ids_that_cannot_come_back(tmp_path):

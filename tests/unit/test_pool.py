@@ -15,12 +15,12 @@ from pivottrace.run.directory import RunDir
 from pivottrace.schemas import QUESTIONS
 from pivottrace.stages import pool
 
+WHOLE = [{"id": i, "question": f"What is {i} + 1?", "answer": i + 1} for i in range(6)]
+
 
 @pytest.fixture
 def questions(tmp_path):
-    rows = [{"id": i, "question": f"What is {i} + 1?", "answer": i + 1} for i in range(6)]
-    rows[5]["answer"] = None
-    return write_jsonl(tmp_path / "pool.jsonl", rows)
+    return write_jsonl(tmp_path / "pool.jsonl", [*WHOLE[:5], WHOLE[5] | {"answer": None}])
 
 
 @pytest.fixture
@@ -195,6 +195,21 @@ def test_a_pool_that_would_be_another_is_not_made_again(tmp_path, questions):
     with pytest.raises(RunDirError, match=r"pool.parquet was made again, and it is not what it"):
         pool.run(run)
     assert not run.table_path("pool").exists()
+
+
+def test_a_pool_that_is_refused_binds_nothing(tmp_path, questions):
+    """Else the cure, another file or another setting of the pool, would be refused too."""
+    config = Config(
+        output=tmp_path / "run",
+        pool=PoolConfig(questions=questions),
+        labels=LabelsConfig(source="column", budget=6),
+    )
+    with pytest.raises(DataError, match="5 questions with an answer, and 6 may be chosen"):
+        pool.run(RunDir.create(config))
+    cured = PoolConfig(questions=write_jsonl(tmp_path / "whole.jsonl", WHOLE))
+    run = RunDir.create(config.model_copy(update={"pool": cured}))
+    pool.run(run)
+    assert run.stage_facts("pool")["num_with_answer"] == 6
 
 
 def test_a_wrong_map_is_a_message_not_a_pool(tmp_path, questions):

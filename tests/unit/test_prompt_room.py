@@ -30,6 +30,7 @@ def test_what_fits_exactly_passes():
     refuse_long_prompts(config, 100, POOL, {"held out": [1] * 40})
     refuse_long_prompts(config, None, POOL, POOL)
     refuse_long_prompts(config, 100, {}, {})
+    refuse_long_prompts(config, 10, {}, {})  # without questions no limit is too long
 
 
 def test_the_advised_number_fits_every_question():

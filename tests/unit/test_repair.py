@@ -12,7 +12,7 @@ from pivottrace.labels.budget import labels_of
 from pivottrace.labels.store import Given
 from pivottrace.pipeline import run_all
 from pivottrace.run.directory import RunDir
-from pivottrace.run.storage import read_json, write_json
+from pivottrace.run.storage import read_json, read_parquet, write_json, write_parquet
 
 TABLES = (
     "evaluation.parquet",
@@ -154,6 +154,38 @@ def test_a_calibration_that_is_made_again_knows_the_answers_that_it_knew(run):
     assert main(["repair", str(run.path)]) == 0
     assert main(["run", str(run.path), "--until", "evaluate"]) == 0
     assert contents(run) == before
+
+
+def test_a_part_of_another_run_is_seen_although_it_is_whole(run):
+    before = contents(run)
+    part = run.part_path("rollouts_greedy", 0)
+    write_parquet(part, read_parquet(part).slice(1))
+    assert main(["repair", str(run.path)]) == 0
+    assert main(["run", str(run.path), "--until", "evaluate"]) == 0
+    assert contents(run) == before
+
+
+def test_a_users_own_files_are_left_alone(run, capsys):
+    own = [run.path / name for name in ("questions.json", "answers.parquet")]
+    for path in own:
+        path.write_text("[]")
+    assert main(["repair", str(run.path)]) == 0
+    assert capsys.readouterr().out == "nothing is damaged\n"
+    assert all(path.read_text() == "[]" for path in own)
+
+
+@pytest.mark.parametrize("name", ["manifest.json", "config.toml"])
+@pytest.mark.parametrize("how", ["gone", "empty"])
+def test_without_its_manifest_or_configuration_a_run_is_no_new_one(run, capsys, name, how):
+    before = contents(run)[0]
+    path = run.path / name
+    path.unlink() if how == "gone" else path.write_text("")
+    assert main(["run", str(run.path), "--seed", "7"]) in (1, 2)
+    assert name in capsys.readouterr().err
+    files = {p: p.read_bytes() for p in run.path.rglob("*.parquet")}
+    assert {str(p.relative_to(run.path)): data for p, data in files.items()} == {
+        name: data for name, data in before.items() if name.endswith(".parquet")
+    }
 
 
 def test_labels_are_never_removed(run, capsys):

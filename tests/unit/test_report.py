@@ -165,7 +165,7 @@ def test_it_is_whole_at_every_stage_and_says_what_is_missing(history, until):
         "failures": "greedy",
     }
     for section, stage in made_by.items():
-        missing = f"pivottrace {stage} {run.path}" in text[section]
+        missing = f"pivottrace run {run.path} --until {stage}" in text[section]
         assert missing == (STAGES.index(stage) > done), section
     assert "This run is not finished" in page
 
@@ -201,7 +201,7 @@ def test_the_page_states_the_headline_and_the_failures(page):
     text = sections(page)
     assert "62.1 %" in page and "+11.0 points" in page
     assert "empty_response" in text["failures"] and text["failures"].count("q-0011") == 1
-    assert "Re-checking was built into this world" in text["origin"]
+    assert "Re-checking was built into the world" in text["origin"]
     assert "calibrate.num_probes 40 –" in text["asked"]
 
 

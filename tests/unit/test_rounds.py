@@ -400,6 +400,14 @@ def test_seconds_are_told_apart_by_round(tmp_path):
     assert STAGES[0] in run.seconds(all_rounds=False)
 
 
+def test_status_shows_the_seconds_of_the_present_round(tmp_path):
+    run = fabricate(tmp_path / "run", rounds={"num": 2})
+    run.in_round(1).begin("greedy")
+    lines = [line.strip() for line in describe(run)]
+    assert lines[0].startswith(f"run {run.path}, round 1")
+    assert "to do greedy" in lines and "done  pool                 0.4 s" in lines
+
+
 def test_tables_of_labels_before_a_round_are_empty_in_the_first(tmp_path):
     from pivottrace.run.readings import earlier_labels
 

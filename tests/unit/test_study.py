@@ -4,12 +4,15 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from ingest_sources import write_jsonl
 from report_run import make_run
 from scipy.stats import spearmanr
 
 from pivottrace.config import parse_config
-from pivottrace.errors import ConfigError
+from pivottrace.errors import ConfigError, DataError
 from pivottrace.routing.probes import draw_probes
+from pivottrace.stages import pool
+from pivottrace.study import pools
 from pivottrace.study.estimator_metrics import compare
 from pivottrace.study.picture import draw
 from pivottrace.study.pivot_scores import PivotSettings, pivot_scores
@@ -132,6 +135,23 @@ def test_the_combination_is_what_sixty_four_probes_give():
     changed[probe] = 1 - changed[probe]
     again = combined_score(scores, changed, "onset_density", seed=0)
     assert again[probe] == places[probe]
+
+
+@pytest.mark.parametrize("source", [None, "column", "file", "column+file"])
+def test_a_pool_with_gaps_is_refused_before_anything_is_written(tmp_path, monkeypatch, source):
+    """So the questions without an answer may be taken out of the file, as the message says."""
+    rows = [{"id": i, "question": f"What is {i} + {n}?", "answer": n} for n, i in enumerate("abcd")]
+    file = tmp_path / "half.jsonl"
+    write_jsonl(file, [*rows[:2], *({"id": r["id"], "question": r["question"]} for r in rows[2:])])
+    sections = {"pool": {"questions": str(file)}, "labels": {"source": source, "budget": 1}}
+    config = parse_config({"output": str(tmp_path / "run"), **sections}, "test")
+    with pytest.raises(DataError, match=r"2 of 4 questions have no answer, the first is id 'c'"):
+        prepare(config)
+    assert not (tmp_path / "run").exists()
+    write_jsonl(file, rows[:2])
+    monkeypatch.setattr(pools, "run_step", lambda run, stage: stage == "pool" and pool.run(run))
+    monkeypatch.setattr(pools.truth, "run", lambda run: None)
+    assert prepare(config).stage_facts("pool")["num_with_answer"] == 2
 
 
 def test_a_run_that_sampled_in_steps_is_no_study(tmp_path):

@@ -83,6 +83,23 @@ def make_run(
     return run
 
 
+def test_a_limit_that_was_raised_too_far_is_refused_before_training(start, tokenizer, tmp_path):
+    """The model reads 64 tokens, and the rollouts have a limit of their own."""
+    from pivottrace.stages import evaluate_before
+    from pivottrace.stages import train as stage
+
+    run = make_run(tmp_path, start, tokenizer, ROUTES, max_new_tokens=62)
+    give(run, "q0", "a", "column", "annotation")
+    with pytest.raises(ConfigError, match=r"Set train.max_new_tokens \(now 62\) to at most \d+"):
+        stage.run(run)
+    assert not run.begun_facts("train") and not run.table_path("training_rows").exists()
+    longer = run.config.evaluate.model_copy(update={"max_new_tokens": 62})
+    run = RunDir(run.path, run.config.model_copy(update={"evaluate": longer}))
+    with pytest.raises(ConfigError, match=r"held-out questions .* Set evaluate.max_new_tokens"):
+        evaluate_before.run(run)
+    assert not run.begun_facts("evaluate_before")
+
+
 def test_an_interrupted_training_keeps_its_settings(start, tokenizer, tmp_path, monkeypatch):
     from pivottrace.stages import train as stage
     from pivottrace.training import trl

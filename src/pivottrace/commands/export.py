@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -18,12 +18,13 @@ from pivottrace import __version__
 from pivottrace.commands.status import quoted
 from pivottrace.errors import ConfigError, RunDirError, counted
 from pivottrace.exports import ExportFormat, Written, export_formats
-from pivottrace.exports.routed import UNLABELLED
+from pivottrace.exports.training_data import UNLABELLED
 from pivottrace.plugins import load_part
 from pivottrace.run.directory import RunDir
 from pivottrace.run.storage import digest_file, disk_errors, onto_disk, write_text
 
 RECORD = "export.json"
+CACHE = "__pycache__"  # appears beside the files once a trainer has imported them
 
 
 def find_format(name: str | None) -> ExportFormat:
@@ -51,7 +52,41 @@ def find_format(name: str | None) -> ExportFormat:
     return known[name]
 
 
-def export(run: RunDir, to: ExportFormat, folder: Path | None = None) -> tuple[Path, Written]:
+def option_names(to: ExportFormat | None) -> list[str]:
+    """The options that the command line knows: the options of the format and of all others."""
+    formats = [*([to] if to else []), *export_formats().values()]
+    return list(dict.fromkeys(name for of in formats for name in of.options))
+
+
+def chosen(to: ExportFormat, given: Mapping[str, str]) -> dict[str, str]:
+    """A value for each option of a format: the given one, else its default.
+
+    Raises:
+        ConfigError: The format does not take a given option or value.
+    """
+    for name, value in given.items():
+        values = to.options.get(name, ())
+        if value in values:
+            continue
+        others = [n for n, of in export_formats().items() if value in of.options.get(name, ())]
+        elsewhere = f" --{name} {value} goes with --to {', '.join(others)}." if others else ""
+        if not values:
+            raise ConfigError(
+                f"--{name} {value}: the format {to.name} has no such option, so leave it out."
+                f"{elsewhere}"
+            )
+        raise ConfigError(
+            f"--{name} {value}: with --to {to.name} give one of {', '.join(values)}.{elsewhere}"
+        )
+    return {name: given.get(name, values[0]) for name, values in to.options.items()}
+
+
+def export(
+    run: RunDir,
+    to: ExportFormat,
+    folder: Path | None = None,
+    given: Mapping[str, str] | None = None,
+) -> tuple[Path, Written]:
     """Write one round's routes into a folder.
 
     Args:
@@ -59,6 +94,7 @@ def export(run: RunDir, to: ExportFormat, folder: Path | None = None) -> tuple[P
         to: The format.
         folder: The folder to write; the default is `export/FORMAT` in the run. An earlier export
             to the same format is replaced.
+        given: Values of the format's options. The others have their defaults.
 
     Returns:
         The folder, and the counts of its rows.
@@ -66,8 +102,10 @@ def export(run: RunDir, to: ExportFormat, folder: Path | None = None) -> tuple[P
     Raises:
         RunDirError: The round has no routes yet, one of its tables is torn, or the folder cannot
             be written.
-        ConfigError: The folder has files that no export to this format has written.
+        ConfigError: The folder has files that no export to this format has written, or the format
+            does not take an option.
     """
+    options = chosen(to, given or {})
     if not run.is_done("triage"):
         raise RunDirError(
             f"{run.path} has no routes to export yet. Make them with: pivottrace run "
@@ -81,8 +119,8 @@ def export(run: RunDir, to: ExportFormat, folder: Path | None = None) -> tuple[P
         with tempfile.TemporaryDirectory(dir=place.parent, prefix=f".{place.name}.") as beside:
             made, old = Path(beside) / "new", Path(beside) / "old"
             made.mkdir()
-            written = to.write(run, made)
-            _write_record(made, run, to, written)
+            written = to.write(run, made, **options)
+            _write_record(made, run, to, options, written)
             for path in _files_in(made):
                 onto_disk(path)
             if place.exists():
@@ -115,13 +153,16 @@ def format_lines() -> Iterator[str]:
         yield f"  {name:<24} {record.title}"
 
 
-def _write_record(folder: Path, run: RunDir, to: ExportFormat, written: Written) -> None:
+def _write_record(
+    folder: Path, run: RunDir, to: ExportFormat, options: Mapping[str, str], written: Written
+) -> None:
     """Write the record that a later export or a reader needs. The same export repeats its bytes."""
     digests = {path.relative_to(folder).as_posix(): digest_file(path) for path in _files_in(folder)}
     record = {
         "format": to.name,
         "pivottrace": __version__,
         "round": run.round_index,
+        "options": dict(options),
         "rows": dict(written.rows),
         "left_out": dict(written.left_out),
         "sha256": digests,
@@ -164,5 +205,6 @@ def _record_of(folder: Path) -> dict[str, Any]:
 
 
 def _files_in(folder: Path) -> list[Path]:
-    """All files and links in a folder, sorted by path."""
-    return sorted(path for path in folder.rglob("*") if path.is_symlink() or not path.is_dir())
+    """All files and links in a folder, sorted by path, without Python's own cache of modules."""
+    found = (path for path in folder.rglob("*") if path.is_symlink() or not path.is_dir())
+    return sorted(path for path in found if CACHE not in path.relative_to(folder).parts)

@@ -15,6 +15,7 @@ from pydantic import ValidationError
 
 from pivottrace.commands.usage import SHORTCUTS
 from pivottrace.config import Config, Section, apply_preset, explain, load_config
+from pivottrace.config.as_flags import flag_of
 from pivottrace.config.presets import valid_keys
 from pivottrace.config.template import inline_table
 from pivottrace.errors import ConfigError
@@ -113,7 +114,7 @@ def parse(flags: list[str], default: Config) -> Config:
 
 def _refuse_unknown_flags(flags: list[str]) -> None:
     """Refuse a flag that is no setting, and name the nearest one. Raises ConfigError."""
-    known = {*SHORTCUTS, "--map", "--preset", "--help", "-h", *map(_flag, valid_keys())}
+    known = {*SHORTCUTS, "--map", "--preset", "--help", "-h", *map(flag_of, valid_keys())}
     for text in flags:
         name = text.partition("=")[0]
         if not name.startswith("--") or name.replace("_", "-") in known:
@@ -121,10 +122,6 @@ def _refuse_unknown_flags(flags: list[str]) -> None:
         near = get_close_matches(name.replace("_", "-"), sorted(known), n=1)
         hint = f" Did you mean {near[0]}?" if near else ""
         raise ConfigError(f"{name} is not a setting.{hint} See: pivottrace run --help")
-
-
-def _flag(key: str) -> str:
-    return "--" + key.replace("_", "-")
 
 
 def _long_form(flag: str) -> str:

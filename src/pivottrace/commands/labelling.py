@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
+import shlex
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 
 from pivottrace.commands.flags import take_flag, take_option
 from pivottrace.commands.redo import redo, stages_that_used, would_be_made_again
 from pivottrace.commands.status import quoted
-from pivottrace.errors import ConfigError
+from pivottrace.errors import ConfigError, counted, first_of
 from pivottrace.ingest.settling import shortened
 from pivottrace.labels import importing, requests
 from pivottrace.labels.budget import labels_of
+from pivottrace.labels.buying import settling
 from pivottrace.labels.intake import take_in
-from pivottrace.report.texts import field
+from pivottrace.report.texts import clean, field
 from pivottrace.run.directory import RunDir
 from pivottrace.run.rounds import current_round
 
@@ -32,12 +34,15 @@ def export(arguments: list[str]) -> Iterator[str]:
 def import_(arguments: list[str]) -> Iterator[str]:
     """`label import RUN FILE`."""
     rest = list(arguments)
-    replace, confirmed, again = (take_flag(rest, f"--{n}") for n in ("replace", "confirm", "redo"))
-    usage = "label import RUN FILE [--replace] [--confirm] [--redo]"
+    flags = ("replace", "confirm", "skip-unasked", "redo")
+    replace, confirmed, skip_unasked, again = (take_flag(rest, f"--{name}") for name in flags)
+    usage = "label import RUN FILE [--replace] [--confirm] [--skip-unasked] [--redo]"
     run, path = _run_of(rest, usage, (2,)), Path(rest[1])
     # All is checked before a stage is forgotten for it.
-    reading = importing.read_file(run, path, replace=replace, confirmed=confirmed)
-    run = _forget_what_used(run, reading.changed, again)
+    reading = importing.read_file(
+        run, path, replace=replace, confirmed=confirmed, skip_unasked=skip_unasked
+    )
+    run = _forget_what_used(run, reading.changed, again, ["import", *arguments])
     with run.locked():
         found = importing.store_file(run, reading)
     yield from _imported(run, found)
@@ -52,8 +57,8 @@ def correct(arguments: list[str]) -> Iterator[str]:
     run, question_id = _run_of(rest, usage, (3,)), rest[1]
     given = importing.read_correction(run, question_id, rest[2], annotator, confirmed=confirmed)
     before = labels_of(run).get(question_id)
-    if before is not None:
-        run = _forget_what_used(run, [question_id], again)
+    if before is None or before.answer != given.answer:
+        run = _forget_what_used(run, [question_id], again, ["correct", *arguments])
     with run.locked():
         take_in(run, [given])
     was = "" if before is None else f" (before: {_words(before.answer)})"
@@ -72,7 +77,7 @@ def conflicts(arguments: list[str]) -> Iterator[str]:
         yield f"{field(conflict.question_id)}  {field(shortened(conflict.question))}"
         for answer in conflict.answers:
             yield f"    {_words(answer.answer)}  by {field(answer.annotator or 'somebody')}"
-    yield f"next, for each: pivottrace label correct {quoted(run.path)} ID ANSWER"
+        yield f"    to settle: {clean(settling(run, conflict.question_id))}"
 
 
 def _run_of(arguments: list[str], usage: str, lengths: Collection[int]) -> RunDir:
@@ -81,8 +86,12 @@ def _run_of(arguments: list[str], usage: str, lengths: Collection[int]) -> RunDi
     return current_round(RunDir.open(Path(arguments[0])))
 
 
-def _forget_what_used(run: RunDir, question_ids: Collection[str], again: bool) -> RunDir:
+def _forget_what_used(
+    run: RunDir, question_ids: Collection[str], again: bool, command_line: Sequence[str]
+) -> RunDir:
     """Forget the stages that used one of these labels, or refuse to change them.
+
+    `command_line` is the present command after `pivottrace label`, for the refusal.
 
     Returns:
         The run in the round that is the current one then.
@@ -98,27 +107,41 @@ def _forget_what_used(run: RunDir, question_ids: Collection[str], again: bool) -
     if not again:
         raise ConfigError(
             f"{command} has used this label already. It can be changed, if these stages are made "
-            f"again: {', '.join(stages)}. Rollouts and labels are kept. Give the same command "
-            f"with --redo to do just that"
+            f"again: {', '.join(stages)}. Rollouts and labels are kept. To do just that: "
+            f"{shlex.join(['pivottrace', 'label', *command_line, '--redo'])}"
         )
     redo(where, command)
     return where
 
 
 def _imported(run: RunDir, found: importing.Imported) -> Iterator[str]:
-    counted: list[tuple[int, Callable[[int], str]]] = [
+    fates: list[tuple[int, Callable[[int], str]]] = [
+        (found.unanswerable, lambda n: f'{n} of them "cannot be answered"'),
         (found.replaced, lambda n: f"{n} replaced"),
-        (found.unanswerable, lambda n: f"{n} cannot be answered"),
         (found.blank, lambda n: f"{n} {'row has' if n == 1 else 'rows have'} no answer yet"),
+        (len(found.skipped), lambda n: f"{counted(n, 'row')} skipped ({_ids(found.skipped)})"),
     ]
-    more = "".join(f", {words(n)}" for n, words in counted if n)
-    new = "1 new label" if found.new == 1 else f"{found.new} new labels"
+    more = "".join(f", {words(n)}" for n, words in fates if n)
+    new = counted(found.new, "new label")
+    for question_id, answer, kind, own in found.unlike:
+        yield (
+            f"note: question {field(question_id)}: {field(answer)!r} reads as {kind}, and the "
+            f"model's answers as {own}. If it is a slip: pivottrace label correct "
+            f"{quoted(run.path)} {shlex.quote(field(question_id))} ANSWER"
+        )
     place = quoted(run.path)
     if found.differing:
         what = "1 answer differs" if len(found.differing) == 1 else f"{len(found.differing)} differ"
         yield (
-            f"{new} taken in{more}; {what} from an earlier answer and waits to be settled; next: "
+            f"{new} taken in{more}; {what} from an earlier answer and waits to be settled "
+            f"(--replace takes a corrected file's answers as settled); next: "
             f"pivottrace label conflicts {place}"
+        )
+        return
+    if found.new and run.begun_facts("train"):
+        yield (
+            f"{new} taken in{more}; training began without them. To train with them: "
+            f"pivottrace redo {place} train, then pivottrace run {place}"
         )
         return
     waiting = requests.waiting_file(run)
@@ -129,6 +152,10 @@ def _imported(run: RunDir, found: importing.Imported) -> Iterator[str]:
         )
         return
     yield f"{new} taken in{more}; next: pivottrace run {place}"
+
+
+def _ids(ids: Sequence[str]) -> str:
+    return first_of([field(question_id) for question_id in ids])
 
 
 def _words(answer: str | None) -> str:

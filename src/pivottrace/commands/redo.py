@@ -6,10 +6,13 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
+import pyarrow.compute as pc
+
 from pivottrace.config import Config
 from pivottrace.errors import ConfigError
-from pivottrace.labels.budget import labels_of
+from pivottrace.labels.budget import labels_of, refuse_unusable_budget
 from pivottrace.pipeline import STAGES, stages_of
+from pivottrace.routing.routes import Route
 from pivottrace.run.bindings import changed_settings
 from pivottrace.run.directory import RunDir
 from pivottrace.run.outputs import TABLES
@@ -34,7 +37,8 @@ def redo(run: RunDir, command: str, config: Config | None = None) -> list[str]:
     """Forget the stages of a command, and every later one of this and all later rounds.
 
     Labels are kept, and so is everything before. A later round's rollouts come from a model that is
-    trained anew, so its whole folder goes.
+    trained anew, so its whole folder goes. The time that the forgotten stages took still counts as
+    spent.
 
     Args:
         run: In the round where the stages are forgotten.
@@ -55,31 +59,63 @@ def redo(run: RunDir, command: str, config: Config | None = None) -> list[str]:
         rounds, forgotten = _without(run, command)
         if config is not None:
             _refuse_settings_of_kept_stages(run, rounds, config)
-        later = [run.in_round(i).round_path for i in range(run.round_index + 1, _num_folders(run))]
+        later = [run.in_round(i) for i in range(run.round_index + 1, _num_folders(run))]
         after = FROM[FROM.index(command) :]
-        gone = run.existing(name for each in after for name in FILES[each]) + later
+        gone = run.existing(name for each in after for name in FILES[each])
+        gone += [each.round_path for each in later]
         run.update_manifest(
             rounds=rounds,
             redone=run.manifest.get("redone", 0) + (command == "calibrate"),
             to_remove=[str(path.relative_to(run.path)) for path in gone],
         )
         run.remove_forgotten()
+        run.forget_seconds(_stages_from(command))
+        for each in later:
+            each.forget_seconds(STAGES)
     return forgotten
+
+
+def first_other_round(run: RunDir, config: Config) -> RunDir:
+    """The run in its first round that was made with other settings; the same round if none was."""
+    for index, stages in sorted(run.manifest.get("rounds", {}).items(), key=lambda r: int(r[0])):
+        used = {stage: facts["settings"] for stage, facts in stages.items()}
+        if changed_settings(used, config):
+            return run.in_round(int(index))
+    return run
 
 
 def stages_that_used(run: RunDir, question_ids: Collection[str]) -> tuple[int, str] | None:
     """The first round and command that used the label of one of the questions; None if none did.
+
+    A training that began without a label has used that it was missing. A stage whose table is lost
+    may have used any label.
 
     Raises:
         RunDirError: A table is torn.
     """
     wanted = set(question_ids)
     for each in all_rounds(run):
-        if each.is_done("calibrate") and wanted & _ids(each, "evidence", "labelled"):
-            return each.round_index, "calibrate"
-        if each.begun_facts("train") and wanted & _ids(each, "training_rows"):
+        # A calibration that has finished once knows its answers, also while `repair` reopens it.
+        calibrated = "answers_known" in each.begun_facts("calibrate")
+        if calibrated or each.is_done("calibrate"):
+            tables = ("evidence", "labelled")
+            if _is_lost(each, *tables) or wanted & _ids(each, *tables):
+                return each.round_index, "calibrate"
+        lost = _is_lost(each, "training_rows")
+        if each.begun_facts("train") and (lost or wanted & _trained_or_left_out(each)):
             return each.round_index, "train"
     return None
+
+
+def _is_lost(run: RunDir, *tables: str) -> bool:
+    return not all(run.table_path(name).is_file() for name in tables)
+
+
+def _trained_or_left_out(run: RunDir) -> set[str]:
+    """Ids of the training rows, and of the annotate rows that training began without."""
+    chosen = run.read_table("triage", "triage", ["question_id", "route"])
+    annotate = chosen.filter(pc.field("route") == Route.ANNOTATE)["question_id"].to_pylist()
+    return _ids(run, "training_rows") | set(annotate)
 
 
 def would_be_made_again(run: RunDir, command: str) -> list[str]:
@@ -102,8 +138,9 @@ def take_new_budget(run: RunDir, config: Config) -> str | None:
     same = config.model_copy(
         update={"labels": config.labels.model_copy(update={"budget": run.config.labels.budget})}
     )
-    if same.model_dump() != run.config.model_dump():
+    if same.model_dump(exclude={"output"}) != run.config.model_dump(exclude={"output"}):
         return None  # other settings changed, too: the usual refusal names them
+    refuse_unusable_budget(RunDir(run.path, config, run.round_index))  # before stages are forgotten
     redo(run, "calibrate", config)
     return (
         f"labels.budget was {was:g} and is {now:g}: the questions are routed again, and the "
@@ -113,9 +150,7 @@ def take_new_budget(run: RunDir, config: Config) -> str | None:
 
 def _without(run: RunDir, command: str) -> tuple[dict[str, Any], list[str]]:
     """The manifest's records of rounds without the forgotten stages, and the names of these."""
-    order = list(STAGES)
-    first = order.index("evaluate_after" if command == "evaluate" else stages_of(command)[0])
-    after = [name for name in order[first:] if name != "evaluate_before"]
+    after = _stages_from(command)
     rounds: dict[str, dict[str, Any]] = {}
     forgotten: dict[str, None] = {}
     for index, stages in run.manifest.get("rounds", {}).items():
@@ -130,7 +165,14 @@ def _without(run: RunDir, command: str) -> tuple[dict[str, Any], list[str]]:
             kept |= _probes_kept(run, stages)
         if kept:
             rounds[index] = kept
-    return rounds, [name for name in order if name in forgotten]
+    return rounds, [name for name in STAGES if name in forgotten]
+
+
+def _stages_from(command: str) -> list[str]:
+    """The stages of a command and all later ones, without the evaluation before training."""
+    order = list(STAGES)
+    first = order.index("evaluate_after" if command == "evaluate" else stages_of(command)[0])
+    return [name for name in order[first:] if name != "evaluate_before"]
 
 
 def _probes_kept(run: RunDir, stages: dict[str, Any]) -> dict[str, Any]:
@@ -139,7 +181,8 @@ def _probes_kept(run: RunDir, stages: dict[str, Any]) -> dict[str, Any]:
         return {}
     drawn = run.read_table("probes", made_by="calibrate").num_rows
     settings = stages["calibrate"]["settings"]
-    return {"calibrate": {"settings": settings, "unfinished": True, "probes_wanted": drawn}}
+    wanted = stages["calibrate"].get("probes_wanted", drawn)  # older versions recorded none
+    return {"calibrate": {"settings": settings, "unfinished": True, "probes_wanted": wanted}}
 
 
 def _refuse_settings_of_kept_stages(

@@ -16,12 +16,18 @@ from pivottrace.errors import TornFileError
 from pivottrace.labels.budget import bought
 from pivottrace.run.bindings import STAGE_SETTINGS
 from pivottrace.run.directory import RunDir
-from pivottrace.run.outputs import REFERENCE
+from pivottrace.run.outputs import REFERENCE, TABLES
 from pivottrace.run.sealing import checksum_of
 from pivottrace.run.storage import refuse_torn
 
-READ = ("*.parquet", "*.json", "rounds/*/*.parquet", "rounds/*/*.json")
-READ_BELOW = ("rounds/*/*/*.parquet", "rounds/*/train/settings.json")
+# The files of the run itself lie beside the user's own, if `output` is such a folder.
+OF_THE_RUN = (*TABLES["pool"], REFERENCE)
+OF_ROUNDS = (
+    "rounds/*/*.parquet",
+    "rounds/*/*.json",
+    "rounds/*/*/*.parquet",
+    "rounds/*/train/settings.json",
+)
 GONE, CHANGED = "it is missing", "its bytes do not match the manifest"
 
 
@@ -58,7 +64,7 @@ def repair(run: RunDir) -> Iterator[str]:
 def _torn_files(run: RunDir) -> dict[Path, str]:
     """The files that later stages or commands read and that are torn, each with the reason."""
     found = {}
-    for path in sorted(p for pattern in (*READ, *READ_BELOW) for p in run.path.glob(pattern)):
+    for path in sorted(p for pattern in (*OF_THE_RUN, *OF_ROUNDS) for p in run.path.glob(pattern)):
         try:
             refuse_torn(path)
         except TornFileError as error:
@@ -76,8 +82,13 @@ def _lost(run: RunDir, stage: str, torn: Mapping[Path, str]) -> dict[Path, str]:
     for name, checksum in facts.get("checksums", {}).items():
         path = run.path / name
         if not path.suffix:
-            parts = (path / f"part-{i:05d}.parquet" for i in range(facts.get("num_parts", 0)))
-            lost |= {part: GONE for part in parts if not part.is_file()}
+            parts = [path / f"part-{i:05d}.parquet" for i in range(facts.get("num_parts", 0))]
+            missing = {part: GONE for part in parts if not part.is_file()}
+            # One checksum covers all parts. If each is whole, any may be of another run.
+            whole = not missing and not lost.keys() & set(parts)
+            if whole and checksum_of(path) != checksum:
+                missing = dict.fromkeys(parts, CHANGED)
+            lost |= missing
         elif not path.is_file():
             lost[path] = GONE
         elif path not in lost and checksum_of(path) != checksum:

@@ -11,7 +11,7 @@ from pivottrace.labels.budget import allowed_labels, bought, labels_of
 from pivottrace.labels.requests import waiting_file
 from pivottrace.pipeline import STAGES, command_of, stages_of, unfinished
 from pivottrace.report.collect import report_path
-from pivottrace.report.verdict import verdict
+from pivottrace.report.verdict import too_weak, verdict
 from pivottrace.report.wording import reason_meaning
 from pivottrace.routing.routes import ROUTES
 from pivottrace.routing.weighting import MIN_PROBES
@@ -19,6 +19,7 @@ from pivottrace.run.choices import driving_estimator
 from pivottrace.run.directory import RunDir
 from pivottrace.run.progress import in_words
 from pivottrace.run.readings import evaluation_facts, samples_taken
+from pivottrace.run.records import RUN_WIDE
 from pivottrace.run.rounds import all_rounds, current_round, is_last_round, start_model
 from pivottrace.stages.train import training_notes
 
@@ -32,12 +33,17 @@ PARTS_OF = {
 def describe(run: RunDir) -> Iterator[str]:
     """Yield one line per stage, notes on the result, then the next command. Write nothing.
 
+    A line has the seconds of all attempts of the stage in this round. A stage that was forgotten
+    (`redo`) has none until it is made again. The closing lines of a run count its old seconds too.
+
     Raises:
         RunDirError: The manifest or a table is torn.
     """
     run.refuse_torn_tables()
     run = current_round(run)
-    seconds, left, num_rounds = run.seconds(), unfinished(run), len(all_rounds(run))
+    seconds = {name: took for name, took in run.seconds().items() if name in RUN_WIDE}
+    seconds |= run.seconds(all_rounds=False)
+    left, num_rounds = unfinished(run), len(all_rounds(run))
     of = f" (the first is 0) of {num_rounds}" if num_rounds > 1 else ""
     yield f"run {run.path}, round {run.round_index}{of}"
     for name in STAGES:
@@ -108,6 +114,10 @@ def quoted(path: Path) -> str:
 def notes(run: RunDir) -> Iterator[str]:
     """Warnings that a user needs before trusting the result, in plain words."""
     yield from run.stage_facts("pool").get("notes", [])
+    disputed = sum(label.disputed for label in labels_of(run).values())
+    if disputed:
+        what = f"{counted(disputed, 'question')} {'has' if disputed == 1 else 'have'}"
+        yield f"{what} answers that differ: pivottrace label conflicts {quoted(run.path)}"
     overlap = run.stage_facts("pool").get("num_overlap")
     if overlap:
         done = "dropped" if run.config.pool.on_overlap == "drop" else "kept"
@@ -116,7 +126,7 @@ def notes(run: RunDir) -> Iterator[str]:
         from pivottrace.rollouts.parts import NO_CHAT_TEMPLATE
 
         yield NO_CHAT_TEMPLATE
-    greedy, calibrate = run.stage_facts("greedy"), run.stage_facts("calibrate")
+    greedy = run.stage_facts("greedy")
     failures = greedy.get("failures") or {}
     if failures:
         reasons = ", ".join(f"{reason} {count}" for reason, count in sorted(failures.items()))
@@ -130,8 +140,8 @@ def notes(run: RunDir) -> Iterator[str]:
         yield (
             f"the model answers nothing: no question can be used, so no label was asked for; {why}"
         )
-    elif calibrate.get("num_probes") and calibrate.get("mean_correctness") == 0:
-        yield "the model answers nothing right: none of its samples on the probes is correct"
+    elif weak := too_weak(run):
+        yield weak
     yield from _combination_note(run)
     yield from _route_notes(run)
     train = run.stage_facts("train")

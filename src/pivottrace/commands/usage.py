@@ -27,7 +27,10 @@ MAIN: dict[str, tuple[str, str]] = {
         "RUN [--label-error SHARE]",
         "list labels that the model contradicts, for a second look",
     ),
-    "export": ("RUN --to FORMAT [--out FOLDER]", "write the routes in the format of another tool"),
+    "export": (
+        "RUN --to FORMAT [--out FOLDER] [OPTIONS]",
+        "write the routes for another trainer, in a folder that trains as it stands",
+    ),
 }
 STAGES: dict[str, tuple[str, str]] = {
     "greedy": ("FILE|RUN [SETTINGS]", "generate the greedy trace of each question"),
@@ -39,7 +42,7 @@ STAGES: dict[str, tuple[str, str]] = {
     "label": ("FILE|RUN [SETTINGS]", "get the chosen labels, or ask people for them"),
     "label export": ("RUN [FILE]", "write the questions that wait for a label, as CSV or JSONL"),
     "label import": (
-        "RUN FILE [--replace] [--confirm] [--redo]",
+        "RUN FILE [--replace] [--confirm] [--skip-unasked] [--redo]",
         "take in the answers that people filled in",
     ),
     "label conflicts": ("RUN", "list the questions whose answers differ"),
@@ -94,6 +97,7 @@ LABEL = """
   --replace                the answers take the place of earlier ones
   --confirm                take answers that cannot be read, or that read as text where the
                            model's answers are numbers, as they stand
+  --skip-unasked           skip the rows of a file whose questions do not wait for a label
   --by NAME                who answers; in a file, the column annotator says it
   --redo                   if a stage has used a changed label, forget that stage and all
                            later ones, so that they are made again; rollouts are kept
@@ -111,6 +115,15 @@ EXPORT = """
 The command exports the routes of the last round that has any. It does not change the run.
   --out FOLDER             the folder to write; the default is RUN/export/FORMAT. The command
                            replaces an earlier export to the same format, and nothing else
+
+Formats of trainers take two options more:
+  --weights reward         how the weights of rows act. `reward`: the reward is weight x right, and
+                           its baseline is not divided by the group's deviation. `estimator` (only
+                           verl): an estimator of advantages puts the weight back after the
+                           division. `thin`: a weak row stays with a chance of its weight, and then
+                           counts in full. `ignore`: every row counts in full
+  --prompt formatted       `formatted`: with system prompt and suffix, as when the votes were made.
+                           `raw`: the question as it was given
 
 FORMAT is one of these, or a format of your own as package.module:name
 """

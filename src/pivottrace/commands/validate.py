@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from pivottrace.config import Config
-from pivottrace.errors import counted
+from pivottrace.errors import counted, first_of
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -48,17 +48,21 @@ def validate(config: Config) -> Iterator[str]:
             f"also in the pool"
         )
         yield from what_was_read(held_out)
+    else:
+        yield "evaluation: none, so nothing will say whether training helps (pool.evaluation)"
     allowed = refuse_the_impossible(config, len(pool), answered)
     yield from _labels(config, len(pool), answered, allowed)
     yield f"ranking: {driving_estimator(config)}"
     yield f"answers: compared by {config.answers.verifier}"
     sampler_opener(config.rollouts.backend)
-    yield f"sampling: by {config.rollouts.backend}"
+    served = _served_context(config)
+    yield f"sampling: by {config.rollouts.backend}" + ("" if served is None else f", {served[0]}")
     device = choose_device(config.model.device)
     tokenizer = load_tokenizer(config.model)
     prompts = _prompts(tokenizer, pool, config)
     asked = {} if held_out is None else _prompts(tokenizer, held_out.table, config)
-    context = max_positions(load_config(config.model))
+    limits = (max_positions(load_config(config.model)), None if served is None else served[1])
+    context = min((limit for limit in limits if limit is not None), default=None)
     refuse_long_prompts(config, context, prompts, asked)
     weights = check_weights(config.model)
     template = "chat template" if tokenizer.chat_template else "no chat template: plain text"
@@ -67,6 +71,21 @@ def validate(config: Config) -> Iterator[str]:
     yield f"model: {config.model.path} on {device}, {weights}"
     yield f"prompt: {template}; the longest has {longest} tokens{reads}; the first one:"
     yield tokenizer.decode(next(iter(prompts.values())))
+
+
+def _served_context(config: Config) -> tuple[str, int | None] | None:
+    """The server in words and the longest sequence that it takes; None if none is asked."""
+    from pivottrace.models.backends import SERVER
+
+    if config.rollouts.backend != SERVER:
+        return None
+    from pivottrace.models.served import about_server  # heavy
+    from pivottrace.models.server_client import ServerClient
+
+    server = config.rollouts.server.model_copy(update={"wait_s": 0.0})
+    about = about_server(ServerClient(server))
+    version = "" if about["version"] is None else f" (version {about['version']})"
+    return f"{server.url}{version} as {about['model']!r}", about["max_model_len"]
 
 
 def _prompts(tokenizer: Any, table: pa.Table, config: Config) -> dict[str, list[int]]:
@@ -91,9 +110,15 @@ def _labels(config: Config, num_questions: int, answered: int, allowed: int) -> 
             f"to use them at no cost"
         )
     by_value = config.calibrate.draw == "by_value"
+    if answered and source.needs_column:
+        yield (
+            "  note: the answers stand for people, so only the chosen questions get theirs. "
+            "labels.source = 'column+file' takes all of them at no cost"
+        )
     wanted = config.calibrate.num_probes
     probes = default_num_probes(num_questions, allowed, by_value) if wanted is None else wanted
-    yield f"  {budget_in_words(allowed, probes)}"
+    at_most = source.owns_column and answered > 0
+    yield f"  {budget_in_words(allowed, probes, at_most)}"
 
 
 def what_was_read(read: Reading) -> Iterator[str]:
@@ -114,6 +139,13 @@ def what_was_read(read: Reading) -> Iterator[str]:
         golds = [gold for gold in read.table["answer"].to_pylist() if gold]
         forms = Counter(_form(read_truth(gold).alternatives[0]) for gold in golds)
         yield "  golds: " + ", ".join(f"{count} {form}" for form, count in forms.most_common())
+        usual, count = forms.most_common(1)[0]
+        if "text" in forms and usual != "text" and 2 * count > len(golds):
+            texts = first_of([repr(shortened(gold)) for gold in golds if _is_text(gold)])
+            yield (
+                f"  note: most golds read as {usual}, and {forms['text']} as text: {texts}. No "
+                f"answer of another form equals them; correct them if they are slips"
+            )
     for none in read.unreadable:
         yield f"  {read.unit} {none.number}: {shortened(none.cell)!r} {none.problem}"
     if read.num_unreadable > len(read.unreadable):
@@ -121,6 +153,12 @@ def what_was_read(read: Reading) -> Iterator[str]:
     if read.unused:
         yield f"  not asked: {', '.join(read.unused)}"
     yield from (f"  note: {note}" for note in read.notes)
+
+
+def _is_text(gold: str) -> bool:
+    from pivottrace.verifier.truths import read_truth
+
+    return _form(read_truth(gold).alternatives[0]) == "text"
 
 
 def _form(gold: str) -> str:

@@ -94,11 +94,16 @@ def explain(where: str, error: ValidationError) -> str:
     return "\n".join(_explain(where, e) for e in error.errors())
 
 
+# A key or a password may stand where an address or a name should.
+_NOT_SHOWN = ("rollouts.server.url", "rollouts.server.api_key_env")
+
+
 def _explain(where: str, error: Any) -> str:
     key = ".".join(str(part) for part in error["loc"])
     if error["type"] != "extra_forbidden":
-        reason = _IN_WORDS.get(error["type"], error["msg"])
-        return f"{where}: {key} = {error['input']!r}: {reason}"
+        reason = _IN_WORDS.get(error["type"], error["msg"].removeprefix("Value error, "))
+        value = "" if key in _NOT_SHOWN else f" = {error['input']!r}"
+        return f"{where}: {key}{value}: {reason}"
     near = difflib.get_close_matches(key, valid_keys(), n=1, cutoff=0.0)
     return f"{where}: {key} is not a setting. The nearest one is {near[0]}."
 

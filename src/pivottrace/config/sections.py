@@ -16,6 +16,7 @@ from pivottrace.config.named_parts import (
     loads,
     ranking_of,
 )
+from pivottrace.config.server_address import server_address, variable_name
 from pivottrace.label_sources import label_source
 from pivottrace.rewards import reward_named
 from pivottrace.verifier.formats import DEFAULT_FORMATS, format_named
@@ -114,11 +115,45 @@ class AnswersConfig(Section):
         return names
 
 
+class ServerConfig(Section):
+    """With `rollouts.backend = "openai"`: a server that takes and gives token ids, such as vLLM."""
+
+    url: str | None = None
+    """Address of the server, such as http://127.0.0.1:8000/v1."""
+    model: str | None = None
+    """Name of the model at the server. By default the server's only one."""
+    api_key_env: str | None = None
+    """Name of the environment variable that holds the server's key. The key itself stands in no
+    file."""
+    concurrency: int = Field(64, ge=1)
+    """Requests under way at once. A request is one question with all its samples."""
+    timeout_s: float = Field(600.0, gt=0)
+    """Seconds without a reply after which a request is sent again."""
+    wait_s: float = Field(900.0, ge=0)
+    """Seconds that a request is repeated while the server is away, starts or is too busy."""
+    tolerance: float | None = Field(None, gt=0)
+    """Greatest mean difference between the log-probabilities of the server's model and of the model
+    here, in nats. The default is 0.001 if `model.dtype` is float32, else 0.02: half precision
+    rounds."""
+
+    @field_validator("url")
+    @classmethod
+    def _without_secrets(cls, url: str | None) -> str | None:
+        return url if url is None else server_address(url)
+
+    @field_validator("api_key_env")
+    @classmethod
+    def _names_a_variable(cls, name: str | None) -> str | None:
+        return name if name is None else variable_name(name)
+
+
 class RolloutsConfig(Section):
     """Per question one greedy trace, and sampled rollouts for probes, votes and consistency."""
 
     backend: str = "transformers"
-    """The sampler: `transformers`, or a function of your own as `package.module:function`."""
+    """The sampler: `transformers`, `openai` (a server with token ids, such as vLLM), or a function
+    of your own as `package.module:function`."""
+    server: ServerConfig = ServerConfig()
     num_samples: int = Field(16, ge=2)
     """The most sampled responses per question."""
     sampling: Literal["stepwise", "fixed"] = "stepwise"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+from pathlib import Path
 from typing import Any
 
 import tomli_w
@@ -15,7 +17,7 @@ PLACE_OF_QUESTIONS = "questions.jsonl"
 STARTING_TOKENS = 512
 HEAD = """\
 # PivotTrace: which questions to label, which to train on the model's own vote, which to drop.
-# Edit the three settings behind >>>. Then: pivottrace validate THIS_FILE
+# Edit the three settings behind >>>. Then: pivottrace validate {}
 # Every other setting has a default. All of them, explained: pivottrace init all.toml --all
 """
 # Comments above a setting, by dotted key. A setting of its own value None is commented out.
@@ -42,9 +44,9 @@ SHOWN: dict[str, str] = {
 }
 
 
-def starter(config: Config) -> str:
+def starter(config: Config, path: Path) -> str:
     """A short configuration file: the settings of `SHOWN`, and all other changed ones."""
-    lines = [HEAD]
+    lines = [HEAD.format(shlex.quote(str(path)))]
     shown = _starting_values(config)
     by_section: dict[str, list[str]] = {}
     for key, value in shown.items():

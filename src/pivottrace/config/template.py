@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import tomli_w
@@ -21,14 +23,14 @@ def inline_table(table: dict[str, Any]) -> str:
     return f"{{{', '.join(pair.strip() for pair in pairs)}}}"
 
 
-def template(config: Config) -> str:
+def template(config: Config, path: Path) -> str:
     """A configuration file with every setting and its meaning.
 
     Unset settings are commented out. So are the settings of the preset, because a file's keys
     override its preset: the user may then name another preset in the file.
     """
     lines = [
-        "# PivotTrace configuration. Run it with: pivottrace run THIS_FILE",
+        f"# PivotTrace configuration. Run it with: pivottrace run {shlex.quote(str(path))}",
         "# A setting behind a # is unset, or the preset sets it. Remove the # to set it.",
         "",
     ]
@@ -37,10 +39,19 @@ def template(config: Config) -> str:
     for name in Config.model_fields:
         section = getattr(config, name)
         if isinstance(section, Section):
-            lines += ["", f"[{name}]", f"# {(type(section).__doc__ or '').strip()}"]
-            by_preset = PRESETS[config.preset].get(name, {})
-            lines += _template_fields(section, list(type(section).model_fields), by_preset)
+            lines += _template_section(name, section, PRESETS[config.preset].get(name, {}))
     return "\n".join(lines) + "\n"
+
+
+def _template_section(key: str, section: Section, by_preset: Mapping[str, Any]) -> list[str]:
+    """A section under its heading, then the sections inside it, as TOML wants them."""
+    inner = {n: getattr(section, n) for n in type(section).model_fields}
+    sections = {n: value for n, value in inner.items() if isinstance(value, Section)}
+    lines = ["", f"[{key}]", f"# {(type(section).__doc__ or '').strip()}"]
+    lines += _template_fields(section, [n for n in inner if n not in sections], by_preset)
+    for name, value in sections.items():
+        lines += _template_section(f"{key}.{name}", value, {})
+    return lines
 
 
 def _template_fields(section: Section, names: list[str], by_preset: Mapping[str, Any]) -> list[str]:

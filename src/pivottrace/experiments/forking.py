@@ -14,12 +14,11 @@ from pivottrace.config import Config
 from pivottrace.experiments.definition import Arm, Experiment
 from pivottrace.run.bindings import settings_of
 from pivottrace.run.directory import RunDir
+from pivottrace.run.records import BESIDE_FACTS
 from pivottrace.run.storage import read_json, write_json
 from pivottrace.stages.evidence import THRESHOLDS
 
 STAGES = ("pool", "greedy", "trace", "score", "sample")
-# Facts of the base's stages that an arm has by itself.
-NOT_COPIED = ("settings", "checksums")
 
 
 def shared_stages(base: Config, config: Config) -> tuple[str, ...]:
@@ -59,7 +58,7 @@ def fork(experiment: Experiment, arm: Arm, seed: int) -> RunDir:
                 for file in base.outputs(stage):
                     link(file, beside / file.relative_to(base.path))
                 facts = base.stage_facts(stage)
-                copy.mark_done(stage, **{k: v for k, v in facts.items() if k not in NOT_COPIED})
+                copy.mark_done(stage, **{k: v for k, v in facts.items() if k not in BESIDE_FACTS})
         if "trace" in shared and "score" not in shared:
             _forget_thresholds(beside / "reference.json")
         beside.replace(path)

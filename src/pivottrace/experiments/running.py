@@ -33,6 +33,7 @@ from pivottrace.experiments.results import (
     write_result,
     write_result_elsewhere,
 )
+from pivottrace.models.backends import SERVER
 from pivottrace.run.directory import RunDir
 from pivottrace.run.rounds import start_model
 from pivottrace.run.storage import write_text
@@ -187,6 +188,10 @@ def _evaluate_elsewhere(state: _State, job: Job, config: Config) -> None:
         overlap = "refuse" if own.pool.on_overlap == "drop" else own.pool.on_overlap
         pool = own.pool.model_copy(update={"on_overlap": overlap})
         own = own.model_copy(update={"model": model, "train": train, "pool": pool})
+        if model != config.model and own.rollouts.backend == SERVER:
+            # A server has the model that the training started from.
+            here = own.rollouts.model_copy(update={"backend": "transformers"})
+            own = own.model_copy(update={"rollouts": here})
         _child(state, job, own, ("evaluate",), there)
         write_result_elsewhere(there, job.name, job.seed)
 

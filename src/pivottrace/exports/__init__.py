@@ -8,13 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import TYPE_CHECKING
 
 from pivottrace.plugins import records_in
-
-if TYPE_CHECKING:
-    from pivottrace.run.directory import RunDir
 
 
 @dataclass(frozen=True)
@@ -38,14 +33,17 @@ class ExportFormat:
     Attributes:
         name: Value of `--to`.
         title: A few words about the format, for the help.
-        write: Takes the run, seen in a round that has been triaged, and a folder that exists. It
-            writes its files into that folder, the same bytes each time, and changes nothing of the
-            run.
+        write: Takes the run, seen in a round that has been triaged, a folder that exists, and the
+            value of each option by its name. It writes its files into that folder, the same bytes
+            each time, and changes nothing of the run.
+        options: The options that the format takes, with their values. The first value is the
+            default. On the command line an option is `--NAME VALUE`.
     """
 
     name: str
     title: str
-    write: Callable[[RunDir, Path], Written]
+    write: Callable[..., Written]
+    options: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 def export_formats() -> dict[str, ExportFormat]:

@@ -52,6 +52,9 @@ DEFAULT_NAMES: dict[str, tuple[str, ...]] = {
 # https://verl.readthedocs.io/en/latest/preparation/prepare_data.html
 VERL_COLUMNS = {"data_source", "prompt", "reward_model"}
 
+# A column with one of these words in its name is perhaps the user's id.
+ID_WORDS = {"id", "ids", "nr", "no", "num", "number", "key", "uid", "uuid", "idx", "index"}
+
 _PUNCTUATION = re.compile(r"[\s_-]+")
 
 Path = tuple[str, ...]
@@ -139,8 +142,8 @@ def choose_columns(
         raise DataError(
             f"{source_name}: no column is the prompt (looked for "
             f"{', '.join(DEFAULT_NAMES['prompt'])}). "
-            + what_there_is(available, "prompt")
-            + f" Name it, as in {nested or '--map prompt=COLUMN'}"
+            + what_there_is(available)
+            + f" Name it, as in {nested or f'--map prompt={_longest(rows, available)}'}"
         )
     paths = {key: path_of(column, available) for key, column in chosen.items()}
     columns = Columns(
@@ -244,8 +247,37 @@ def path_of(column: str, available: Sequence[str]) -> Path:
     return (column,) if column in available else tuple(column.split("."))
 
 
-def what_there_is(available: Sequence[str], wanted: str) -> str:
+def perhaps_ids(available: Sequence[str], columns: Columns) -> Iterator[str]:
+    """Yield a note about columns that may be the user's ids, if ids are made from the prompts."""
+    if columns.id or columns.id_mapped:
+        return
+    taken = {path[0] for path in (columns.prompt, columns.answer or ()) if path}
+    names = [n for n in available if n not in taken and ID_WORDS & set(_words(n))]
+    if names:
+        yield (
+            f"ids are made from the questions, because no column is called "
+            f"{', '.join(DEFAULT_NAMES['id'])}. To keep your own: --map id={names[0]}"
+        )
+
+
+def _words(name: str) -> list[str]:
+    """Return the words of a column's name, in lower case: chat_id and chatId have the same."""
+    return re.sub(r"(?<=[a-z])(?=[A-Z])|[\W_]+", " ", name).lower().split()
+
+
+def _longest(rows: Callable[[], Iterator[Row]], available: Sequence[str]) -> str:
+    """Return the column with the longest texts in the first rows: it may well be the question."""
+    chars = dict.fromkeys(available, 0)
+    for _, row in islice(rows(), 20):
+        for column, value in row.items():
+            if isinstance(value, str) and column in chars:
+                chars[column] += len(value)
+    longest = max(available, key=chars.__getitem__, default="COLUMN")
+    return longest if chars.get(longest) else "COLUMN"
+
+
+def what_there_is(available: Sequence[str], wanted: str = "") -> str:
     """Return a sentence that lists the columns and names the one nearest to the wanted one."""
-    near = difflib.get_close_matches(wanted, available, n=1, cutoff=0.0)
+    near = difflib.get_close_matches(wanted, available, n=1, cutoff=0.0 if wanted else 1.0)
     listed = ", ".join(available) or "none"
     return f"The columns are: {listed}." + (f" The nearest is {near[0]!r}." if near else "")

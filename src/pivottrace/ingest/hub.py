@@ -47,15 +47,29 @@ def open_hub(name: str, base: str, split: str | None, column_map: dict[str, str]
     from datasets.exceptions import DatasetsError
     from huggingface_hub.errors import HfHubHTTPError
 
+    from pivottrace.ingest.hub_access import CURE, tell_of_cache, unreachable
+
+    why = unreachable()
+    if why is not None:
+        datasets.config.HF_HUB_OFFLINE = True  # its cache is then read at once
     hub_id, _, configuration = base.partition(":")
     try:
         loaded = datasets.load_dataset(hub_id, configuration or None)
     except (DatasetsError, HfHubHTTPError, OSError, ValueError) as error:
+        if why is not None:
+            copy = f"a copy in the Hub's cache that cannot be used ({_first_line(error)})"
+            if isinstance(error, ConnectionError):
+                copy = "no copy in the Hub's cache"
+            raise DataError(
+                f"{name}: no such file or folder here, {copy}, and {why}. {CURE}"
+            ) from None
         raise DataError(
             f"{name}: no such file or folder here, and as a Hub dataset it could not be loaded "
             f"({type(error).__name__}: {_first_line(error)}). Check the spelling and the network, "
             "name a configuration as in user/dataset:configuration, or give a local file"
         ) from None
+    if why is not None:
+        tell_of_cache(hub_id, why)
     return _open_dataset(name, loaded, split, column_map)
 
 

@@ -14,7 +14,7 @@ from pivottrace.config import Config
 from pivottrace.errors import ConfigError, DataError
 from pivottrace.ingest import settling
 from pivottrace.ingest.building import BUILT, Builder, IdTrouble, Unreadable
-from pivottrace.ingest.columns import choose_columns
+from pivottrace.ingest.columns import choose_columns, perhaps_ids
 from pivottrace.ingest.question_template import parse_template
 from pivottrace.ingest.repeats import OnDuplicate
 from pivottrace.ingest.sources import open_source
@@ -117,7 +117,7 @@ def read_source(
     )
     builder = Builder(opened, columns, filler, answer_pattern, unused)
     try:
-        return _read(builder, settings)
+        return _read(builder, settings, *perhaps_ids(opened.columns, columns))
     except IdTrouble as trouble:
         # The column of ids was our guess, so it is given up and not the user's mistake.
         without_ids = replace(columns, id=(), id_optional=False)

@@ -7,7 +7,7 @@ come from.
 from __future__ import annotations
 
 from pivottrace.config import Config
-from pivottrace.errors import BudgetError, DataError, counted
+from pivottrace.errors import BudgetError, DataError, RunDirError, counted
 from pivottrace.label_sources import LabelSource, label_source, source_for
 from pivottrace.labels.store import Label, read_answers, read_labels
 from pivottrace.routing.probes import default_num_probes
@@ -28,8 +28,19 @@ def source_of(run: RunDir) -> LabelSource:
 
 
 def allowed_labels(run: RunDir) -> int:
-    """The run's budget as a number of labels. Raises as `budget_labels`."""
-    return budget_labels(run.config.labels.budget, run.stage_facts("pool")["num_questions"])
+    """The run's budget as a number of labels.
+
+    Raises:
+        BudgetError: As `budget_labels`.
+        RunDirError: The pool is not there.
+    """
+    pool = run.stage_facts("pool")
+    if not pool:
+        raise RunDirError(
+            f"{run.path} has no pool now, and a budget is a share of it. Make it with: "
+            f"{run.until('pool')}"
+        )
+    return budget_labels(run.config.labels.budget, pool["num_questions"])
 
 
 def budget_labels(budget: float, questions: int) -> int:
@@ -69,9 +80,10 @@ def labels_of(run: RunDir, first: int | None = None) -> dict[str, Label]:
         return labels
     stages = (facts for of in run.manifest.get("rounds", {}).values() for facts in of.values())
     used = max((facts.get("labels_used", 0) for facts in stages), default=0)
-    if len(labels) < used:
+    paid = sum(not label.owned for label in labels.values())
+    if paid < used:
         raise DataError(
-            f"{run.path / STORE} holds {len(labels)} labels, and the run has used {used}. Put the "
+            f"{run.path / STORE} holds {paid} labels, and the run has paid for {used}. Put the "
             f"file back from a copy, or start again in another directory (--output) and import "
             f"the answers there."
         )
@@ -130,12 +142,19 @@ def probes_wanted(run: RunDir) -> int:
     return wanted
 
 
-def budget_in_words(allowed: int, num_probes: int) -> str:
-    """The use of a budget: the probes, and the labels that are left to choose with."""
+def budget_in_words(allowed: int, num_probes: int, at_most: bool = False) -> str:
+    """The use of a budget: the probes, and the labels that are left to choose with.
+
+    Args:
+        allowed: Labels that the budget allows.
+        num_probes: Probes that are not owned.
+        at_most: Whether some of the probes may yet turn out to be owned.
+    """
     left = max(0, allowed - num_probes)
+    take, leaves = ("take at most", "at least ") if at_most else ("take", "")
     words = (
-        f"probes take {num_probes:,} of the {counted(allowed, 'label')}, to show how reliable "
-        f"votes are; that leaves {left:,} to choose with"
+        f"probes {take} {num_probes:,} of the {counted(allowed, 'label')}, to show how reliable "
+        f"votes are; that leaves {leaves}{left:,} to choose with"
     )
     if num_probes and left < FEW_TO_CHOOSE * allowed:
         words += ". That is too few for a choice: most of the labels would be drawn by chance"

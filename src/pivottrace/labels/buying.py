@@ -50,9 +50,9 @@ def obtain(run: RunDir, question_ids: Sequence[str], purpose: Purpose) -> dict[s
     if missing and not (goes_on and source.answers is None):
         refuse_to_exceed(allowed_labels(run), len(bought(run)), len(missing))
         # A source may have new answers, even if the run goes on without them.
-        _buy(run, source, missing, purpose, any_bought=bool(known), asks=not goes_on)
+        _buy(run, source, missing, purpose, known, asks=not goes_on)
     if disputed and not goes_on:
-        raise LabelsNeeded(to_settle(run, len(disputed)))
+        raise LabelsNeeded(_to_settle(run, disputed))
     truths = true_answers(run)
     return {i: truths[i] for i in question_ids if i in truths}
 
@@ -71,16 +71,21 @@ def take_owned(run: RunDir) -> None:
         take_in(run, [Given(i, a, COLUMN.name, "annotation", owned=True) for i, a in owned.items()])
 
 
-def to_settle(run: RunDir, num_disputed: int) -> str:
+def _to_settle(run: RunDir, disputed: Sequence[str]) -> str:
     """The steps that settle answers that differ."""
     place = shlex.quote(str(run.path))
-    what = f"{counted(num_disputed, 'question')} {'has' if num_disputed == 1 else 'have'}"
+    what = f"{counted(len(disputed), 'question')} {'has' if len(disputed) == 1 else 'have'}"
     return (
         f"{what} answers that differ from each other. Next:\n"
-        f"  1. pivottrace label conflicts {place}   (lists them)\n"
-        f"  2. pivottrace label correct {place} ID ANSWER   (settles one)\n"
+        f"  1. pivottrace label conflicts {place}   (lists them, each with its command)\n"
+        f"  2. {settling(run, disputed[0])}   (settles the first)\n"
         f"  3. pivottrace run {place}"
     )
+
+
+def settling(run: RunDir, question_id: str) -> str:
+    """The command that settles a question; the user writes the answer."""
+    return f"{shlex.join(['pivottrace', 'label', 'correct', str(run.path), question_id])} ANSWER"
 
 
 def num_asked(run: RunDir, question_ids: Sequence[str], purpose: Purpose) -> int:
@@ -101,14 +106,19 @@ def every_answer(run: RunDir) -> dict[str, str]:
     ids = run.read_table("pool", made_by="run")["id"].to_pylist()
     asked = _asked(run, ids, "annotation")
     found = _answers(source, asked) if source.simulates else asked.pool_answers()
-    gaps = [question_id for question_id in ids if question_id not in found]
+    refuse_gaps(run.config, ids, found)
+    return {question_id: found[question_id] for question_id in ids}
+
+
+def refuse_gaps(config: Config, ids: Sequence[str], answers: Mapping[str, str]) -> None:
+    """Refuse a pool for a study in which a question has no answer. Raises DataError."""
+    gaps = [question_id for question_id in ids if question_id not in answers]
     if gaps:
         raise DataError(
-            f"{run.config.pool.questions}: {len(gaps)} of {len(ids)} questions have no answer, the "
+            f"{config.pool.questions}: {len(gaps)} of {len(ids)} questions have no answer, the "
             f"first is id {gaps[0]!r}. A study needs them all: name the answers' column with --map "
             f"answer=COLUMN, or leave those questions out of the file."
         )
-    return {question_id: found[question_id] for question_id in ids}
 
 
 def _goes_on_without(
@@ -128,14 +138,14 @@ def _buy(
     source: LabelSource,
     missing: Sequence[str],
     purpose: Purpose,
+    known: Mapping[str, Label],
     *,
-    any_bought: bool,
     asks: bool,
 ) -> None:
     """Store the answers that the source has now. If it `asks`, people are asked for the rest."""
     given = _answers(source, _asked(run, missing, purpose))
     rest = [i for i in missing if i not in given]
-    enough = run.config.labels.partial and bool(given or any_bought)
+    enough = run.config.labels.partial and bool(given or known)
     if rest and source.ask is None and not enough:
         raise DataError(_no_answer(run.config, source, rest[0], len(rest), len(missing)))
     if given:
@@ -143,8 +153,19 @@ def _buy(
         take_in(run, [Given(i, answer, name, purpose) for i, answer in given.items()])
     if rest and source.ask is not None and asks:
         asked = source.ask(_asked(run, rest, purpose))
-        of_budget = budget_in_words(allowed_labels(run), probes_wanted(run))
-        raise LabelsNeeded(f"{asked}\n{of_budget}" if purpose == "probe" else asked)
+        more = [asked]
+        if purpose == "probe":
+            num_owned = sum(label.owned for label in map(known.get, _drawn(run)) if label)
+            more.append(budget_in_words(allowed_labels(run), probes_wanted(run) - num_owned))
+        if disputed := [i for i, label in known.items() if label.disputed]:
+            more.append(_to_settle(run, disputed))
+        raise LabelsNeeded("\n".join(more))
+
+
+def _drawn(run: RunDir) -> list[str]:
+    """The ids of the probes."""
+    ids: list[str] = run.read_table("probes", made_by="calibrate")["question_id"].to_pylist()
+    return ids
 
 
 def _answers(source: LabelSource, asked: Asked) -> dict[str, str]:

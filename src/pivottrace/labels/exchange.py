@@ -3,12 +3,12 @@
 import csv
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from pivottrace.errors import DataError
+from pivottrace.errors import DataError, counted
 from pivottrace.ingest.settling import shortened
 from pivottrace.label_sources import Purpose
 from pivottrace.labels.file_rows import COLUMNS, escaped, is_csv, known_id, read_rows
@@ -51,10 +51,12 @@ class FileAnswers(NamedTuple):
     Attributes:
         rows: The rows with an answer, in the order of the file.
         blank: Rows that leave their question unlabelled: empty ones, "NA", "don't know".
+        skipped: Ids of the rows that were not read, because they are of other questions.
     """
 
     rows: list[FileAnswer]
     blank: int
+    skipped: list[str]
 
     @property
     def answers(self) -> list[tuple[str, str | None]]:
@@ -63,12 +65,12 @@ class FileAnswers(NamedTuple):
 
 
 def export_requests(path: Path, rows: Sequence[Request]) -> None:
-    """Write the questions that need answers to a CSV or JSONL file, with an empty answer column.
+    """Write the questions that need answers to a CSV or JSONL file, with nothing filled in yet.
 
-    Atomic. A file there that has answers in it is never overwritten: where it already asks all of
-    these questions it is left as it is (a half-filled file goes on being filled), else refused.
-    CSV is UTF-8 with a byte-order mark, so that spreadsheets read it as UTF-8; over-long questions
-    are cut at `MAX_CELL_CHARS` there.
+    Atomic. A file there that has answers or names in it is never overwritten: where it already asks
+    all of these questions it is left as it is (a half-filled file goes on being filled), else
+    refused. CSV is UTF-8 with a byte-order mark, so that spreadsheets read it as UTF-8; over-long
+    questions are cut at `MAX_CELL_CHARS` there.
 
     Args:
         path: Ends in `.csv` or `.jsonl`; its folder exists.
@@ -76,7 +78,7 @@ def export_requests(path: Path, rows: Sequence[Request]) -> None:
 
     Raises:
         DataError: If the suffix is another one, the folder is missing, an id is empty, repeated or
-            not valid Unicode, or the file there has answers to other questions or is not a label
+            not valid Unicode, or the file there is filled in for other questions or is not a label
             file.
         OutOfDiskError: If the disk is full.
         RunDirError: If the file cannot be written.
@@ -90,7 +92,12 @@ def export_requests(path: Path, rows: Sequence[Request]) -> None:
 
 
 def read_answers(
-    path: Path, known_ids: set[str], pattern: str | None = None, *, confirmed: bool = False
+    path: Path,
+    known_ids: set[str],
+    pattern: str | None = None,
+    *,
+    confirmed: bool = False,
+    only: Container[str] | None = None,
 ) -> FileAnswers:
     """Read the answers that people filled in.
 
@@ -106,20 +113,24 @@ def read_answers(
         known_ids: Ids that may occur.
         pattern: The user's `answers.pattern`.
         confirmed: Whether the people stand by cells that cannot be read as an answer.
+        only: Ids whose rows are read. Rows of other ids, known or not, are skipped.
 
     Raises:
         DataError: The file is missing, not UTF-8 or malformed, a column is missing, or a value has
             the wrong type. Or an id is unknown, or an answer is a derivation, a guess or too long.
             The message names file, row and column.
     """
-    rows, blank = [], 0
+    rows, blank, skipped = [], 0, []
     for row in read_rows(path):
         question_id, place = known_id(path, row.id, known_ids), f"{path}, {row.where}"
+        if only is not None and question_id not in only:
+            skipped.append(row.id)
+            continue
         if question_id is None:
             raise DataError(
                 f"{place}, column id: {row.id!r} is not a question of this run; "
                 "use the ids of the exported file (spreadsheets drop leading zeros: import the "
-                "id column as text)"
+                "id column as text), or skip the rows of other questions with --skip-unasked"
             )
         cell = without_decimal_comma(row.cell) if row.decimal_comma else row.cell
         read = read_label(cell, f"{place}, column answer", pattern, confirmed=confirmed)
@@ -127,7 +138,7 @@ def read_answers(
             blank += 1
         else:
             rows.append(FileAnswer(question_id, read.answer, row.annotator, place))
-    return FileAnswers(rows, blank)
+    return FileAnswers(rows, blank, skipped)
 
 
 class Read(NamedTuple):
@@ -179,26 +190,26 @@ def _checked_ids(path: Path, rows: Sequence[Request]) -> set[str]:
 
 
 def _already_asks(path: Path, ids: set[str]) -> bool:
-    """Whether the file there has answers in it and asks for all of `ids`; False is free to replace.
+    """Whether the file there is filled in and asks for all of `ids`; False is free to replace.
 
     Raises:
-        DataError: If answers would be lost, or the file cannot be understood.
+        DataError: If answers or names would be lost, or the file cannot be understood.
     """
     existing: set[str] = set()
     filled = 0
     try:
         for row in read_rows(path):
             existing.add(known_id(path, row.id, ids) or row.id)
-            filled += bool(row.cell)
+            filled += bool(row.cell or row.annotator)
     except DataError as error:
         raise DataError(
             f"{error}. The file is left as it is: move it away, or export to another place"
         ) from error
     if filled and not ids <= existing:
         raise DataError(
-            f"{path} has {filled} answers filled in and lacks {len(ids - existing)} questions that "
-            "need one; it is left as it is. Import it (pivottrace label import) and move it away, "
-            "or export to another place"
+            f"{path} has {counted(filled, 'row')} filled in and lacks "
+            f"{counted(len(ids - existing), 'question')} to be answered; it is left as it is. "
+            f"Import it (pivottrace label import) and move it away, or export to another place"
         )
     return filled > 0
 
@@ -211,14 +222,14 @@ def _csv_text(rows: Sequence[Request]) -> str:
         shown = _valid_unicode(row.question.replace("\0", ""))
         if len(shown) > MAX_CELL_CHARS:
             shown = shown[:MAX_CELL_CHARS] + " … [cut; the whole question is in the pool]"
-        writer.writerow((escaped(row.id), escaped(shown), "", row.purpose))
+        writer.writerow((escaped(row.id), escaped(shown), "", "", row.purpose))
     return "\ufeff" + buffer.getvalue()
 
 
 def _jsonl_text(rows: Sequence[Request]) -> str:
     lines = []
     for row in rows:
-        values = (row.id, _valid_unicode(row.question), "", row.purpose)
+        values = (row.id, _valid_unicode(row.question), "", "", row.purpose)
         lines.append(json.dumps(dict(zip(COLUMNS, values, strict=True)), ensure_ascii=False))
     return "".join(line + "\n" for line in lines)
 

@@ -17,7 +17,7 @@ from typing import Any
 
 from pivottrace.errors import DataError
 
-COLUMNS = ("id", "question", "answer", "purpose")
+COLUMNS = ("id", "question", "answer", "annotator", "purpose")
 # Characters that make a spreadsheet read a cell as a formula (OWASP, "CSV Injection"), behind any
 # number of apostrophes: those already there are escaped too, or two texts would become one.
 _FORMULA = re.compile(r"'*[=+\-@\t\r\n＝＋－＠]")

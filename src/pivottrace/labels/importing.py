@@ -2,30 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-import pyarrow.compute as pc
-
-from pivottrace.config import AnswersConfig
-from pivottrace.errors import ConfigError, DataError
+from pivottrace.errors import ConfigError, DataError, first_of
 from pivottrace.label_sources import Purpose
 from pivottrace.label_sources.people import FILE
 from pivottrace.labels.budget import STORE, labels_of
 from pivottrace.labels.exchange import FileAnswer, read_answers, read_label
 from pivottrace.labels.intake import take_in
+from pivottrace.labels.slips import unlike_the_model
 from pivottrace.labels.store import Answer, Given
 from pivottrace.labels.store import read_answers as stored_answers
 from pivottrace.labels.waiting import questions_of, requested
 from pivottrace.run.directory import RunDir
-from pivottrace.run.storage import read_parquet
 from pivottrace.verifier import Verifier
-from pivottrace.verifier.forms import form_of
 from pivottrace.verifier.gold import agree
-from pivottrace.verifier.multiple_choice import normalise_choice
-from pivottrace.verifier.truths import read_truth
 
 
 @dataclass(frozen=True)
@@ -37,14 +31,19 @@ class Imported:
         replaced: Questions whose label was replaced.
         unanswerable: Questions that cannot be answered, by this file.
         blank: Rows without an answer.
+        skipped: Ids of the rows that were skipped, because their answers were not asked for.
         differing: Ids of questions whose answers differ now.
+        unlike: Answers of another form than the model's own: (question id, answer, its form, the
+            model's form) each.
     """
 
     new: int
     replaced: int
     unanswerable: int
     blank: int
+    skipped: tuple[str, ...]
     differing: tuple[str, ...]
+    unlike: tuple[tuple[str, str, str, str], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -63,16 +62,25 @@ class Reading:
     Attributes:
         rows: Its answers.
         blank: Rows without an answer.
+        skipped: Ids of the rows that were skipped, because their answers were not asked for.
         changed: Ids of questions whose label the answers replace.
+        unlike: As for `Imported`.
     """
 
     rows: tuple[Given, ...]
     blank: int
+    skipped: tuple[str, ...]
     changed: tuple[str, ...]
+    unlike: tuple[tuple[str, str, str, str], ...]
 
 
 def read_file(
-    run: RunDir, path: Path, *, replace: bool = False, confirmed: bool = False
+    run: RunDir,
+    path: Path,
+    *,
+    replace: bool = False,
+    confirmed: bool = False,
+    skip_unasked: bool = False,
 ) -> Reading:
     """Read a filled file, and check all of it. Nothing is stored.
 
@@ -82,6 +90,8 @@ def read_file(
         replace: Whether its answers take the place of earlier ones.
         confirmed: Whether people stand by answers that cannot be read, or that read as text where
             the model's answers are none.
+        skip_unasked: Whether rows of questions that do not wait for a label, or that the run does
+            not know, are skipped.
 
     Raises:
         DataError: An unknown id, a question that was not chosen, or an answer that cannot be read.
@@ -89,11 +99,12 @@ def read_file(
     """
     known_ids = set(run.read_table("pool", made_by="run")["id"].to_pylist())
     settings, known = run.config.answers, labels_of(run)
-    found = read_answers(path, known_ids, settings.pattern, confirmed=confirmed)
     purposes = _purposes(run)
-    _refuse_unasked(found.rows, purposes)
-    if not confirmed:
-        _refuse_odd(run, [(a.question_id, a.answer, a.place) for a in found.rows])
+    only = purposes if skip_unasked else None
+    found = read_answers(path, known_ids, settings.pattern, confirmed=confirmed, only=only)
+    _refuse_unasked(path, found.rows, purposes)
+    given = [] if confirmed else [(a.question_id, a.answer, a.place) for a in found.rows]
+    unlike = unlike_the_model(run, given)
     if replace:
         with Verifier.of(settings) as verifier:
             _refuse_two_answers(found.rows, partial(agree, equal=verifier.equal))
@@ -102,7 +113,8 @@ def read_file(
         for i, answer, annotator, _ in found.rows
     )
     changed = [i for i, answer in found.answers if i in known and known[i].answer != answer]
-    return Reading(rows, found.blank, tuple(changed) if replace else ())
+    settled = tuple(changed) if replace else ()
+    return Reading(rows, found.blank, tuple(found.skipped), settled, tuple(unlike))
 
 
 def store_file(run: RunDir, reading: Reading) -> Imported:
@@ -114,7 +126,15 @@ def store_file(run: RunDir, reading: Reading) -> Imported:
     with Verifier.of(run.config.answers) as verifier:
         stored = take_in(run, reading.rows, partial(agree, equal=verifier.equal))
     no_answer = len({row.question_id for row in reading.rows if row.answer is None})
-    return Imported(stored.new, stored.settled, no_answer, reading.blank, stored.differing)
+    return Imported(
+        stored.new,
+        stored.settled,
+        no_answer,
+        reading.blank,
+        reading.skipped,
+        stored.differing,
+        reading.unlike,
+    )
 
 
 def read_correction(
@@ -151,7 +171,7 @@ def read_correction(
             f"question out"
         )
     if not confirmed:
-        _refuse_odd(run, [(question_id, read.answer, where)])
+        unlike_the_model(run, [(question_id, read.answer, where)])
     purpose = purposes[question_id]
     return Given(question_id, read.answer, FILE.name, purpose, annotator, settles=True)
 
@@ -169,13 +189,17 @@ def _purposes(run: RunDir) -> dict[str, Purpose]:
     return {**requested(run), **of_labels}
 
 
-def _refuse_unasked(answers: Sequence[FileAnswer], purposes: Mapping[str, Purpose]) -> None:
+def _refuse_unasked(
+    path: Path, answers: Sequence[FileAnswer], purposes: Mapping[str, Purpose]
+) -> None:
     unasked = [answer for answer in answers if answer.question_id not in purposes]
     if unasked:
-        rows = "1 such row" if len(unasked) == 1 else f"{len(unasked)} such rows"
+        others = [f"{a.place.removeprefix(f'{path}, ')} {a.question_id!r}" for a in unasked[1:]]
+        rows = f"; the same holds for {first_of(others)}" if others else ""
         raise DataError(
-            f"{unasked[0].place}: question {unasked[0].question_id!r} does not wait for a label "
-            f"({rows}). Fill in only the file that the run wrote last."
+            f"{unasked[0].place}: question {unasked[0].question_id!r} does not wait for a label"
+            f"{rows}. Fill in only the file that the run wrote last, or skip the rows of other "
+            f"questions with --skip-unasked."
         )
 
 
@@ -190,54 +214,3 @@ def _refuse_two_answers(answers: Sequence[FileAnswer], same: Callable[[str, str]
                 f"{each.place}, column answer: question {each.question_id!r} is answered "
                 f"{other!r} here and {one!r} in {before.place}; with --replace, keep one of them"
             )
-
-
-def _refuse_odd(run: RunDir, answers: Iterable[tuple[str, str | None, str]]) -> None:
-    """Refuse answers that read as text where the model's own answers read as something else.
-
-    Such an answer never equals an answer of the model, so a slip would look like a wrong model.
-
-    Args:
-        run: The run, after sampling.
-        answers: (question id, answer, place) each.
-    """
-    given = [(i, answer, place) for i, answer, place in answers if answer is not None]
-    if not given:
-        return
-    own = _own_answers(run, {i for i, *_ in given})
-    for question_id, answer, place in given:
-        kinds = {_kind(run.config.answers, text) for text in own.get(question_id, ())}
-        wanted = sorted(kinds - {"text", "empty"})
-        alternatives = read_truth(answer).alternatives
-        is_text = all(_kind(run.config.answers, text) == "text" for text in alternatives)
-        if wanted and "text" not in kinds and is_text:
-            example = own[question_id][0]
-            raise DataError(
-                f"{place}: {answer!r} reads as text, and the model's answer {example!r} to "
-                f"question {question_id!r} as {wanted[0]}. Write it in that form, or confirm it "
-                f"with --confirm"
-            )
-
-
-def _kind(settings: AnswersConfig, answer: str) -> str:
-    if settings.verifier == "math":
-        return form_of(answer)
-    letters = normalise_choice(answer)
-    is_letter = settings.verifier == "choice" and letters.isupper() and len(letters) <= 10
-    return "letter" if is_letter else "text"
-
-
-def _own_answers(run: RunDir, ids: set[str]) -> dict[str, list[str]]:
-    """The model's vote and its greedy answer to some questions, as far as they are there."""
-    found: dict[str, list[str]] = {}
-    paths = [(run.table_path("votes"), "vote_answer")]
-    greedy = sorted((run.round_path / "rollouts_greedy").glob("part-*.parquet"))
-    paths += [(path, "answer") for path in greedy]
-    for path, column in paths:
-        if not path.is_file():
-            continue
-        rows = read_parquet(path, ["question_id", column])
-        rows = rows.filter(pc.field("question_id").isin(list(ids)) & pc.field(column).is_valid())
-        for question_id, answer in zip(*(c.to_pylist() for c in rows.columns), strict=True):
-            found.setdefault(question_id, []).append(answer)
-    return found

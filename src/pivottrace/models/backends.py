@@ -6,17 +6,20 @@ A sampler outside the package needs no line here, because `rollouts.backend` als
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 
-from pivottrace.config import ModelConfig, RolloutsConfig
+from pivottrace.config import Config, ModelConfig, RolloutsConfig
 from pivottrace.errors import ConfigError
 from pivottrace.models.sampler import Sampler
 from pivottrace.plugins import load_part, refuse_unknown
 
+SERVER = "openai"
 # The function that opens each sampler, by its name in `rollouts.backend`. A module is imported when
 # its sampler is opened, because most are heavy.
 BACKENDS = {
     "transformers": "pivottrace.models.generate:open_transformers",
+    SERVER: "pivottrace.models.served:open_served",
 }
 
 Opener = Callable[[ModelConfig, RolloutsConfig], Sampler]
@@ -50,3 +53,24 @@ def open_sampler(model: ModelConfig, rollouts: RolloutsConfig) -> Sampler:
         ModelError: The model cannot be loaded, or the server cannot be used.
     """
     return sampler_opener(rollouts.backend)(model, rollouts)
+
+
+def sampler_for(model: ModelConfig, config: Config) -> Sampler:
+    """Open the sampler for a model of a run: its own model, or a trained one.
+
+    A server has the weights of `[model]` only. So a trained model is sampled here, by transformers.
+
+    Raises:
+        ConfigError: As `open_sampler`.
+        ModelError: As `open_sampler`.
+    """
+    rollouts = config.rollouts
+    if rollouts.backend == SERVER and model != config.model:
+        print(
+            f"note: {rollouts.server.url} serves {config.model.path}, so the trained model is "
+            f"sampled here, by transformers",
+            file=sys.stderr,
+            flush=True,
+        )
+        rollouts = rollouts.model_copy(update={"backend": "transformers"})
+    return open_sampler(model, rollouts)

@@ -28,6 +28,7 @@ class TransformersSampler:
 
     def __init__(self, model: Any, tokenizer: Any) -> None:
         self.model, self.tokenizer = model, tokenizer
+        self._facts: dict[str, Any] = {}
 
     @property
     def max_positions(self) -> int | None:
@@ -35,11 +36,14 @@ class TransformersSampler:
         return max_positions(self.model.config)
 
     def facts(self) -> dict[str, Any]:
-        """Digests of the weights and the tokenizer, and the `dtype` of the weights."""
-        return {
-            **digests(self.model, self.tokenizer),
-            "dtype": str(self.model.dtype).removeprefix("torch."),
-        }
+        """Digests of the weights and the tokenizer, and the `dtype` of the weights.
+
+        The weights are read at the first call only.
+        """
+        if not self._facts:
+            dtype = str(self.model.dtype).removeprefix("torch.")
+            self._facts = {**digests(self.model, self.tokenizer), "dtype": dtype}
+        return dict(self._facts)
 
     def sample(self, prompts: Sequence[Sequence[int]], settings: Sampling) -> list[list[list[int]]]:
         """See `Sampler.sample`. Prompts of similar length are batched together.

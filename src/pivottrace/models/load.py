@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from importlib.resources import files
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +13,9 @@ from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import cached_file
 
-from pivottrace.config import EMBEDDED_MODEL, ModelConfig
+from pivottrace.config import ModelConfig
 from pivottrace.errors import ModelError, first_line, is_out_of_memory
+from pivottrace.models.places import cached_folder, place_of
 from pivottrace.models.template_trial import refuse_endless_template
 from pivottrace.models.weights import (
     refuse_changed_weights,
@@ -39,13 +40,6 @@ UNLOADABLE = (
     RuntimeError,
     StrictDataclassError,
 )
-
-
-def resolve_path(path: str) -> str:
-    """The folder or Hub id behind a configured model path."""
-    if path == EMBEDDED_MODEL:
-        return str(files("pivottrace.world") / "reasoner")
-    return str(Path(path).expanduser()) if path.startswith("~") else path
 
 
 def choose_device(wanted: str) -> torch.device:
@@ -91,7 +85,7 @@ def load_model(config: ModelConfig) -> tuple[Any, Any]:
     """
     device = choose_device(config.device)
     tokenizer = load_tokenizer(config)
-    path = resolve_path(config.path)
+    path = place_of(config)
     if Path(path).is_dir():
         weight_files(Path(path), config.path)
         refuse_changed_weights(Path(path), config.path)
@@ -135,18 +129,30 @@ def load_model(config: ModelConfig) -> tuple[Any, Any]:
 def check_weights(config: ModelConfig) -> str:
     """Load a model as a stage does, only to see that it is whole. Return a sentence on its weights.
 
-    The weights of a Hub model are not checked here, because they are downloaded only when a stage
-    needs them.
+    The weights of a Hub model are checked if the Hub's cache has them all. Else they are not
+    downloaded here, but when a stage first needs them.
 
     Raises:
         ModelError: As `load_model`.
     """
-    folder = Path(resolve_path(config.path))
+    folder = Path(place_of(config))
     if not folder.is_dir():
-        return "weights are looked at when a stage first loads them"
+        cached = cached_folder(config)
+        if cached is None:
+            return (
+                f"weights not looked at: the first stage downloads them; to check them before, "
+                f"validate again after {shlex.join(_download(config))}"
+            )
+        folder, config = cached, config.model_copy(update={"path": str(cached), "revision": None})
     load_model(config)
     size = sum(file.stat().st_size for file in weight_files(folder, config.path))
     return f"weights of {size / 1e6:,.1f} MB"
+
+
+def _download(config: ModelConfig) -> list[str]:
+    """The command of the Hub's own tool that downloads a model."""
+    revision = [] if config.revision is None else ["--revision", config.revision]
+    return ["hf", "download", config.path, *revision]
 
 
 def _end_token(model: Any, tokenizer: Any, path: str) -> str:
@@ -168,13 +174,8 @@ def load_config(config: ModelConfig) -> Any:
     Raises:
         ModelError: There is no such folder or Hub id, or config.json is missing or wrong.
     """
-    path = resolve_path(config.path)
+    path = place_of(config)
     local = Path(path).is_dir()
-    if not local and path.startswith((".", "/")):
-        raise ModelError(
-            f"{config.path}: no such model folder. Give a folder with config.json, safetensors and "
-            f"tokenizer files, or a Hub id such as Qwen/Qwen3-0.6B."
-        )
     if local and not (Path(path) / "config.json").is_file():
         raise ModelError(
             f"{config.path}: config.json is missing. Save the model there with "
@@ -220,9 +221,9 @@ def load_tokenizer(config: ModelConfig) -> Any:
         ModelError: As `load_config`. Or the tokenizer is missing or wrong, or its chat template
             takes too long.
     """
-    path = resolve_path(config.path)
-    local = Path(path).is_dir()
     load_config(config)
+    path = place_of(config)
+    local = Path(path).is_dir()
     folder = Path(path)
     if local and not any(
         (folder / name).is_file() for name in ("tokenizer.json", "tokenizer.model", "vocab.json")

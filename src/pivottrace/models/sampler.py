@@ -63,11 +63,12 @@ class Sampler(Protocol):
         """The longest sequence that the model takes, in tokens; None if it is not known."""
 
     def facts(self) -> dict[str, Any]:
-        """Facts of the model, which a run records.
+        """Facts of the model, which a run records. It is called often, so it must be fast.
 
         Returns:
             `model_digest` and `tokenizer_digest`, as far as they are known. A later stage refuses
-            a model with other digests. Further entries are for people to read.
+            a model with other digests. Further entries are for people to read, and may come with
+            the first samples.
         """
 
     def sample(self, prompts: Sequence[Sequence[int]], settings: Sampling) -> list[list[list[int]]]:

@@ -27,10 +27,8 @@ def weight_files(folder: Path, where: str) -> list[Path]:
     Raises:
         ModelError: There is none, one is torn or missing, or the index is wrong.
     """
-    index, names = folder / INDEX, {FILE}
-    if not (folder / FILE).is_file() and index.is_file():
-        names = _names_in(index, where)
-    for name in sorted(names):
+    names = weight_names(folder, where)
+    for name in names:
         try:
             # `safe_open` reads the header and checks the length of the file.
             with safe_open(folder / name, framework="pt"):
@@ -42,7 +40,19 @@ def weight_files(folder: Path, where: str) -> list[Path]:
             ) from None
         except (OSError, SafetensorError) as error:
             raise torn_weights(where, error) from error
-    return [folder / name for name in sorted(names)]
+    return [folder / name for name in names]
+
+
+def weight_names(folder: Path, where: str) -> list[str]:
+    """The names of the safetensors files that a model folder has or should have.
+
+    Raises:
+        ModelError: The index is wrong.
+    """
+    index = folder / INDEX
+    if not (folder / FILE).is_file() and index.is_file():
+        return sorted(_names_in(index, where))
+    return [FILE]
 
 
 def _names_in(index: Path, where: str) -> set[str]:

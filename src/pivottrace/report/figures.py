@@ -219,7 +219,7 @@ def _rewards(axes: Axes, metrics: Sequence[Mapping[str, Any]]) -> None:
     axes.set(title="Reward by route", xlabel="step", ylim=(-0.03, 1.03))
     axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
     axes.yaxis.set_major_formatter(_PERCENT)
-    axes.legend(loc="lower right")
+    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=2)
 
 
 def _held_out(

@@ -39,6 +39,7 @@ from pivottrace.run import readings
 from pivottrace.run.choices import driving_estimator, estimators_of
 from pivottrace.run.directory import RunDir
 from pivottrace.run.progress import in_words
+from pivottrace.run.records import BESIDE_FACTS
 from pivottrace.run.rounds import current_round, latest_round
 from pivottrace.run.storage import write_text
 
@@ -140,6 +141,7 @@ def _asked(run: RunDir) -> dict[str, Any]:
         "model": config.model.path,
         "revision": config.model.revision,
         "number format": greedy.get("dtype"),
+        "sampled by": _sampled_by(greedy),
         "pool": config.pool.questions,
         "questions": pool.get("num_questions"),
         "with an answer column filled": pool.get("num_with_answer"),
@@ -156,6 +158,18 @@ def _asked(run: RunDir) -> dict[str, Any]:
         "facts": {name: value for name, value in facts.items() if value is not None},
         "settings": collect.changed_settings(config),
     }
+
+
+def _sampled_by(greedy: Mapping[str, Any]) -> str | None:
+    """The server that gave the rollouts, by the facts of `greedy`; None if the model here did."""
+    server, canary = greedy.get("server"), greedy.get("canary")
+    if server is None or canary is None:
+        return None
+    version = "" if server["version"] is None else f" (version {server['version']})"
+    return (
+        f"a server{version} as {server['model']}; its log-probabilities of {canary['num_tokens']} "
+        f"tokens differ from those here by {canary['mean_difference']:.4f} nats on average"
+    )
 
 
 def _budget(budget: float) -> str:
@@ -307,7 +321,7 @@ def _training(run: RunDir) -> dict[str, Any] | None:
     facts = {
         name.removeprefix("num_").replace("_", " "): _plain(value)
         for name, value in sorted(latest_round(run, "train").stage_facts("train").items())
-        if name != "settings"
+        if name not in BESIDE_FACTS
     }
     if figure is None and not facts:
         return None

@@ -5,6 +5,8 @@ It comes first, in the closing lines of a command and on the report's first scre
 
 from __future__ import annotations
 
+import shlex
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -13,7 +15,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pivottrace.errors import counted
-from pivottrace.labels.budget import FEW_TO_CHOOSE, allowed_labels, bought, labels_of
+from pivottrace.labels.budget import (
+    FEW_TO_CHOOSE,
+    allowed_labels,
+    bought,
+    labels_of,
+    unanswerable,
+)
 from pivottrace.routing.routes import ROUTES
 from pivottrace.run.choices import driving_estimator
 from pivottrace.run.directory import RunDir
@@ -76,10 +84,11 @@ def verdict(run: RunDir) -> Verdict:
     triage = None
     if run.is_done("triage"):
         triage = read_parquet(
-            run.table_path("triage"), ["question_id", "score", "mu", "label_gain", "priority"]
+            run.table_path("triage"),
+            ["question_id", "route", "reason", "score", "mu", "label_gain", "priority"],
         )
     return Verdict(
-        decided=_decided(run),
+        decided=_decided(run, triage),
         labels=_labels(run, triage),
         cost=_cost(run),
         helped=_helped(run),
@@ -87,17 +96,36 @@ def verdict(run: RunDir) -> Verdict:
     )
 
 
-def _decided(run: RunDir) -> str | None:
-    counts = run.stage_facts("triage").get("counts")
-    if not counts:
+def _decided(run: RunDir, triage: pa.Table | None) -> str | None:
+    """The routes. A question that people found to have no answer is on none of them."""
+    if triage is None:
         return None
+    none = pa.array(unanswerable(run), pa.string())
+    without = pc.and_(
+        pc.is_in(triage["question_id"], none), pc.not_equal(triage["route"], "discard")
+    )
+    left = triage.filter(pc.invert(without))
+    counts = Counter(left["route"].to_pylist())
     parts = [
         f"{counts[route]:,} {ROUTE_WORDS[route][counts[route] != 1]}"
+        + (_why_dropped(left) if route == "discard" else "")
         for route in ROUTES
-        if counts.get(route)
+        if counts[route]
     ]
-    total = sum(counts.values())
-    return f"of {counted(total, 'question')}, {_listed(parts)}"
+    unanswered = triage.num_rows - left.num_rows
+    parts += [f"{unanswered:,} cannot be answered"] if unanswered else []
+    return f"of {counted(triage.num_rows, 'question')}, {_listed(parts)}"
+
+
+def _why_dropped(triage: pa.Table) -> str:
+    """How many dropped questions are mastered, and how many are out of reach."""
+    reasons = triage.filter(pc.field("route") == "discard")["reason"].to_pylist()
+    found = {
+        words: sum(reason.endswith(kind) for reason in reasons)
+        for kind, words in (("mastered", "mastered"), ("hopeless", "out of reach"))
+    }
+    parts = [f"{count:,} {words}" for words, count in found.items() if count]
+    return f" ({', '.join(parts)})" if parts else ""
 
 
 def _labels(run: RunDir, triage: pa.Table | None) -> str | None:
@@ -115,11 +143,12 @@ def _labels(run: RunDir, triage: pa.Table | None) -> str | None:
         return text
     teaches = np.nan_to_num(_numbers(triage, "priority")) > run.config.triage.least_label_gain
     is_paid = pc.is_in(triage["question_id"], pa.array(list(paid), pa.string())).to_numpy()
-    at_random = len(paid) * teaches.mean()
-    return (
-        f"{text}. {int((teaches & is_paid).sum()):,} fell where a label is expected to teach more "
-        f"than the vote; of as many random ones, about {at_random:.0f} would have"
+    chosen, at_random = int((teaches & is_paid).sum()), len(paid) * teaches.mean()
+    text = (
+        f"{text}. {chosen:,} fell where a label is expected to teach more than the vote; of as "
+        f"many random ones, about {at_random:.0f} would have"
     )
+    return f"{text}, so the choice gained nothing" if chosen <= round(at_random) else text
 
 
 def _cost(run: RunDir) -> str | None:
@@ -181,6 +210,40 @@ def _limits(run: RunDir, triage: pa.Table | None) -> Iterator[str]:
 
 def _of_the_model(run: RunDir, triage: pa.Table | None) -> Iterator[str]:
     """Whether the pool is too hard or too easy, and how many responses were cut or unread."""
+    if triage is None:
+        weak = too_weak(run)
+        yield from () if weak is None else (weak,)
+    else:
+        yield from _strength(run, triage)
+    yield from _of_the_responses(run)
+
+
+def too_weak(run: RunDir) -> str | None:
+    """A sentence about a model that is too weak for the pool, by the probes; None if it is not.
+
+    Calibration knows it, so it can be said before further labels or training cost anything.
+    """
+    num_probes = run.stage_facts("calibrate").get("num_probes")
+    if not num_probes or (right := _observed(run)) >= FEW_RIGHT:
+        return None
+    return _too_weak(f"on {counted(num_probes, 'probe')} {_share_right(right)}")
+
+
+def _too_weak(found: str) -> str:
+    return (
+        f"the model is too weak for these questions: {found}. Take a stronger model or easier "
+        f"questions, or train it first on worked solutions"
+    )
+
+
+def _share_right(right: float) -> str:
+    if right == 0:
+        return "none of its samples is right"
+    return f"it is right in about {100 * right:.0f} % of its samples"
+
+
+def _of_the_responses(run: RunDir) -> Iterator[str]:
+    """How many greedy responses were cut or unread."""
     failures, asked = run.stage_facts("greedy").get("failures", {}), run.stage_facts("greedy")
     for reason, what, cure in (
         ("truncated", "were cut at the token limit", "raise rollouts.max_new_tokens"),
@@ -193,8 +256,10 @@ def _of_the_model(run: RunDir, triage: pa.Table | None) -> Iterator[str]:
         share = failures.get(reason, 0) / max(asked.get("num_questions", 0), 1)
         if share > 0.25:
             yield f"{100 * share:.0f} % of the greedy responses {what}: {cure}"
-    if triage is None:
-        return
+
+
+def _strength(run: RunDir, triage: pa.Table) -> Iterator[str]:
+    """Whether the pool is too hard or too easy, by the expectation of all its questions."""
     mu, gain = _numbers(triage, "mu"), _numbers(triage, "label_gain")
     known = ~np.isnan(mu)
     if not known.any():
@@ -202,14 +267,11 @@ def _of_the_model(run: RunDir, triage: pa.Table | None) -> Iterator[str]:
     expected, teach = float(mu[known].mean()), gain[known] > run.config.triage.least_gain
     # The expectation leans on its prior. If next to nothing is right on the probes, they count.
     right = min(expected, _observed(run)) if expected < 0.5 else expected
-    found = f"it is right in about {100 * right:.0f} % of its samples"
+    found = _share_right(right)
     if right >= FEW_RIGHT:
         found += f", and {teach.sum():,} of {counted(teach.size, 'question')} can teach it anything"
     if right < FEW_RIGHT or (teach.mean() < FEW_TEACH and right < 0.5):
-        yield (
-            f"the model is too weak for these questions: {found}. Take a stronger model or easier "
-            f"questions, or train it first on worked solutions"
-        )
+        yield _too_weak(found)
     elif teach.mean() < FEW_TEACH:
         yield f"the model is too strong for these questions: {found}. Take harder questions"
 
@@ -248,9 +310,12 @@ def _of_the_budget(run: RunDir) -> Iterator[str]:
     allowed, probes = facts["labels_allowed"], facts["labels_asked"]
     if probes and allowed - probes < FEW_TO_CHOOSE * allowed:
         left = max(0, allowed - probes)
+        how = f"pivottrace redo {shlex.quote(str(run.path))} calibrate"
+        if not run.begun_facts("train"):
+            how = "pivottrace run"
         yield (
             f"the budget is small: {probes:,} of {allowed:,} labels were probes, which leaves "
-            f"{left:,} to choose with. Raise labels.budget (pivottrace run takes a new value)"
+            f"{left:,} to choose with. Raise labels.budget ({how} takes a new value)"
         )
 
 

@@ -24,19 +24,19 @@ REASON_MEANING = {
     "labelled_mastered": "it had a label before, and its rollouts are all right now",
     "labelled_hopeless": "it had a label before, and no rollout is right",
     "fraction_lowest": "it is in the lowest fraction of the ranking",
-    "weak_vote": "its vote is sure enough to teach",
+    "weak_vote": "its vote is expected to teach more than it harms",
     "weak_fraction_middle": "it is in the middle fraction of the ranking",
     "annotate_gain": "a true answer teaches more here than elsewhere",
     "annotate_hopeless": "labels were left over for questions that are almost never right",
     "annotate_fraction_highest": "it is in the highest fraction of the ranking",
     "annotate_probe": "it is a probe that still teaches, and its label is paid for",
     "annotate_labelled": "it had a label before, and it teaches",
-    "defer_budget": "a label would teach, but the budget is spent",
+    "defer_budget": "a label would teach, but all labels go to other questions",
     "defer_vote_unreliable": (
-        "votes as risky as this one are not proven reliable, and no label is left"
+        "votes as risky as this one are not proven reliable, and all labels go to other questions"
     ),
     "defer_vote_harmful": "we expect that training on the vote would do more harm than good",
-    "defer_no_vote": "no answer won the vote, and no label is left",
+    "defer_no_vote": "no answer won the vote, and all labels go to other questions",
     "defer_vote_little": "its vote is not sure enough to teach much; labels teach more elsewhere",
     "defer_unknown": "no probe was labelled, so nothing is known of its vote",
     "failed_no_score": "the question has no score",
@@ -80,9 +80,9 @@ OURS = (
     "all default settings that differ from the preset “paper”",
 )
 EMBEDDED_NOTE = (
-    "This run is in the embedded world. Re-checking was built into this world: if a fact is "
-    "unfamiliar, the demonstrations go back to the question more often. So pivots carry "
-    "information here by construction, and these results are no evidence about other models."
+    "This run uses the embedded model. Re-checking was built into the world that it learned from: "
+    "if a fact is unfamiliar, the demonstrations go back to the question more often. So pivots "
+    "carry information here by construction, and these results are no evidence about other models."
 )
 
 

@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 
 from pivottrace.config import RolloutsConfig
 from pivottrace.models.asking import Asked, ask
-from pivottrace.models.backends import open_sampler
+from pivottrace.models.backends import sampler_for
 from pivottrace.models.identity import refuse_another_model
 from pivottrace.models.rendering import render_questions
 from pivottrace.models.sampler import Sampling
@@ -49,8 +49,6 @@ class PoolRollouts:
     The kinds of parts are written independently, by stages of their own.
 
     Attributes:
-        facts: The sampler's facts on its model, and whether the model has a chat template. A stage
-            records them.
         num_questions: Number of questions in the pool.
         num_parts: Number of part files for the whole pool.
 
@@ -62,10 +60,9 @@ class PoolRollouts:
     def __init__(self, run: RunDir) -> None:
         # The question table is read first, because loading a model takes seconds.
         questions = run.read_table("pool", made_by="run").select(["id", "prompt"]).to_pylist()
-        self._run, self._sampler = run, open_sampler(start_model(run), run.config.rollouts)
-        facts, tokenizer = self._sampler.facts(), self._sampler.tokenizer
-        refuse_another_model(run, facts)
-        self.facts = {**facts, "chat_template": tokenizer.chat_template is not None}
+        self._run, self._sampler = run, sampler_for(start_model(run), run.config)
+        tokenizer = self._sampler.tokenizer
+        refuse_another_model(run, self._sampler.facts())
         if tokenizer.chat_template is None:
             print(f"note: {NO_CHAT_TEMPLATE}", file=sys.stderr, flush=True)
         self._ids = [question["id"] for question in questions]
@@ -74,6 +71,12 @@ class PoolRollouts:
         self._reader, self._is_warned = AnswerReader.of(run.config), False
         self.num_questions = len(questions)
         self.num_parts = -(-len(questions) // run.config.rollouts.part_size)
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """The sampler's facts so far, and whether its model has a chat template; to be recorded."""
+        has_template = self._sampler.tokenizer.chat_template is not None
+        return {**self._sampler.facts(), "chat_template": has_template}
 
     def refuse_long_prompts(self) -> None:
         """Refuse limits that a prompt of the pool, or a held-out one, does not fit.

@@ -1,5 +1,8 @@
 """Prompts that leave too little room for a response are found before anything is sampled.
 
+Training and evaluation have limits of their own, which may be raised until they begin. So each
+compares its own prompts once more.
+
 When a sampler is asked, such a question is left out (`models.asking`). That is the last guard: by
 then hours may have gone by, and a pool without its longest questions is another pool.
 """
@@ -45,8 +48,10 @@ def refuse_long_prompts(
 
 
 def _refuse(prompts: Prompts, limits: Mapping[str, int], context: int, what: str) -> None:
+    if not prompts:
+        return
     ids = sorted(prompts, key=lambda i: -len(prompts[i]))  # the longest first
-    room = context - len(prompts[ids[0]]) if ids else context
+    room = context - len(prompts[ids[0]])
     over = {name: limit for name, limit in limits.items() if limit > room}
     if not over:
         return

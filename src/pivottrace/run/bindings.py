@@ -99,8 +99,15 @@ STAGE_SETTINGS: dict[str, tuple[str, ...]] = {
     "evaluate_before": _EVALUATION,
     "evaluate_after": _EVALUATION,
 }
-# Settings that change the speed, never the result.
-FREE_SETTINGS = {"trace.batch_size", "model.device", "train.tracker", "train.save_steps"}
+# Settings that change the speed, never the result. A server may move, because its model is compared
+# with the model here each time that it is opened (`models.canary`).
+FREE_SETTINGS = {
+    "trace.batch_size",
+    "model.device",
+    "rollouts.server",
+    "train.tracker",
+    "train.save_steps",
+}
 
 
 def settings_of(stage: str, config: Config) -> dict[str, Any]:

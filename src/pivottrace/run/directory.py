@@ -21,14 +21,15 @@ import json
 import shlex
 import shutil
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pyarrow as pa
 
 from pivottrace.config import Config, dump_config, load_config
-from pivottrace.errors import ConfigError, RunDirError, TornFileError
+from pivottrace.config.as_flags import as_flags
+from pivottrace.errors import ConfigError, RunDirError, TornFileError, first_line
 from pivottrace.run.bindings import changed_settings
 from pivottrace.run.records import StageRecords, installed_versions, is_first_process
 from pivottrace.run.storage import (
@@ -55,6 +56,8 @@ KEPT: dict[str, str] = {
     "evaluation_before": "evaluate_before",
     "evaluation_after": "evaluate_after",
 }
+FORGOTTEN = "forgotten"
+"""The name under which `RunDir.seconds` has the time of stages that were forgotten."""
 
 
 class RunDir(StageRecords):
@@ -73,13 +76,23 @@ class RunDir(StageRecords):
 
         Raises:
             ConfigError: There is no run at this path.
+            TornFileError: Its configuration cannot be read.
         """
         if not (path / "config.toml").is_file():
             raise ConfigError(
                 f"{path} is not a run directory (it has no config.toml). "
                 f"Start one with: pivottrace run CONFIG.toml"
             )
-        config = load_config(path / "config.toml")
+        try:
+            config = load_config(path / "config.toml")
+            if not (path / "config.toml").stat().st_size:
+                raise ConfigError("it is empty")
+        except ConfigError as error:
+            raise TornFileError(
+                f"{path / 'config.toml'} cannot be read ({first_line(error)}). Put it back from a "
+                f"copy, or give the run's own configuration again: pivottrace run CONFIG.toml "
+                f"--output {shlex.quote(str(path))}"
+            ) from error
         # A run directory may have been moved, so its present path counts, not the stored one.
         return cls(path, config.model_copy(update={"output": path}))
 
@@ -123,11 +136,11 @@ class RunDir(StageRecords):
                 with torn(path):
                     raise FileNotFoundError
             raise RunDirError(
-                f"{path} is missing. Make it with the stages before it: {self._until(made_by)}"
+                f"{path} is missing. Make it with the stages before it: {self.until(made_by)}"
             )
         return path
 
-    def _until(self, command: str) -> str:
+    def until(self, command: str) -> str:
         """The command that runs everything up to a stage; it also says what people have to do."""
         until = "" if command == "run" else f" --until {command}"
         return f"pivottrace run {shlex.quote(str(self.path))}{until}"
@@ -168,7 +181,7 @@ class RunDir(StageRecords):
         """
         folder = self.round_path / name
         if not self.is_done(made_by):
-            raise RunDirError(f"{folder} is not complete. Finish it with: {self._until(made_by)}")
+            raise RunDirError(f"{folder} is not complete. Finish it with: {self.until(made_by)}")
         found = {path.name for path in folder.glob("part-*.parquet")}
         num_parts = self.stage_facts(made_by).get("num_parts", len(found))
         paths = [self.part_path(name, index) for index in range(num_parts)]
@@ -235,10 +248,10 @@ class RunDir(StageRecords):
             RunDirError: The list names something outside the run. Nothing is removed then.
         """
         names = self.manifest.get("to_remove", [])
-        for path in (self.path / name for name in names):
-            if self.path.resolve() not in path.resolve().parents:
+        for name in map(Path, names):  # a folder of the run may be a link to another disk
+            if name.is_absolute() or ".." in name.parts or not name.parts:
                 raise RunDirError(
-                    f"{self.path / 'manifest.json'}: to_remove names {str(path)!r}, which is not "
+                    f"{self.path / 'manifest.json'}: to_remove names {str(name)!r}, which is not "
                     f"inside the run; put the manifest back from a copy"
                 )
         for path in (self.path / name for name in names):
@@ -271,12 +284,24 @@ class RunDir(StageRecords):
                 (name, facts["settings"]) for stages in rounds for name, facts in stages.items()
             ]
             of_stages = {name for name, own in each if changed_settings({name: own}, self.config)}
-            cure = _redo_cure(self.path, of_stages)
+            cure = self._redo_cure(of_stages)
             raise ConfigError(
                 f"{self.path} was made with other settings:\n  "
                 + "\n  ".join(changed)
                 + f"\nPut them back, or give another output directory (--output).{cure}"
             )
+
+    def _redo_cure(self, changed: set[str]) -> str:
+        """How to make stages again with changed settings, where only late stages read them."""
+        if not changed <= {"triage", "label", "train"}:
+            return ""
+        command = "train" if changed == {"train"} else "calibrate"
+        settings = as_flags(load_config(self.path / "config.toml"), self.config)
+        words = shlex.join(["pivottrace", "redo", str(self.path), command, *settings])
+        return (
+            f"\nOr make {' and '.join(sorted(changed))} again, and all later stages, with the "
+            f"labels that are there: {words}"
+        )
 
     # Timings ----------------------------------------------------------------------------------
 
@@ -300,8 +325,25 @@ class RunDir(StageRecords):
                 with suppress(OSError), (self.path / "timings.jsonl").open("a") as file:
                     file.write(line + "\n")
 
+    def forget_seconds(self, stages: Collection[str]) -> None:
+        """Count what these stages took in this round as time of forgotten stages (`FORGOTTEN`)."""
+        path = self.path / "timings.jsonl"
+        if not path.is_file():
+            return
+        lines = path.read_text(errors="replace").splitlines()
+        for number, line in enumerate(lines):
+            with suppress(json.JSONDecodeError, KeyError, TypeError):
+                row = json.loads(line)
+                if row["stage"] in stages and row.get("round", 0) == self.round_index:
+                    lines[number] = json.dumps(row | {"stage": FORGOTTEN, "was": row["stage"]})
+        write_text(path, "".join(f"{line}\n" for line in lines))
+
     def seconds(self, all_rounds: bool = True) -> dict[str, float]:
-        """Seconds spent on each stage over all attempts, without lines that a kill has torn."""
+        """Seconds spent on each stage over all attempts, without lines that a kill has torn.
+
+        A forgotten stage begins at nothing again, because its old time says nothing about the files
+        that are there. Its old time stands under `FORGOTTEN`, so the sum is the time really spent.
+        """
         totals = self._seconds(all_rounds)
         return {stage: took for (stage, part), took in totals.items() if part is None}
 
@@ -339,17 +381,6 @@ def run_parts(
     for index in missing:
         run.write_part(name, index, make(index))
         on_part(index)
-
-
-def _redo_cure(path: Path, changed: set[str]) -> str:
-    """How to make stages again with changed settings, where only late stages read them."""
-    command = "train" if changed == {"train"} else "calibrate"
-    if not changed <= {"triage", "label", "train"}:
-        return ""
-    return (
-        f"\nOr make {' and '.join(sorted(changed))} again, and all later stages, with the "
-        f"labels that are there: pivottrace redo {shlex.quote(str(path))} {command} SETTINGS"
-    )
 
 
 def part_seed(seed: int, kind: str, index: int) -> int:

@@ -146,10 +146,16 @@ def trace_features(run: RunDir) -> np.ndarray:
     return np.stack([standardised(column, sound) for column in columns], axis=1)
 
 
-def scored_pool(run: RunDir, probes: list[dict[str, Any]]) -> Scored:
-    """The scored pool as arrays. `probes` are the rows of `evidence`."""
+def scored_pool(run: RunDir, probes: list[dict[str, Any]], *, with_earlier: bool = True) -> Scored:
+    """The scored pool as arrays.
+
+    Args:
+        run: The run, in a round that has been sampled.
+        probes: Rows of `evidence`.
+        with_earlier: Whether the labels count that were there beside the probes.
+    """
     votes, scores = (run.existing_table(name, made_by=by) for name, by in _BOTH)
-    others = earlier_labels(run)
+    others = earlier_labels(run) if with_earlier else []
     labels, earlier = (
         {
             row["question_id"]: Label(row["num_correct"] / row["num_samples"], row["right_class"])

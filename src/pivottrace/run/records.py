@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Sequence
 from importlib.metadata import version
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,11 @@ from pivottrace.run.bindings import STAGE_SETTINGS, settings_of
 from pivottrace.run.manifests import SCHEMA_VERSION, refuse_unreadable
 from pivottrace.run.outputs import EVALUATIONS, OTHERS, TABLES
 from pivottrace.run.sealing import checksum_of
-from pivottrace.run.storage import MANIFEST, read_json, write_json
+from pivottrace.run.storage import MANIFEST, read_json, torn, write_json
 
 RECORDED_VERSIONS = ("pivottrace", "torch", "transformers", "trl", "pyarrow", "math-verify")
+# Entries of a stage's record beside the facts about its result.
+BESIDE_FACTS = ("settings", "checksums")
 # These stages run once for all rounds. Their records stand in the first round.
 RUN_WIDE = ("pool", "evaluate_before", "evaluate_after")
 # Another version of these libraries may change the results.
@@ -79,12 +82,26 @@ class StageRecords:
     def manifest(self) -> dict[str, Any]:
         """The manifest on disk; empty for a new run.
 
-        Raises as `storage.read_json` and `manifests.refuse_unreadable`.
+        Raises:
+            TornFileError: It is torn. Or it is gone, and a run's files are there.
+            RunDirError: As `manifests.refuse_unreadable`.
         """
         path = self.path / MANIFEST
-        manifest = read_json(path) if path.is_file() else {}
+        if not path.is_file():
+            self._refuse_files_without_manifest()
+            return {}
+        manifest = read_json(path)
         refuse_unreadable(path, manifest, STAGE_SETTINGS)
         return manifest
+
+    def _refuse_files_without_manifest(self) -> None:
+        """Refuse files that nothing says the settings of: they may be of any."""
+        if not (self.path / "config.toml").is_file():
+            return
+        kept = chain(self.path.glob("rounds/*/**/*.parquet"), self.path.glob("labels.sqlite"))
+        if any(kept):
+            with torn(self.path / MANIFEST):
+                raise FileNotFoundError
 
     def update_manifest(self, **entries: Any) -> None:
         """Replace top-level entries of the manifest. Only the first of several processes writes."""

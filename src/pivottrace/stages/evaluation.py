@@ -11,9 +11,11 @@ from typing import Any, Literal
 import pyarrow as pa
 
 from pivottrace.config import ModelConfig
-from pivottrace.models.backends import open_sampler
+from pivottrace.models.backends import sampler_for
 from pivottrace.models.identity import refuse_another_model
+from pivottrace.models.rendering import render_questions
 from pivottrace.rollouts.held_out import counts_of, held_out_questions, sample_and_check
+from pivottrace.rollouts.prompt_room import refuse_long_prompts
 from pivottrace.run.directory import RunDir, part_seed, run_parts
 from pivottrace.run.progress import progress
 from pivottrace.run.storage import read_parquet
@@ -40,6 +42,7 @@ def evaluate(run: RunDir, which: Which, model: ModelConfig) -> dict[str, Any]:
         reason.
 
     Raises:
+        ConfigError: A prompt does not fit the model together with the longest response to it.
         RunDirError: `before` was requested, and the rollouts came from another model.
     """
     questions = held_out_questions(run)
@@ -74,9 +77,13 @@ def _write_table(
 ) -> None:
     """Sample and check part by part, then join the parts into one table."""
     config, name = run.config, f"evaluation_{which}"
-    sampler = open_sampler(model_config, config.rollouts)
+    sampler = sampler_for(model_config, config)
     if which == "before":
         refuse_another_model(run.in_round(0), sampler.facts())
+    asked = (question["prompt"] for question in questions)
+    prompts = render_questions(sampler.tokenizer, asked, config.pool)
+    ids = (question["id"] for question in questions)
+    refuse_long_prompts(config, sampler.max_positions, {}, dict(zip(ids, prompts, strict=True)))
     size = config.rollouts.part_size
     starts = range(0, len(questions), size)
     with (

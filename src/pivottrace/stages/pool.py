@@ -39,10 +39,10 @@ def run(run: RunDir) -> None:
     """
     if run.is_done("pool"):
         _refuse_changed_sources(run)
+        facts = run.stage_facts("pool")
+        refuse_the_impossible(run.config, facts["num_questions"], facts["num_with_answer"])
     else:
         _write_tables(run)
-    facts = run.stage_facts("pool")
-    refuse_the_impossible(run.config, facts["num_questions"], facts["num_with_answer"])
 
 
 def _write_tables(run: RunDir) -> None:
@@ -53,6 +53,9 @@ def _write_tables(run: RunDir) -> None:
     pool, evaluation = read.table, held_out.table if held_out is not None else None
     pairs = find_overlap(pool, evaluation) if evaluation is not None else []
     kept = _apply_overlap(pool, pairs, settings)
+    num_with_answer = kept.num_rows - kept["answer"].null_count
+    # Before the pool is bound: the cure may be another column, or a changed file.
+    refuse_the_impossible(run.config, kept.num_rows, num_with_answer)
 
     if evaluation is not None:
         run.write_table("evaluation", evaluation)
@@ -64,7 +67,7 @@ def _write_tables(run: RunDir) -> None:
     run.mark_done(
         "pool",
         num_questions=kept.num_rows,
-        num_with_answer=kept.num_rows - kept["answer"].null_count,
+        num_with_answer=num_with_answer,
         num_evaluation=evaluation.num_rows if evaluation is not None else 0,
         num_overlap=len({ours for ours, _ in pairs}),
         overlap=[list(pair) for pair in pairs[:RECORDED_PAIRS]],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -10,12 +11,14 @@ import pyarrow as pa
 
 from pivottrace.config import Config
 from pivottrace.errors import RunDirError, counted
-from pivottrace.ingest import format_prompt
-from pivottrace.labels.budget import labels_of, true_answers, unanswerable
+from pivottrace.labels.budget import labels_of
+from pivottrace.labels.training_rows import as_asked, training_rows
+from pivottrace.models.sampler import Sampler
 from pivottrace.refine import make_alarms, make_rule, needs_hidden, refuse_idle_rule
 from pivottrace.refine.alarms import AlarmEvent
 from pivottrace.rewards import reward_named
 from pivottrace.rollouts.held_out import counts_of, held_out_questions, sample_and_check
+from pivottrace.rollouts.prompt_room import refuse_long_prompts
 from pivottrace.rollouts.rewriting import (
     mirrored,
     put_to_model,
@@ -62,6 +65,7 @@ def run(run: RunDir) -> None:
     model: Any = None
     if rows.num_rows:
         model = _load_model(run)
+        _refuse_long_prompts(run.config, rows, *model)
         rows = with_rewrites(run, rows, *model)
     run.write_table("training_rows", rows)
     if rows.num_rows == 0:
@@ -113,9 +117,6 @@ def training_notes(config: Config, counts: Mapping[str, int], passes: float) -> 
 def read_training_rows(run: RunDir) -> tuple[pa.Table, dict[str, int]]:
     """Rows to train on, in pool order, and how many routed rows were left out, by reason.
 
-    Labels come from the label store only, and the pool's answer column is never read. So training
-    does not see a true answer that was not paid for.
-
     Returns:
         A table of schema `TRAINING_ROWS`, and the counts of rows that were left out. `unlabelled`
         counts annotate rows without a label, which `labels.partial` allows, and
@@ -125,58 +126,32 @@ def read_training_rows(run: RunDir) -> tuple[pa.Table, dict[str, int]]:
     Raises:
         RunDirError: Labels of annotate rows are missing.
     """
-    stored = ["question_id", "route", "weight", "pseudo_label", "mu", "vote_share"]
-    triage = run.read_table("triage", made_by="triage").select(stored)
-    labels = true_answers(run)
-    routed = {r["question_id"]: r for r in triage.to_pylist() if r["route"] in ("annotate", "weak")}
-    unlabelled = [i for i, r in routed.items() if r["route"] == "annotate" and i not in labels]
-    no_answer = set(unlabelled) & set(unanswerable(run))
-    unlabelled = [i for i in unlabelled if i not in no_answer]
-    if unlabelled and not run.config.labels.partial:
-        disputed = set(unlabelled) & labels_of(run).keys()
-        number = counted(len(unlabelled), "annotate row")
+    found = training_rows(run)
+    if found.unlabelled and not run.config.labels.partial:
+        disputed = set(found.unlabelled) & labels_of(run).keys()
+        number = counted(len(found.unlabelled), "annotate row")
         raise RunDirError(
-            f"{run.path}: {number} without a label that can be used, such as {unlabelled[0]!r}. "
-            f"{'Settle' if disputed else 'Get'} them with: pivottrace label "
-            f"{'conflicts ' if disputed else ''}{run.path}"
+            f"{run.path}: {number} without a label that can be used, such as "
+            f"{found.unlabelled[0]!r}. {'Settle' if disputed else 'Get'} them with: pivottrace "
+            f"label {'conflicts ' if disputed else ''}{run.path}"
         )
-    prompts = read_parquet(run.table_path("pool"), ["id", "prompt"]).to_pylist()
-    waiting = _waiting_probes(run) & routed.keys() - set(unlabelled) - no_answer
-    pool, dropped = run.config.pool, {*unlabelled, *no_answer, *waiting}
     frozen = reward_named(run.config.weak.reward).needs == "pseudo_label"
     expected: dict[str, float] = {}
     if run.config.train.order == "learnable":
-        expected = prior_pass_rates(run, list(routed.values()))
+        expected = prior_pass_rates(run, found.rows)
     rows = [
         {
-            **routed[question["id"]],
-            "prior_pass_rate": expected.get(question["id"]),
-            "prompt": format_prompt(question["prompt"], pool.system_prompt, pool.prompt_suffix),
-            **_targets(routed[question["id"]], labels, frozen),
+            **row,
+            "prior_pass_rate": expected.get(row["question_id"]),
+            "prompt": as_asked(run, row["prompt"]),
+            "pseudo_label": row["pseudo_label"] if frozen else None,
         }
-        for question in prompts
-        if question["id"] in routed and question["id"] not in dropped
+        for row in found.rows
     ]
-    table = pa.Table.from_pylist(rows, schema=TRAINING_ROWS)
-    left_out = {"unlabelled": len(unlabelled)}
-    left_out |= {"cannot_be_answered": len(no_answer)} if no_answer else {}
-    return table, left_out | ({} if is_last_round(run) else {"probes": len(waiting)})
-
-
-def _waiting_probes(run: RunDir) -> set[str]:
-    """Probes that are not trained on yet, so that later rounds may be calibrated on them."""
-    if is_last_round(run) or run.config.rounds.train_probes == "every_round":
-        return set()
-    return set(run.read_table("evidence", made_by="calibrate")["question_id"].to_pylist())
-
-
-def _targets(
-    row: Mapping[str, Any], labels: Mapping[str, str], frozen: bool
-) -> dict[str, str | None]:
-    """The answer that judges a row: the bought label, or the stored vote if the reward needs it."""
-    if row["route"] == "annotate":
-        return {"label": labels[row["question_id"]], "pseudo_label": None}
-    return {"label": None, "pseudo_label": row["pseudo_label"] if frozen else None}
+    left_out = {"unlabelled": len(found.unlabelled)}
+    left_out |= {"cannot_be_answered": len(found.no_answer)} if found.no_answer else {}
+    left_out |= {} if is_last_round(run) else {"probes": len(found.waiting)}
+    return pa.Table.from_pylist(rows, schema=TRAINING_ROWS), left_out
 
 
 def with_rewrites(run: RunDir, rows: pa.Table, model: Any, tokenizer: Any) -> pa.Table:
@@ -215,11 +190,26 @@ def _rewrite(
     if column is not None:
         texts = rewrites_from_column(questions, column)
     else:
-        from pivottrace.models.generate import TransformersSampler  # heavy
-
-        sampler = TransformersSampler(model, tokenizer)
+        sampler = _rewriter(run, model, tokenizer)
         texts = rewrites_by_model(questions, run.config, sampler, round_seed(run))
     return {q["id"]: put_to_model(q["prompt"], texts[q["id"]], run.config) for q in questions}
+
+
+def _rewriter(run: RunDir, model: Any, tokenizer: Any) -> Sampler:
+    """The sampler of the model that rewrites: the server's if it serves it, else the model here.
+
+    Several processes of one training sample here, because they must all get the same questions, and
+    a server does not promise the same responses twice.
+    """
+    from pivottrace.models.backends import SERVER
+    from pivottrace.models.generate import TransformersSampler  # heavy
+    from pivottrace.models.served import ServedSampler
+
+    config, is_one_process = run.config, int(os.environ.get("WORLD_SIZE", "1")) == 1
+    is_served = config.rollouts.backend == SERVER and start_model(run) == config.model
+    if is_served and is_one_process:
+        return ServedSampler(config.rollouts.server, config.model, model, tokenizer)
+    return TransformersSampler(model, tokenizer)
 
 
 def _rewritten_before(run: RunDir, ids: set[str]) -> dict[str, list[dict[str, str]]]:
@@ -240,6 +230,16 @@ def _load_model(run: RunDir) -> tuple[Any, Any]:
     model, tokenizer = load_model(start_model(run))
     refuse_another_model(run, digests(model, tokenizer))
     return model, tokenizer
+
+
+def _refuse_long_prompts(config: Config, rows: pa.Table, model: Any, tokenizer: Any) -> None:
+    """Refuse a limit that was raised too far since the rollouts. Raises ConfigError."""
+    from pivottrace.models.load import max_positions
+    from pivottrace.models.rendering import render_prompts
+
+    tokens = render_prompts(tokenizer, rows["prompt"].to_pylist(), config.pool)
+    prompts = dict(zip(rows["question_id"].to_pylist(), tokens, strict=True))
+    refuse_long_prompts(config, max_positions(model.config), prompts, {})
 
 
 def _train(run: RunDir, rows: pa.Table, model: Any, tokenizer: Any) -> dict[str, int]:

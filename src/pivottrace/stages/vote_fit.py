@@ -92,7 +92,7 @@ def other_labels(run: RunDir, verifier: Verifier, first: int | None) -> pa.Table
 
 def value_before_labels(run: RunDir) -> np.ndarray:
     """The expected gain of a label of each question beyond its vote, (Q,), by the priors alone."""
-    scored = readings.scored_pool(run, [])
+    scored = readings.scored_pool(run, [], with_earlier=False)
     model = _fit(scored, np.empty(0, np.int64))
     expected = expectations(scored, model, agreement_of(scored))
     value: np.ndarray = expected.label_gain - np.fmax(expected.vote_gain, 0.0)

@@ -14,7 +14,8 @@ import numpy as np
 
 from pivottrace.config import Config
 from pivottrace.errors import ConfigError, DataError
-from pivottrace.labels.buying import every_answer
+from pivottrace.label_sources import source_for
+from pivottrace.labels.buying import every_answer, refuse_gaps
 from pivottrace.pipeline import run_step
 from pivottrace.routing.probes import draw_probes, rank_fractions
 from pivottrace.routing.weighting import combine, cross_fitted_places, rank_features
@@ -22,6 +23,7 @@ from pivottrace.run.choices import driving_estimator, estimators_of, pivot_estim
 from pivottrace.run.directory import RunDir
 from pivottrace.run.readings import estimator_scores, sampled_answers, scored_estimators, voted
 from pivottrace.stages import truth
+from pivottrace.stages.pool import read_sources
 from pivottrace.stats.ranking_metrics import BoolArray, FloatArray
 from pivottrace.verifier import Verifier
 
@@ -66,9 +68,10 @@ def prepare(config: Config) -> RunDir:
 
     Raises:
         ConfigError: The run has begun to sample in steps.
-        DataError: A question has no answer. This is checked before the model is loaded.
+        DataError: A question has no answer. This is checked before anything is written.
     """
     _refuse_steps(config.output.expanduser())
+    _refuse_unlabelled(config)
     fixed = config.rollouts.model_copy(update={"sampling": "fixed"})
     run = RunDir.create(config.model_copy(update={"rollouts": fixed}))
     with run.locked():
@@ -90,6 +93,21 @@ def _refuse_steps(path: Path) -> None:
             f"{path} samples in steps (rollouts.sampling), and a study needs equal samples of "
             f"every question. Give the study another run directory (output)."
         )
+
+
+def _refuse_unlabelled(config: Config) -> None:
+    """Refuse a new run directory for a pool whose own column of answers has gaps.
+
+    Once the pool is read, its file and settings are bound, and the cure changes one of them.
+    """
+    if (config.output.expanduser() / "pool.parquet").is_file():
+        return
+    pool = read_sources(config)[0].table
+    ids, answers = (pool[name].to_pylist() for name in ("id", "answer"))
+    found = {i: answer for i, answer in zip(ids, answers, strict=True) if answer is not None}
+    source = source_for(config.labels.source, len(ids), len(found))
+    if source.needs_column or not source.simulates:
+        refuse_gaps(config, ids, found)
 
 
 def read_evidence(run: RunDir) -> PoolEvidence:

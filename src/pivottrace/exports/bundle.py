@@ -1,0 +1,214 @@
+"""The parts that every folder for a trainer has: rows, reward, verifier, launch files, card."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pivottrace.errors import counted
+from pivottrace.exports import Written
+from pivottrace.exports.training_data import TrainingData
+from pivottrace.rollouts.answer_reader import AnswerReader
+from pivottrace.run.directory import RunDir
+from pivottrace.run.storage import write_parquet, write_text
+
+OPTIONS = {"weights": ("reward", "thin", "ignore"), "prompt": ("formatted", "raw")}
+"""The options of the formats for trainers."""
+
+VERIFIER = "pivottrace_verifier"
+"""The folder with the copy of the verifier, which needs math-verify and nothing of PivotTrace."""
+
+# The copy has other import names, so that it never mixes with an installed PivotTrace.
+_MODULES = (
+    ("pivottrace.exports.kit.scoring", ".scoring"),
+    ("pivottrace.verifier", ""),
+    ("pivottrace.errors", ".errors"),
+)
+_PLACE = re.compile(r"@([A-Z_]+)@")
+_PROMPT_STEP = 1024
+_FREQUENT = 5
+
+
+@dataclass(frozen=True)
+class Folder:
+    """The files of an export that other exports for trainers do not have.
+
+    Attributes:
+        trainer: Name of the trainer with the version that the files were written for.
+        tables: Rows by file name. A table without rows is not written, unless it is the first.
+        splits: The split of each table that the dataset card offers, by file name; empty if the
+            rows are not meant for the Hub.
+        texts: Texts by file name. A file that ends in `.sh` can be executed.
+        card: Name of the file of the kit with the card's part on this trainer.
+        code: Folder of `reward.json`, relative to the export; empty is the export itself.
+        verifier: Name of the copied verifier's folder.
+        places: Further places of the card.
+    """
+
+    trainer: str
+    tables: Mapping[str, pa.Table]
+    splits: Mapping[str, str]
+    texts: Mapping[str, str]
+    card: str
+    code: str = ""
+    verifier: str = VERIFIER
+    places: Mapping[str, Any] = field(default_factory=dict)
+
+
+def write_folder(
+    run: RunDir, folder: Path, data: TrainingData, of: Folder, *, weights: str, prompt: str
+) -> Written:
+    """Write an export for a trainer.
+
+    Args:
+        run: The run.
+        folder: The folder of the export.
+        data: Its rows.
+        of: The files of this format.
+        weights: The option `--weights`.
+        prompt: The option `--prompt`.
+    """
+    kept = {n: t for n, t in of.tables.items() if t.num_rows or n == next(iter(of.tables))}
+    for name, table in kept.items():
+        write_rows(folder / name, table)
+    texts = dict(of.texts)
+    for name, text in verifier_files(of.verifier):
+        texts[f"{of.verifier}/{name}"] = text
+    texts[f"{of.code}reward.json"] = reward_settings(run, weights)
+    texts["README.md"] = _card(run, data, of, kept, weights, prompt)
+    for name, text in texts.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_text(path, text)
+        if path.suffix == ".sh":
+            path.chmod(0o755)
+    return Written({name: table.num_rows for name, table in kept.items()}, data.left_out)
+
+
+def kit_text(name: str, **places: Any) -> str:
+    """A text of the kit, with its places filled.
+
+    A value is written as it is; None leaves the whole line out.
+
+    Raises:
+        KeyError: The text has a place without a value.
+    """
+    text = (files("pivottrace.exports.kit") / name).read_text(encoding="utf-8")
+    lines = text.splitlines(keepends=True)
+    left = [n for n in lines if not any(places[p] is None for p in _PLACE.findall(n))]
+    return _PLACE.sub(lambda found: str(places[found[1]]), "".join(left))
+
+
+def kit_code(name: str, verifier: str = VERIFIER) -> str:
+    """A Python file of the kit, which imports the copied verifier."""
+    source = (files("pivottrace.exports.kit") / name).read_text(encoding="utf-8")
+    return _renamed(source, verifier)
+
+
+def write_rows(path: Path, table: pa.Table) -> None:
+    """Write a table as parquet, or as JSON lines for a reader that guesses no types."""
+    if path.suffix == ".parquet":
+        write_parquet(path, table)
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lines = (json.dumps(row, ensure_ascii=False) + "\n" for row in table.to_pylist())
+    write_text(path, "".join(lines))
+
+
+def verifier_files(verifier: str) -> Iterator[tuple[str, str]]:
+    """The files of the copied verifier under a new name: file name and text, sorted."""
+    sources = {path.name: path for path in files("pivottrace.verifier").iterdir()}
+    sources["errors.py"] = files("pivottrace") / "errors.py"
+    sources["scoring.py"] = files("pivottrace.exports.kit") / "scoring.py"
+    for name in sorted(name for name in sources if name.endswith(".py")):
+        yield name, _renamed(sources[name].read_text(encoding="utf-8"), verifier)
+
+
+def _renamed(source: str, verifier: str) -> str:
+    """A source that imports the copy. The longest names come first."""
+    for ours, theirs in _MODULES:
+        source = re.sub(rf"\b{re.escape(ours)}\b", f"{verifier}{theirs}", source)
+    return source
+
+
+def reward_settings(run: RunDir, weights: str) -> str:
+    """The file `reward.json`: how answers are read and compared, and whether weights act."""
+    reader, answers = AnswerReader.of(run.config), run.config.answers
+    values = {
+        "pattern": reader.pattern,
+        "formats": list(reader.formats),
+        "placeholders": sorted(reader.placeholders),
+        "verifier": answers.verifier,
+        "tolerance": answers.tolerance,
+        "timeout_s": answers.timeout_s,
+        "weighted": weights in ("reward", "estimator"),
+    }
+    return json.dumps(values, indent=2, ensure_ascii=False) + "\n"
+
+
+def hydra_words(key: str, values: Mapping[str, Any]) -> str | None:
+    """Settings under a key as words of the shell, a line each; None without any."""
+    words = (shlex.quote(f"{key}.{name}={json.dumps(value)}") for name, value in values.items())
+    return "\n  ".join(words) or None
+
+
+def prompt_room(run: RunDir) -> int:
+    """Tokens that the longest prompt of the pool takes, rounded up to whole 1,024s."""
+    longest = 1
+    if run.is_done("greedy"):
+        for part in run.iter_parts("rollouts_greedy", "greedy", ["prompt_tokens"]):
+            lengths = pc.list_value_length(part["prompt_tokens"])
+            longest = max(longest, pc.max(lengths).as_py() or 0)
+    return -(-longest // _PROMPT_STEP) * _PROMPT_STEP
+
+
+def _card(
+    run: RunDir,
+    data: TrainingData,
+    of: Folder,
+    tables: Mapping[str, pa.Table],
+    weights: str,
+    prompt: str,
+) -> str:
+    routes = Counter(row.route for row in data.train)
+    configs = [
+        f"  - split: {split}\n    path: {name}\n"
+        for name, split in of.splits.items()
+        if name in tables
+    ]
+    places: dict[str, Any] = {
+        "TRAINER": of.trainer,
+        "FRONT": kit_text("card_front.yaml", SPLITS="".join(configs).rstrip()) if configs else None,
+        "NUM_ANNOTATE": counted(routes["annotate"], "row"),
+        "NUM_WEAK": counted(routes["weak"], "row"),
+        "NUM_HELD_OUT": counted(len(data.held_out), "row"),
+        "LEFT_OUT": "; ".join(f"{n} {why}" for why, n in data.left_out.items()) or "nothing",
+        "SOURCES": _sources(data),
+        "WEIGHTS": weights,
+        "WEIGHTS_MEAN": kit_text(f"card_weights_{weights}.md").strip(),
+        "PROMPT": prompt,
+        "FORMATS": run.config.answers.pattern or ", ".join(run.config.answers.formats),
+        "VERIFIER": run.config.answers.verifier,
+        "COPY": of.verifier,
+        "STOP": ", ".join(f"`{text!r}`" for text in run.config.rollouts.stop) or None,
+    }
+    part = kit_text(of.card, **places, **of.places)
+    return kit_text("card.md", **places, PART=part.strip())
+
+
+def _sources(data: TrainingData) -> str:
+    """The origins of the questions, the most frequent first."""
+    found = Counter(row.source for row in (*data.train, *data.held_out)).most_common()
+    names = [f"`{name}` ({number})" for name, number in found[:_FREQUENT] if name]
+    more = len(found) - _FREQUENT
+    return ", ".join(names + ([f"{more} more"] if more > 0 else [])) or "not recorded"

@@ -1,0 +1,86 @@
+"""Slips in answers of people: an answer beside the model's own answers to the same question."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+import pyarrow.compute as pc
+
+from pivottrace.config import AnswersConfig
+from pivottrace.errors import DataError
+from pivottrace.run.directory import RunDir
+from pivottrace.run.storage import read_parquet
+from pivottrace.verifier.forms import form_of
+from pivottrace.verifier.multiple_choice import normalise_choice
+from pivottrace.verifier.truths import read_truth
+
+# A word of digits and of letters that look like them, with at least one of both.
+LOOKALIKE = re.compile(r"(?<![^\W\d_])(?=[0-9oOlI]*\d)(?=[0-9oOlI]*[oOlI])[0-9oOlI]+(?![^\W\d_])")
+
+
+def unlike_the_model(
+    run: RunDir, answers: Iterable[tuple[str, str | None, str]]
+) -> list[tuple[str, str, str, str]]:
+    """The answers of another form than the model's own. One that looks like a slip is refused.
+
+    A slip never equals an answer of the model, so it would look like a wrong model. A text among
+    other forms, and a number with a letter that looks like a digit, are taken for slips.
+
+    Args:
+        run: The run, after sampling.
+        answers: (question id, answer, place) each.
+
+    Returns:
+        As `Imported.unlike`.
+
+    Raises:
+        DataError: An answer looks like a slip.
+    """
+    given = [(i, answer, place) for i, answer, place in answers if answer is not None]
+    if not given:
+        return []
+    own, unlike = _own_answers(run, {i for i, *_ in given}), []
+    for question_id, answer, place in given:
+        kinds = {_kind(run.config.answers, text) for text in own.get(question_id, ())}
+        wanted = sorted(kinds - {"text", "empty"})
+        forms = {_kind(run.config.answers, text) for text in read_truth(answer).alternatives}
+        if kinds == {"number"} and (slip := LOOKALIKE.search(answer)):
+            raise DataError(
+                f"{place}: {answer!r} has a letter that looks like a digit in {slip[0]!r}. Write "
+                f"the digit, or confirm the answer with --confirm"
+            )
+        if wanted and not forms & kinds and forms != {"text"}:
+            unlike.append((question_id, answer, " or ".join(sorted(forms)), " or ".join(wanted)))
+        if wanted and "text" not in kinds and forms == {"text"}:
+            example = own[question_id][0]
+            raise DataError(
+                f"{place}: {answer!r} reads as text, and the model's answer {example!r} to "
+                f"question {question_id!r} as {wanted[0]}. Write it in that form, or confirm it "
+                f"with --confirm"
+            )
+    return unlike
+
+
+def _kind(settings: AnswersConfig, answer: str) -> str:
+    if settings.verifier == "math":
+        return form_of(answer)
+    letters = normalise_choice(answer)
+    is_letter = settings.verifier == "choice" and letters.isupper() and len(letters) <= 10
+    return "letter" if is_letter else "text"
+
+
+def _own_answers(run: RunDir, ids: set[str]) -> dict[str, list[str]]:
+    """The model's vote and its greedy answer to some questions, as far as they are there."""
+    found: dict[str, list[str]] = {}
+    paths = [(run.table_path("votes"), "vote_answer")]
+    greedy = sorted((run.round_path / "rollouts_greedy").glob("part-*.parquet"))
+    paths += [(path, "answer") for path in greedy]
+    for path, column in paths:
+        if not path.is_file():
+            continue
+        rows = read_parquet(path, ["question_id", column])
+        rows = rows.filter(pc.field("question_id").isin(list(ids)) & pc.field(column).is_valid())
+        for question_id, answer in zip(*(c.to_pylist() for c in rows.columns), strict=True):
+            found.setdefault(question_id, []).append(answer)
+    return found
