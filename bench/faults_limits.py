@@ -24,7 +24,7 @@ from faults_bench import (
 NO_MOUNTS = "not tried: no folder can be mounted here (`unshare -m`)"
 # Kilobytes that are left: for the first files, the label store, a checkpoint, the trained model.
 DISKS_KB = (20, 120, 600, 1500)
-MEMORY_GB = (3.0, 0.9, 0.3)
+MEMORY_GB = (4.0, 3.0, 0.9, 0.3)
 MEMORY_LIMIT_S = 120.0
 OPEN_FILES = (64, 24)
 
