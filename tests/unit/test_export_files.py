@@ -13,7 +13,7 @@ import yaml
 from datasets import load_dataset
 from export_run import HOSTILE, exported, give_labels, hold_out, triaged
 
-from pivottrace.exports import bundle, export_formats
+from pivottrace.exports import bundle, export_formats, launch
 from pivottrace.exports.openrlhf import PICTURES
 from pivottrace.exports.trl_format import TRL_ROWS
 from pivottrace.exports.verl import VERL_ROWS
@@ -244,8 +244,8 @@ def test_a_place_without_a_value_is_an_error():
 
 def test_the_room_for_prompts_is_that_of_the_longest(make_run, monkeypatch):
     run = triaged(make_run("run"))
-    assert bundle.prompt_room(run) == 1024
+    assert launch.prompt_room(run) == 1024
     part = pa.table({"prompt_tokens": pa.array([[1] * 5, None, [1] * 1500])})
     monkeypatch.setattr(type(run), "is_done", lambda self, stage: True)
     monkeypatch.setattr(type(run), "iter_parts", lambda *_: [part])
-    assert bundle.prompt_room(run) == 2048
+    assert launch.prompt_room(run) == 2048

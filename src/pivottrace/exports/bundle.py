@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import shlex
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -13,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from pivottrace.errors import counted
 from pivottrace.exports import Written
@@ -35,7 +33,6 @@ _MODULES = (
     ("pivottrace.errors", ".errors"),
 )
 _PLACE = re.compile(r"@([A-Z_]+)@")
-_PROMPT_STEP = 1024
 _FREQUENT = 5
 
 
@@ -45,9 +42,8 @@ class Folder:
 
     Attributes:
         trainer: Name of the trainer with the version that the files were written for.
-        tables: Rows by file name. A table without rows is not written, unless it is the first.
-        splits: The split of each table that the dataset card offers, by file name; empty if the
-            rows are not meant for the Hub.
+        tables: Rows by file name. A table without rows is not written, unless it is the first. The
+            dataset card offers each parquet file as the split of its name.
         texts: Texts by file name. A file that ends in `.sh` can be executed.
         card: Name of the file of the kit with the card's part on this trainer.
         code: Folder of `reward.json`, relative to the export; empty is the export itself.
@@ -57,7 +53,6 @@ class Folder:
 
     trainer: str
     tables: Mapping[str, pa.Table]
-    splits: Mapping[str, str]
     texts: Mapping[str, str]
     card: str
     code: str = ""
@@ -156,22 +151,6 @@ def reward_settings(run: RunDir, weights: str) -> str:
     return json.dumps(values, indent=2, ensure_ascii=False) + "\n"
 
 
-def hydra_words(key: str, values: Mapping[str, Any]) -> str | None:
-    """Settings under a key as words of the shell, a line each; None without any."""
-    words = (shlex.quote(f"{key}.{name}={json.dumps(value)}") for name, value in values.items())
-    return "\n  ".join(words) or None
-
-
-def prompt_room(run: RunDir) -> int:
-    """Tokens that the longest prompt of the pool takes, rounded up to whole 1,024s."""
-    longest = 1
-    if run.is_done("greedy"):
-        for part in run.iter_parts("rollouts_greedy", "greedy", ["prompt_tokens"]):
-            lengths = pc.list_value_length(part["prompt_tokens"])
-            longest = max(longest, pc.max(lengths).as_py() or 0)
-    return -(-longest // _PROMPT_STEP) * _PROMPT_STEP
-
-
 def _card(
     run: RunDir,
     data: TrainingData,
@@ -181,11 +160,8 @@ def _card(
     prompt: str,
 ) -> str:
     routes = Counter(row.route for row in data.train)
-    configs = [
-        f"  - split: {split}\n    path: {name}\n"
-        for name, split in of.splits.items()
-        if name in tables
-    ]
+    paths = [Path(name) for name in tables if name.endswith(".parquet")]
+    configs = [f"  - split: {path.stem}\n    path: {path}\n" for path in paths]
     places: dict[str, Any] = {
         "TRAINER": of.trainer,
         "FRONT": kit_text("card_front.yaml", SPLITS="".join(configs).rstrip()) if configs else None,

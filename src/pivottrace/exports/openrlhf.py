@@ -7,7 +7,6 @@ openrlhf/cli/train_ppo_ray.py for the flags, openrlhf/utils/agent.py for the rew
 from __future__ import annotations
 
 import json
-import shlex
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -20,12 +19,12 @@ from pivottrace.exports.bundle import (
     Folder,
     kit_code,
     kit_text,
-    prompt_room,
     write_folder,
 )
-from pivottrace.exports.training_data import HELD_OUT, Row, training_data
+from pivottrace.exports.launch import VALIDATION, launch_values
+from pivottrace.exports.training_data import HELD_OUT, Row, TrainingData, training_data
 from pivottrace.run.directory import RunDir
-from pivottrace.run.rounds import round_seed, train_settings
+from pivottrace.run.rounds import train_settings
 from pivottrace.schemas import QUESTIONS
 
 # Parquet and not JSON lines: readers of JSON lines guess types, and turn texts that look like
@@ -53,12 +52,11 @@ def write(run: RunDir, folder: Path, weights: str, prompt: str) -> Written:
         trainer="OpenRLHF 0.11.2",
         tables={
             "train.parquet": _table(data.train),
-            "validation.parquet": _table(data.held_out),
+            VALIDATION: _table(data.held_out),
         },
-        splits={"train.parquet": "train", "validation.parquet": "validation"},
         texts={
             "reward.py": kit_code("openrlhf_reward.py"),
-            "train.sh": _script(run, len(data.train), bool(data.held_out), weights),
+            "train.sh": _script(run, data, weights),
         },
         card="card_openrlhf.md",
     )
@@ -84,39 +82,18 @@ def _table(rows: Sequence[Row]) -> pa.Table:
     return pa.Table.from_pylist(found, schema=OPENRLHF_ROWS)
 
 
-def _script(run: RunDir, num_rows: int, has_held_out: bool, weights: str) -> str:
-    train, evaluate = train_settings(run), run.config.evaluate
-    batch = min(train.questions_per_step, max(1, num_rows))
-    rank = train.lora_rank
+def _script(run: RunDir, data: TrainingData, weights: str) -> str:
+    train, values = train_settings(run), launch_values(run, data)
     averages_responses = train.loss_type in ("grpo", "dr_grpo")
-    return kit_text(
-        "openrlhf_train.sh",
-        MODEL=shlex.quote(run.config.model.path),
-        TOTAL_TOKENS=prompt_room(run) + (train.max_new_tokens or 0),
-        VALIDATION="validation.parquet" if has_held_out else None,
-        TEST_STEPS=(train.evaluate_steps or train.steps) if has_held_out else None,
-        EVALUATE_SAMPLES=evaluate.num_samples if has_held_out else None,
-        EVALUATE_TEMPERATURE=evaluate.temperature if has_held_out else None,
-        ESTIMATOR="dr_grpo" if weights == "reward" else "group_norm",
-        BETA=train.beta,
-        KL_LOSS="--algo.kl.use_loss --algo.kl.estimator k3" if train.beta else None,
-        LOSS="seq-mean-token-mean" if averages_responses else "token-mean",
-        LEARNING_RATE=train.learning_rate,
-        WARMUP=min(1.0, train.warmup_steps / train.steps),
-        MAX_GRAD_NORM=train.max_grad_norm,
-        LORA_RANK=rank,
-        LORA_ALPHA=rank and (train.lora_alpha or 2 * rank),
-        LORA_TARGET=rank and train.lora_target.replace(",", " "),
-        BATCH=batch,
-        NUM_GENERATIONS=train.num_generations,
-        RESPONSE_TOKENS=train.max_new_tokens,
-        TEMPERATURE=train.temperature,
-        RESPONSES=batch * train.num_generations,
-        EPISODES=-(-train.steps * batch // max(1, num_rows)),
-        STEPS=train.steps,
-        SEED=round_seed(run),
-        SAVE_STEPS=train.save_steps,
-    )
+    values |= {
+        "ESTIMATOR": "dr_grpo" if weights == "reward" else "group_norm",
+        "KL_LOSS": "--algo.kl.use_loss --algo.kl.estimator k3" if train.beta else None,
+        "LOSS": "seq-mean-token-mean" if averages_responses else "token-mean",
+        "WARMUP": min(1.0, train.warmup_steps / train.steps),
+        "LORA_TARGET": train.lora_rank and train.lora_target.replace(",", " "),
+        "EPISODES": -(-train.steps * values["BATCH"] // max(1, len(data.train))),
+    }
+    return kit_text("openrlhf_train.sh", **values)
 
 
 OPENRLHF = ExportFormat("openrlhf", "rows, reward and a launch script for OpenRLHF", write, OPTIONS)

@@ -6,7 +6,6 @@ skyrl/train/config/config.py for the keys, examples/train/multiply/ for the envi
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -16,16 +15,15 @@ from pivottrace.exports import ExportFormat, Written
 from pivottrace.exports.bundle import (
     OPTIONS,
     Folder,
-    hydra_words,
     kit_code,
     kit_text,
-    prompt_room,
     write_folder,
 )
-from pivottrace.exports.training_data import Row, training_data
+from pivottrace.exports.launch import VALIDATION, hydra_words, launch_values, yes_or_no
+from pivottrace.exports.training_data import Row, TrainingData, training_data
 from pivottrace.exports.verl import VERL_ROWS, verl_table
 from pivottrace.run.directory import RunDir
-from pivottrace.run.rounds import round_seed, train_settings
+from pivottrace.run.rounds import train_settings
 
 # verl's columns but two: the environment has a name, and the judge another one.
 SKYRL_ROWS = pa.schema(
@@ -52,13 +50,12 @@ def write(run: RunDir, folder: Path, weights: str, prompt: str) -> Written:
         trainer="SkyRL",
         tables={
             "train.parquet": _table(run, data.train, "train"),
-            "validation.parquet": _table(run, data.held_out, "validation"),
+            VALIDATION: _table(run, data.held_out, "validation"),
         },
-        splits={"train.parquet": "train", "validation.parquet": "validation"},
         texts={
             "skyrl_env.py": kit_code("skyrl_env.py"),
             "skyrl_main.py": kit_code("skyrl_main.py"),
-            "train.sh": _script(run, len(data.train), bool(data.held_out), weights),
+            "train.sh": _script(run, data, weights),
         },
         card="card_skyrl.md",
     )
@@ -82,40 +79,22 @@ def _table(run: RunDir, rows: Sequence[Row], split: str) -> pa.Table:
     return pa.Table.from_pylist(found, schema=SKYRL_ROWS)
 
 
-def _script(run: RunDir, num_rows: int, has_held_out: bool, weights: str) -> str:
-    train, config = train_settings(run), run.config.pool
-    rank = train.lora_rank
-    return kit_text(
-        "skyrl_train.sh",
-        MODEL=shlex.quote(run.config.model.path),
-        PROMPT_TOKENS=prompt_room(run),
-        RESPONSE_TOKENS=train.max_new_tokens,
-        VALIDATION="validation.parquet" if has_held_out else "train.parquet",
-        BATCH=min(train.questions_per_step, max(1, num_rows)),
-        SEED=round_seed(run),
-        NORMALISE=_word(weights != "reward"),
-        LEARNING_RATE=train.learning_rate,
-        WARMUP_STEPS=train.warmup_steps,
-        MAX_GRAD_NORM=train.max_grad_norm,
-        LORA_RANK=rank,
-        LORA_ALPHA=rank and (train.lora_alpha or 2 * rank),
-        USE_KL=_word(train.beta > 0),
-        BETA=train.beta,
-        LOSS=LOSSES[train.loss_type],
-        LONGEST=train.max_new_tokens if train.loss_type == "dr_grpo" else None,
-        TEMPLATE_ARGUMENTS=hydra_words("generator.chat_template_kwargs", config.chat_template_args),
-        NUM_GENERATIONS=train.num_generations,
-        TEMPERATURE=train.temperature,
-        EVALUATE_SAMPLES=run.config.evaluate.num_samples,
-        STEPS=train.steps,
-        SAVE_STEPS=train.save_steps,
-        TEST_STEPS=(train.evaluate_steps or train.steps) if has_held_out else -1,
-        TEST_FIRST=_word(has_held_out),
-    )
-
-
-def _word(value: bool) -> str:
-    return "true" if value else "false"
+def _script(run: RunDir, data: TrainingData, weights: str) -> str:
+    train, has_held_out = train_settings(run), bool(data.held_out)
+    values = launch_values(run, data) | {
+        "NORMALISE": yes_or_no(weights != "reward"),
+        "USE_KL": yes_or_no(train.beta > 0),
+        "LOSS": LOSSES[train.loss_type],
+        "LONGEST": train.max_new_tokens if train.loss_type == "dr_grpo" else None,
+        "TEMPLATE_ARGUMENTS": hydra_words(
+            "generator.chat_template_kwargs", run.config.pool.chat_template_args
+        ),
+        "EVALUATE_SAMPLES": run.config.evaluate.num_samples,
+        "TEST_FIRST": yes_or_no(has_held_out),
+    }
+    if not has_held_out:  # SkyRL wants a file, and is told not to use it
+        values |= {"VALIDATION": "train.parquet", "TEST_STEPS": -1}
+    return kit_text("skyrl_train.sh", **values)
 
 
 SKYRL = ExportFormat("skyrl", "rows, environment and a launch script for SkyRL", write, OPTIONS)

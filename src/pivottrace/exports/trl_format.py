@@ -15,9 +15,10 @@ import pyarrow as pa
 from pivottrace.config import EMBEDDED_MODEL
 from pivottrace.exports import ExportFormat, Written
 from pivottrace.exports.bundle import OPTIONS, Folder, kit_code, kit_text, write_folder
-from pivottrace.exports.training_data import Row, training_data
+from pivottrace.exports.launch import VALIDATION, launch_values
+from pivottrace.exports.training_data import Row, TrainingData, training_data
 from pivottrace.run.directory import RunDir
-from pivottrace.run.rounds import round_seed, train_settings
+from pivottrace.run.rounds import train_settings
 from pivottrace.schemas import QUESTIONS
 
 # Columns reach the reward under their names, so none may have a name that TRL takes itself, such as
@@ -44,12 +45,11 @@ def write(run: RunDir, folder: Path, weights: str, prompt: str) -> Written:
         trainer="TRL 1.16",
         tables={
             "train.parquet": plain_table(data.train),
-            "validation.parquet": plain_table(data.held_out),
+            VALIDATION: plain_table(data.held_out),
         },
-        splits={"train.parquet": "train", "validation.parquet": "validation"},
         texts={
             "pivottrace_reward.py": kit_code("pivottrace_reward.py"),
-            "trl.yaml": _yaml(run, bool(data.held_out), weights),
+            "trl.yaml": _yaml(run, data, weights),
         },
         card="card_trl.md",
         places={
@@ -67,40 +67,26 @@ def plain_table(rows: Sequence[Row]) -> pa.Table:
     return pa.Table.from_pylist(found, schema=TRL_ROWS)
 
 
-def _yaml(run: RunDir, has_held_out: bool, weights: str) -> str:
-    train, config = train_settings(run), run.config
+def _yaml(run: RunDir, data: TrainingData, weights: str) -> str:
+    train, config, has_held_out = train_settings(run), run.config, bool(data.held_out)
     per_step = train.questions_per_step * train.num_generations
     at_once = min(train.micro_batch_size or per_step, per_step)
-    rank = train.lora_rank
-    places = {
+    rank, is_embedded = train.lora_rank, config.model.path == EMBEDDED_MODEL
+    places = launch_values(run, data) | {
         "TEST_SPLIT": "validation" if has_held_out else None,
-        "MODEL": None if config.model.path == EMBEDDED_MODEL else config.model.path,
-        "EMBEDDED": EMBEDDED_MODEL if config.model.path == EMBEDDED_MODEL else None,
+        "MODEL": None if is_embedded else config.model.path,
+        "EMBEDDED": EMBEDDED_MODEL if is_embedded else None,
         "REVISION": config.model.revision,
         "OUT": "../trl-model",
         "SCALE": "none" if weights == "reward" else "group",
         "LOSS": train.loss_type,
-        "BETA": train.beta,
-        "NUM_GENERATIONS": train.num_generations,
-        "TEMPERATURE": train.temperature,
-        "RESPONSE_TOKENS": train.max_new_tokens,
         "TEMPLATE_ARGUMENTS": config.pool.chat_template_args or None,
         "BATCH": at_once,
         "ACCUMULATION": per_step // at_once,
-        "STEPS": train.steps,
-        "LEARNING_RATE": train.learning_rate,
         "SCHEDULE": SCHEDULES[train.schedule],
-        "WARMUP_STEPS": train.warmup_steps,
-        "MAX_GRAD_NORM": train.max_grad_norm,
-        "SEED": round_seed(run),
         "LORA": True if rank else None,
-        "LORA_RANK": rank,
-        "LORA_ALPHA": rank and (train.lora_alpha or 2 * rank),
         "LORA_TARGET": rank and [name.strip() for name in train.lora_target.split(",")],
         "EVALUATE": "steps" if has_held_out else None,
-        "EVALUATE_STEPS": (train.evaluate_steps or train.steps) if has_held_out else None,
-        "EVALUATE_SAMPLES": config.evaluate.num_samples if has_held_out else None,
-        "SAVE_STEPS": train.save_steps,
     }
     # JSON is YAML, and quotes every text that YAML would read as something else.
     written = {k: None if v is None else _value(v) for k, v in places.items()}

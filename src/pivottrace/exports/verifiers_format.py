@@ -41,7 +41,6 @@ def write(run: RunDir, folder: Path, weights: str, prompt: str) -> Written:
             f"{package}/train.jsonl": _table(data.train),
             f"{package}/validation.jsonl": _table(data.held_out),
         },
-        splits={},
         texts={
             "pyproject.toml": kit_text(
                 "verifiers_pyproject.toml",

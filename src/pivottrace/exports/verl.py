@@ -7,7 +7,6 @@ The keys of `extra_info` beside `index` and `split` are ours.
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -17,15 +16,14 @@ from pivottrace.exports import ExportFormat, Written
 from pivottrace.exports.bundle import (
     OPTIONS,
     Folder,
-    hydra_words,
     kit_code,
     kit_text,
-    prompt_room,
     write_folder,
 )
-from pivottrace.exports.training_data import HELD_OUT, Row, training_data
+from pivottrace.exports.launch import VALIDATION, hydra_words, launch_values
+from pivottrace.exports.training_data import HELD_OUT, Row, TrainingData, training_data
 from pivottrace.run.directory import RunDir
-from pivottrace.run.rounds import round_seed, train_settings
+from pivottrace.run.rounds import train_settings
 from pivottrace.schemas import QUESTIONS
 
 # The schema is explicit: verl joins files only if all types are equal, and pyarrow would infer a
@@ -68,7 +66,7 @@ def write(run: RunDir, folder: Path, weights: str, prompt: str) -> Written:
     data = training_data(run, weights, prompt)
     texts = {
         "reward.py": kit_code("verl_reward.py"),
-        "train.sh": _script(run, len(data.train), bool(data.held_out), weights),
+        "train.sh": _script(run, data, weights),
     }
     if weights == "estimator":
         texts["pivottrace_verl.py"] = kit_code("verl_estimator.py")
@@ -79,9 +77,8 @@ def write(run: RunDir, folder: Path, weights: str, prompt: str) -> Written:
         trainer="verl 0.9.1",
         tables={
             "train.parquet": verl_table(run, data.train, "train"),
-            "validation.parquet": verl_table(run, data.held_out, "validation"),
+            VALIDATION: verl_table(run, data.held_out, "validation"),
         },
-        splits={"train.parquet": "train", "validation.parquet": "validation"},
         texts=texts,
         card="card_verl.md",
         places={"VALIDATION_NOTE": note},
@@ -114,42 +111,27 @@ def verl_table(run: RunDir, rows: Sequence[Row], split: str) -> pa.Table:
     return pa.Table.from_pylist(found, schema=VERL_ROWS)
 
 
-def _script(run: RunDir, num_rows: int, has_held_out: bool, weights: str) -> str:
-    train, evaluate = train_settings(run), run.config.evaluate
+def _script(run: RunDir, data: TrainingData, weights: str) -> str:
+    train, evaluate, has_held_out = train_settings(run), run.config.evaluate, bool(data.held_out)
     with_estimator = weights == "estimator"
-    return kit_text(
-        "verl_train.sh",
-        MODEL=shlex.quote(run.config.model.path),
-        PROMPT_TOKENS=prompt_room(run),
-        RESPONSE_TOKENS=train.max_new_tokens,
-        VALIDATION="validation.parquet" if has_held_out else "train.parquet",
-        BATCH=min(train.questions_per_step, max(1, num_rows)),  # verl drops an incomplete batch
-        SEED=round_seed(run),
-        ESTIMATOR="pivottrace_grpo" if with_estimator else "grpo",
-        EXTERNAL="pivottrace_verl" if with_estimator else None,
-        NORMALISE=weights != "reward",
-        LEARNING_RATE=train.learning_rate,
-        WARMUP_STEPS=train.warmup_steps,
-        MAX_GRAD_NORM=train.max_grad_norm,
-        USE_KL=train.beta > 0,
-        BETA=train.beta,
-        LOSS=LOSSES[train.loss_type],
-        NUM_GENERATIONS=train.num_generations,
-        TEMPERATURE=train.temperature,
-        EVALUATE_SAMPLES=evaluate.num_samples,
-        EVALUATE_TEMPERATURE=evaluate.temperature,
-        EVALUATE_TOP_P=evaluate.top_p,
-        STEPS=train.steps,
-        SAVE_STEPS=train.save_steps,
-        TEST_STEPS=(train.evaluate_steps or train.steps) if has_held_out else -1,
-        TEST_FIRST=has_held_out,
-        LORA_RANK=train.lora_rank,
-        LORA_ALPHA=train.lora_rank and (train.lora_alpha or 2 * train.lora_rank),
-        LORA_TARGET=train.lora_rank and train.lora_target,
-        TEMPLATE_ARGUMENTS=hydra_words(
+    values = launch_values(run, data) | {
+        "ESTIMATOR": "pivottrace_grpo" if with_estimator else "grpo",
+        "EXTERNAL": "pivottrace_verl" if with_estimator else None,
+        "NORMALISE": weights != "reward",
+        "USE_KL": train.beta > 0,
+        "LOSS": LOSSES[train.loss_type],
+        "EVALUATE_SAMPLES": evaluate.num_samples,
+        "EVALUATE_TEMPERATURE": evaluate.temperature,
+        "EVALUATE_TOP_P": evaluate.top_p,
+        "TEST_FIRST": has_held_out,
+        "LORA_TARGET": train.lora_rank and train.lora_target,
+        "TEMPLATE_ARGUMENTS": hydra_words(
             "++data.apply_chat_template_kwargs", run.config.pool.chat_template_args
         ),
-    )
+    }
+    if not has_held_out:  # verl wants a file, and is told not to use it
+        values |= {"VALIDATION": "train.parquet", "TEST_STEPS": -1}
+    return kit_text("verl_train.sh", **values)
 
 
 VERL = ExportFormat(
