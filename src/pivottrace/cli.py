@@ -6,7 +6,9 @@ import io
 import os
 import re
 import shlex
+import shutil
 import sys
+import textwrap
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -482,9 +484,25 @@ def _print_summary(run: RunDir) -> None:
 
     run = latest_round(run, "triage")
     for note in notes(run):
-        print(f"note: {note}")
+        print(_wrapped(f"note: {note}", 6))
     for line in summary_lines(run):
-        print(line)
+        print(_wrapped(line, 12))
+
+
+def _wrapped(line: str, indent: int) -> str:
+    """A sentence in the width of the terminal, under its title; as it is for other readers.
+
+    The next command stays in one piece, so that it can be copied.
+    """
+    if not sys.stdout.isatty() or line.startswith("next: "):
+        return line
+    return textwrap.fill(
+        line,
+        shutil.get_terminal_size().columns,
+        subsequent_indent=" " * indent,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
 
 
 if __name__ == "__main__":

@@ -123,6 +123,16 @@ BAD_FILES = {
     ),
     "utf-16": ("q.csv", "prompt\nA?\n".encode("utf-16"), "with: iconv -f utf-16 -t utf-8 q.csv"),
     "huge number": ("q.jsonl", b'{"prompt": ' + b"1" * 5_000 + b"}", "line 1: not usable JSON"),
+    "key twice": (
+        "q.jsonl",
+        b'{"prompt": "A?", "answer": 1}\n{"prompt": "B?", "answer": 1, "answer": 2}\n',
+        "line 2: not usable JSON (the key 'answer' occurs twice in one object)",
+    ),
+    "key twice in a list": (
+        "q.json",
+        b'[{"prompt": "A?", "extra": {"x": 1, "x": 2}}]',
+        "the key 'x' occurs twice in one object",
+    ),
     "deep nesting": ("q.jsonl", b"[" * 100_000, "line 1: not usable JSON"),
     "xml": ("q.xml", b"<a/>", "XML is not read, because every XML file has elements of its own"),
     "torn objects in a row": ("q.json", b'{"prompt": "A?"}\n{"prompt": "B?"', "line 2: not valid"),

@@ -378,6 +378,7 @@ def test_bad_csv_is_refused_by_row(tmp_path, text, message):
         ('{"id": null, "answer": "5"}', "row 2, column id: is empty"),
         ('{"id": "q1", "answer": NaN}', "row 2: not valid JSON .*NaN"),
         ('{"id": "q1"}', "row 2: column answer is missing"),
+        ('{"id": "q1", "answer": 1, "answer": 2}', "row 2: not valid JSON .*'answer' occurs twice"),
         ('{"id": "q1", "ans', "row 2: not valid JSON"),
         ("[" * 100_000, "row 2: not valid JSON"),
         ('"q1"', "row 2: is not a JSON object"),

@@ -18,7 +18,7 @@ VALIDATION = "validation.parquet"
 
 
 def launch_values(run: RunDir, data: TrainingData) -> dict[str, Any]:
-    """Values for the places of a launch file; `bundle.kit_text` takes those that the file has.
+    """Values for the places of a launch file; `bundle.kit_text` skips a value that no place needs.
 
     A value is None where the trainer has nothing to do: without held-out questions, for instance.
     """

@@ -92,7 +92,7 @@ def _script(run: RunDir, data: TrainingData, weights: str) -> str:
         "EVALUATE_SAMPLES": run.config.evaluate.num_samples,
         "TEST_FIRST": yes_or_no(has_held_out),
     }
-    if not has_held_out:  # SkyRL wants a file, and is told not to use it
+    if not has_held_out:  # SkyRL needs a file even if it never tests
         values |= {"VALIDATION": "train.parquet", "TEST_STEPS": -1}
     return kit_text("skyrl_train.sh", **values)
 

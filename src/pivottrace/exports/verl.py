@@ -129,7 +129,7 @@ def _script(run: RunDir, data: TrainingData, weights: str) -> str:
             "++data.apply_chat_template_kwargs", run.config.pool.chat_template_args
         ),
     }
-    if not has_held_out:  # verl wants a file, and is told not to use it
+    if not has_held_out:  # verl needs a file even if it never tests
         values |= {"VALIDATION": "train.parquet", "TEST_STEPS": -1}
     return kit_text("verl_train.sh", **values)
 

@@ -10,6 +10,20 @@ Row = tuple[int, dict[str, Any]]
 """(number for messages, counted from 1; column → value)."""
 
 
+def each_key_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Make an object of its entries, for `json.loads`, which itself keeps the last of two.
+
+    Raises:
+        ValueError: A key occurs twice.
+    """
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        keys = [key for key, _ in pairs]
+        twice = next(key for key in keys if keys.count(key) > 1)
+        raise ValueError(f"the key {twice!r} occurs twice in one object")
+    return found
+
+
 @dataclass(frozen=True)
 class Source:
     """An opened source.

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from pivottrace.errors import DataError, first_line, is_out_of_memory
-from pivottrace.ingest.rows import Row
+from pivottrace.ingest.rows import Row, each_key_once
 
 
 class Opened(NamedTuple):
@@ -74,7 +74,7 @@ def read_json(name: str, path: Path, limit: int | None) -> Opened:
 def _parse_values(name: str, text: str) -> list[Any]:
     """Return the JSON values that stand in a text one after the other, as in JSON Lines."""
     values = []
-    decoder = json.JSONDecoder()
+    decoder = json.JSONDecoder(object_pairs_hook=each_key_once)
     end = _after_blanks(text, 0)
     while end < len(text):
         try:
@@ -224,7 +224,7 @@ def _lines(name: str, path: Path) -> Iterator[tuple[int, str]]:
 
 def _parse_object(name: str, number: int, line: str) -> dict[str, Any]:
     try:
-        row = json.loads(line)
+        row = json.loads(line, object_pairs_hook=each_key_once)
     except json.JSONDecodeError as error:
         raise DataError(
             f"{name}: line {number}: not valid JSON ({error.msg} at column {error.colno}). "

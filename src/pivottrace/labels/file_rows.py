@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from pivottrace.errors import DataError
+from pivottrace.ingest.rows import each_key_once
 
 COLUMNS = ("id", "question", "answer", "annotator", "purpose")
 # Characters that make a spreadsheet read a cell as a formula (OWASP, "CSV Injection"), behind any
@@ -139,7 +140,11 @@ def _jsonl_rows(path: Path, text: str) -> Iterator[FileRow]:
         try:
             # Numbers stay as written: 0.10 is not 0.1, and 18 is not 18.0.
             record = json.loads(
-                line, parse_int=str, parse_float=str, parse_constant=_refuse_constant
+                line,
+                parse_int=str,
+                parse_float=str,
+                parse_constant=_refuse_constant,
+                object_pairs_hook=each_key_once,
             )
         except (ValueError, RecursionError) as error:
             raise DataError(f"{path}, {where}: not valid JSON ({error}); correct it") from error

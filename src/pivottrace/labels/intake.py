@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import operator
+import shlex
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -64,5 +65,6 @@ def _refuse_probes_of_another_draw(run: RunDir) -> None:
         raise ConfigError(
             f"the probes of {run.path} were drawn by other settings:\n  "
             + "\n  ".join(changed)
-            + f"\nPut them back, or draw them anew: pivottrace calibrate {run.path}"
+            + "\nPut them back, or draw them anew: pivottrace calibrate "
+            + shlex.quote(str(run.path))
         )

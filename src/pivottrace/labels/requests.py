@@ -28,7 +28,7 @@ def export(run: RunDir, path: Path | None = None) -> Path:
     missing = [i for i in asked_as if i not in known]
     if not missing:
         raise RunDirError(
-            f"{run.path}: no question waits for a label. Go on with: pivottrace run {run.path}"
+            f"{run.path}: no question waits for a label. Go on with: {run.until('run')}"
         )
     return write_requests(run, missing, asked_as[missing[0]], path)
 

@@ -6,7 +6,6 @@ It comes first, in the closing lines of a command and on the report's first scre
 from __future__ import annotations
 
 import shlex
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -105,12 +104,12 @@ def _decided(run: RunDir, triage: pa.Table | None) -> str | None:
         pc.is_in(triage["question_id"], none), pc.not_equal(triage["route"], "discard")
     )
     left = triage.filter(pc.invert(without))
-    counts = Counter(left["route"].to_pylist())
+    counts = {row["values"]: row["counts"] for row in left["route"].value_counts().to_pylist()}
     parts = [
         f"{counts[route]:,} {ROUTE_WORDS[route][counts[route] != 1]}"
         + (_why_dropped(left) if route == "discard" else "")
         for route in ROUTES
-        if counts[route]
+        if counts.get(route)
     ]
     unanswered = triage.num_rows - left.num_rows
     parts += [f"{unanswered:,} cannot be answered"] if unanswered else []
@@ -119,9 +118,9 @@ def _decided(run: RunDir, triage: pa.Table | None) -> str | None:
 
 def _why_dropped(triage: pa.Table) -> str:
     """How many dropped questions are mastered, and how many are out of reach."""
-    reasons = triage.filter(pc.field("route") == "discard")["reason"].to_pylist()
+    reasons = triage.filter(pc.field("route") == "discard")["reason"]
     found = {
-        words: sum(reason.endswith(kind) for reason in reasons)
+        words: pc.sum(pc.ends_with(reasons, kind)).as_py() or 0
         for kind, words in (("mastered", "mastered"), ("hopeless", "out of reach"))
     }
     parts = [f"{count:,} {words}" for words, count in found.items() if count]

@@ -26,7 +26,7 @@ def run(run: RunDir) -> None:
     """
     if run.config.train.enabled and not all(each.is_done("train") for each in all_rounds(run)):
         raise RunDirError(
-            f"{run.path}: training has not finished. Finish it with: pivottrace train {run.path}"
+            f"{run.path}: training has not finished. Finish it with: {run.until('train')}"
         )
     trained = last_trained(run)
     if trained is None:

@@ -6,6 +6,7 @@ finite), no estimator has a score for it. Such questions are left out and counte
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -127,7 +128,8 @@ def read_evidence(run: RunDir) -> PoolEvidence:
     if kept.sum() < 2:
         raise DataError(
             f"{run.path}: {kept.sum()} of {len(ids)} questions have a traced response. A study "
-            f"needs at least two: look at the failures with pivottrace report {run.path}"
+            f"needs at least two: look at the failures with pivottrace report "
+            f"{shlex.quote(str(run.path))}"
         )
     kept_ids = [i for i, keep in zip(ids, kept, strict=True) if keep]
     scores = {name: values[kept] for name, values in everyone.items()}
