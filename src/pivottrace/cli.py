@@ -161,7 +161,7 @@ def _run(arguments: list[str]) -> None:
             "run needs a configuration file or a run directory. pivottrace init my.toml writes a "
             "file to start from, and pivottrace demo runs everything on the embedded world"
         )
-    run = _create_run(arguments)
+    run = _create_run(arguments, until)
     run_all(run, until)
     _print_summary(run)
 
@@ -238,7 +238,7 @@ def _stage(name: str) -> Callable[[list[str]], None]:
             raise ConfigError(
                 f"{name} needs a run directory or a configuration file: pivottrace {name} runs/my"
             )
-        run = _create_run(arguments)
+        run = _create_run(arguments, name)
         with run.locked():
             run_step(run, "pool")
             run = current_round(run)
@@ -431,14 +431,23 @@ def _unknown_command(name: str) -> str:
     return f"{name!r} is not a command.{hint} See: pivottrace --help"
 
 
-def _create_run(arguments: list[str]) -> RunDir:
-    """Make or resume the run of a configuration file, of a run directory, or of flags alone."""
-    from pivottrace.commands.flags import load
+def _create_run(arguments: list[str], command: str | None = None) -> RunDir:
+    """Make or resume the run of a configuration file, of a run directory, or of flags alone.
+
+    `command` says what will run at most, if anything, so that `--shard` can be refused.
+    """
+    from pivottrace.commands.flags import load, take_option
+    from pivottrace.pipeline import refuse_unshareable
+    from pivottrace.run.crew import Crew
     from pivottrace.run.directory import RunDir
 
-    config = load(arguments)
+    rest = list(arguments)
+    shard = take_option(rest, "--shard")
+    if shard is not None:
+        refuse_unshareable(command)
+    config = load(rest)
     _take_new_budget(config)
-    run = RunDir.create(config)
+    run = RunDir.create(config, Crew() if shard is None else Crew.of_shard(shard))
     others = run.other_versions()
     if others:
         print(
