@@ -137,9 +137,12 @@ def more_tokens():
 CASES = {
     "a tensor is missing": (
         {"tensors": {LAYER: None}},
-        "it lacks the tensor 'model.layers.2.mlp.up_proj.weight' of a Qwen3ForCausalLM. Copy",
+        "it has too little for a Qwen3ForCausalLM: the tensor 'model.layers.2.mlp.up_proj.weight'",
     ),
-    "a layer is missing": ({"metadata": {"qwen3.block_count": 5}}, "it lacks the tensor 'model.la"),
+    "a layer is missing": (
+        {"metadata": {"qwen3.block_count": 5}},
+        "it has too little for a Qwen3ForCausalLM: the tensor 'model.la",
+    ),
     "a layer too many": (
         {"metadata": {"qwen3.block_count": 3}},
         r"it holds [\d,]+ numbers, and transformers reads [\d,]+ of them into a Qwen3ForCausalLM",

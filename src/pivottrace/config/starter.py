@@ -31,8 +31,8 @@ SHOWN: dict[str, str] = {
         "Held-out questions with answers. Without them nothing says whether training helped."
     ),
     "model.path": (
-        '>>> 2. Your model: a folder, or a name on the Hub. "embedded" is a tiny model for trying\n'
-        "things out; it knows only the questions of its own world."
+        '>>> 2. Your model: a folder, a .gguf file, or a name on the Hub. "embedded" is a tiny\n'
+        "model for trying things out; it knows only the questions of its own world."
     ),
     "labels.budget": (
         ">>> 3. How many true answers you can pay for: a share of the pool up to 1, or a number.\n"

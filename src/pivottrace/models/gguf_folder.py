@@ -24,7 +24,7 @@ from pivottrace.run.storage import onto_disk, read_json, write_json
 
 SUFFIX = ".gguf"
 SOURCE = "made_of.json"
-"""What a folder was made of: the file and the versions of what read it."""
+"""In the folder: the file that it was made of, and the versions of the packages that read it."""
 
 
 def is_gguf(path: Path) -> bool:
