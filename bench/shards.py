@@ -43,7 +43,7 @@ def finish(*workers: subprocess.Popen[bytes]) -> float:
 
 
 def working_seconds(output: Path) -> float:
-    """Return the seconds of the stages with the model open; the slowest of several workers counts."""
+    """Return the seconds of the stages with the model open; of several workers, of the slowest."""
     rows = [json.loads(line) for line in (output / "timings.jsonl").read_text().splitlines()]
     parts = {(row["stage"], row.get("part")) for row in rows}
     timed = {stage for stage, part in parts if part == "generation"}
