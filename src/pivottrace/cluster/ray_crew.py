@@ -16,7 +16,6 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +27,12 @@ from pivottrace.run.crew import Crew, Made
 from pivottrace.run.records import DECISIVE_VERSIONS, installed_versions
 
 CONNECT_S = 10.0
+LOOK_AGAIN_S = 1.0  # for lanes that have opened
+SLOW_S = 120.0  # a model may take so long to load
+NO_NODE = (
+    "no node of the cluster is left. Run the same command again when there is one: finished parts "
+    "are kept"
+)
 
 
 class LaneLost(Exception):
@@ -42,11 +47,14 @@ class Lane:
         actor: Ray's handle of a `Worker`.
         node: Address of the node.
         opened: The reference of the result of `Worker.open`.
+        is_open: Whether the actor has the model open. Until then it gets no part, because the GPU
+            may belong to another job for hours.
     """
 
     actor: Any
     node: str
-    opened: Any
+    opened: Any = None
+    is_open: bool = False
 
 
 class RayCrew(Crew):
@@ -63,7 +71,7 @@ class RayCrew(Crew):
         super().__init__()
         self._ray = _connect(address)
         self._lanes: list[Lane] = []
-        self._told: dict[str, Any] = {}  # what the first open model told
+        self._told: dict[str, Any] = {}  # the result of `Worker.open` that was ready first
         self._here = threading.local()
 
     def open(self, opener: Callable[..., Any], *arguments: Any) -> Any:
@@ -84,11 +92,15 @@ class RayCrew(Crew):
             raise ConfigError("the cluster has no node with a GPU, and none with a CPU")
         for lane in self._lanes:
             lane.opened = lane.actor.open.remote(opener, arguments, remote.told)
-        ready = self._first_open()
+        self._take_in(wait_s=SLOW_S)
+        if not self._told:
+            print("waiting for a free node of the cluster", file=sys.stderr, flush=True)
+        while not self._told:
+            self._take_in(wait_s=None)
         what = {"sample": "sampling", "trace": "tracing"}[remote.call]
         nodes = ", ".join(sorted({lane.node for lane in self._lanes}))
         print(f"{what} on {_actors(self._lanes)} ({nodes})", file=sys.stderr, flush=True)
-        return remote(self._call, ready)
+        return remote(self._call, self._told)
 
     def make_parts(
         self,
@@ -103,17 +115,19 @@ class RayCrew(Crew):
         Raises:
             ModelError: No node is left, or a model cannot respond.
         """
-        left, idle = deque(missing), list(self._lanes)
+        left = deque(missing)
         under_way: dict[Future[pa.Table], tuple[Lane, int]] = {}
-        with ThreadPoolExecutor(len(self._lanes)) as threads:
+        with ThreadPoolExecutor(max(len(self._lanes), 1)) as threads:
             try:
                 while left or under_way:
-                    while left and idle:
-                        lane, index = idle.pop(0), left.popleft()
-                        under_way[threads.submit(self._make_on, lane, make, index)] = lane, index
-                    if not under_way:
-                        raise _no_node()
-                    for future in wait(under_way, return_when=FIRST_COMPLETED).done:
+                    busy = [lane for lane, _ in under_way.values()]
+                    for lane in self._lanes:
+                        if left and lane.is_open and lane not in busy:
+                            index = left.popleft()
+                            future = threads.submit(self._make_on, lane, make, index)
+                            under_way[future] = lane, index
+                    done = wait(under_way, LOOK_AGAIN_S, FIRST_COMPLETED).done
+                    for future in done:
                         lane, index = under_way.pop(future)
                         try:
                             table = future.result()
@@ -121,8 +135,9 @@ class RayCrew(Crew):
                             self._drop(lane, f"{lost}; part {index} is made again")
                             left.appendleft(index)
                             continue
-                        idle.append(lane)
                         yield index, table
+                    if left:
+                        self._take_in(wait_s=0 if under_way or done else LOOK_AGAIN_S)
             finally:
                 # After an error, the parts under way are not waited for.
                 for lane, _ in under_way.values():
@@ -137,16 +152,15 @@ class RayCrew(Crew):
         lane = getattr(self._here, "lane", None)
         if lane is not None:
             return self._ask(lane, method, arguments)
-        while self._lanes:
-            lane = self._lanes[0]
-            try:
-                return self._ask(lane, method, arguments)
-            except LaneLost as lost:
-                self._drop(lane, str(lost))
-        raise _no_node()
+        while True:
+            self._take_in(wait_s=LOOK_AGAIN_S)
+            for lane in [lane for lane in self._lanes if lane.is_open]:
+                try:
+                    return self._ask(lane, method, arguments)
+                except LaneLost as lost:
+                    self._drop(lane, str(lost))
 
     def _ask(self, lane: Lane, method: str, arguments: tuple[Any, ...]) -> Any:
-        self._compare(lane, self._get(lane, lane.opened))
         return self._get(lane, lane.actor.call.remote(method, arguments))
 
     def _get(self, lane: Lane, reference: Any) -> Any:
@@ -162,19 +176,30 @@ class RayCrew(Crew):
         except errors.RayError as error:
             raise LaneLost(f"the node {lane.node} is lost ({type(error).__name__})") from error
 
-    def _first_open(self) -> dict[str, Any]:
-        """The result of the `Worker.open` that is ready first."""
-        while self._lanes:
-            first = self._ray.wait([lane.opened for lane in self._lanes])[0][0]
-            lane = next(lane for lane in self._lanes if lane.opened == first)
+    def _take_in(self, wait_s: float | None) -> None:
+        """Take in the lanes that have opened by now.
+
+        Args:
+            wait_s: How long to wait for one, if none has opened; None without end.
+
+        Raises:
+            ModelError: No lane is left, or the model cannot be loaded.
+        """
+        if not self._lanes:
+            raise ModelError(NO_NODE)
+        opening = {lane.opened: lane for lane in self._lanes if not lane.is_open}
+        any_open = len(opening) < len(self._lanes)
+        if not opening:
+            return
+        ready = self._ray.wait(list(opening), timeout=0 if any_open else wait_s)[0]
+        for lane in map(opening.__getitem__, ready):
             try:
-                told = self._get(lane, first)
+                told = self._get(lane, lane.opened)
             except LaneLost as lost:
                 self._drop(lane, str(lost))
                 continue
             self._compare(lane, told)
-            return told
-        raise _no_node()
+            lane.is_open = True
 
     def _compare(self, lane: Lane, told: dict[str, Any]) -> None:
         """Refuse a node that would make other parts than the rest."""
@@ -218,7 +243,7 @@ class RayCrew(Crew):
         made = self._ray.remote(Worker).options(
             scheduling_strategy=here, max_restarts=0, max_task_retries=0, **share
         )
-        return Lane(made.remote(), node["NodeManagerAddress"], None)
+        return Lane(made.remote(), node["NodeManagerAddress"])
 
 
 def _connect(address: str) -> Any:
@@ -257,10 +282,3 @@ def _refuse_silence(address: str) -> None:
         raise ValueError("an address is a host with a port, such as 10.0.0.1:6379, or auto")
     with socket.create_connection((host, int(port)), timeout=CONNECT_S):
         pass
-
-
-_no_node = partial(
-    ModelError,
-    "no node of the cluster is left. Run the same command again when there is one: finished parts "
-    "are kept",
-)
