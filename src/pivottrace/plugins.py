@@ -11,6 +11,7 @@ import importlib
 import pkgutil
 from collections.abc import Iterable
 from difflib import get_close_matches
+from importlib.util import find_spec
 from typing import Any, Protocol, TypeVar
 
 from pivottrace.errors import ConfigError, is_out_of_memory
@@ -102,4 +103,16 @@ def refuse_unknown(name: str, choices: Iterable[str], what: str, setting: str) -
         raise ConfigError(
             f"{setting} = {name!r}: there is no such {what}. The nearest one is {near}. Give one "
             f"of {', '.join(known)}, or your own as package.module:name"
+        )
+
+
+def require(package: str, extra: str, setting: str) -> None:
+    """Refuse a setting whose package is not installed.
+
+    Raises:
+        ConfigError: The package is missing; the message has the install command.
+    """
+    if find_spec(package) is None:
+        raise ConfigError(
+            f"{setting} needs {package}, which is not installed: pip install 'pivottrace[{extra}]'"
         )

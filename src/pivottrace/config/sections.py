@@ -82,7 +82,8 @@ class ModelConfig(Section):
     """The model that reasons and that we train."""
 
     path: str = EMBEDDED_MODEL
-    """A local folder, a Hub id, or `embedded` for the tiny reasoner in the package."""
+    """A local folder, a `.gguf` file, a Hub id, `package:NAME/PATH` for a folder or file in a
+    Python package, or `embedded` for the tiny reasoner in PivotTrace."""
     revision: str | None = None
     """Revision of a Hub id: a branch, a tag or a commit."""
     device: str = "auto"

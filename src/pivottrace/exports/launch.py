@@ -10,6 +10,7 @@ from typing import Any
 import pyarrow.compute as pc
 
 from pivottrace.exports.training_data import TrainingData
+from pivottrace.models.places import place_for_others
 from pivottrace.run.directory import RunDir
 from pivottrace.run.rounds import round_seed, train_settings
 
@@ -27,7 +28,7 @@ def launch_values(run: RunDir, data: TrainingData) -> dict[str, Any]:
     batch = min(train.questions_per_step, max(1, len(data.train)))
     held_out, rank, room = bool(data.held_out), train.lora_rank, prompt_room(run)
     return {
-        "MODEL": shlex.quote(run.config.model.path),
+        "MODEL": shlex.quote(place_for_others(run.config.model)),
         "PROMPT_TOKENS": room,
         "RESPONSE_TOKENS": train.max_new_tokens,
         "TOTAL_TOKENS": room + (train.max_new_tokens or 0),

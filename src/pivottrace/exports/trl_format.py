@@ -17,6 +17,7 @@ from pivottrace.exports import ExportFormat, Written
 from pivottrace.exports.bundle import OPTIONS, Folder, kit_code, kit_text, write_folder
 from pivottrace.exports.launch import VALIDATION, launch_values
 from pivottrace.exports.training_data import Row, TrainingData, training_data
+from pivottrace.models.places import place_for_others
 from pivottrace.run.directory import RunDir
 from pivottrace.run.rounds import train_settings
 from pivottrace.schemas import QUESTIONS
@@ -74,7 +75,7 @@ def _yaml(run: RunDir, data: TrainingData, weights: str) -> str:
     rank, is_embedded = train.lora_rank, config.model.path == EMBEDDED_MODEL
     places = launch_values(run, data) | {
         "TEST_SPLIT": "validation" if has_held_out else None,
-        "MODEL": None if is_embedded else config.model.path,
+        "MODEL": None if is_embedded else place_for_others(config.model),
         "EMBEDDED": EMBEDDED_MODEL if is_embedded else None,
         "REVISION": config.model.revision,
         "OUT": "../trl-model",

@@ -15,7 +15,8 @@ from transformers.utils import cached_file
 
 from pivottrace.config import ModelConfig
 from pivottrace.errors import ModelError, first_line, is_out_of_memory
-from pivottrace.models.places import cached_folder, place_of
+from pivottrace.models.gguf_folder import is_gguf
+from pivottrace.models.places import cached_folder, local_path, place_of
 from pivottrace.models.template_trial import refuse_endless_template
 from pivottrace.models.weights import (
     refuse_changed_weights,
@@ -75,8 +76,8 @@ def _usable_device(wanted: str) -> torch.device:
 def load_model(config: ModelConfig) -> tuple[Any, Any]:
     """Load a model in eval mode, and its tokenizer. No remote code is run.
 
-    Weights come from safetensors files. `dtype = "auto"` is float32 on the CPU, and the
-    checkpoint's own dtype on an accelerator.
+    Weights come from safetensors files; a `.gguf` file is made into them first. `dtype = "auto"` is
+    float32 on the CPU, and the checkpoint's own dtype on an accelerator.
 
     Raises:
         ModelError: There is no such folder, Hub id or device. Or the folder has no tokenizer, no
@@ -146,7 +147,10 @@ def check_weights(config: ModelConfig) -> str:
         folder, config = cached, config.model_copy(update={"path": str(cached), "revision": None})
     load_model(config)
     size = sum(file.stat().st_size for file in weight_files(folder, config.path))
-    return f"weights of {size / 1e6:,.1f} MB"
+    weights, file = f"weights of {size / 1e6:,.1f} MB", local_path(config.path)
+    if not is_gguf(file):
+        return weights
+    return f"{weights} in {folder}, dequantised from {file.stat().st_size / 1e6:,.1f} MB"
 
 
 def _download(config: ModelConfig) -> list[str]:

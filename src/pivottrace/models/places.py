@@ -10,23 +10,55 @@ from huggingface_hub import try_to_load_from_cache
 from pivottrace.config import EMBEDDED_MODEL, ModelConfig
 from pivottrace.errors import ModelError
 from pivottrace.ingest.hub_access import CURE, tell_of_cache, unreachable
-from pivottrace.models.weights import weight_names
+from pivottrace.models.gguf_folder import gguf_folder, is_gguf
+from pivottrace.models.packages import PREFIX, packaged
+
+
+def local_path(name: str) -> Path:
+    """The path that `model.path` means if the model lies on this machine.
+
+    Raises:
+        ModelError: A package is named that is not here, or has no such file.
+    """
+    return packaged(name) if name.startswith(PREFIX) else Path(name).expanduser()
+
+
+def is_hub_id(name: str) -> bool:
+    """Whether `model.path` can only be a name on the Hub. The Hub is not asked."""
+    path = Path(name).expanduser()
+    return not (name == EMBEDDED_MODEL or name.startswith(PREFIX) or is_gguf(path) or path.exists())
+
+
+def place_for_others(config: ModelConfig) -> str:
+    """`model.path` as other trainers take it: the folder of a `.gguf` file or of a packaged model.
+
+    Raises as `place_of`.
+    """
+    ours = config.path.startswith(PREFIX) or is_gguf(Path(config.path).expanduser())
+    return place_of(config) if ours else config.path
 
 
 def place_of(config: ModelConfig) -> str:
     """The folder or Hub id to load a model from.
 
-    If the Hub cannot be reached, this is the model's folder in the Hub's cache.
+    A `.gguf` file is dequantised first, if it is not yet. If the Hub cannot be reached, this is the
+    model's folder in the Hub's cache.
 
     Raises:
-        ModelError: There is no such folder. For a Hub id: the Hub cannot be reached, and its cache
-            has no whole copy.
+        ModelError: There is no such folder, file or package, or the file cannot be read. For a Hub
+            id: the Hub cannot be reached, and its cache has no whole copy.
+        ConfigError: The file needs the package gguf, which is not installed.
+        OutOfDiskError: There is no room for the dequantised weights.
     """
     if config.path == EMBEDDED_MODEL:
         return str(files("pivottrace.world") / "reasoner")
-    path = Path(config.path).expanduser()
+    path = local_path(config.path)
+    if is_gguf(path):
+        return str(gguf_folder(path, config.path))
     if path.is_dir():
         return str(path)
+    if path.exists() and config.path.startswith(PREFIX):
+        raise ModelError(f"{config.path}: this is no model. Give a .gguf file or a model folder.")
     if config.path.startswith((".", "/", "~")):
         raise ModelError(
             f"{config.path}: no such model folder. Give a folder with config.json, safetensors and "
@@ -53,6 +85,8 @@ def cached_folder(config: ModelConfig) -> Path | None:
     Raises:
         ModelError: The index of the weights is wrong.
     """
+    from pivottrace.models.weights import weight_names  # heavy, and exports need only places
+
     try:
         found = try_to_load_from_cache(config.path, "config.json", revision=config.revision)
     except ValueError:  # no Hub id

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -10,21 +9,10 @@ from transformers.integrations import TensorBoardCallback
 
 from pivottrace.config import TrainConfig
 from pivottrace.errors import ConfigError
+from pivottrace.plugins import require
 
 ALL_LINEAR = "all-linear"
 ALPHA_PER_RANK = 2  # the usual choice; adapters start at 0, so it only scales their rate
-
-
-def require(package: str, extra: str, setting: str) -> None:
-    """Refuse a setting whose package is not installed.
-
-    Raises:
-        ConfigError: The package is missing; the message has the install command.
-    """
-    if find_spec(package) is None:
-        raise ConfigError(
-            f"{setting} needs {package}, which is not installed: pip install 'pivottrace[{extra}]'"
-        )
 
 
 def lora_config(config: TrainConfig, model: Any) -> Any:

@@ -15,6 +15,7 @@ import pivottrace
 from pivottrace.config import EMBEDDED_MODEL
 from pivottrace.errors import counted
 from pivottrace.labels.budget import allowed_labels, bought
+from pivottrace.models.places import is_hub_id
 from pivottrace.run.bindings import settings_of
 from pivottrace.run.directory import RunDir
 from pivottrace.run.readings import evaluation_facts
@@ -69,8 +70,8 @@ def _lines(run: RunDir, training: Mapping[str, Any]) -> Iterator[str]:
 def _front_matter(run: RunDir) -> Iterator[str]:
     model = run.config.model
     yield "library_name: transformers"
-    if model.path != EMBEDDED_MODEL and not Path(model.path).expanduser().exists():
-        yield f"base_model: {json.dumps(model.path)}"  # a Hub id; JSON strings are YAML
+    if is_hub_id(model.path):
+        yield f"base_model: {json.dumps(model.path)}"  # JSON strings are YAML
     yield "tags: [grpo, rlvr, pivottrace]"
 
 
