@@ -307,6 +307,7 @@ def test_rules_alarms_and_teacher_resume_exactly(
     """The real ones, put together by the stage, and interrupted between two checkpoints."""
     from pivottrace.refine.alarms import CollapseAlarms
     from pivottrace.stages import train as stage
+    from pivottrace.stages import trl_training
 
     class Killed(BaseException):
         pass
@@ -338,7 +339,7 @@ def test_rules_alarms_and_teacher_resume_exactly(
         give(run, "q2", "c", "column", "annotation")
         if name != "whole":
             with monkeypatch.context() as patch, pytest.raises(Killed):
-                patch.setattr(stage, "progress", killed_at_five)
+                patch.setattr(trl_training, "progress", killed_at_five)
                 stage.run(run)
             checkpoint = run.round_path / "train" / "checkpoints" / "checkpoint-4"
             state = json.loads((checkpoint / "rules.json").read_text())

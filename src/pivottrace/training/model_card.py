@@ -113,6 +113,7 @@ def _training(run: RunDir, training: Mapping[str, Any]) -> Iterator[tuple[str, A
     config, folder = run.config, run.round_path / "train"
     settings = train_settings(run)
     planned = f"{settings.steps}" + (f" of round {run.round_index}" if run.round_index else "")
+    yield "trainer", training.get("trainer", "TRL")
     yield "steps", f"{training['steps']} of {planned}" if "steps" in training else planned
     yield "rollouts per step", f"{settings.questions_per_step} x {settings.num_generations}"
     yield "passes over the rows", training.get("passes", "unknown")
