@@ -21,6 +21,7 @@ from pivottrace.errors import ConfigError, PivotTraceError, first_line, is_out_o
 
 if TYPE_CHECKING:
     from pivottrace.config import Config
+    from pivottrace.run.crew import Crew
     from pivottrace.run.directory import RunDir
 
 
@@ -161,7 +162,7 @@ def _run(arguments: list[str]) -> None:
             "run needs a configuration file or a run directory. pivottrace init my.toml writes a "
             "file to start from, and pivottrace demo runs everything on the embedded world"
         )
-    run = _create_run(arguments)
+    run = _create_run(arguments, until)
     run_all(run, until)
     _print_summary(run)
 
@@ -238,7 +239,7 @@ def _stage(name: str) -> Callable[[list[str]], None]:
             raise ConfigError(
                 f"{name} needs a run directory or a configuration file: pivottrace {name} runs/my"
             )
-        run = _create_run(arguments)
+        run = _create_run(arguments, name)
         with run.locked():
             run_step(run, "pool")
             run = current_round(run)
@@ -432,14 +433,20 @@ def _unknown_command(name: str) -> str:
     return f"{name!r} is not a command.{hint} See: pivottrace --help"
 
 
-def _create_run(arguments: list[str]) -> RunDir:
-    """Make or resume the run of a configuration file, of a run directory, or of flags alone."""
-    from pivottrace.commands.flags import load
+def _create_run(arguments: list[str], command: str | None = None) -> RunDir:
+    """Make or resume the run of a configuration file, of a run directory, or of flags alone.
+
+    `command` says what will run at most, if anything, so that `--shard` can be refused.
+    """
+    from pivottrace.commands.flags import load, take_option
     from pivottrace.run.directory import RunDir
 
-    config = load(arguments)
+    rest = list(arguments)
+    shard, ray = take_option(rest, "--shard"), take_option(rest, "--ray")
+    config = load(rest)
+    crew = _crew(shard, ray, command, config)
     _take_new_budget(config)
-    run = RunDir.create(config)
+    run = RunDir.create(config, crew)
     others = run.other_versions()
     if others:
         print(
@@ -448,6 +455,28 @@ def _create_run(arguments: list[str]) -> RunDir:
             file=sys.stderr,
         )
     return run
+
+
+def _crew(shard: str | None, ray: str | None, command: str | None, config: Config) -> Crew:
+    """The crew that makes the parts: this process, several workers, or a cluster."""
+    from pivottrace.pipeline import refuse_unshareable
+    from pivottrace.run.crew import Crew
+
+    if shard is not None and ray is not None:
+        raise ConfigError("give either --shard or --ray: a cluster has a queue of its own")
+    if shard is not None:
+        refuse_unshareable(command)
+        return Crew.of_shard(shard)
+    if ray is None:
+        return Crew()
+    if config.rollouts.backend == "openai":
+        raise ConfigError(
+            '--ray samples on the cluster, and rollouts.backend = "openai" on a server. Take one '
+            "of them away"
+        )
+    from pivottrace.cluster.ray_crew import RayCrew
+
+    return RayCrew(ray)
 
 
 def _take_new_budget(config: Config) -> None:

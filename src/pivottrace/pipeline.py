@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from importlib import import_module
 from pathlib import Path
 
@@ -31,6 +32,11 @@ STAGES: dict[str, str] = {
     "train": "pivottrace.stages.train",
     "evaluate_after": "pivottrace.stages.evaluate_after",
 }
+# Several workers may make the parts of these stages together, after each has passed the stages
+# before. Of the stages without parts, the first worker makes the whole, and the others wait.
+IN_PARTS = ("greedy", "trace", "sample", "evaluate_before", "evaluate_after")
+SHAREABLE = ("pool", "greedy", "trace", "score", "sample", "evaluate")
+"""The commands that several workers may run at once."""
 # Users name a stage by its command. The command `evaluate` runs two stages. Every other command
 # runs the stage with the command's name.
 STAGES_OF = {"evaluate": ("evaluate_before", "evaluate_after")}
@@ -76,6 +82,15 @@ def run_command(run: RunDir, command: str) -> None:
     for stage in stages_of(command):
         if stage != "evaluate_after" or run.is_done("train"):
             run_step(run, stage)
+
+
+def refuse_unshareable(command: str | None) -> None:
+    """Refuse several workers for a command, or for a run until it. Raises ConfigError."""
+    if command not in SHAREABLE:
+        raise ConfigError(
+            f"--shard: several workers may share {', '.join(SHAREABLE[1:])} and `run --until` one "
+            f"of these. Everything else takes one process, so run it without --shard afterwards"
+        )
 
 
 def _check_until(run: RunDir, until: str) -> None:
@@ -126,7 +141,7 @@ def run_step(run: RunDir, stage: str) -> None:
     if not done:
         place = f" (round {run.round_index})" if run.round_index else ""
         print(f"· {in_words(stage)}{place}", file=sys.stderr, flush=True)
-    with run.timed(stage):
+    with run.timed(stage), nullcontext() if stage in IN_PARTS else run.turn():
         make(run)
     if stage == "calibrate" and not done and (weak := too_weak(run)):
         # It is said before people label more, and before the training.
@@ -144,5 +159,5 @@ def _refuse_several_processes(run: RunDir, name: str) -> None:
 
 def write_report(run: RunDir) -> Path:
     """Write the report of the run so far. Raises as `build_report`."""
-    with run.timed("report"):
+    with run.timed("report"), run.turn():
         return build_report(run, unfinished(run))

@@ -5,7 +5,7 @@ import io
 import pytest
 
 from pivottrace.run import progress as module
-from pivottrace.run.directory import run_parts
+from pivottrace.run.part_work import run_parts
 from pivottrace.run.progress import progress
 
 
@@ -49,7 +49,7 @@ def test_the_bar_does_not_count_what_was_there(monkeypatch):
     assert "301/400" in shown and "questions, 1,204 samples" in shown
 
 
-def test_parts_tell_first_how_far_the_finished_ones_reach(make_run):
+def test_parts_tell_first_which_are_finished(make_run):
     import pyarrow as pa
 
     heard = []
@@ -58,9 +58,9 @@ def test_parts_tell_first_how_far_the_finished_ones_reach(make_run):
         return pa.table({"i": [index]})
 
     run = make_run()
-    run_parts(run, "signals", 2, make, heard.append)
-    run_parts(run, "signals", 4, make, heard.append)
-    run_parts(run, "signals", 4, make, heard.append)
+    run_parts(run, "signals", 2, make, on_parts=heard.append)
+    run_parts(run, "signals", 4, make, on_parts=heard.append)
+    run_parts(run, "signals", 4, make, on_parts=heard.append)
     run.part_path("signals", 1).unlink()
-    run_parts(run, "signals", 4, make, heard.append)
-    assert heard == [-1, 0, 1, 1, 2, 3, 3, 0, 1]
+    run_parts(run, "signals", 4, make, on_parts=heard.append)
+    assert heard == [[], [0], [1], [0, 1], [2], [3], [0, 1, 2, 3], [0, 2, 3], [1]]

@@ -23,7 +23,8 @@ from pivottrace.routing.question_evidence import QuestionEvidence
 from pivottrace.routing.routes import PAPER_FRACTIONS, TriageOptions
 from pivottrace.routing.shares import label_cap, round_steps
 from pivottrace.run import rounds
-from pivottrace.run.directory import RunDir, part_seed
+from pivottrace.run.directory import RunDir
+from pivottrace.run.part_work import part_seed
 from pivottrace.stages import calibrate, label, score
 from pivottrace.stages import train as training
 from pivottrace.stages import triage as routing

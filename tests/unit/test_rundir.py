@@ -7,7 +7,8 @@ import report_run
 
 from pivottrace.config import parse_config
 from pivottrace.errors import ConfigError, OutOfDiskError, RunDirError, TornFileError
-from pivottrace.run.directory import RunDir, run_parts
+from pivottrace.run.directory import RunDir
+from pivottrace.run.part_work import run_parts
 from pivottrace.run.storage import digest_file
 from pivottrace.stages import calibrate, score, triage
 

@@ -13,7 +13,8 @@ from pivottrace.errors import ConfigError, RunDirError
 from pivottrace.models.backends import open_sampler, sampler_opener
 from pivottrace.rollouts.held_out import counts_of, sample_and_check
 from pivottrace.rollouts.parts import PoolRollouts
-from pivottrace.run.directory import RunDir, part_seed
+from pivottrace.run.directory import RunDir
+from pivottrace.run.part_work import part_seed
 from pivottrace.schemas import EVALUATION, QUESTIONS
 from pivottrace.stages import greedy
 from pivottrace.verifier import Verifier

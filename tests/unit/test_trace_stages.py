@@ -297,9 +297,14 @@ def test_a_model_without_chat_template_is_told_of(make_run, tmp_path, capsys):
     assert [line for line in describe(run) if line.startswith("note: the model has no chat templ")]
 
 
-def test_near_is_the_pivots_window_unless_said(make_run):
+def test_near_is_the_pivots_window_unless_said(make_run, tmp_path, monkeypatch):
+    windows = []
     run = make_run(pivots={"window": 7})
     assert run.config.trace.window is None
-    assert trace_signals._Tracer(run, None, 0).window == 7
-    run = make_run(pivots={"window": 7}, trace={"window": 3})
-    assert trace_signals._Tracer(run, None, 0).window == 3
+    for settings in ({}, {"window": 3}):
+        run = make_run(output=str(tmp_path / f"{settings}"), pivots={"window": 7}, trace=settings)
+        greedy.run(run)
+        monkeypatch.setattr(run.crew, "open", lambda *arguments: windows.append(arguments[-1]))
+        with pytest.raises(AttributeError):
+            trace_signals.run(run)
+    assert windows == [7, 3]

@@ -25,8 +25,9 @@ from pivottrace.models.sampler import Sampling
 from pivottrace.rollouts.answer_reader import AnswerReader
 from pivottrace.rollouts.held_out import held_out_questions
 from pivottrace.rollouts.prompt_room import refuse_long_prompts
-from pivottrace.run.directory import RunDir, part_seed, run_parts
-from pivottrace.run.progress import Update, progress
+from pivottrace.run.directory import RunDir
+from pivottrace.run.part_work import part_seed, run_parts
+from pivottrace.run.progress import Update, counted, progress
 from pivottrace.run.rounds import round_seed, start_model
 from pivottrace.run.storage import num_rows, read_parquet
 from pivottrace.schemas import ROLLOUTS
@@ -36,8 +37,7 @@ NO_CHAT_TEMPLATE = (
     "expects plain text"
 )
 Begin = Callable[[], None]
-"""A function that is called before each part is written. It records the settings of the attempt. An
-attempt that fails before its first part has nothing to keep, so its settings are not recorded."""
+"""A function that records the settings of the attempt; see `run_parts`."""
 Choose = Callable[[Sequence[int], Sequence[Sequence[str | None]]], Iterable[bool]]
 """A function of some questions' places in the pool and of their sampled answers so far. It says
 which of the questions are sampled further."""
@@ -60,7 +60,8 @@ class PoolRollouts:
     def __init__(self, run: RunDir) -> None:
         # The question table is read first, because loading a model takes seconds.
         questions = run.read_table("pool", made_by="run").select(["id", "prompt"]).to_pylist()
-        self._run, self._sampler = run, sampler_for(start_model(run), run.config)
+        self._run = run
+        self._sampler = run.crew.open(sampler_for, start_model(run), run.config)
         tokenizer = self._sampler.tokenizer
         refuse_another_model(run, self._sampler.facts())
         if tokenizer.chat_template is None:
@@ -136,38 +137,38 @@ class PoolRollouts:
         begin: Begin,
         choose: Choose | None = None,
     ) -> None:
-        def make(index: int) -> pa.Table:
-            table = self._ask(kind, index, settings, steps, choose)
-            begin()
-            return table
-
         with progress(kind, self.num_questions) as update:
             run_parts(
                 self._run,
                 f"rollouts_{kind}",
                 self.num_parts,
-                make,
-                self._shown(kind, update),
+                lambda index: self._ask(kind, index, settings, steps, choose),
+                on_parts=self._shown(kind, update),
+                begin=begin,
+                is_over=self.is_sampled if kind == "first" else lambda: False,
             )
 
-    def _shown(self, kind: str, update: Update) -> Callable[[int], None]:
-        """A function that shows the progress after part `index`: questions, and samples so far.
+    def is_sampled(self) -> bool:
+        """Whether every part of `rollouts_sampled` is there."""
+        return all(self._run.has_part("rollouts_sampled", i) for i in range(self.num_parts))
+
+    def _shown(self, kind: str, update: Update) -> Callable[[Sequence[int]], None]:
+        """A function that shows the progress: questions, and samples so far.
 
         The number of samples to come is not known, since questions may stop early.
         """
-        size, counted, samples = self._run.config.rollouts.part_size, 0, 0
+        size, total = self._run.config.rollouts.part_size, self.num_questions
+        if kind == "greedy":
+            return counted(update, size, total)
+        samples = 0
+        show_questions = counted(lambda done: update(done, f"{samples:,} samples"), size, total)
 
-        def show(index: int) -> None:
-            nonlocal counted, samples
-            done = min((index + 1) * size, self.num_questions)
-            if kind == "greedy":
-                update(done)
-                return
-            for part in range(counted, index + 1):
-                path = self._run.part_path(f"rollouts_{kind}", part)
-                samples += num_rows(path)
-            counted = max(counted, index + 1)
-            update(done, f"{samples:,} samples")
+        def show(finished: Sequence[int]) -> None:
+            nonlocal samples
+            for index in finished:
+                path = self._run.part_path(f"rollouts_{kind}", index)
+                samples += num_rows(path) if path.is_file() else 0
+            show_questions(finished)
 
         return show
 

@@ -15,13 +15,13 @@ and makes it again. If the stage has finished, `reopen` lets it do so.
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
+import os
 import shlex
 import shutil
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -31,6 +31,7 @@ from pivottrace.config import Config, dump_config, load_config
 from pivottrace.config.as_flags import as_flags
 from pivottrace.errors import ConfigError, RunDirError, TornFileError, first_line
 from pivottrace.run.bindings import changed_settings
+from pivottrace.run.crew import Crew
 from pivottrace.run.records import StageRecords, installed_versions, is_first_process
 from pivottrace.run.storage import (
     disk_errors,
@@ -64,9 +65,9 @@ class RunDir(StageRecords):
     """One run on disk: `RunDir.create` makes or resumes it, `RunDir.open` reads it."""
 
     @classmethod
-    def create(cls, config: Config) -> RunDir:
-        """Make the directory, or resume an existing one. Raises as `locked`."""
-        run = cls(config.output.expanduser(), config)
+    def create(cls, config: Config, crew: Crew | None = None) -> RunDir:
+        """Make the directory, or resume an existing one, for a crew. Raises as `locked`."""
+        run = cls(config.output.expanduser(), config, crew=crew)
         with run.locked():
             return run
 
@@ -98,7 +99,9 @@ class RunDir(StageRecords):
 
     def in_round(self, index: int) -> RunDir:
         """The same run in one of its rounds: stages then read, write and record in that round."""
-        return self if index == self.round_index else RunDir(self.path, self.config, index)
+        return (
+            self if index == self.round_index else RunDir(self.path, self.config, index, self.crew)
+        )
 
     # Tables -----------------------------------------------------------------------------------
 
@@ -205,7 +208,7 @@ class RunDir(StageRecords):
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Lock the run, so that two processes never write it, and store its configuration.
+        """Lock the run, so that only its crew writes it, and store its configuration.
 
         Further processes of one training write nothing and take no lock.
 
@@ -218,25 +221,26 @@ class RunDir(StageRecords):
             return
         with disk_errors(self.path):
             self.round_path.mkdir(parents=True, exist_ok=True)
-            file = (self.path / ".lock").open("w")
-        with file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                raise RunDirError(
-                    f"{self.path}: another process is working on this run. Wait for it to end."
-                ) from None
-            sweep(self.path)
-            self.remove_forgotten()
-            self._free_training()
-            self._refuse_changed_settings()
-            text = dump_config(self.config)
-            write_text(self.path / "config.toml", text)
-            self.update_manifest(
-                config_digest=hashlib.sha256(text.encode()).hexdigest(),
-                versions=self.manifest.get("versions") or installed_versions(),
-            )
+            lock = self.crew.lock(self.path)
+        try:
+            with self.turn():
+                self._take_up()
             yield
+        finally:
+            os.close(lock)
+
+    def _take_up(self) -> None:
+        if not self.crew.is_shared:  # the file of a living worker may look abandoned
+            sweep(self.path)
+        self.remove_forgotten()
+        self._free_training()
+        self._refuse_changed_settings()
+        text = dump_config(self.config)
+        write_text(self.path / "config.toml", text)
+        self.update_manifest(
+            config_digest=hashlib.sha256(text.encode()).hexdigest(),
+            versions=self.manifest.get("versions") or installed_versions(),
+        )
 
     def remove_forgotten(self) -> None:
         """Remove the outputs of forgotten stages (`commands.redo`), as the manifest lists them.
@@ -363,28 +367,3 @@ class RunDir(StageRecords):
                 if all_rounds or row.get("round", 0) == self.round_index:
                     totals[key] = totals.get(key, 0.0) + row["seconds"]
         return totals
-
-
-def run_parts(
-    run: RunDir,
-    name: str,
-    num_parts: int,
-    make: Callable[[int], pa.Table],
-    on_part: Callable[[int], None] = lambda index: None,
-) -> None:
-    """Make the parts that are missing, in order.
-
-    `on_part` is called first with the index of the last finished part before the first gap, or -1
-    if the first part is missing. Then it is called with the index of each part that was made.
-    """
-    missing = [index for index in range(num_parts) if not run.has_part(name, index)]
-    on_part(missing[0] - 1 if missing else num_parts - 1)
-    for index in missing:
-        run.write_part(name, index, make(index))
-        on_part(index)
-
-
-def part_seed(seed: int, kind: str, index: int) -> int:
-    """A seed for one part: it depends on run seed, kind and part only, so not on the machine."""
-    digest = hashlib.sha256(f"{seed}/{kind}/{index}".encode()).digest()
-    return int.from_bytes(digest[:4], "big")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Protocol
 
@@ -21,6 +21,26 @@ class Update(Protocol):
 def in_words(stage: str) -> str:
     """A stage's name as people read it: "evaluate before"."""
     return stage.replace("_", " ")
+
+
+def counted(
+    update: Callable[[int], None], part_size: int, total: int
+) -> Callable[[Sequence[int]], None]:
+    """A function that takes the indices of parts, each once, and shows the questions in them.
+
+    Args:
+        update: It shows a number of questions.
+        part_size: Questions in each part but the last.
+        total: Questions in all parts.
+    """
+    done = 0
+
+    def show(finished: Sequence[int]) -> None:
+        nonlocal done
+        done += sum(min(part_size, total - index * part_size) for index in finished)
+        update(done)
+
+    return show
 
 
 @contextmanager

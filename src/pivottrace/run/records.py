@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager
 from importlib.metadata import version
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from pivottrace.config import Config
-from pivottrace.errors import RunDirError
-from pivottrace.run.bindings import STAGE_SETTINGS, settings_of
+from pivottrace.errors import ConfigError, RunDirError
+from pivottrace.run.bindings import STAGE_SETTINGS, changed_settings, settings_of
+from pivottrace.run.crew import Crew
 from pivottrace.run.manifests import SCHEMA_VERSION, refuse_unreadable
 from pivottrace.run.outputs import EVALUATIONS, OTHERS, TABLES
 from pivottrace.run.sealing import checksum_of
@@ -34,10 +36,17 @@ def is_first_process() -> bool:
 class StageRecords:
     """The places of a run's files, and the records of each stage, seen from one round."""
 
-    def __init__(self, path: Path, config: Config, round_index: int = 0):
+    def __init__(
+        self, path: Path, config: Config, round_index: int = 0, crew: Crew | None = None
+    ) -> None:
         self.path = path
         self.config = config
         self.round_index = round_index
+        self.crew = crew or Crew()
+
+    def turn(self) -> AbstractContextManager[None]:
+        """A block that only one worker of the crew runs at a time; see `Crew.turn`."""
+        return self.crew.turn(self.path)
 
     # Places -----------------------------------------------------------------------------------
 
@@ -107,17 +116,31 @@ class StageRecords:
         """Replace top-level entries of the manifest. Only the first of several processes writes."""
         if not is_first_process():
             return
-        entries = {"schema_version": SCHEMA_VERSION} | self.manifest | entries
-        write_json(self.path / MANIFEST, entries, sort_keys=True)
+        with self.turn():
+            entries = {"schema_version": SCHEMA_VERSION} | self.manifest | entries
+            write_json(self.path / MANIFEST, entries, sort_keys=True)
 
     def begin(self, stage: str, **facts: Any) -> None:
         """Record the settings of a stage before it writes its first output that is kept.
 
         These settings cannot change afterwards. A stage that has begun or finished keeps its
         record.
+
+        Raises:
+            ConfigError: Another worker has begun the stage with other settings.
         """
-        if stage not in self._stages:
-            self._record(stage, unfinished=True, **facts)
+        before = self.begun_facts(stage)
+        if not before:
+            with self.turn():
+                if not (before := self.begun_facts(stage)):
+                    self._record(stage, unfinished=True, **facts)
+                    return
+        if changed := changed_settings({stage: before["settings"]}, self.config):
+            raise ConfigError(
+                f"{self.path}: another worker began with other settings:\n  "
+                + "\n  ".join(changed)
+                + "\nGive all workers the same settings"
+            )
 
     def mark_done(self, stage: str, **facts: Any) -> None:
         """Record that a stage finished, with its settings and facts about its result.
@@ -199,10 +222,11 @@ class StageRecords:
         return stages | {name: first[name] for name in RUN_WIDE if name in first}
 
     def _record(self, stage: str, **facts: Any) -> None:
-        rounds = self.manifest.get("rounds", {})
-        stages = rounds.setdefault("0" if stage in RUN_WIDE else str(self.round_index), {})
-        stages[stage] = {"settings": settings_of(stage, self.config), **facts}
-        self.update_manifest(rounds=rounds)
+        with self.turn():
+            rounds = self.manifest.get("rounds", {})
+            stages = rounds.setdefault("0" if stage in RUN_WIDE else str(self.round_index), {})
+            stages[stage] = {"settings": settings_of(stage, self.config), **facts}
+            self.update_manifest(rounds=rounds)
 
     def other_versions(self) -> list[str]:
         """Decisive libraries whose version has changed, each as "torch 2.8 (now 2.9)"."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pivottrace.config import ModelConfig, TrainConfig
 from pivottrace.routing.shares import label_cap, round_steps
-from pivottrace.run.directory import RunDir, part_seed
+from pivottrace.run.directory import RunDir
+from pivottrace.run.part_work import part_seed
 
 
 def all_rounds(run: RunDir) -> list[RunDir]:

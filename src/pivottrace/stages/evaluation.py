@@ -16,8 +16,9 @@ from pivottrace.models.identity import refuse_another_model
 from pivottrace.models.rendering import render_questions
 from pivottrace.rollouts.held_out import counts_of, held_out_questions, sample_and_check
 from pivottrace.rollouts.prompt_room import refuse_long_prompts
-from pivottrace.run.directory import RunDir, part_seed, run_parts
-from pivottrace.run.progress import progress
+from pivottrace.run.directory import RunDir
+from pivottrace.run.part_work import part_seed, run_parts
+from pivottrace.run.progress import counted, progress
 from pivottrace.run.storage import read_parquet
 from pivottrace.schemas import EVALUATION
 from pivottrace.stats.accuracy import QuestionCounts, average_accuracy, pass_at_k
@@ -77,7 +78,7 @@ def _write_table(
 ) -> None:
     """Sample and check part by part, then join the parts into one table."""
     config, name = run.config, f"evaluation_{which}"
-    sampler = sampler_for(model_config, config)
+    sampler = run.crew.open(sampler_for, model_config, config)
     if which == "before":
         refuse_another_model(run.in_round(0), sampler.facts())
     asked = (question["prompt"] for question in questions)
@@ -98,11 +99,18 @@ def _write_table(
             return sample_and_check(sampler, part, config, verifier, seed)
 
         run_parts(
-            run, name, len(starts), make, lambda i: update(min((i + 1) * size, len(questions)))
+            run,
+            name,
+            len(starts),
+            make,
+            on_parts=counted(update, size, len(questions)),
+            is_over=run.table_path(name).is_file,
         )
-    parts = [read_parquet(run.part_path(name, index)) for index in range(len(starts))]
-    run.write_table(name, pa.concat_tables(parts).cast(EVALUATION))
-    shutil.rmtree(run.part_path(name, 0).parent)
+    with run.turn():
+        if not run.table_path(name).is_file():
+            parts = [read_parquet(run.part_path(name, index)) for index in range(len(starts))]
+            run.write_table(name, pa.concat_tables(parts).cast(EVALUATION))
+        shutil.rmtree(run.part_path(name, 0).parent, ignore_errors=True)
 
 
 def _why_not(run: RunDir) -> str:

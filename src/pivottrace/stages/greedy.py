@@ -33,13 +33,16 @@ def _write(run: RunDir) -> None:
         pool.refuse_long_prompts()
     with run.timed("greedy", part="generation"):
         pool.write_greedy(lambda: run.begin("greedy", **pool.facts))
-    run.mark_done(
-        "greedy",
-        num_questions=pool.num_questions,
-        num_parts=pool.num_parts,
-        **_counted(run, pool.num_parts),
-        **pool.facts,
-    )
+    with run.turn():
+        if run.is_done("greedy"):
+            return
+        run.mark_done(
+            "greedy",
+            num_questions=pool.num_questions,
+            num_parts=pool.num_parts,
+            **_counted(run, pool.num_parts),
+            **pool.facts,
+        )
 
 
 def _counted(run: RunDir, num_parts: int) -> dict[str, Any]:

@@ -55,7 +55,9 @@ def run(run: RunDir) -> None:
         with Verifier.of(run.config.answers) as verifier:
             if not run.is_done("sample"):
                 _write_rollouts(run, verifier)
-            vote(run, verifier)
+            with run.turn():
+                if not has_every_estimator(run, "sample", "votes"):
+                    vote(run, verifier)
     refuse_unanswered_table(run, "votes", "sample")
 
 
@@ -66,20 +68,24 @@ def _write_rollouts(run: RunDir, verifier: Verifier) -> None:
     most = run.config.rollouts.num_samples
     steps = (most,) if run.config.rollouts.sampling == "fixed" else sampling_steps(most)
     pool = PoolRollouts(run)
-    parts = range(pool.num_parts)
 
     def begin() -> None:
         run.begin("sample")
 
     with run.timed("sample", part="generation"):
-        choose = None
+        choose, first = None, None
         # The first samples are gone once all parts are there: a vote that was killed needs none.
-        if len(steps) > 1 and not all(run.has_part("rollouts_sampled", i) for i in parts):
+        if len(steps) > 1 and not pool.is_sampled():
             pool.write_first(steps[0], begin)
-            choose = _chooser(run, greedy, verifier, _first_answers(run, pool.num_parts))
+            with run.turn():  # no worker removes them while we read
+                if not pool.is_sampled():
+                    first = _first_answers(run, pool.num_parts)
+        if first is not None:
+            choose = _chooser(run, greedy, verifier, first)
         pool.write_sampled(steps, begin, choose)
     begin()  # a pool without questions has no part
-    shutil.rmtree(run.part_path("rollouts_first", 0).parent, ignore_errors=True)
+    with run.turn():
+        shutil.rmtree(run.part_path("rollouts_first", 0).parent, ignore_errors=True)
 
 
 def _chooser(

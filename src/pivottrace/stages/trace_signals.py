@@ -10,16 +10,20 @@ import random
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 
-from pivottrace.run.directory import RunDir, run_parts
-from pivottrace.run.progress import progress
+from pivottrace.run.directory import RunDir
+from pivottrace.run.part_work import run_parts
+from pivottrace.run.progress import counted, progress
 from pivottrace.run.rounds import start_model
 from pivottrace.run.storage import read_json, read_parquet, write_json
 from pivottrace.schemas import SIGNALS
+
+if TYPE_CHECKING:
+    from pivottrace.models.response_tracer import Tracer
 
 SIGNAL_COLUMNS = (
     "far_mass",
@@ -46,14 +50,14 @@ def run(run: RunDir) -> None:
         "rollouts_greedy", "greedy", ["question_id", "prompt_tokens", "tokens", "failure"]
     )
 
-    from pivottrace.models.digests import digests
     from pivottrace.models.identity import refuse_another_model
-    from pivottrace.models.load import load_model
+    from pivottrace.models.response_tracer import Tracer
 
-    model, tokenizer = load_model(start_model(run))
-    refuse_another_model(run, digests(model, tokenizer))
-    tracer = _Tracer(run, model, tokenizer.pad_token_id)
-    heads = _reference_heads(run, rollouts, tracer)
+    window = run.config.trace.window or run.config.pivots.window
+    tracer = run.crew.open(Tracer, start_model(run), run.config.trace, window)
+    refuse_another_model(run, tracer.digests)
+    with run.turn():
+        heads = _reference_heads(run, rollouts, tracer)
 
     part_size = run.config.rollouts.part_size
     num_parts = -(-len(rollouts) // part_size)
@@ -63,43 +67,23 @@ def run(run: RunDir) -> None:
             "signals",
             num_parts,
             lambda index: _trace_part(run.part_path("rollouts_greedy", index), tracer, heads),
-            lambda index: update(min((index + 1) * part_size, len(rollouts))),
+            on_parts=counted(update, part_size, len(rollouts)),
         )
     num_heads = None if heads is None else sum(map(len, heads.values()))
-    run.mark_done("trace", num_parts=num_parts, num_heads=num_heads)
+    with run.turn():
+        if not run.is_done("trace"):
+            run.mark_done("trace", num_parts=num_parts, num_heads=num_heads)
 
 
-class _Tracer:
-    """Traces rows in batches of similar length."""
-
-    def __init__(self, run: RunDir, model: Any, pad: int):
-        self.settings, self.model, self.pad = run.config.trace, model, pad
-        self.window = run.config.trace.window or run.config.pivots.window
-
-    def __call__(self, rows: Sequence[dict[str, Any]], heads: Any) -> list[Any]:
-        """One `TokenSignals` per row; None for a row without a response."""
-        from pivottrace.attention.tracing import trace_responses
-
-        results: list[Any] = [None] * len(rows)
-        usable = [i for i, row in enumerate(rows) if row["failure"] is None]
-        usable.sort(key=lambda i: len(rows[i]["prompt_tokens"]) + len(rows[i]["tokens"]))
-        for start in range(0, len(usable), self.settings.batch_size):
-            batch = usable[start : start + self.settings.batch_size]
-            signals = trace_responses(
-                self.model,
-                [(rows[i]["prompt_tokens"], rows[i]["tokens"]) for i in batch],
-                window=self.window,
-                num_sinks=self.settings.num_sinks,
-                heads=heads,
-                layout="right",  # all questions start alike, so their mass is cheap
-                pad_token_id=self.pad,
-            )
-            for i, signal in zip(batch, signals, strict=True):
-                results[i] = signal
-        return results
+def _trace(tracer: Tracer, rows: Sequence[dict[str, Any]], heads: Any) -> list[Any]:
+    """One `TokenSignals` per row; None for a row without a response."""
+    usable = [i for i, row in enumerate(rows) if row["failure"] is None]
+    pairs = [(rows[i]["prompt_tokens"], rows[i]["tokens"]) for i in usable]
+    found = dict(zip(usable, tracer.trace(pairs, heads), strict=True))
+    return [found.get(i) for i in range(len(rows))]
 
 
-def _reference_heads(run: RunDir, rollouts: pa.Table, tracer: _Tracer) -> Any:
+def _reference_heads(run: RunDir, rollouts: pa.Table, tracer: Tracer) -> Any:
     """The long-range heads of the reference traces, read from `reference.json` if it exists."""
     path = run.path / "reference.json"
     if not path.is_file():
@@ -114,25 +98,23 @@ def _reference_heads(run: RunDir, rollouts: pa.Table, tracer: _Tracer) -> Any:
     return None if heads is None else {int(layer): chosen for layer, chosen in heads.items()}
 
 
-def _profile(run: RunDir, sample: list[dict[str, Any]], tracer: _Tracer) -> dict[str, Any]:
+def _profile(run: RunDir, sample: list[dict[str, Any]], tracer: Tracer) -> dict[str, Any]:
     from pivottrace.attention.tracing import profile_heads
 
     heads = None
     if run.config.trace.heads != "all":
         by = HEADS_BY[run.config.trace.heads]
-        values = [getattr(signals, by) for signals in tracer(sample, None)]
+        values = [getattr(signals, by) for signals in _trace(tracer, sample, None)]
         finite = [of_heads for of_heads in values if np.isfinite(of_heads).any()]
         if finite:
             heads = profile_heads(np.stack(finite), run.config.trace.head_percentile)
     return {"question_ids": [row["question_id"] for row in sample], "heads": heads}
 
 
-def _trace_part(path: Path, tracer: _Tracer, heads: Any) -> pa.Table:
+def _trace_part(path: Path, tracer: Tracer, heads: Any) -> pa.Table:
     rows = read_parquet(path, made_by="greedy").to_pylist()
-    return pa.Table.from_pylist(
-        [_signal_row(row, signal) for row, signal in zip(rows, tracer(rows, heads), strict=True)],
-        schema=SIGNALS,
-    )
+    signals = _trace(tracer, rows, heads)
+    return pa.Table.from_pylist(list(map(_signal_row, rows, signals)), schema=SIGNALS)
 
 
 def _signal_row(row: dict[str, Any], signal: Any) -> dict[str, Any]:
