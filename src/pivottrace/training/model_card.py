@@ -25,6 +25,7 @@ from pivottrace.schemas import ALARMS
 
 CARD = "README.md"
 # Words tell the other settings of the train stage. Texts are left out: they may quote the pool.
+PLACE = "verl_python"  # it is a place on this machine
 TABLED = ("train", "weak", "refine", "alarms", "rounds", "rollouts.stop", "answers")
 
 
@@ -167,6 +168,6 @@ def _settings(run: RunDir) -> Iterator[tuple[str, Any]]:
         if name not in TABLED:
             continue
         if isinstance(value, dict):
-            yield from ((f"{name}.{key}", inner) for key, inner in value.items())
+            yield from ((f"{name}.{k}", inner) for k, inner in value.items() if k != PLACE)
         else:
             yield name, value
