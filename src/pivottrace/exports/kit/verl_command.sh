@@ -7,8 +7,10 @@ cd "$(dirname "${BASH_SOURCE[0]}")"
 export PYTHON=${PYTHON:-@PYTHON@} MODEL=${MODEL:-@MODEL@}
 export GPUS=${GPUS:-@GPUS@} ENGINE=${ENGINE:-@ENGINE@} OUT=$PWD/checkpoints
 
-# Nothing is reported to anyone.
-export DO_NOT_TRACK=1 HF_HUB_DISABLE_TELEMETRY=1 RAY_USAGE_STATS_ENABLED=0 VLLM_NO_USAGE_STATS=1
+# Nothing is reported to anyone, unless you have set it otherwise.
+export DO_NOT_TRACK=${DO_NOT_TRACK:-1} HF_HUB_DISABLE_TELEMETRY=${HF_HUB_DISABLE_TELEMETRY:-1}
+export RAY_USAGE_STATS_ENABLED=${RAY_USAGE_STATS_ENABLED:-0}
+export VLLM_NO_USAGE_STATS=${VLLM_NO_USAGE_STATS:-1}
 
 # verl empties its file of metrics at each start, so each start has a file of its own.
 mkdir -p metrics
