@@ -337,8 +337,9 @@ def _audit(arguments: list[str]) -> None:
 
 
 def _export(arguments: list[str]) -> None:
-    from pivottrace.commands.export import export, export_lines, find_format, option_names
+    from pivottrace.commands.export import export_lines, find_format, option_names
     from pivottrace.commands.flags import take_option
+    from pivottrace.exports.writing import export
     from pivottrace.run.rounds import latest_round
 
     rest = list(arguments)

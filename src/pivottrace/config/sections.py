@@ -279,6 +279,13 @@ class TrainConfig(Section):
 
     enabled: bool = True
     """With false, the run ends with the route files."""
+    backend: Literal["trl", "verl"] = "trl"
+    """The trainer: `trl` here, or `verl` in an environment of its own (docs/integrations.md)."""
+    verl_python: str | None = None
+    """With `verl`: the Python of an environment that has it, such as ~/verl/bin/python."""
+    verl_arguments: list[str] = Field(default_factory=list)
+    """With `verl`: further arguments of its trainer, such as
+    "actor_rollout_ref.rollout.gpu_memory_utilization=0.4"."""
     steps: int = Field(200, ge=1)
     """Optimizer steps, over all rounds."""
     questions_per_step: int = Field(8, ge=1)

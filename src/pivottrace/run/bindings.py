@@ -107,6 +107,7 @@ FREE_SETTINGS = {
     "rollouts.server",
     "train.tracker",
     "train.save_steps",
+    "train.verl_python",
 }
 
 

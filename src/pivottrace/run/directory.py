@@ -43,7 +43,7 @@ from pivottrace.run.storage import (
     write_parquet,
     write_text,
 )
-from pivottrace.schemas import WHOLE
+from pivottrace.schemas import NOTED_STEP, WHOLE
 
 # The tables that an interrupted stage keeps when it resumes, each with its stage. The stage's
 # settings are recorded before the first of these is written. Training records its settings with
@@ -271,7 +271,8 @@ class RunDir(StageRecords):
         rounds = self.manifest.get("rounds", {})
         for index, stages in rounds.items():
             folder = self.in_round(int(index)).round_path / "train"
-            kept = (folder / "model").is_dir() or any(folder.glob(f"checkpoints/*/{WHOLE}"))
+            patterns = ("model", f"checkpoints/*/{WHOLE}", f"verl/checkpoints/{NOTED_STEP}")
+            kept = any(found for pattern in patterns for found in folder.glob(pattern))
             if stages.get("train", {}).get("unfinished") and not kept:
                 del stages["train"]
                 self.update_manifest(rounds=rounds)

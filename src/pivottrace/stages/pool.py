@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
 
 import pyarrow as pa
@@ -15,7 +16,7 @@ from pivottrace.label_sources import label_source
 from pivottrace.label_sources.column import COLUMN
 from pivottrace.run.directory import RunDir
 from pivottrace.run.storage import digest_file, write_parquet
-from pivottrace.stages.preconditions import refuse_the_impossible
+from pivottrace.stages.preconditions import WITHOUT_GPU, refuse_the_impossible, trainer_of
 
 OVERLAP = pa.schema([("question_id", pa.string()), ("evaluation_id", pa.string())])
 SHOWN_PAIRS = 3  # in a message
@@ -56,6 +57,10 @@ def _write_tables(run: RunDir) -> None:
     num_with_answer = kept.num_rows - kept["answer"].null_count
     # Before the pool is bound: the cure may be another column, or a changed file.
     refuse_the_impossible(run.config, kept.num_rows, num_with_answer)
+    if run.config.train.enabled:
+        _, lacking = trainer_of(run.config)
+        if lacking is not None:
+            print(f"note: {lacking}. {WITHOUT_GPU}", file=sys.stderr, flush=True)
 
     if evaluation is not None:
         run.write_table("evaluation", evaluation)
