@@ -108,7 +108,8 @@ is used until `label correct` settles the question.
 """
 REDO = """
 Labels are kept, and so are the rollouts of the first round. `calibrate` includes triage, label and
-training. The command only forgets: pivottrace run RUN then makes the stages again.
+training. Plans, audit.csv, exports in RUN/export and the report go with the stages that they show.
+The command only forgets: pivottrace run RUN then makes the stages again.
 
 """
 EXPORT = """
