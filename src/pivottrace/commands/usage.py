@@ -85,9 +85,10 @@ FILE is a configuration file, and RUN is a run directory. Without either, the se
 
 """
 STUDY = """
-Every question needs an answer, in a column or from the world's oracle. The study first runs missing
-stages, then takes --study.truth-samples further samples per question. It buys no label. It averages
-over several pools. The results are study.json, study.md and study.svg.
+The answers are in a column of the pool, or come from the world's oracle; the study is of the
+questions that have one. It first runs missing stages, then takes --study.truth-samples further
+samples per question. It buys no label. It averages over several pools. The results are study.json,
+study.md and study.svg.
   --output DIR             folder of the results; the default is RUN-study beside the first run
   --grid                   also try all combinations of pivot settings, into grid.csv. This chooses
                            settings on these questions, so take development questions only
