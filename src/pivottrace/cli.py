@@ -21,6 +21,7 @@ from pivottrace.errors import ConfigError, PivotTraceError, first_line, is_out_o
 
 if TYPE_CHECKING:
     from pivottrace.config import Config
+    from pivottrace.run.crew import Crew
     from pivottrace.run.directory import RunDir
 
 
@@ -438,17 +439,14 @@ def _create_run(arguments: list[str], command: str | None = None) -> RunDir:
     `command` says what will run at most, if anything, so that `--shard` can be refused.
     """
     from pivottrace.commands.flags import load, take_option
-    from pivottrace.pipeline import refuse_unshareable
-    from pivottrace.run.crew import Crew
     from pivottrace.run.directory import RunDir
 
     rest = list(arguments)
-    shard = take_option(rest, "--shard")
-    if shard is not None:
-        refuse_unshareable(command)
+    shard, ray = take_option(rest, "--shard"), take_option(rest, "--ray")
     config = load(rest)
+    crew = _crew(shard, ray, command, config)
     _take_new_budget(config)
-    run = RunDir.create(config, Crew() if shard is None else Crew.of_shard(shard))
+    run = RunDir.create(config, crew)
     others = run.other_versions()
     if others:
         print(
@@ -457,6 +455,28 @@ def _create_run(arguments: list[str], command: str | None = None) -> RunDir:
             file=sys.stderr,
         )
     return run
+
+
+def _crew(shard: str | None, ray: str | None, command: str | None, config: Config) -> Crew:
+    """The crew that makes the parts: this process, several workers, or a cluster."""
+    from pivottrace.pipeline import refuse_unshareable
+    from pivottrace.run.crew import Crew
+
+    if shard is not None and ray is not None:
+        raise ConfigError("give either --shard or --ray: a cluster has a queue of its own")
+    if shard is not None:
+        refuse_unshareable(command)
+        return Crew.of_shard(shard)
+    if ray is None:
+        return Crew()
+    if config.rollouts.backend == "openai":
+        raise ConfigError(
+            '--ray samples on the cluster, and rollouts.backend = "openai" on a server. Take one '
+            "of them away"
+        )
+    from pivottrace.cluster.ray_crew import RayCrew
+
+    return RayCrew(ray)
 
 
 def _take_new_budget(config: Config) -> None:

@@ -230,7 +230,7 @@ class RunDir(StageRecords):
             os.close(lock)
 
     def _take_up(self) -> None:
-        if not self.crew.is_shared:  # another worker's file may look like a dead one's
+        if not self.crew.is_shared:  # the file of a living worker may look abandoned
             sweep(self.path)
         self.remove_forgotten()
         self._free_training()
