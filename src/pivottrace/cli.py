@@ -278,9 +278,10 @@ def _redo(arguments: list[str]) -> None:
     run = first_other_round(current_round(_open_run("redo", arguments[:1])), config)
     forgotten = redo(run, arguments[1], config)
     _create_run([arguments[0], *arguments[2:]])  # stores the new settings
-    print(
-        f"forgotten: {', '.join(forgotten) or 'nothing'}; next: pivottrace run {quoted(run.path)}"
-    )
+    print(f"forgotten: {', '.join(forgotten.stages) or 'nothing'}")
+    for line in forgotten.lines():
+        print(line)
+    print(f"next: pivottrace run {quoted(run.path)}")
 
 
 def _study(arguments: list[str]) -> None:
@@ -487,9 +488,8 @@ def _take_new_budget(config: Config) -> None:
 
     path = config.output.expanduser()
     if (path / "config.toml").is_file():
-        note = take_new_budget(current_round(RunDir.open(path)), config)
-        if note:
-            print(f"note: {note}", file=sys.stderr)
+        for line in take_new_budget(current_round(RunDir.open(path)), config):
+            print(line, file=sys.stderr)
 
 
 def _open_run(command: str, arguments: list[str]) -> RunDir:

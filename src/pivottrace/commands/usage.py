@@ -101,9 +101,10 @@ WORKERS = """\
 
 """
 STUDY = """
-Every question needs an answer, in a column or from the world's oracle. The study first runs missing
-stages, then takes --study.truth-samples further samples per question. It buys no label. It averages
-over several pools. The results are study.json, study.md and study.svg.
+The answers are in a column of the pool, or come from the world's oracle; the study is of the
+questions that have one. It first runs missing stages, then takes --study.truth-samples further
+samples per question. It buys no label. It averages over several pools. The results are study.json,
+study.md and study.svg.
   --output DIR             folder of the results; the default is RUN-study beside the first run
   --grid                   also try all combinations of pivot settings, into grid.csv. This chooses
                            settings on these questions, so take development questions only
@@ -124,7 +125,8 @@ is used until `label correct` settles the question.
 """
 REDO = """
 Labels are kept, and so are the rollouts of the first round. `calibrate` includes triage, label and
-training. The command only forgets: pivottrace run RUN then makes the stages again.
+training. Plans, audit.csv, exports in RUN/export and the report go with the stages that they show.
+The command only forgets: pivottrace run RUN then makes the stages again.
 
 """
 EXPORT = """

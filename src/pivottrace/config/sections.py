@@ -66,6 +66,9 @@ class PoolConfig(Section):
     refuses the others; `drop_disagreeing` leaves the others out; `refuse` refuses any."""
     limit: int | None = Field(None, ge=1)
     """Use only this many questions, from the start."""
+    only_answered: bool = False
+    """Use only the questions that have an answer. `pivottrace study` sets it for a half-labelled
+    pool."""
     evaluation_limit: int | None = Field(None, ge=1)
     """Use only this many held-out questions, from the start."""
     system_prompt: str | None = None

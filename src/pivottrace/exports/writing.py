@@ -7,6 +7,7 @@ The run is only read. A folder is written beside its place and renamed into it. 
 from __future__ import annotations
 
 import json
+import shlex
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,6 +19,7 @@ from pivottrace.exports import ExportFormat, Written, export_formats
 from pivottrace.run.directory import RunDir
 from pivottrace.run.storage import digest_file, disk_errors, onto_disk, write_text
 
+EXPORTS = "export"  # the folder of a run's exports
 RECORD = "export.json"
 CACHE = "__pycache__"  # appears beside the files once a trainer has imported them
 
@@ -74,7 +76,7 @@ def export(
         raise RunDirError(
             f"{run.path} has no routes to export yet. Make them with: {run.until('triage')}"
         )
-    folder = folder or run.path / "export" / to.name
+    folder = folder or run.path / EXPORTS / to.name
     _refuse_what_is_not_ours(folder, to)
     place = folder.expanduser().resolve()
     with disk_errors(folder):
@@ -90,6 +92,29 @@ def export(
                 place.replace(old)
             made.replace(place)
     return folder, written
+
+
+def exports_of_before(run: RunDir, first: int) -> tuple[list[Path], list[str]]:
+    """The exports in a run's own folder whose routes are of a round from `first` on.
+
+    Returns:
+        The folders that are as they were exported, and a note about each of the others. A trainer
+        may have written its checkpoints into such a folder, so it stays.
+    """
+    ours, notes = [], []
+    for folder in sorted(path for path in (run.path / EXPORTS).glob("*") if path.is_dir()):
+        record = _record_of(folder)
+        if not record or record["round"] < first:
+            continue
+        foreign = _first_foreign(folder, record)
+        if foreign is None:
+            ours.append(folder)
+        else:
+            notes.append(
+                f"{shlex.quote(str(folder))} stays, and has the routes of before: {foreign} was "
+                f"added or changed since it was exported"
+            )
+    return ours, notes
 
 
 def _write_record(
@@ -122,15 +147,23 @@ def _refuse_what_is_not_ours(folder: Path, to: ExportFormat) -> None:
     if record.get("format") != to.name:
         found = f"an export to {record['format']}" if record else "not empty, and no export"
         raise ConfigError(f"{folder} is {found}. {cure}")
+    foreign = _first_foreign(place, record)
+    if foreign is not None:
+        raise ConfigError(
+            f"{folder}: {foreign} was added or changed since it was exported, and a new export "
+            f"would replace it. {cure}"
+        )
+
+
+def _first_foreign(folder: Path, record: Mapping[str, Any]) -> str | None:
+    """The first file that was added or changed since the export; None if all are as exported."""
     digests = record["sha256"]
-    for path in _files_in(place):
-        name = path.relative_to(place).as_posix()
+    for path in _files_in(folder):
+        name = path.relative_to(folder).as_posix()
         is_ours = name in digests and path.is_file() and digests[name] == digest_file(path)
         if name != RECORD and not is_ours:
-            raise ConfigError(
-                f"{folder}: {name} was added or changed since it was exported, and a new export "
-                f"would replace it. {cure}"
-            )
+            return name
+    return None
 
 
 def _record_of(folder: Path) -> dict[str, Any]:
@@ -139,8 +172,11 @@ def _record_of(folder: Path) -> dict[str, Any]:
         record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
-    is_ours = isinstance(record, dict) and {"format", "sha256"} <= record.keys()
-    return record if is_ours and isinstance(record["sha256"], dict) else {}
+    kinds = {"format": str, "round": int, "sha256": dict}
+    is_ours = isinstance(record, dict) and all(
+        isinstance(record.get(key), kind) for key, kind in kinds.items()
+    )
+    return record if is_ours else {}
 
 
 def _files_in(folder: Path) -> list[Path]:

@@ -38,6 +38,7 @@ STAGE_SETTINGS: dict[str, tuple[str, ...]] = {
         "pool.unused",
         "pool.on_duplicate",
         "pool.limit",
+        "pool.only_answered",
         "pool.evaluation_limit",
         "pool.on_overlap",
         "labels.source",

@@ -260,9 +260,8 @@ class RunDir(StageRecords):
                 )
         for path in (self.path / name for name in names):
             if path.is_dir():
-                shutil.rmtree(path)
-            else:
-                path.unlink(missing_ok=True)
+                shutil.rmtree(path.resolve())
+            path.unlink(missing_ok=True)  # a link is left of a linked folder
         if names:
             self.update_manifest(to_remove=[])
 

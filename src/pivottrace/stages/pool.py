@@ -28,9 +28,9 @@ def run(run: RunDir) -> None:
 
     A finished pool is kept. The run directory has its own copy, so the sources may be gone, but a
     source that still exists must not have changed. The stage records `num_questions`,
-    `num_with_answer`, `num_evaluation`, `num_overlap` (pool questions), `overlap` (the first pairs
-    of ids), `num_dropped`, `notes` (what reading settled, in words), `digest` (of pool.parquet) and
-    `source_digests`.
+    `num_with_answer`, `num_left_out` (by `pool.only_answered`), `num_evaluation`, `num_overlap`
+    (pool questions), `overlap` (the first pairs of ids), `num_dropped`, `notes` (what reading
+    settled, in words), `digest` (of pool.parquet) and `source_digests`.
 
     Raises:
         DataError: A source is wrong or has changed, a held-out question has no answer, or pool and
@@ -73,6 +73,7 @@ def _write_tables(run: RunDir) -> None:
         "pool",
         num_questions=kept.num_rows,
         num_with_answer=num_with_answer,
+        num_left_out=read.num_left_out,
         num_evaluation=evaluation.num_rows if evaluation is not None else 0,
         num_overlap=len({ours for ours, _ in pairs}),
         overlap=[list(pair) for pair in pairs[:RECORDED_PAIRS]],
