@@ -1,13 +1,15 @@
 """A GGUF file is read by transformers, and refused where transformers would read another model.
 
-Transformers skips what it does not know, without a word: tensors, the scaling of positions, and how
-a text is split before its tokens are made. Every `where` is the model's path, for messages.
+Transformers skips what it does not know, without a word. That may be tensors, the scaling of
+positions, or how a text is split before its tokens are made. Every `where` is the model's path, for
+messages.
 """
 
 from __future__ import annotations
 
 import copy
 import json
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -25,11 +27,18 @@ from transformers import (
 from pivottrace.errors import ModelError, first_line, is_out_of_memory
 
 # The kinds of `tokenizer.ggml.pre` that llama.cpp splits alike (llama-vocab.cpp, llm_tokenizer_bpe
-# and its table of names). GPT-2's split is the one that transformers falls back to.
+# and its table of names). Transformers takes GPT-2's split for every kind that it does not know.
 LIKE_GPT2 = {"gpt-2", "phi-2", "mpt", "olmo", "jais", "trillion", "granite-docling", "exaone4"}
 DIGITS_FIRST = {"smollm", "starcoder", "refact", "command-r", "codeshell", "exaone", "minerva-7b"}
 # Tokens that end a response: of the text, of the turn, of the message.
 ENDS = tuple(f"tokenizer.ggml.{name}_token_id" for name in ("eos", "eot", "eom"))
+SETTINGS = {
+    "rope.freq_base": "rope_theta",
+    "attention.layer_norm_rms_epsilon": "rms_norm_eps",
+    "attention.sliding_window": "sliding_window",
+    "context_length": "max_position_embeddings",
+}
+"""Settings of the model that no tensor's shape would give away, and their names in transformers."""
 OTHER = "Take the model's folder or Hub id instead"
 
 
@@ -95,13 +104,13 @@ def _known_splits() -> set[str]:
 
 
 def _value(reader: Any, key: str) -> Any:
-    """A value of the metadata; None where there is none."""
+    """A value of the metadata; None if it is missing."""
     field = reader.fields.get(key)
     return None if field is None else field.contents()
 
 
 def _of_architecture(reader: Any, name: str) -> Any:
-    """A value of the metadata whose key begins with the architecture; None where there is none."""
+    """A value of the metadata whose key begins with the architecture; None if it is missing."""
     return _value(reader, f"{_value(reader, 'general.architecture')}.{name}")
 
 
@@ -118,13 +127,8 @@ def write_model(reader: Any, file: Path, folder: Path, where: str) -> None:
         config = AutoConfig.from_pretrained(**names, trust_remote_code=False)
         _set_head_size(config, reader)
         tokenizer = AutoTokenizer.from_pretrained(**names, trust_remote_code=False)
-        config = AutoConfig.from_pretrained(**names, trust_remote_code=False)
-        head_dim = _of_architecture(reader, "attention.key_length")
-        if config.model_type == "qwen3" and head_dim is not None:
-            config.head_dim = head_dim  # transformers takes 128 for this one architecture
         model, found = AutoModelForCausalLM.from_pretrained(
             **names,
-            config=config,
             config=config,
             dtype=torch.float32,
             trust_remote_code=False,
@@ -155,8 +159,7 @@ def write_model(reader: Any, file: Path, folder: Path, where: str) -> None:
 def _set_head_size(config: Any, reader: Any) -> None:
     """Take the size of a Qwen3's heads from the file. Transformers takes 128 for every one."""
     if config.model_type in ("qwen3", "qwen3_moe"):
-        key = f"{_value(reader, 'general.architecture')}.attention.key_length"
-        config.head_dim = _value(reader, key) or config.head_dim
+        config.head_dim = _of_architecture(reader, "attention.key_length") or config.head_dim
 
 
 def _unpacked() -> dict[str, Any]:
@@ -167,14 +170,14 @@ def _unpacked() -> dict[str, Any]:
 
 
 def _other_tensors(reader: Any, model: Any, found: Any) -> Iterator[str]:
-    """What is wrong with the tensors, in words. Some are skipped without being in `found`."""
+    """The faults of the tensors, in words. Some are skipped without being in `found`."""
     kind = type(model).__name__
     if found["mismatched_keys"]:
         name, stored, wanted = sorted(found["mismatched_keys"])[0]
         yield f"{name!r} has the shape {list(stored)}, and its metadata make it {list(wanted)}"
-    for key, words in (("missing_keys", "lacks"), ("unexpected_keys", "has, beyond those of")):
+    for key, words in (("missing_keys", "has too little"), ("unexpected_keys", "has too much")):
         if found[key]:
-            yield f"it {words} the tensor {sorted(found[key])[0]!r} of a {kind}"
+            yield f"it {words} for a {kind}: the tensor {sorted(found[key])[0]!r}"
     read = sum({t.data_ptr(): t.numel() for t in model.state_dict().values()}.values())
     blocks = model.config.get_text_config().num_hidden_layers
     further = _of_architecture(reader, "nextn_predict_layers") or 0
@@ -183,6 +186,15 @@ def _other_tensors(reader: Any, model: Any, found: Any) -> Iterator[str]:
     held = sum(int(t.n_elements) for t in reader.tensors if not t.name.startswith(beyond or "\0"))
     if held != read:
         yield f"it holds {held:,} numbers, and transformers reads {read:,} of them into a {kind}"
+
+
+def _other_settings(reader: Any, config: Any) -> Iterator[str]:
+    """The settings that transformers takes from elsewhere than the file, in words."""
+    theirs = {**(getattr(config, "rope_parameters", None) or {}), **config.to_dict()}
+    for key, name in SETTINGS.items():
+        ours, taken = _of_architecture(reader, key), theirs.get(name)
+        if ours is not None and taken is not None and not math.isclose(ours, taken, rel_tol=1e-6):
+            yield f"its {key} is {ours:g}, and transformers takes {taken:g}"
 
 
 def _plain_tokenizer(tokenizer: Any, reader: Any) -> Any:
