@@ -32,7 +32,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("refine", "run"),
     ("ingest",),
     ("labels", "models"),
-    ("rollouts",),
+    ("cluster", "rollouts"),
     ("exports", "training"),
     ("stages",),
     ("report",),

@@ -8,8 +8,11 @@
 # power. So 3e², 3e⁵ and 3 are equal, 1+i equals 1-i, and none of them equals its usual spelling.
 # Measured with math-verify 0.9.0 and latex2sympy2_extended 1.11.0. Status 1: it no longer holds.
 set -euo pipefail
-cd "$(dirname "$0")/.."
-"${1:-.venv/bin/python}" - <<'PYTHON'
+folder=$(mktemp -d)
+trap 'rm -rf "$folder"' EXIT
+"${1:-python3}" -m venv "$folder/venv"
+"$folder/venv/bin/pip" install --quiet math-verify==0.9.0 latex2sympy2_extended==1.11.0
+"$folder/venv/bin/python" - <<'PYTHON'
 import sys
 
 from math_verify import parse, verify

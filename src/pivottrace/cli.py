@@ -21,6 +21,7 @@ from pivottrace.errors import ConfigError, PivotTraceError, first_line, is_out_o
 
 if TYPE_CHECKING:
     from pivottrace.config import Config
+    from pivottrace.run.crew import Crew
     from pivottrace.run.directory import RunDir
 
 
@@ -277,9 +278,10 @@ def _redo(arguments: list[str]) -> None:
     run = first_other_round(current_round(_open_run("redo", arguments[:1])), config)
     forgotten = redo(run, arguments[1], config)
     _create_run([arguments[0], *arguments[2:]])  # stores the new settings
-    print(
-        f"forgotten: {', '.join(forgotten) or 'nothing'}; next: pivottrace run {quoted(run.path)}"
-    )
+    print(f"forgotten: {', '.join(forgotten.stages) or 'nothing'}")
+    for line in forgotten.lines():
+        print(line)
+    print(f"next: pivottrace run {quoted(run.path)}")
 
 
 def _study(arguments: list[str]) -> None:
@@ -336,8 +338,9 @@ def _audit(arguments: list[str]) -> None:
 
 
 def _export(arguments: list[str]) -> None:
-    from pivottrace.commands.export import export, export_lines, find_format, option_names
+    from pivottrace.commands.export import export_lines, find_format, option_names
     from pivottrace.commands.flags import take_option
+    from pivottrace.exports.writing import export
     from pivottrace.run.rounds import latest_round
 
     rest = list(arguments)
@@ -437,17 +440,14 @@ def _create_run(arguments: list[str], command: str | None = None) -> RunDir:
     `command` says what will run at most, if anything, so that `--shard` can be refused.
     """
     from pivottrace.commands.flags import load, take_option
-    from pivottrace.pipeline import refuse_unshareable
-    from pivottrace.run.crew import Crew
     from pivottrace.run.directory import RunDir
 
     rest = list(arguments)
-    shard = take_option(rest, "--shard")
-    if shard is not None:
-        refuse_unshareable(command)
+    shard, ray = take_option(rest, "--shard"), take_option(rest, "--ray")
     config = load(rest)
+    crew = _crew(shard, ray, command, config)
     _take_new_budget(config)
-    run = RunDir.create(config, Crew() if shard is None else Crew.of_shard(shard))
+    run = RunDir.create(config, crew)
     others = run.other_versions()
     if others:
         print(
@@ -458,6 +458,28 @@ def _create_run(arguments: list[str], command: str | None = None) -> RunDir:
     return run
 
 
+def _crew(shard: str | None, ray: str | None, command: str | None, config: Config) -> Crew:
+    """The crew that makes the parts: this process, several workers, or a cluster."""
+    from pivottrace.pipeline import refuse_unshareable
+    from pivottrace.run.crew import Crew
+
+    if shard is not None and ray is not None:
+        raise ConfigError("give either --shard or --ray: a cluster has a queue of its own")
+    if shard is not None:
+        refuse_unshareable(command)
+        return Crew.of_shard(shard)
+    if ray is None:
+        return Crew()
+    if config.rollouts.backend == "openai":
+        raise ConfigError(
+            '--ray samples on the cluster, and rollouts.backend = "openai" on a server. Take one '
+            "of them away"
+        )
+    from pivottrace.cluster.ray_crew import RayCrew
+
+    return RayCrew(ray)
+
+
 def _take_new_budget(config: Config) -> None:
     """Let an existing run take a changed budget, as far as that costs nothing."""
     from pivottrace.commands.redo import take_new_budget
@@ -466,9 +488,8 @@ def _take_new_budget(config: Config) -> None:
 
     path = config.output.expanduser()
     if (path / "config.toml").is_file():
-        note = take_new_budget(current_round(RunDir.open(path)), config)
-        if note:
-            print(f"note: {note}", file=sys.stderr)
+        for line in take_new_budget(current_round(RunDir.open(path)), config):
+            print(line, file=sys.stderr)
 
 
 def _open_run(command: str, arguments: list[str]) -> RunDir:

@@ -220,6 +220,8 @@ LOG_KEYS = {  # that every line has, among others
 }
 # File that proves a checkpoint or a model complete, in its folder (`run.markers`).
 WHOLE = "whole.json"
+# File in which verl notes the step of its last checkpoint, once that is written.
+NOTED_STEP = "latest_checkpointed_iteration.txt"
 
 TRAINING_ROWS = pa.schema(
     [

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from pivottrace.cli import main
+from pivottrace.ingest.questions import read_questions
 from pivottrace.run.directory import RunDir
 from pivottrace.study.far_mass import Tracer
 from pivottrace.study.pivot_scores import PivotSettings, pivot_scores
@@ -88,7 +89,40 @@ def test_questions_without_answers_are_refused_before_the_model_is_loaded(tmp_pa
     rows = [{"id": "a", "prompt": "1 + 1?", "answer": "2"}, {"id": "b", "prompt": "2 + 2?"}]
     file.write_text("".join(json.dumps(row) + "\n" for row in rows))
     assert main(["study", write_pool(tmp_path, "p", file, "file")]) == 2
-    assert "1 of 2 questions have no answer, the first is id 'b'" in capsys.readouterr().err
+    assert "1 of 2 questions have an answer, and a study needs 16" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_a_half_labelled_pool(tmp_path, capsys):
+    """Every second question has an answer, and nothing is asked about the others."""
+    table = read_questions("world:default?split=development&num=36&seed=5")
+    file = tmp_path / "half.jsonl"
+    rows = [
+        {"id": r["id"], "prompt": r["prompt"], "answer": r["answer"]} for r in table.to_pylist()
+    ]
+    for row in rows[1::2]:
+        del row["answer"]
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    pool = tmp_path / "half.toml"
+    pool.write_text(f'output = "{tmp_path / "half"}"\n[pool]\nquestions = "{file}"\n')
+    arguments = ["study", str(pool), *SMALL, "--labels.budget", "30"]
+    assert main([*arguments, "--output", str(tmp_path / "out")]) == 0
+    said = "half: 18 of 36 questions have an answer; the study is of these."
+    assert f"verdict: {said}" in capsys.readouterr().out
+    assert f"* **{said[0].upper()}{said[1:]}" in (tmp_path / "out" / "study.md").read_text()
+    results = json.loads((tmp_path / "out" / "study.json").read_text())["pools"][0]
+    assert (results["num_questions"], results["num_failed"], results["num_unanswered"]) == (
+        18,
+        0,
+        18,
+    )
+    run, answered = RunDir.open(tmp_path / "half"), {row["id"] for row in rows[::2]}
+    for name, stage in (("greedy", "greedy"), ("sampled", "sample"), ("truth", "truth")):
+        made = run.read_parts(f"rollouts_{name}", stage, ["question_id"])
+        assert set(made["question_id"].to_pylist()) == answered
+    assert main(arguments) == 0
+    assert main(["run", str(pool), "--until", "score"]) == 2
+    assert "pool.only_answered: was True, now False" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("split", ["evaluation", "held_out"])

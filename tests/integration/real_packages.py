@@ -27,6 +27,8 @@ told = {{name: os.environ[name] for name in names if name in os.environ}}
 print(json.dumps({{"arguments": sys.argv[1:], "environment": told}}))
 """
 INSTALL_S = 3600
+# A plain `verl` lacks what its trainer imports.
+VERL = ("torch==2.13.0", "verl[verl-core]==0.9.1 math-verify==0.9.0")
 
 
 def environment(name, *steps):

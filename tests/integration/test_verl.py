@@ -3,14 +3,12 @@
 import json
 
 import pytest
-from real_packages import MODEL, STUB, environment, prompts_of, run_check
+from real_packages import MODEL, STUB, VERL, environment, prompts_of, run_check
 
 
 @pytest.fixture(scope="module")
 def python():
-    return environment(
-        "verl", "torch==2.13.0", "verl==0.9.1 math-verify==0.9.0 cachetools uvicorn fastapi"
-    )
+    return environment("verl", *VERL)
 
 
 @pytest.fixture

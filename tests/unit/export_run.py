@@ -2,8 +2,8 @@
 
 import pyarrow as pa
 
-from pivottrace.commands.export import export
 from pivottrace.exports import export_formats
+from pivottrace.exports.writing import export
 from pivottrace.labels import intake
 from pivottrace.labels.store import Given
 from pivottrace.schemas import QUESTIONS, TRIAGE

@@ -133,9 +133,11 @@ def test_a_shard_is_a_worker_of_a_number(text):
 
 @pytest.mark.parametrize(
     "arguments",
-    [["run", "my.toml"], ["run", "my.toml", "--until", "triage"], ["train", "runs/my"]],
+    [["run", "my.toml"], ["run", "my.toml", "--until", "triage"], ["train", "my.toml"]],
 )
-def test_stages_for_one_process_are_not_shared(capsys, arguments):
+def test_stages_for_one_process_are_not_shared(tmp_path, monkeypatch, capsys, arguments):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "my.toml").write_text("seed = 1\n")
     assert main([*arguments, "--shard", "1/2"]) == 2
     assert "several workers may share greedy, trace, score, sample" in capsys.readouterr().err
 

@@ -249,3 +249,29 @@ def test_the_room_for_prompts_is_that_of_the_longest(make_run, monkeypatch):
     monkeypatch.setattr(type(run), "is_done", lambda self, stage: True)
     monkeypatch.setattr(type(run), "iter_parts", lambda *_: [part])
     assert launch.prompt_room(run) == 2048
+
+
+def test_conversations_beside_single_questions_are_lists_of_messages(run, tmp_path):
+    pool = run.read_table("pool", made_by="run")
+    rows = pool.to_pylist()
+    talk = [("user", "Hello."), ("assistant", "Hello!"), ("user", "1 + 1?")]
+    rows[0]["prompt"] = [{"role": role, "content": text} for role, text in talk]
+    run.write_table("pool", pa.Table.from_pylist(rows, schema=pool.schema))
+    folder, _ = exported(run, "verifiers", tmp_path / "out")
+    lines = (folder / "pivottrace_my_run" / "train.jsonl").read_bytes().splitlines()
+    found = {row["id"]: row["prompt"] for row in map(json.loads, lines)}
+    assert [len(prompt) for prompt in found.values()] == [3, 1, 1, 1]
+    assert found[rows[0]["id"]][1] == {"role": "assistant", "content": "Hello!"}
+
+
+def test_the_model_is_the_one_that_the_round_starts_from(make_run, tmp_path, monkeypatch):
+    """By its place, because a launch file starts in another folder than the run did."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine").mkdir()
+    run = make_run("run", model={"path": "mine"}, rounds={"num": 2})
+    assert launch.start_model_place(run) == str(tmp_path / "mine")
+    trained = run.round_path / "train" / "model"
+    trained.mkdir(parents=True)
+    run.mark_done("train", trained=True)
+    assert launch.start_model_place(run.in_round(1)) == str(trained.resolve())
+    assert launch.start_model_place(make_run("other", model={"path": "a/hub-id"})) == "a/hub-id"

@@ -91,6 +91,18 @@ def test_every_kind_of_file_is_made_again_and_the_run_is_as_it_was(run, capsys):
     assert capsys.readouterr().out == "nothing is damaged\n"
 
 
+def test_a_damaged_plan_is_planned_again(run, capsys):
+    assert main(["plan", str(run.path)]) == 0
+    cut(run.round_path / "plan.parquet")
+    assert main(["status", str(run.path)]) == 1
+    capsys.readouterr()
+    assert main(["repair", str(run.path)]) == 0
+    told, following = capsys.readouterr().out.splitlines()
+    assert told.startswith("damaged: rounds/00/plan.parquet")
+    assert following == f"next: pivottrace plan {run.path}"
+    assert main(following.split()[2:]) == 0
+
+
 def test_only_the_lost_part_is_sampled_again(run):
     before = contents(run)
     lost, kept = (run.part_path("rollouts_sampled", index) for index in (1, 0))

@@ -3,20 +3,34 @@
 from types import SimpleNamespace
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from ingest_sources import write_jsonl
 from report_run import make_run
-from scipy.stats import spearmanr
+from scipy.stats import norm, spearmanr
 
 from pivottrace.config import parse_config
 from pivottrace.errors import ConfigError, DataError
 from pivottrace.routing.probes import draw_probes
+from pivottrace.run.directory import RunDir
+from pivottrace.schemas import TRUTH
 from pivottrace.stages import pool
+from pivottrace.stats.ranking_metrics import auroc
+from pivottrace.stats.resampling import percentile_interval, resample_counts
 from pivottrace.study import pools
 from pivottrace.study.estimator_metrics import compare
 from pivottrace.study.picture import draw
 from pivottrace.study.pivot_scores import PivotSettings, pivot_scores
-from pivottrace.study.pools import PoolEvidence, combined_score, default_pivots, inferences, prepare
+from pivottrace.study.pools import (
+    MIN_QUESTIONS,
+    PoolEvidence,
+    combined_score,
+    default_pivots,
+    inferences,
+    prepare,
+    read_evidence,
+)
+from pivottrace.study.study_verdict import verdict_lines
 
 CONFIG = parse_config({"study": {"resamples": 200}}, "test")
 
@@ -41,6 +55,7 @@ def make_pool(seed, num=80, **scores):
         vote_right=correctness > 0.5,
         sampled=correctness,
         num_failed=0,
+        num_unanswered=0,
     )
 
 
@@ -137,21 +152,108 @@ def test_the_combination_is_what_sixty_four_probes_give():
     assert again[probe] == places[probe]
 
 
-@pytest.mark.parametrize("source", [None, "column", "file", "column+file"])
-def test_a_pool_with_gaps_is_refused_before_anything_is_written(tmp_path, monkeypatch, source):
-    """So the questions without an answer may be taken out of the file, as the message says."""
-    rows = [{"id": i, "question": f"What is {i} + {n}?", "answer": n} for n, i in enumerate("abcd")]
+def half_labelled(tmp_path, num_answered, **sections):
+    """A configuration of 24 questions, the first of which have an answer."""
+    rows = [{"id": f"q{i:02d}", "question": f"What is {i} + 1?"} for i in range(24)]
+    for number, row in enumerate(rows[:num_answered]):
+        row["answer"] = str(number + 1)
     file = tmp_path / "half.jsonl"
-    write_jsonl(file, [*rows[:2], *({"id": r["id"], "question": r["question"]} for r in rows[2:])])
-    sections = {"pool": {"questions": str(file)}, "labels": {"source": source, "budget": 1}}
-    config = parse_config({"output": str(tmp_path / "run"), **sections}, "test")
-    with pytest.raises(DataError, match=r"2 of 4 questions have no answer, the first is id 'c'"):
-        prepare(config)
-    assert not (tmp_path / "run").exists()
-    write_jsonl(file, rows[:2])
+    write_jsonl(file, rows)
+    values = {"output": str(tmp_path / "run"), "pool": {"questions": str(file)}} | sections
+    return parse_config(values, "test")
+
+
+@pytest.fixture
+def pool_alone(monkeypatch):
+    """Of the stages that a study runs, only the one that needs no model."""
     monkeypatch.setattr(pools, "run_step", lambda run, stage: stage == "pool" and pool.run(run))
     monkeypatch.setattr(pools.truth, "run", lambda run: None)
-    assert prepare(config).stage_facts("pool")["num_with_answer"] == 2
+
+
+@pytest.mark.parametrize("source", [None, "column", "file", "column+file"])
+def test_a_half_labelled_pool_is_studied_by_its_answered_questions(tmp_path, pool_alone, source):
+    config = half_labelled(tmp_path, 18, labels={"source": source, "budget": 20})
+    for _ in range(2):  # and when it goes on
+        run = prepare(config)
+        facts = run.stage_facts("pool")
+        assert (facts["num_questions"], facts["num_with_answer"], facts["num_left_out"]) == (
+            18,
+            18,
+            6,
+        )
+        assert "18 of 24 questions have an answer" in facts["notes"][-1]
+    # A run of the whole pool does not go on with a part of it.
+    with pytest.raises(ConfigError, match=r"pool.only_answered: was True, now False"):
+        RunDir.create(config)
+
+
+def test_a_pool_with_few_answers_is_refused_before_anything_is_written(tmp_path):
+    with pytest.raises(DataError, match=r"15 of 24 questions have an answer, and a study needs 16"):
+        prepare(half_labelled(tmp_path, 15))
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_of_the_whole_pool_asks_no_unanswered_question_for_a_study(tmp_path, pool_alone):
+    config = half_labelled(tmp_path, 18, rollouts={"sampling": "fixed"})
+    run = RunDir.create(config)
+    pool.run(run)
+    with pytest.raises(DataError, match=r"would sample the others, too. Give the study a run dir"):
+        prepare(config)
+    run.begin("sample")
+    run.mark_done("sample")
+    assert not prepare(config).config.pool.only_answered
+
+
+def test_a_run_that_has_sampled_the_whole_pool_is_studied_by_its_answered_questions(tmp_path):
+    sections = {"labels": {"budget": 0.3}, "rollouts": {"num_samples": 8, "sampling": "fixed"}}
+    run = make_run(tmp_path / "run", "sample", 40, **sections)
+    table = run.read_table("pool", made_by="run")
+    answers = [a if i % 2 else None for i, a in enumerate(table["answer"].to_pylist())]
+    at = table.schema.get_field_index("answer")
+    run.write_table("pool", table.set_column(at, "answer", pa.array(answers, pa.string())))
+    answered = table["id"].to_pylist()[1::2]
+    rows = [
+        {
+            "question_id": i,
+            "num_correct": n % 5,
+            "num_samples": 4,
+            "greedy_right": bool(n % 2),
+            "vote_right": bool(n % 3),
+        }
+        for n, i in enumerate(answered)
+    ]
+    run.write_table("truth", pa.Table.from_pylist(rows, schema=TRUTH))
+    found = read_evidence(run)
+    assert set(found.question_ids) <= set(answered)
+    assert found.num_unanswered == 20 and found.num_failed + len(found.question_ids) == 20
+    assert all(values.size == found.wrong.size for values in found.scores.values())
+    of = {row["question_id"]: row for row in rows}
+    assert found.wrong.tolist() == [not of[i]["greedy_right"] for i in found.question_ids]
+    assert found.correctness.tolist() == [of[i]["num_correct"] / 4 for i in found.question_ids]
+
+
+def test_a_part_of_a_pool_is_said():
+    described = {"name": "p", "num_questions": 17, "num_failed": 1, "num_unanswered": 6}
+    results = compare([make_pool(0)], "onset_density") | {"default": "onset_density"}
+    lines = list(verdict_lines(results | {"pools": [described | {"mean_correctness": 0.5}]}))
+    assert lines[0].startswith("p: 18 of 24 questions have an answer; the study is of these.")
+    whole = described | {"mean_correctness": 0.5, "num_unanswered": 0}
+    assert list(verdict_lines(results | {"pools": [whole]})) == lines[1:]
+
+
+@pytest.mark.parametrize(("num", "least", "most"), [(8, 0.6, 0.82), (MIN_QUESTIONS, 0.8, 0.95)])
+def test_the_least_number_of_questions_is_what_intervals_need(num, least, most):
+    """The share of pools whose interval holds the true AUROC, 0.75."""
+    rng, apart, held = np.random.default_rng(0), np.sqrt(2) * norm.ppf(0.75), []
+    for trial in range(200):
+        wrong = rng.random(num) < 0.3
+        scores = rng.normal(0, 1, num) + apart * wrong
+        counts = resample_counts(num, 200, trial)
+        values = np.concatenate([auroc(scores, wrong, each) for each in counts])
+        if not np.isnan(values[0]):
+            low, high = percentile_interval(values[1:])
+            held.append(low <= 0.75 <= high)
+    assert least < np.mean(held) < most
 
 
 def test_a_run_that_sampled_in_steps_is_no_study(tmp_path):

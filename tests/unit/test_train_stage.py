@@ -5,82 +5,17 @@ from contextlib import contextmanager
 
 import pyarrow as pa
 import pytest
-from training_run import CONFIG, WORDS, metrics
+from train_stage_run import ROUTES, give, make_run
+from training_run import WORDS, metrics
 
 from pivottrace.config import parse_config
 from pivottrace.errors import ConfigError, RunDirError
 from pivottrace.refine import make_rule
 from pivottrace.run.directory import RunDir
 from pivottrace.run.readings import evaluation_facts
-from pivottrace.schemas import EVIDENCE, QUESTIONS, TRIAGE
+from pivottrace.schemas import EVIDENCE, TRIAGE
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-
-ROUTES = ["annotate", "weak", "discard", "defer", "weak"]
-
-
-def give(run, question_id, answer, source, purpose):
-    from pivottrace.labels import intake
-    from pivottrace.labels.store import Given
-
-    intake.open_store(run).add_many([Given(question_id, answer, source, purpose)])
-
-
-def make_run(
-    tmp_path,
-    start,
-    tokenizer,
-    routes,
-    answers=True,
-    weak=None,
-    refine=None,
-    verifier="exact",
-    **sections,
-):
-    start.save_pretrained(tmp_path / "start")
-    tokenizer.save_pretrained(tmp_path / "start")
-    values = {
-        "output": str(tmp_path / "run"),
-        "model": {"path": str(tmp_path / "start"), "device": "cpu"},
-        "pool": {"prompt_suffix": "j"},
-        "labels": {"budget": 0.5},
-        "answers": {"verifier": verifier, "pattern": r"^\S+"},
-        "rollouts": {"max_new_tokens": 5, "part_size": 2},
-        "train": {**CONFIG.model_dump(exclude_none=True), "evaluate_steps": 1, **sections},
-        "weak": weak or {},
-        "refine": refine or {},
-    }
-    run = RunDir.create(parse_config(values, "test"))
-
-    def questions(prefix, num):
-        rows = [
-            {
-                "id": f"{prefix}{i}",
-                "prompt": [{"role": "user", "content": "abcdefghij"[i]}],
-                "answer": "a" if answers else None,
-                "source": "test",
-                "extra": '{"reworded": "c d"}',
-            }
-            for i in range(num)
-        ]
-        return pa.Table.from_pylist(rows, schema=QUESTIONS)
-
-    run.write_table("pool", questions("q", len(routes)))
-    run.write_table("evaluation", questions("e", 5))
-    answered = len(routes) if answers else 0
-    run.mark_done("pool", num_questions=len(routes), num_with_answer=answered)
-    triage = [
-        {
-            "question_id": f"q{i}",
-            "route": route,
-            "weight": 0.5,
-            "reason": "r",
-            "pseudo_label": "b" if route == "weak" else None,
-        }
-        for i, route in enumerate(routes)
-    ]
-    run.write_table("triage", pa.Table.from_pylist(triage, schema=TRIAGE))
-    return run
 
 
 def test_a_limit_that_was_raised_too_far_is_refused_before_training(start, tokenizer, tmp_path):
@@ -307,6 +242,7 @@ def test_rules_alarms_and_teacher_resume_exactly(
     """The real ones, put together by the stage, and interrupted between two checkpoints."""
     from pivottrace.refine.alarms import CollapseAlarms
     from pivottrace.stages import train as stage
+    from pivottrace.stages import trl_training
 
     class Killed(BaseException):
         pass
@@ -338,7 +274,7 @@ def test_rules_alarms_and_teacher_resume_exactly(
         give(run, "q2", "c", "column", "annotation")
         if name != "whole":
             with monkeypatch.context() as patch, pytest.raises(Killed):
-                patch.setattr(stage, "progress", killed_at_five)
+                patch.setattr(trl_training, "progress", killed_at_five)
                 stage.run(run)
             checkpoint = run.round_path / "train" / "checkpoints" / "checkpoint-4"
             state = json.loads((checkpoint / "rules.json").read_text())

@@ -23,6 +23,7 @@ from pivottrace.routing.label_errors import LABEL_ERROR, wrong_label_chance
 from pivottrace.routing.vote_model import answer_chances, out_of_fold
 from pivottrace.run import readings
 from pivottrace.run.directory import RunDir
+from pivottrace.run.outputs import AUDIT
 from pivottrace.run.storage import write_text
 from pivottrace.verifier import Verifier
 
@@ -91,7 +92,7 @@ def audit(
         if right >= LIKELY
     ]
     suspects.sort(key=lambda s: (-s.label_wrong, -s.vote_share, s.question_id))
-    write_text(run.path / "audit.csv", _csv_text(suspects))
+    write_text(run.path / AUDIT, _csv_text(suspects))
     return suspects
 
 

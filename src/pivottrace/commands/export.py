@@ -1,30 +1,17 @@
-"""`pivottrace export`: the routes of a run in the format that another tool reads.
-
-The run is only read. A folder is written beside its place and renamed into it, so it is whole or
-absent. Its file `export.json` has the digests of its files. They tell a later export which files
-it may replace.
-"""
+"""`pivottrace export`: its options by name, and its closing lines. `exports.writing` writes."""
 
 from __future__ import annotations
 
-import json
-import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
 
-from pivottrace import __version__
 from pivottrace.commands.status import quoted
-from pivottrace.errors import ConfigError, RunDirError, counted
+from pivottrace.errors import ConfigError, counted
 from pivottrace.exports import ExportFormat, Written, export_formats
 from pivottrace.exports.training_data import UNLABELLED
 from pivottrace.plugins import load_part
 from pivottrace.run.directory import RunDir
-from pivottrace.run.storage import digest_file, disk_errors, onto_disk, write_text
-
-RECORD = "export.json"
-CACHE = "__pycache__"  # appears beside the files once a trainer has imported them
 
 
 def find_format(name: str | None) -> ExportFormat:
@@ -58,77 +45,6 @@ def option_names(to: ExportFormat | None) -> list[str]:
     return list(dict.fromkeys(name for of in formats for name in of.options))
 
 
-def chosen(to: ExportFormat, given: Mapping[str, str]) -> dict[str, str]:
-    """A value for each option of a format: the given one, else its default.
-
-    Raises:
-        ConfigError: The format does not take a given option or value.
-    """
-    for name, value in given.items():
-        values = to.options.get(name, ())
-        if value in values:
-            continue
-        others = [n for n, of in export_formats().items() if value in of.options.get(name, ())]
-        elsewhere = f" --{name} {value} goes with --to {', '.join(others)}." if others else ""
-        if not values:
-            raise ConfigError(
-                f"--{name} {value}: the format {to.name} has no such option, so leave it out."
-                f"{elsewhere}"
-            )
-        raise ConfigError(
-            f"--{name} {value}: with --to {to.name} give one of {', '.join(values)}.{elsewhere}"
-        )
-    return {name: given.get(name, values[0]) for name, values in to.options.items()}
-
-
-def export(
-    run: RunDir,
-    to: ExportFormat,
-    folder: Path | None = None,
-    given: Mapping[str, str] | None = None,
-) -> tuple[Path, Written]:
-    """Write one round's routes into a folder.
-
-    Args:
-        run: The run, seen in the round whose routes are meant.
-        to: The format.
-        folder: The folder to write; the default is `export/FORMAT` in the run. An earlier export
-            to the same format is replaced.
-        given: Values of the format's options. The others have their defaults.
-
-    Returns:
-        The folder, and the counts of its rows.
-
-    Raises:
-        RunDirError: The round has no routes yet, one of its tables is torn, or the folder cannot
-            be written.
-        ConfigError: The folder has files that no export to this format has written, or the format
-            does not take an option.
-    """
-    options = chosen(to, given or {})
-    if not run.is_done("triage"):
-        raise RunDirError(
-            f"{run.path} has no routes to export yet. Make them with: pivottrace run "
-            f"{quoted(run.path)} --until triage"
-        )
-    folder = folder or run.path / "export" / to.name
-    _refuse_what_is_not_ours(folder, to)
-    place = folder.expanduser().resolve()
-    with disk_errors(folder):
-        place.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=place.parent, prefix=f".{place.name}.") as beside:
-            made, old = Path(beside) / "new", Path(beside) / "old"
-            made.mkdir()
-            written = to.write(run, made, **options)
-            _write_record(made, run, to, options, written)
-            for path in _files_in(made):
-                onto_disk(path)
-            if place.exists():
-                place.replace(old)
-            made.replace(place)
-    return folder, written
-
-
 def export_lines(run: RunDir, folder: Path, written: Written) -> Iterator[str]:
     """The closing lines of the command: the files with their rows, omissions, and the next step.
 
@@ -151,60 +67,3 @@ def format_lines() -> Iterator[str]:
     """The formats of the package, for the help."""
     for name, record in export_formats().items():
         yield f"  {name:<24} {record.title}"
-
-
-def _write_record(
-    folder: Path, run: RunDir, to: ExportFormat, options: Mapping[str, str], written: Written
-) -> None:
-    """Write the record that a later export or a reader needs. The same export repeats its bytes."""
-    digests = {path.relative_to(folder).as_posix(): digest_file(path) for path in _files_in(folder)}
-    record = {
-        "format": to.name,
-        "pivottrace": __version__,
-        "round": run.round_index,
-        "options": dict(options),
-        "rows": dict(written.rows),
-        "left_out": dict(written.left_out),
-        "sha256": digests,
-    }
-    text = json.dumps(record, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
-    write_text(folder / RECORD, text)
-
-
-def _refuse_what_is_not_ours(folder: Path, to: ExportFormat) -> None:
-    """Refuse a folder with foreign files, or with files that somebody has changed since."""
-    place = folder.expanduser()
-    cure = "Move it away, or give another folder with --out."
-    if place.exists() and not place.is_dir():
-        raise ConfigError(f"{folder} is a file, and an export is a folder. {cure}")
-    if not place.exists() or not any(place.iterdir()):
-        return
-    record = _record_of(place)
-    if record.get("format") != to.name:
-        found = f"an export to {record['format']}" if record else "not empty, and no export"
-        raise ConfigError(f"{folder} is {found}. {cure}")
-    digests = record["sha256"]
-    for path in _files_in(place):
-        name = path.relative_to(place).as_posix()
-        is_ours = name in digests and path.is_file() and digests[name] == digest_file(path)
-        if name != RECORD and not is_ours:
-            raise ConfigError(
-                f"{folder}: {name} was added or changed since it was exported, and a new export "
-                f"would replace it. {cure}"
-            )
-
-
-def _record_of(folder: Path) -> dict[str, Any]:
-    """The record of an earlier export in the folder; empty without an export."""
-    try:
-        record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    is_ours = isinstance(record, dict) and {"format", "sha256"} <= record.keys()
-    return record if is_ours and isinstance(record["sha256"], dict) else {}
-
-
-def _files_in(folder: Path) -> list[Path]:
-    """All files and links in a folder, sorted by path, without Python's own cache of modules."""
-    found = (path for path in folder.rglob("*") if path.is_symlink() or not path.is_dir())
-    return sorted(path for path in found if CACHE not in path.relative_to(folder).parts)

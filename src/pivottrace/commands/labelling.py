@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 
 from pivottrace.commands.flags import take_flag, take_option
-from pivottrace.commands.redo import redo, stages_that_used, would_be_made_again
+from pivottrace.commands.redo import redo, stages_that_used, would_be_forgotten
 from pivottrace.commands.status import quoted
 from pivottrace.errors import ConfigError, counted, first_of
 from pivottrace.ingest.settling import shortened
@@ -42,9 +42,10 @@ def import_(arguments: list[str]) -> Iterator[str]:
     reading = importing.read_file(
         run, path, replace=replace, confirmed=confirmed, skip_unasked=skip_unasked
     )
-    run = _forget_what_used(run, reading.changed, again, ["import", *arguments])
+    run, gone = _forget_what_used(run, reading.changed, again, ["import", *arguments])
     with run.locked():
         found = importing.store_file(run, reading)
+    yield from gone
     yield from _imported(run, found)
 
 
@@ -56,12 +57,13 @@ def correct(arguments: list[str]) -> Iterator[str]:
     usage = "label correct RUN ID ANSWER [--by NAME] [--confirm] [--redo]"
     run, question_id = _run_of(rest, usage, (3,)), rest[1]
     given = importing.read_correction(run, question_id, rest[2], annotator, confirmed=confirmed)
-    before = labels_of(run).get(question_id)
+    before, gone = labels_of(run).get(question_id), list[str]()
     if before is None or before.answer != given.answer:
-        run = _forget_what_used(run, [question_id], again, ["correct", *arguments])
+        run, gone = _forget_what_used(run, [question_id], again, ["correct", *arguments])
     with run.locked():
         take_in(run, [given])
     was = "" if before is None else f" (before: {_words(before.answer)})"
+    yield from gone
     stored = f"{field(question_id)}: {_words(given.answer)}{was}"
     yield f"{stored}; next: pivottrace run {quoted(run.path)}"
 
@@ -88,30 +90,38 @@ def _run_of(arguments: list[str], usage: str, lengths: Collection[int]) -> RunDi
 
 def _forget_what_used(
     run: RunDir, question_ids: Collection[str], again: bool, command_line: Sequence[str]
-) -> RunDir:
+) -> tuple[RunDir, list[str]]:
     """Forget the stages that used one of these labels, or refuse to change them.
 
     `command_line` is the present command after `pivottrace label`, for the refusal.
 
     Returns:
-        The run in the round that is the current one then.
+        The run in the round that is the current one then, and lines about what went with the
+        stages.
 
     Raises:
         ConfigError: A stage has used one of them, and the user has not asked for `--redo`.
     """
     used = stages_that_used(run, question_ids)
     if used is None:
-        return run
+        return run, []
     where, command = run.in_round(used[0]), used[1]
-    stages = [name.replace("_", " ") for name in would_be_made_again(where, command)]
     if not again:
+        would = would_be_forgotten(where, command)
+        stages = ", ".join(name.replace("_", " ") for name in would.stages)
         raise ConfigError(
             f"{command} has used this label already. It can be changed, if these stages are made "
-            f"again: {', '.join(stages)}. Rollouts and labels are kept. To do just that: "
+            f"again: {stages}. Rollouts and labels are kept. "
+            f"{_goes_too(would.beside)}To do just that: "
             f"{shlex.join(['pivottrace', 'label', *command_line, '--redo'])}"
         )
-    redo(where, command)
-    return where
+    return where, list(redo(where, command).lines())
+
+
+def _goes_too(names: Sequence[str]) -> str:
+    return (
+        f"Files that show their results go: {', '.join(map(shlex.quote, names))}. " if names else ""
+    )
 
 
 def _imported(run: RunDir, found: importing.Imported) -> Iterator[str]:

@@ -13,6 +13,7 @@ from pivottrace.pipeline import unfinished
 from pivottrace.report.texts import field
 from pivottrace.routing.routes import ROUTES
 from pivottrace.run.directory import RunDir
+from pivottrace.run.outputs import AUDIT
 from pivottrace.run.readings import samples_taken
 from pivottrace.stages.unanswered import greedy_failures, many_unanswered
 
@@ -94,7 +95,7 @@ def _plan_line(row: dict[str, Any], most: float | None) -> str:
 
 def audit_lines(run: RunDir, suspects: list[Suspect]) -> list[str]:
     """Suspect labels, and the next step."""
-    place = quoted(run.path / "audit.csv")
+    place = quoted(run.path / AUDIT)
     if not suspects:
         return [f"no label is contradicted steadily where votes are reliable; wrote {place}"]
     lines = [

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+import shlex
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyarrow.compute as pc
 
 from pivottrace.config import Config
 from pivottrace.errors import ConfigError
+from pivottrace.exports.writing import exports_of_before
 from pivottrace.labels.budget import labels_of, refuse_unusable_budget
 from pivottrace.pipeline import STAGES, stages_of
+from pivottrace.report.collect import report_path
 from pivottrace.routing.routes import Route
 from pivottrace.run.bindings import changed_settings
 from pivottrace.run.directory import RunDir
-from pivottrace.run.outputs import TABLES
+from pivottrace.run.outputs import AUDIT, PLAN, TABLES
 from pivottrace.run.rounds import all_rounds
 from pivottrace.run.storage import read_parquet
 
@@ -33,20 +36,40 @@ FILES = {
 }
 
 
-def redo(run: RunDir, command: str, config: Config | None = None) -> list[str]:
+class Forgotten(NamedTuple):
+    """The stages and files that a `redo` forgets.
+
+    Attributes:
+        stages: Names of the stages, in order.
+        beside: Names of further files and folders that show the results of these stages, relative
+            to the run directory: plans, lists, exports, the report, and the folders of later
+            rounds.
+        notes: A note about each export that somebody has changed. It stays.
+    """
+
+    stages: list[str]
+    beside: list[str]
+    notes: list[str]
+
+    def lines(self) -> Iterator[str]:
+        """Lines about the files that go with the stages, and about exports that stay."""
+        if self.beside:
+            yield f"removed with them: {', '.join(map(shlex.quote, self.beside))}"
+        yield from (f"note: {note}" for note in self.notes)
+
+
+def redo(run: RunDir, command: str, config: Config | None = None) -> Forgotten:
     """Forget the stages of a command, and every later one of this and all later rounds.
 
     Labels are kept, and so is everything before. A later round's rollouts come from a model that is
-    trained anew, so its whole folder goes. The time that the forgotten stages took still counts as
-    spent.
+    trained anew, so its whole folder goes. Plans, lists, exports and the report go too, because
+    they show the forgotten stages and not the new ones. The time that the forgotten
+    stages took still counts as spent.
 
     Args:
         run: In the round where the stages are forgotten.
         command: One of `FROM`.
         config: The configuration that the run is to have; None keeps the present one.
-
-    Returns:
-        The names of the forgotten stages.
 
     Raises:
         ConfigError: The command cannot be made again, or a stage that is kept began with another
@@ -56,23 +79,36 @@ def redo(run: RunDir, command: str, config: Config | None = None) -> list[str]:
     if command not in FROM:
         raise ConfigError(f"redo {command}: not one of {', '.join(FROM)}")
     with run.locked():
-        rounds, forgotten = _without(run, command)
+        rounds, _ = _without(run, command)
         if config is not None:
             _refuse_settings_of_kept_stages(run, rounds, config)
-        later = [run.in_round(i) for i in range(run.round_index + 1, _num_folders(run))]
+        forgotten = would_be_forgotten(run, command)
         after = FROM[FROM.index(command) :]
         gone = run.existing(name for each in after for name in FILES[each])
-        gone += [each.round_path for each in later]
+        later = _later_rounds(run)
         run.update_manifest(
             rounds=rounds,
             redone=run.manifest.get("redone", 0) + (command == "calibrate"),
-            to_remove=[str(path.relative_to(run.path)) for path in gone],
+            to_remove=[*_names(run, gone), *forgotten.beside],
         )
         run.remove_forgotten()
         run.forget_seconds(_stages_from(command))
         for each in later:
             each.forget_seconds(STAGES)
     return forgotten
+
+
+def would_be_forgotten(run: RunDir, command: str) -> Forgotten:
+    """The stages and files that `redo` would forget."""
+    _, stages = _without(run, command)
+    later = [each.round_path for each in _later_rounds(run)]
+    if not stages:
+        return Forgotten([], _names(run, later), [])
+    exports, notes = exports_of_before(run, run.round_index + (command != "calibrate"))
+    shown = run.existing(PLAN if command == "calibrate" else ())
+    shown += run.existing((AUDIT,) if "calibrate" in stages else ())  # of this round or a later one
+    shown += [path for path in (report_path(run),) if path.is_file()]
+    return Forgotten(stages, _names(run, [*shown, *exports, *later]), notes)
 
 
 def first_other_round(run: RunDir, config: Config) -> RunDir:
@@ -118,13 +154,8 @@ def _trained_or_left_out(run: RunDir) -> set[str]:
     return _ids(run, "training_rows") | set(annotate)
 
 
-def would_be_made_again(run: RunDir, command: str) -> list[str]:
-    """The stages that `redo` would forget."""
-    return _without(run, command)[1]
-
-
-def take_new_budget(run: RunDir, config: Config) -> str | None:
-    """Let a run take another budget between triage and training; returns a note about it.
+def take_new_budget(run: RunDir, config: Config) -> list[str]:
+    """Let a run take another budget between triage and training; returns lines about it.
 
     Nothing that costs much is made again: calibration and triage take seconds, and the labels stay.
     A run that trains already is not touched: `redo` is then the user's choice.
@@ -132,20 +163,21 @@ def take_new_budget(run: RunDir, config: Config) -> str | None:
     facts = run.stage_facts("triage")
     was, now = (facts.get("settings") or {}).get("labels.budget"), config.labels.budget
     if not facts or run.round_index or was == now or run.begun_facts("train"):
-        return None
+        return []
     if not run.stage_facts("calibrate").get("labels_allowed"):
-        return None  # without a probe nothing says what a label would teach; triage explains it
+        return []  # without a probe nothing says what a label would teach; triage explains it
     same = config.model_copy(
         update={"labels": config.labels.model_copy(update={"budget": run.config.labels.budget})}
     )
     if same.model_dump(exclude={"output"}) != run.config.model_dump(exclude={"output"}):
-        return None  # other settings changed, too: the usual refusal names them
+        return []  # other settings changed, too: the usual refusal names them
     refuse_unusable_budget(RunDir(run.path, config, run.round_index))  # before stages are forgotten
-    redo(run, "calibrate", config)
-    return (
-        f"labels.budget was {was:g} and is {now:g}: the questions are routed again, and the "
-        f"labels that are there ({len(labels_of(run)):,}) stay"
-    )
+    forgotten = redo(run, "calibrate", config)
+    return [
+        f"note: labels.budget was {was:g} and is {now:g}: the questions are routed again, and the "
+        f"labels that are there ({len(labels_of(run)):,}) stay",
+        *forgotten.lines(),
+    ]
 
 
 def _without(run: RunDir, command: str) -> tuple[dict[str, Any], list[str]]:
@@ -210,5 +242,12 @@ def _question_ids(paths: Iterator[Path]) -> Iterator[str]:
             yield from read_parquet(path, ["question_id"])["question_id"].to_pylist()
 
 
-def _num_folders(run: RunDir) -> int:
-    return 1 + max((int(p.name) for p in (run.path / "rounds").glob("[0-9]*")), default=0)
+def _names(run: RunDir, paths: Iterable[Path]) -> list[str]:
+    return [path.relative_to(run.path).as_posix() for path in paths]
+
+
+def _later_rounds(run: RunDir) -> list[RunDir]:
+    """The later rounds that have a folder."""
+    names = sorted(path.name for path in (run.path / "rounds").glob("[0-9]*"))
+    indices = [int(name) for name in names if name.isdecimal()]
+    return [run.in_round(index) for index in indices if index > run.round_index]

@@ -57,7 +57,9 @@ def repair(run: RunDir) -> Iterator[str]:
         yield "nothing is damaged"
     elif reopened == {"truth"}:
         yield f"next: pivottrace study {quoted(run.path)}"
-    elif reopened:
+    elif all(path.stem == "plan" for path in damaged):
+        yield f"next: pivottrace plan {quoted(run.path)}"
+    else:
         yield f"next: pivottrace run {quoted(run.path)}"
 
 

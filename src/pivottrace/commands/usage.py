@@ -10,7 +10,10 @@ MAIN: dict[str, tuple[str, str]] = {
     ),
     "init": ("FILE [--all] [SETTINGS]", "write a short configuration file; --all: every setting"),
     "validate": ("FILE [SETTINGS]", "check a configuration, its data and its model"),
-    "run": ("FILE|RUN [--until STAGE] [SETTINGS]", "run or resume every stage"),
+    "run": (
+        "FILE|RUN [--until STAGE] [--shard I/N | --ray ADDRESS] [SETTINGS]",
+        "run or resume every stage",
+    ),
     "status": ("RUN", "show the finished stages and the next command"),
     "repair": ("RUN", "remove damaged files of a run, so that the next run makes them again"),
     "report": ("RUN", "write the report of the run so far"),
@@ -33,10 +36,13 @@ MAIN: dict[str, tuple[str, str]] = {
     ),
 }
 STAGES: dict[str, tuple[str, str]] = {
-    "greedy": ("FILE|RUN [SETTINGS]", "generate the greedy trace of each question"),
-    "trace": ("FILE|RUN [SETTINGS]", "read attention signals off the greedy traces"),
-    "score": ("FILE|RUN [SETTINGS]", "find pivots, and score each question by its trace"),
-    "sample": ("FILE|RUN [SETTINGS]", "sample answers to each question, and let them vote"),
+    "greedy": ("FILE|RUN [WORKERS] [SETTINGS]", "generate the greedy trace of each question"),
+    "trace": ("FILE|RUN [WORKERS] [SETTINGS]", "read attention signals off the greedy traces"),
+    "score": ("FILE|RUN [WORKERS] [SETTINGS]", "find pivots, and score each question by its trace"),
+    "sample": (
+        "FILE|RUN [WORKERS] [SETTINGS]",
+        "sample answers to each question, and let them vote",
+    ),
     "calibrate": ("FILE|RUN [SETTINGS]", "label probes and read the curves along the ranking"),
     "triage": ("FILE|RUN [SETTINGS]", "give every question a route, a reason and a weight"),
     "label": ("FILE|RUN [SETTINGS]", "get the chosen labels, or ask people for them"),
@@ -51,7 +57,10 @@ STAGES: dict[str, tuple[str, str]] = {
         "give a question its label, whatever was answered before",
     ),
     "train": ("FILE|RUN [SETTINGS]", "train by GRPO on verified and majority rewards"),
-    "evaluate": ("FILE|RUN [SETTINGS]", "measure held-out accuracy, before and after training"),
+    "evaluate": (
+        "FILE|RUN [WORKERS] [SETTINGS]",
+        "measure held-out accuracy, before and after training",
+    ),
 }
 EXPERIMENTS: dict[str, tuple[str, str]] = {
     "lab run": (
@@ -82,12 +91,20 @@ UNTIL = """\
 FILE is a configuration file, and RUN is a run directory. Without either, the settings alone count.
   --until STAGE            stop after pool, greedy, trace, score, sample, calibrate, triage, label,
                            train or evaluate
+"""
+WORKERS = """\
+  --shard I/N              this is worker I of N on one shared folder, for greedy, trace, score,
+                           sample and evaluate, or for run --until one of these. Each worker makes
+                           the parts that no other one has claimed
+  --ray ADDRESS            the nodes of a Ray cluster make the parts, and this process writes them.
+                           ADDRESS is that of the head, such as 10.0.0.1:6379, or auto
 
 """
 STUDY = """
-Every question needs an answer, in a column or from the world's oracle. The study first runs missing
-stages, then takes --study.truth-samples further samples per question. It buys no label. It averages
-over several pools. The results are study.json, study.md and study.svg.
+The answers are in a column of the pool, or come from the world's oracle; the study is of the
+questions that have one. It first runs missing stages, then takes --study.truth-samples further
+samples per question. It buys no label. It averages over several pools. The results are study.json,
+study.md and study.svg.
   --output DIR             folder of the results; the default is RUN-study beside the first run
   --grid                   also try all combinations of pivot settings, into grid.csv. This chooses
                            settings on these questions, so take development questions only
@@ -108,7 +125,8 @@ is used until `label correct` settles the question.
 """
 REDO = """
 Labels are kept, and so are the rollouts of the first round. `calibrate` includes triage, label and
-training. The command only forgets: pivottrace run RUN then makes the stages again.
+training. Plans, audit.csv, exports in RUN/export and the report go with the stages that they show.
+The command only forgets: pivottrace run RUN then makes the stages again.
 
 """
 EXPORT = """
@@ -169,7 +187,9 @@ def help_of(command: str) -> str:
     if command == "study":
         return f"{text}{STUDY}{SETTINGS}\npivottrace run --help lists all settings.\n"
     if command == "run":
-        return f"{text}{UNTIL}{SETTINGS}\n"
+        return f"{text}{UNTIL}{WORKERS}{SETTINGS}\n"
+    if "WORKERS" in arguments:
+        text += f"\nWORKERS is one of these, where there are several:\n{WORKERS.rstrip()}\n"
     return f"{text}\n{SETTINGS}\npivottrace run --help lists all settings.\n"
 
 

@@ -34,7 +34,7 @@ def validate(config: Config) -> Iterator[str]:
     from pivottrace.rollouts.prompt_room import refuse_long_prompts
     from pivottrace.run.choices import driving_estimator
     from pivottrace.stages.pool import read_sources
-    from pivottrace.stages.preconditions import refuse_the_impossible
+    from pivottrace.stages.preconditions import WITHOUT_GPU, refuse_the_impossible, trainer_of
 
     read, held_out = read_sources(config)
     pool = read.table
@@ -54,6 +54,11 @@ def validate(config: Config) -> Iterator[str]:
     yield from _labels(config, len(pool), answered, allowed)
     yield f"ranking: {driving_estimator(config)}"
     yield f"answers: compared by {config.answers.verifier}"
+    if config.train.enabled:
+        trainer, lacking = trainer_of(config)
+        yield f"training: by {trainer}"
+        if lacking is not None:
+            yield f"  note: {lacking}. {WITHOUT_GPU}"
     sampler_opener(config.rollouts.backend)
     served = _served_context(config)
     yield f"sampling: by {config.rollouts.backend}" + ("" if served is None else f", {served[0]}")

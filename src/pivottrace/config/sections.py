@@ -66,6 +66,9 @@ class PoolConfig(Section):
     refuses the others; `drop_disagreeing` leaves the others out; `refuse` refuses any."""
     limit: int | None = Field(None, ge=1)
     """Use only this many questions, from the start."""
+    only_answered: bool = False
+    """Use only the questions that have an answer. `pivottrace study` sets it for a half-labelled
+    pool."""
     evaluation_limit: int | None = Field(None, ge=1)
     """Use only this many held-out questions, from the start."""
     system_prompt: str | None = None
@@ -279,6 +282,13 @@ class TrainConfig(Section):
 
     enabled: bool = True
     """With false, the run ends with the route files."""
+    backend: Literal["trl", "verl"] = "trl"
+    """The trainer: `trl` here, or `verl` in an environment of its own (docs/integrations.md)."""
+    verl_python: str | None = None
+    """With `verl`: the Python of an environment that has it, such as ~/verl/bin/python."""
+    verl_arguments: list[str] = Field(default_factory=list)
+    """With `verl`: further arguments of its trainer, such as
+    "actor_rollout_ref.rollout.gpu_memory_utilization=0.4"."""
     steps: int = Field(200, ge=1)
     """Optimizer steps, over all rounds."""
     questions_per_step: int = Field(8, ge=1)

@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import pyarrow.compute as pc
 
+from pivottrace.config import EMBEDDED_MODEL
 from pivottrace.exports.training_data import TrainingData
 from pivottrace.models.places import place_for_others
 from pivottrace.run.directory import RunDir
-from pivottrace.run.rounds import round_seed, train_settings
+from pivottrace.run.rounds import round_seed, start_model, train_settings
 
 _PROMPT_STEP = 1024
 VALIDATION = "validation.parquet"
@@ -28,7 +30,7 @@ def launch_values(run: RunDir, data: TrainingData) -> dict[str, Any]:
     batch = min(train.questions_per_step, max(1, len(data.train)))
     held_out, rank, room = bool(data.held_out), train.lora_rank, prompt_room(run)
     return {
-        "MODEL": shlex.quote(place_for_others(run.config.model)),
+        "MODEL": shlex.quote(start_model_place(run)),
         "PROMPT_TOKENS": room,
         "RESPONSE_TOKENS": train.max_new_tokens,
         "TOTAL_TOKENS": room + (train.max_new_tokens or 0),
@@ -50,6 +52,14 @@ def launch_values(run: RunDir, data: TrainingData) -> dict[str, Any]:
         "EVALUATE_SAMPLES": evaluate.num_samples if held_out else None,
         "EVALUATE_TEMPERATURE": evaluate.temperature if held_out else None,
     }
+
+
+def start_model_place(run: RunDir) -> str:
+    """The folder or Hub id of the model that the round starts from; a folder by its full path."""
+    place = place_for_others(start_model(run))
+    folder = Path(place).expanduser()
+    is_folder = place != EMBEDDED_MODEL and folder.is_dir()
+    return str(folder.resolve()) if is_folder else place
 
 
 def json_word(value: Any) -> str | None:

@@ -15,11 +15,10 @@ import pyarrow as pa
 from pivottrace.config import EMBEDDED_MODEL
 from pivottrace.exports import ExportFormat, Written
 from pivottrace.exports.bundle import OPTIONS, Folder, kit_code, kit_text, write_folder
-from pivottrace.exports.launch import VALIDATION, launch_values
+from pivottrace.exports.launch import VALIDATION, launch_values, start_model_place
 from pivottrace.exports.training_data import Row, TrainingData, training_data
-from pivottrace.models.places import place_for_others
 from pivottrace.run.directory import RunDir
-from pivottrace.run.rounds import train_settings
+from pivottrace.run.rounds import start_model, train_settings
 from pivottrace.schemas import QUESTIONS
 
 # Columns reach the reward under their names, so none may have a name that TRL takes itself, such as
@@ -72,12 +71,13 @@ def _yaml(run: RunDir, data: TrainingData, weights: str) -> str:
     train, config, has_held_out = train_settings(run), run.config, bool(data.held_out)
     per_step = train.questions_per_step * train.num_generations
     at_once = min(train.micro_batch_size or per_step, per_step)
-    rank, is_embedded = train.lora_rank, config.model.path == EMBEDDED_MODEL
+    rank, model = train.lora_rank, start_model_place(run)
+    is_embedded = model == EMBEDDED_MODEL
     places = launch_values(run, data) | {
         "TEST_SPLIT": "validation" if has_held_out else None,
-        "MODEL": None if is_embedded else place_for_others(config.model),
+        "MODEL": None if is_embedded else model,
         "EMBEDDED": EMBEDDED_MODEL if is_embedded else None,
-        "REVISION": config.model.revision,
+        "REVISION": start_model(run).revision,
         "OUT": "../trl-model",
         "SCALE": "none" if weights == "reward" else "group",
         "LOSS": train.loss_type,

@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 
@@ -61,30 +60,32 @@ def write(run: RunDir, folder: Path, weights: str, prompt: str) -> Written:
 
 
 def _table(rows: Sequence[Row]) -> pa.Table:
-    """Rows in the fields of a task, written as JSON lines, which the taskset reads by `json`."""
+    """Rows in the fields of a task, written as JSON lines, which the taskset reads by `json`.
+
+    A single question is a text, which every harness takes. If the file has a conversation, all its
+    prompts are lists of messages, because a column has one type.
+    """
+    split = [_split(row.prompt) for row in rows]
+    are_texts = all([m["role"] for m in messages] == ["user"] for _, messages in split)
     found = [
         {
-            **_prompt(row.prompt),
+            "system_prompt": instructions,
+            "prompt": messages[0]["content"] if are_texts else messages,
             "id": row.id,
             "answer": row.answer,
             "route": row.route,
             "weight": row.weight,
         }
-        for row in rows
+        for row, (instructions, messages) in zip(rows, split, strict=True)
     ]
     return pa.Table.from_pylist(found) if found else pa.table({"id": pa.array([], pa.string())})
 
 
-def _prompt(messages: Sequence[dict[str, str]]) -> dict[str, Any]:
-    """A task's system prompt and prompt; a single question is a text, which every harness takes."""
-    instructions = None
+def _split(messages: Sequence[dict[str, str]]) -> tuple[str | None, list[dict[str, str]]]:
+    """The system prompt of a prompt, if it has one, and its other messages."""
     if messages and messages[0]["role"] in INSTRUCTION_ROLES:
-        instructions, messages = messages[0]["content"], messages[1:]
-    alone = len(messages) == 1 and messages[0]["role"] == "user"
-    return {
-        "system_prompt": instructions,
-        "prompt": messages[0]["content"] if alone else list(messages),
-    }
+        return messages[0]["content"], list(messages[1:])
+    return None, list(messages)
 
 
 VERIFIERS = ExportFormat(

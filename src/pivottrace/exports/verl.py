@@ -20,7 +20,7 @@ from pivottrace.exports.bundle import (
     kit_text,
     write_folder,
 )
-from pivottrace.exports.launch import VALIDATION, hydra_words, launch_values
+from pivottrace.exports.launch import VALIDATION, hydra_words, json_word, launch_values
 from pivottrace.exports.training_data import HELD_OUT, Row, TrainingData, training_data
 from pivottrace.run.directory import RunDir
 from pivottrace.run.rounds import train_settings
@@ -124,7 +124,10 @@ def _script(run: RunDir, data: TrainingData, weights: str) -> str:
         "EVALUATE_TEMPERATURE": evaluate.temperature,
         "EVALUATE_TOP_P": evaluate.top_p,
         "TEST_FIRST": has_held_out,
-        "LORA_TARGET": train.lora_rank and train.lora_target,
+        "LORA_TARGET": train.lora_rank and json_word(_modules(train.lora_target)),
+        "CHECKPOINTING": train.gradient_checkpointing,
+        "DYNAMIC": train.micro_batch_size is None,
+        "MICRO_BATCH": train.micro_batch_size,
         "TEMPLATE_ARGUMENTS": hydra_words(
             "++data.apply_chat_template_kwargs", run.config.pool.chat_template_args
         ),
@@ -132,6 +135,11 @@ def _script(run: RunDir, data: TrainingData, weights: str) -> str:
     if not has_held_out:  # verl needs a file even if it never tests
         values |= {"VALIDATION": "train.parquet", "TEST_STEPS": -1}
     return kit_text("verl_train.sh", **values)
+
+
+def _modules(target: str) -> str | list[str]:
+    """The modules that get an adapter: a list, since peft reads a single name as a pattern."""
+    return target if target == "all-linear" else [name.strip() for name in target.split(",")]
 
 
 VERL = ExportFormat(

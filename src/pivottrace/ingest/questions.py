@@ -9,6 +9,7 @@ from itertools import islice
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from pivottrace.config import Config
 from pivottrace.errors import ConfigError, DataError
@@ -35,6 +36,7 @@ class Reading:
         num_unreadable: Number of all such cells.
         unit: The unit of a row's number, "row" or "line".
         unused: Columns that the user named as no part of the question, and that the source has.
+        num_left_out: Number of questions that were left out because they have no answer.
     """
 
     table: pa.Table
@@ -44,6 +46,7 @@ class Reading:
     num_unreadable: int = 0
     unit: str = "row"
     unused: tuple[str, ...] = ()
+    num_left_out: int = 0
 
 
 def read_questions(source: str, **options: Any) -> pa.Table:
@@ -126,10 +129,13 @@ def read_source(
 
 
 def read_pool(config: Config) -> Reading:
-    """Read the pool's questions, with the answers that their source has. As `read_source`."""
-    return _configured(
-        config, config.pool.questions, split=config.pool.split, limit=config.pool.limit
-    )
+    """Read the pool's questions, with the answers that their source has. As `read_source`.
+
+    `pool.only_answered` leaves out questions without an answer.
+    """
+    settings = config.pool
+    read = _configured(config, settings.questions, split=settings.split, limit=settings.limit)
+    return _answered(read, settings.questions) if settings.only_answered else read
 
 
 def read_held_out(config: Config) -> Reading | None:
@@ -143,6 +149,23 @@ def read_held_out(config: Config) -> Reading | None:
         return None
     split = "evaluation" if source.startswith(WORLD_PREFIX) else None
     return _configured(config, source, split=split, limit=config.pool.evaluation_limit)
+
+
+def _answered(read: Reading, source: str) -> Reading:
+    kept = read.table.filter(pc.field("answer").is_valid())
+    if not kept.num_rows:
+        raise DataError(
+            f"{source}: none of its {read.table.num_rows} questions has an answer, and "
+            f"pool.only_answered leaves out such questions. Name the answers' column with --map "
+            f"answer=COLUMN, or set it to false"
+        )
+    left_out = read.table.num_rows - kept.num_rows
+    note = (
+        f"{kept.num_rows} of {read.table.num_rows} questions have an answer; the others are left "
+        f"out (pool.only_answered)"
+    )
+    notes = (*read.notes, note) if left_out else read.notes
+    return replace(read, table=kept, notes=notes, num_left_out=left_out)
 
 
 def _configured(config: Config, source: str, *, split: str | None, limit: int | None) -> Reading:

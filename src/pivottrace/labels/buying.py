@@ -94,31 +94,33 @@ def num_asked(run: RunDir, question_ids: Sequence[str], purpose: Purpose) -> int
     return sum(i not in known or known[i].purpose == purpose for i in question_ids)
 
 
-def every_answer(run: RunDir) -> dict[str, str]:
-    """The true answer of every question of a labelled pool: for a study, which buys nothing.
+def known_answers(run: RunDir) -> dict[str, str]:
+    """The true answers that a pool has, in its order: for a study, which buys nothing.
 
     A source that has its answers beforehand gives them; else the pool's answer column does.
-
-    Raises:
-        DataError: Questions have no answer.
     """
     source = source_of(run)
     ids = run.read_table("pool", made_by="run")["id"].to_pylist()
     asked = _asked(run, ids, "annotation")
-    found = _answers(source, asked) if source.simulates else asked.pool_answers()
-    refuse_gaps(run.config, ids, found)
-    return {question_id: found[question_id] for question_id in ids}
+    return _answers(source, asked) if source.simulates else dict(asked.pool_answers())
 
 
-def refuse_gaps(config: Config, ids: Sequence[str], answers: Mapping[str, str]) -> None:
-    """Refuse a pool for a study in which a question has no answer. Raises DataError."""
-    gaps = [question_id for question_id in ids if question_id not in answers]
+def every_answer(run: RunDir) -> dict[str, str]:
+    """The true answer of every question of a labelled pool, in its order. Nothing is bought.
+
+    Raises:
+        DataError: Questions have no answer.
+    """
+    found = known_answers(run)
+    ids = run.read_table("pool", made_by="run", columns=["id"])["id"].to_pylist()
+    gaps = [question_id for question_id in ids if question_id not in found]
     if gaps:
         raise DataError(
-            f"{config.pool.questions}: {len(gaps)} of {len(ids)} questions have no answer, the "
-            f"first is id {gaps[0]!r}. A study needs them all: name the answers' column with --map "
+            f"{run.config.pool.questions}: {len(gaps)} of {len(ids)} questions have no answer, the "
+            f"first is id {gaps[0]!r}, and all are needed. Name the answers' column with --map "
             f"answer=COLUMN, or leave those questions out of the file."
         )
+    return found
 
 
 def _goes_on_without(

@@ -8,7 +8,7 @@ and two kinds, two steps or two rounds never share samples.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 from dataclasses import replace
 from itertools import chain, compress
 from typing import Any
@@ -48,6 +48,11 @@ class PoolRollouts:
 
     The kinds of parts are written independently, by stages of their own.
 
+    Args:
+        run: The run, in the round of the parts.
+        only: Ids of the questions that are asked; None asks the whole pool. The parts are of the
+            same questions, without the others.
+
     Attributes:
         num_questions: Number of questions in the pool.
         num_parts: Number of part files for the whole pool.
@@ -57,10 +62,10 @@ class PoolRollouts:
         RunDirError: Another model wrote the run's rollouts.
     """
 
-    def __init__(self, run: RunDir) -> None:
+    def __init__(self, run: RunDir, only: Container[str] | None = None) -> None:
         # The question table is read first, because loading a model takes seconds.
         questions = run.read_table("pool", made_by="run").select(["id", "prompt"]).to_pylist()
-        self._run = run
+        self._run, self._only = run, only
         self._sampler = run.crew.open(sampler_for, start_model(run), run.config)
         tokenizer = self._sampler.tokenizer
         refuse_another_model(run, self._sampler.facts())
@@ -185,7 +190,8 @@ class PoolRollouts:
             sampled = read_parquet(self._run.part_path("rollouts_sampled", index))
             return sampled.filter(pc.field("sample") < steps[0])
         size = self._run.config.rollouts.part_size
-        asking = list(range(index * size, min((index + 1) * size, self.num_questions)))
+        places = range(index * size, min((index + 1) * size, self.num_questions))
+        asking = [i for i in places if self._only is None or self._ids[i] in self._only]
         rows: dict[int, list[dict[str, Any]]] = {i: [] for i in asking}
         if choose is not None:
             stored = read_parquet(self._run.part_path("rollouts_first", index)).to_pylist()

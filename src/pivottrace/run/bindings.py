@@ -38,6 +38,7 @@ STAGE_SETTINGS: dict[str, tuple[str, ...]] = {
         "pool.unused",
         "pool.on_duplicate",
         "pool.limit",
+        "pool.only_answered",
         "pool.evaluation_limit",
         "pool.on_overlap",
         "labels.source",
@@ -107,6 +108,7 @@ FREE_SETTINGS = {
     "rollouts.server",
     "train.tracker",
     "train.save_steps",
+    "train.verl_python",
 }
 
 

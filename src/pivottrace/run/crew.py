@@ -1,8 +1,8 @@
-"""Who makes the parts of a run: this process alone, or several workers on one shared folder.
+"""The crew that makes a run's parts: this process alone, or several workers on a shared folder.
 
 A part is the same whoever makes it, and it gets its name when it is whole. So claims only save
 work: if two workers cannot see each other's locks, they make a part twice, and nothing is wrong.
-Locks belong to processes, so the system frees those of a worker that dies.
+Locks belong to processes, so the system frees the locks of a worker that dies.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ class Crew:
     """This worker, among `num` that work on the same run.
 
     Args:
-        index: Its place, from 0. It begins with every `num`-th part, and then takes over parts
-            that nobody has claimed.
+        index: Its place, from 0. It begins with every `num`-th part, and then takes over
+            unclaimed parts.
         num: Number of workers. A single worker has the run to itself.
     """
 

@@ -43,7 +43,7 @@ from pivottrace.run.storage import (
     write_parquet,
     write_text,
 )
-from pivottrace.schemas import WHOLE
+from pivottrace.schemas import NOTED_STEP, WHOLE
 
 # The tables that an interrupted stage keeps when it resumes, each with its stage. The stage's
 # settings are recorded before the first of these is written. Training records its settings with
@@ -230,7 +230,7 @@ class RunDir(StageRecords):
             os.close(lock)
 
     def _take_up(self) -> None:
-        if not self.crew.is_shared:  # another worker's file may look like a dead one's
+        if not self.crew.is_shared:  # the file of a living worker may look abandoned
             sweep(self.path)
         self.remove_forgotten()
         self._free_training()
@@ -260,9 +260,8 @@ class RunDir(StageRecords):
                 )
         for path in (self.path / name for name in names):
             if path.is_dir():
-                shutil.rmtree(path)
-            else:
-                path.unlink(missing_ok=True)
+                shutil.rmtree(path.resolve())
+            path.unlink(missing_ok=True)  # a link is left of a linked folder
         if names:
             self.update_manifest(to_remove=[])
 
@@ -271,7 +270,8 @@ class RunDir(StageRecords):
         rounds = self.manifest.get("rounds", {})
         for index, stages in rounds.items():
             folder = self.in_round(int(index)).round_path / "train"
-            kept = (folder / "model").is_dir() or any(folder.glob(f"checkpoints/*/{WHOLE}"))
+            patterns = ("model", f"checkpoints/*/{WHOLE}", f"verl/checkpoints/{NOTED_STEP}")
+            kept = any(found for pattern in patterns for found in folder.glob(pattern))
             if stages.get("train", {}).get("unfinished") and not kept:
                 del stages["train"]
                 self.update_manifest(rounds=rounds)

@@ -34,4 +34,8 @@ OTHERS: dict[str, tuple[str, ...]] = {
     "label": ("labels.sqlite",),
     "train": ("{}/train/model", "{}/train/metrics.jsonl"),
 }
+# Files of commands beside the stages. They show what calibration has found, in a round and in the
+# last round. An export has a record of its own (`commands.export`).
+PLAN = ("{}/plan.parquet", "{}/plan.csv", "{}/plan.json", "{}/plan.svg")
+AUDIT = "audit.csv"
 EVALUATIONS = ("evaluation_before", "evaluation_after")

@@ -32,7 +32,7 @@ def run_parts(
         begin: It is called before each part is written. It records the settings of the attempt. An
             attempt that fails before its first part has nothing to keep, so its settings are not
             recorded.
-        is_over: Whether another worker has used the parts and removed them meanwhile.
+        is_over: Whether another worker has used the parts and removed them by now.
     """
     finished = [index for index in range(num_parts) if run.has_part(name, index)]
     on_parts(finished)

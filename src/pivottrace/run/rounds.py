@@ -82,3 +82,12 @@ def labels_by_then(run: RunDir, allowed: int, num_probes: int) -> int:
     if run.config.rounds.spend == "at_once" or is_last_round(run):
         return allowed
     return label_cap(allowed, num_probes, run.round_index, run.config.rounds.num)
+
+
+def name_for_trackers(run: RunDir) -> str:
+    """The name of this training in a tracker, which shows the trainings of many runs.
+
+    The folder `train` has the same name in every run, so we take the name of the run.
+    """
+    name = run.path.resolve().name
+    return f"{name}-round-{run.round_index}" if run.config.rounds.num > 1 else name

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
 
 import pyarrow as pa
@@ -15,7 +16,7 @@ from pivottrace.label_sources import label_source
 from pivottrace.label_sources.column import COLUMN
 from pivottrace.run.directory import RunDir
 from pivottrace.run.storage import digest_file, write_parquet
-from pivottrace.stages.preconditions import refuse_the_impossible
+from pivottrace.stages.preconditions import WITHOUT_GPU, refuse_the_impossible, trainer_of
 
 OVERLAP = pa.schema([("question_id", pa.string()), ("evaluation_id", pa.string())])
 SHOWN_PAIRS = 3  # in a message
@@ -27,9 +28,9 @@ def run(run: RunDir) -> None:
 
     A finished pool is kept. The run directory has its own copy, so the sources may be gone, but a
     source that still exists must not have changed. The stage records `num_questions`,
-    `num_with_answer`, `num_evaluation`, `num_overlap` (pool questions), `overlap` (the first pairs
-    of ids), `num_dropped`, `notes` (what reading settled, in words), `digest` (of pool.parquet) and
-    `source_digests`.
+    `num_with_answer`, `num_left_out` (by `pool.only_answered`), `num_evaluation`, `num_overlap`
+    (pool questions), `overlap` (the first pairs of ids), `num_dropped`, `notes` (what reading
+    settled, in words), `digest` (of pool.parquet) and `source_digests`.
 
     Raises:
         DataError: A source is wrong or has changed, a held-out question has no answer, or pool and
@@ -56,6 +57,10 @@ def _write_tables(run: RunDir) -> None:
     num_with_answer = kept.num_rows - kept["answer"].null_count
     # Before the pool is bound: the cure may be another column, or a changed file.
     refuse_the_impossible(run.config, kept.num_rows, num_with_answer)
+    if run.config.train.enabled:
+        _, lacking = trainer_of(run.config)
+        if lacking is not None:
+            print(f"note: {lacking}. {WITHOUT_GPU}", file=sys.stderr, flush=True)
 
     if evaluation is not None:
         run.write_table("evaluation", evaluation)
@@ -68,6 +73,7 @@ def _write_tables(run: RunDir) -> None:
         "pool",
         num_questions=kept.num_rows,
         num_with_answer=num_with_answer,
+        num_left_out=read.num_left_out,
         num_evaluation=evaluation.num_rows if evaluation is not None else 0,
         num_overlap=len({ours for ours, _ in pairs}),
         overlap=[list(pair) for pair in pairs[:RECORDED_PAIRS]],

@@ -9,7 +9,12 @@ from pivottrace.labels.budget import budget_labels, refuse_missing_answers
 from pivottrace.routing.shares import round_steps
 from pivottrace.run.choices import driving_estimator
 from pivottrace.training.reward import check_training
+from pivottrace.training.verl_environment import verl_environment
 from pivottrace.verifier import Verifier
+
+WITHOUT_GPU = (
+    "The run goes up to its training, and stops there with the command for a machine that can train"
+)
 
 
 def refuse_the_impossible(config: Config, num_questions: int, num_answered: int) -> int:
@@ -48,3 +53,15 @@ def refuse_unprovable_floor(config: Config) -> None:
             f"triage.vote_floor = {floor:g} is proved on probes that are drawn evenly, and "
             f'calibrate.draw is {draw!r}. Set calibrate.draw = "systematic", or leave the floor out'
         )
+
+
+def trainer_of(config: Config) -> tuple[str, str | None]:
+    """The trainer in words, and the part that it lacks on this machine; None if it lacks nothing.
+
+    Raises:
+        ConfigError: The environment of verl does not fit (`training.verl_environment`).
+    """
+    if config.train.backend == "trl":
+        return "TRL, here", None
+    environment = verl_environment(config.train)
+    return environment.in_words(), environment.lacks()

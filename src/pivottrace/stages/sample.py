@@ -77,7 +77,7 @@ def _write_rollouts(run: RunDir, verifier: Verifier) -> None:
         # The first samples are gone once all parts are there: a vote that was killed needs none.
         if len(steps) > 1 and not pool.is_sampled():
             pool.write_first(steps[0], begin)
-            with run.turn():  # nobody removes them meanwhile
+            with run.turn():  # no worker removes them while we read
                 if not pool.is_sampled():
                     first = _first_answers(run, pool.num_parts)
         if first is not None:

@@ -23,7 +23,7 @@ from pivottrace.run.storage import read_json, read_parquet, write_json
 from pivottrace.schemas import SIGNALS
 
 if TYPE_CHECKING:
-    from pivottrace.models.tracer import Tracer
+    from pivottrace.models.response_tracer import Tracer
 
 SIGNAL_COLUMNS = (
     "far_mass",
@@ -51,7 +51,7 @@ def run(run: RunDir) -> None:
     )
 
     from pivottrace.models.identity import refuse_another_model
-    from pivottrace.models.tracer import Tracer
+    from pivottrace.models.response_tracer import Tracer
 
     window = run.config.trace.window or run.config.pivots.window
     tracer = run.crew.open(Tracer, start_model(run), run.config.trace, window)

@@ -14,10 +14,9 @@ from pivottrace.errors import RunDirError, counted
 from pivottrace.labels.budget import labels_of
 from pivottrace.labels.training_rows import as_asked, training_rows
 from pivottrace.models.sampler import Sampler
-from pivottrace.refine import make_alarms, make_rule, needs_hidden, refuse_idle_rule
+from pivottrace.refine import refuse_idle_rule
 from pivottrace.refine.alarms import AlarmEvent
 from pivottrace.rewards import reward_named
-from pivottrace.rollouts.held_out import counts_of, held_out_questions, sample_and_check
 from pivottrace.rollouts.prompt_room import refuse_long_prompts
 from pivottrace.rollouts.rewriting import (
     mirrored,
@@ -26,21 +25,19 @@ from pivottrace.rollouts.rewriting import (
     rewrites_from_column,
 )
 from pivottrace.run.directory import RunDir
-from pivottrace.run.progress import progress
 from pivottrace.run.rounds import (
     is_last_round,
     round_seed,
     start_model,
-    steps_before,
     train_settings,
 )
 from pivottrace.run.storage import read_json_lines, read_parquet
 from pivottrace.schemas import ALARMS, METRICS, TRAINING_ROWS
-from pivottrace.stats.accuracy import average_accuracy
-from pivottrace.training.learnable_order import make_order
+from pivottrace.stages.trl_training import train_by_trl
+from pivottrace.stages.verl_training import train_by_verl
 from pivottrace.training.model_card import write_model_card
 from pivottrace.training.prior_rates import prior_pass_rates
-from pivottrace.training.reward import check_training, training_policy, training_reward
+from pivottrace.training.reward import check_training
 
 # On the embedded world 10 passes over 140 rows helped, and 25 passes over 58 rows left the model
 # worse than before (docs/results/headline.md). Nothing was measured between the two.
@@ -78,7 +75,11 @@ def run(run: RunDir) -> None:
     for note in training_notes(run.config, counts, planned / rows.num_rows):
         print(f"note: {note}", file=sys.stderr, flush=True)
     run.begin("train")  # from the first checkpoint on, the settings cannot change
-    verifier_facts = _train(run, rows, *model)
+    if run.config.train.backend == "verl":
+        tokenizer, model = model[1], None  # the memory is verl's now
+        of_trainer = train_by_verl(run, rows, tokenizer)
+    else:
+        of_trainer = train_by_trl(run, rows, *model)
     folder = run.round_path / "train"
     steps = max((row["step"] for row in read_json_lines(folder / METRICS)), default=0)
     stops = [e for e in read_json_lines(folder / ALARMS) if e["action"] == "stop"]
@@ -91,7 +92,7 @@ def run(run: RunDir) -> None:
         "passes": round(questions / rows.num_rows, 2),
         "rollouts": questions * settings.num_generations,
         **({"stopped": AlarmEvent(**stops[0]).text()} if stops else {}),
-        **verifier_facts,
+        **of_trainer,
     }
     write_model_card(run, facts)
     run.mark_done("train", **facts)
@@ -227,7 +228,10 @@ def _load_model(run: RunDir) -> tuple[Any, Any]:
     from pivottrace.models.identity import refuse_another_model
     from pivottrace.models.load import load_model
 
-    model, tokenizer = load_model(start_model(run))
+    config = start_model(run)
+    if run.config.train.backend == "verl":  # it is loaded to be looked at, and verl needs the GPU
+        config = config.model_copy(update={"device": "cpu"})
+    model, tokenizer = load_model(config)
     refuse_another_model(run, digests(model, tokenizer))
     return model, tokenizer
 
@@ -240,77 +244,3 @@ def _refuse_long_prompts(config: Config, rows: pa.Table, model: Any, tokenizer: 
     tokens = render_prompts(tokenizer, rows["prompt"].to_pylist(), config.pool)
     prompts = dict(zip(rows["question_id"].to_pylist(), tokens, strict=True))
     refuse_long_prompts(config, max_positions(model.config), prompts, {})
-
-
-def _train(run: RunDir, rows: pa.Table, model: Any, tokenizer: Any) -> dict[str, int]:
-    """Train, and return the verifier's counts. They cover this process only, not earlier ones."""
-    from pivottrace.training.trl import train_grpo  # heavy, like the next import
-    from pivottrace.training.trl_rules import observe_together
-    from pivottrace.verifier import Verifier
-
-    config, settings = run.config, train_settings(run)
-    with (
-        Verifier.of(config.answers) as verifier,
-        progress("train", settings.steps, "steps") as update,
-    ):
-        policy = training_policy(
-            config, model, tokenizer, num_steps=settings.steps, seed=round_seed(run)
-        )
-        rule, alarms = make_rule(config.refine, verifier.equal), make_alarms(config.alarms)
-        order = make_order(rows, settings, round_seed(run))
-        rules = [rule for rule in (rule, alarms, order) if rule is not None]
-        reward = training_reward(
-            config,
-            verifier,
-            policy,
-            rules=rules,
-            observe=observe_together(*rules) if rules else None,
-            with_directions=needs_hidden(config.refine),
-        )
-        train_grpo(
-            model,
-            tokenizer,
-            rows,
-            reward,
-            settings,
-            run.round_path / "train",
-            seed=round_seed(run),
-            name=_name_for_trackers(run),
-            schedule=(steps_before(run), config.train.steps),
-            chat_template_args=config.pool.chat_template_args,
-            stop=tuple(config.rollouts.stop),
-            evaluate=_learning_curve(run, tokenizer, verifier),
-            on_log=lambda step, metrics: update(step),
-            rule=rule,
-            alarms=alarms,
-            order=order,
-            stateful=() if policy.teacher is None else (policy.teacher,),
-        )
-    return verifier.facts()
-
-
-def _name_for_trackers(run: RunDir) -> str:
-    """The name of this training in a tracker, which shows the trainings of many runs.
-
-    The folder `train` has the same name in every run, so we take the name of the run.
-    """
-    name = run.path.resolve().name
-    return f"{name}-round-{run.round_index}" if run.config.rounds.num > 1 else name
-
-
-def _learning_curve(run: RunDir, tokenizer: Any, verifier: Any) -> Any:
-    """A function from the model to a point of the learning curve; None without questions."""
-    from pivottrace.models.generate import TransformersSampler  # heavy
-
-    questions = held_out_questions(run)[: run.config.train.evaluate_limit]
-    if not questions:
-        return None
-
-    def evaluate(model: Any) -> dict[str, float]:
-        # Every point takes the same seed, so that only the model differs between points.
-        sampler = TransformersSampler(model, tokenizer)
-        table = sample_and_check(sampler, questions, run.config, verifier, run.config.seed)
-        accuracy = average_accuracy(counts_of(table))
-        return {"accuracy": accuracy.mean, "low": accuracy.low, "high": accuracy.high}
-
-    return evaluate

@@ -1,8 +1,8 @@
-"""Truth for a study: further samples of every question, checked against its true answer.
+"""Truth for a study: further samples of every answered question, checked against its true answer.
 
-This is not a stage of the main job, because it needs the answers of the whole pool. It takes its
-own samples. Consistency, votes and probes never see them, so no estimator is judged by samples that
-it was computed from. The stage also checks the run's own vote.
+This is not a stage of the main job, because it needs answers beforehand. It takes its own samples.
+Consistency, votes and probes never see them, so no estimator is judged by samples that it was
+computed from. The stage also checks the run's own vote.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from pivottrace.labels.buying import every_answer
+from pivottrace.labels.buying import known_answers
 from pivottrace.rollouts.parts import PoolRollouts
 from pivottrace.run.directory import RunDir
 from pivottrace.run.progress import progress
@@ -23,15 +23,16 @@ from pivottrace.verifier import Verifier
 def run(run: RunDir) -> None:
     """Write the parts of `rollouts_truth`, and the table `truth`.
 
+    Questions without an answer have no samples there, and no row.
+
     Raises:
-        DataError: A question has no answer.
         RunDirError: Votes are missing, or the rollouts came from another model.
     """
     if run.is_done("truth"):
         return
-    truths = every_answer(run)
+    truths = known_answers(run)
     votes = run.read_table("votes", made_by="sample").to_pylist()
-    pool = PoolRollouts(run)
+    pool = PoolRollouts(run, only=truths)
     pool.write_truth(lambda: run.begin("truth"))
     with Verifier.of(run.config.answers) as verifier:
         rows = _check(run, pool.num_parts, truths, votes, verifier)

@@ -37,7 +37,7 @@ def run_study(
     Raises:
         ConfigError: There is no configuration, two have one run directory, or the grid would use
             reserved questions.
-        DataError: A question has no answer.
+        DataError: Too few questions have an answer, or a traced response.
     """
     from pivottrace.study.grid import as_csv, grid, refuse_reserved_questions
     from pivottrace.study.picture import draw
@@ -105,6 +105,7 @@ def _describe(pool: Any) -> dict[str, Any]:
         "seed": pool.run.config.seed,
         "num_questions": int(pool.wrong.size),
         "num_failed": pool.num_failed,
+        "num_unanswered": pool.num_unanswered,
         "greedy_wrong": float(pool.wrong.mean()),
         "mean_correctness": float(pool.correctness.mean()),
         "majority_right": float(pool.vote_right.mean()),

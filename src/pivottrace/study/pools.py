@@ -16,7 +16,7 @@ import numpy as np
 from pivottrace.config import Config
 from pivottrace.errors import ConfigError, DataError
 from pivottrace.label_sources import source_for
-from pivottrace.labels.buying import every_answer, refuse_gaps
+from pivottrace.labels.buying import known_answers
 from pivottrace.pipeline import run_step
 from pivottrace.routing.probes import draw_probes, rank_fractions
 from pivottrace.routing.weighting import combine, cross_fitted_places, rank_features
@@ -30,6 +30,10 @@ from pivottrace.verifier import Verifier
 
 # Labelled questions that a calibration or a combination is fitted on.
 NUM_PROBES = 64
+# The least questions of a pool. In 300 simulated pools with a true AUROC of 0.75 and 20 to 50 %
+# wrong answers, 95 % intervals held it in 66 to 79 % of the pools of 8 questions, in 83 to 91 % of
+# 16 and in 95 % of 64.
+MIN_QUESTIONS = 16
 
 
 @dataclass(frozen=True)
@@ -47,7 +51,8 @@ class PoolEvidence:
         vote_right: (Q,) whether the majority of the estimators' samples is right.
         sampled: (Q,) share of right answers among the estimators' own samples, as a probe's label
             would show it.
-        num_failed: Number of questions left out.
+        num_failed: Number of questions left out, because their trace failed.
+        num_unanswered: Number of further questions, which have no true answer.
     """
 
     run: RunDir
@@ -59,25 +64,27 @@ class PoolEvidence:
     vote_right: BoolArray
     sampled: FloatArray
     num_failed: int
+    num_unanswered: int
 
 
 def prepare(config: Config) -> RunDir:
     """Run the missing stages among pool, greedy, trace, score, sample and truth.
 
     Every question gets `rollouts.num_samples` samples, whatever `rollouts.sampling` is, because a
-    study compares estimators at equal samples.
+    study compares estimators at equal samples. A new run of a half-labelled pool takes the answered
+    questions.
 
     Raises:
         ConfigError: The run has begun to sample in steps.
-        DataError: A question has no answer. This is checked before anything is written.
+        DataError: Too few questions have an answer; for a new run, this is checked before anything
+            is written. Or the run is of a pool with gaps and has not sampled it.
     """
     _refuse_steps(config.output.expanduser())
-    _refuse_unlabelled(config)
     fixed = config.rollouts.model_copy(update={"sampling": "fixed"})
-    run = RunDir.create(config.model_copy(update={"rollouts": fixed}))
+    run = RunDir.create(_of_the_answered(config).model_copy(update={"rollouts": fixed}))
     with run.locked():
         run_step(run, "pool")
-        every_answer(run)
+        _refuse_gaps(run)
         for stage in ("greedy", "trace", "score", "sample"):
             run_step(run, stage)
         with run.timed("truth"):
@@ -96,26 +103,63 @@ def _refuse_steps(path: Path) -> None:
         )
 
 
-def _refuse_unlabelled(config: Config) -> None:
-    """Refuse a new run directory for a pool whose own column of answers has gaps.
+def _of_the_answered(config: Config) -> Config:
+    """The configuration; for a half-labelled pool, with the setting that takes a part of it.
 
-    Once the pool is read, its file and settings are bound, and the cure changes one of them.
+    An existing run has this setting as it was made.
     """
-    if (config.output.expanduser() / "pool.parquet").is_file():
-        return
-    pool = read_sources(config)[0].table
-    ids, answers = (pool[name].to_pylist() for name in ("id", "answer"))
-    found = {i: answer for i, answer in zip(ids, answers, strict=True) if answer is not None}
-    source = source_for(config.labels.source, len(ids), len(found))
-    if source.needs_column or not source.simulates:
-        refuse_gaps(config, ids, found)
+    path = config.output.expanduser()
+    if (path / "pool.parquet").is_file():
+        made = RunDir.open(path).config
+        return _with_part(config, made.labels.budget) if made.pool.only_answered else config
+    read = read_sources(config)[0].table
+    num, num_answered = read.num_rows, read.num_rows - read["answer"].null_count
+    source = source_for(config.labels.source, num, num_answered)
+    if source.simulates and not source.needs_column:
+        return config  # the source has the answers
+    _refuse_few(config, num_answered, num)
+    if num_answered == num:
+        return config
+    # A study buys no label, so a budget for the whole pool must not be too large for a part.
+    budget = config.labels.budget
+    return _with_part(config, budget if budget <= 1 else min(budget, num_answered))
+
+
+def _with_part(config: Config, budget: float) -> Config:
+    pool = config.pool.model_copy(update={"only_answered": True})
+    labels = config.labels.model_copy(update={"budget": budget})
+    return config.model_copy(update={"pool": pool, "labels": labels})
+
+
+def _refuse_gaps(run: RunDir) -> None:
+    """Refuse a run that would ask its model questions without an answer, or too few with one."""
+    num, num_answered = run.stage_facts("pool")["num_questions"], len(known_answers(run))
+    _refuse_few(run.config, num_answered, num)
+    if num_answered < num and not run.is_done("sample"):
+        raise DataError(
+            f"{run.path}: {num_answered} of {num} questions have an answer, and this run would "
+            f"sample the others, too. Give the study a run directory of its own (output), which "
+            f"takes the answered questions only"
+        )
+
+
+def _refuse_few(config: Config, num_answered: int, num_questions: int) -> None:
+    if num_answered < MIN_QUESTIONS:
+        raise DataError(
+            f"{config.pool.questions}: {num_answered} of {num_questions} questions have an answer, "
+            f"and a study needs {MIN_QUESTIONS} at least: with fewer, its 95 % intervals are far "
+            f"too narrow. Answer more questions, or name the answers' column with --map "
+            f"answer=COLUMN"
+        )
 
 
 def read_evidence(run: RunDir) -> PoolEvidence:
-    """Read a prepared run. Raises DataError if fewer than two questions have a score."""
+    """Read a prepared run. Raises DataError if too few questions have a score."""
     truths = run.read_table("truth", made_by="study")
     ids, _ = voted(run)
-    if ids != truths["question_id"].to_pylist():
+    true_ids = truths["question_id"].to_pylist()
+    answered = np.isin(ids, true_ids)
+    if [i for i, known in zip(ids, answered, strict=True) if known] != true_ids:
         raise DataError(f"{run.path}: the tables votes and truth have different questions")
     estimators = scored_estimators(run)
     everyone = estimator_scores(run, list(estimators))
@@ -124,15 +168,15 @@ def read_evidence(run: RunDir) -> PoolEvidence:
         return np.asarray(source[name].to_numpy(zero_copy_only=False), np.float64)  # type: ignore[index]
 
     # The random control is a number for every question with a trace to score.
-    kept = np.isfinite(everyone["random"])
-    if kept.sum() < 2:
+    kept = np.isfinite(everyone["random"])[answered]
+    if kept.sum() < MIN_QUESTIONS:
         raise DataError(
-            f"{run.path}: {kept.sum()} of {len(ids)} questions have a traced response. A study "
-            f"needs at least two: look at the failures with pivottrace report "
+            f"{run.path}: {kept.sum()} of {kept.size} questions have a traced response. A study "
+            f"needs {MIN_QUESTIONS} at least: look at the failures with pivottrace report "
             f"{shlex.quote(str(run.path))}"
         )
-    kept_ids = [i for i, keep in zip(ids, kept, strict=True) if keep]
-    scores = {name: values[kept] for name, values in everyone.items()}
+    kept_ids = [i for i, keep in zip(true_ids, kept, strict=True) if keep]
+    scores = {name: values[answered][kept] for name, values in everyone.items()}
     sampled = _sampled_correctness(run, kept_ids)
     competing = {name: scores[name] for name in scores if estimators[name].competes}
     combined = combined_score(competing, sampled, default_pivots(run.config), run.config.seed)
@@ -146,6 +190,7 @@ def read_evidence(run: RunDir) -> PoolEvidence:
         vote_right=truths["vote_right"].to_numpy(zero_copy_only=False).astype(bool)[kept],
         sampled=sampled,
         num_failed=int((~kept).sum()),
+        num_unanswered=run.stage_facts("pool").get("num_left_out", 0) + int((~answered).sum()),
     )
 
 
@@ -197,7 +242,7 @@ def combined_score(
 
 
 def _sampled_correctness(run: RunDir, question_ids: Sequence[str]) -> FloatArray:
-    answers, truths = sampled_answers(run), every_answer(run)
+    answers, truths = sampled_answers(run), known_answers(run)
     with Verifier.of(run.config.answers) as verifier:
         return np.array(
             [

@@ -30,7 +30,20 @@ def verdict_lines(results: Mapping[str, Any]) -> Iterator[str]:
                 f"{pool['name']} is too easy for its model: {100 * right:.1f} % of the samples are "
                 f"right. Take harder questions"
             )
+    yield from filter(None, map(_part_of, results["pools"]))
     yield _ranking(results)
+
+
+def _part_of(pool: Mapping[str, Any]) -> str | None:
+    """A warning about a pool if only a part of it has answers; else None."""
+    if not pool["num_unanswered"]:
+        return None
+    num_answered = pool["num_questions"] + pool["num_failed"]
+    return (
+        f"{pool['name']}: {num_answered:,} of {num_answered + pool['num_unanswered']:,} questions "
+        f"have an answer; the study is of these. They may be no random sample of the pool, and "
+        f"then its figures do not hold for the others"
+    )
 
 
 def _ranking(results: Mapping[str, Any]) -> str:

@@ -26,6 +26,7 @@ from pivottrace.schemas import ALARMS
 
 CARD = "README.md"
 # Words tell the other settings of the train stage. Texts are left out: they may quote the pool.
+PLACE = "verl_python"  # it is a place on this machine
 TABLED = ("train", "weak", "refine", "alarms", "rounds", "rollouts.stop", "answers")
 
 
@@ -114,6 +115,7 @@ def _training(run: RunDir, training: Mapping[str, Any]) -> Iterator[tuple[str, A
     config, folder = run.config, run.round_path / "train"
     settings = train_settings(run)
     planned = f"{settings.steps}" + (f" of round {run.round_index}" if run.round_index else "")
+    yield "trainer", training.get("trainer", "TRL")
     yield "steps", f"{training['steps']} of {planned}" if "steps" in training else planned
     yield "rollouts per step", f"{settings.questions_per_step} x {settings.num_generations}"
     yield "passes over the rows", training.get("passes", "unknown")
@@ -167,6 +169,6 @@ def _settings(run: RunDir) -> Iterator[tuple[str, Any]]:
         if name not in TABLED:
             continue
         if isinstance(value, dict):
-            yield from ((f"{name}.{key}", inner) for key, inner in value.items())
+            yield from ((f"{name}.{k}", inner) for k, inner in value.items() if k != PLACE)
         else:
             yield name, value

@@ -12,6 +12,7 @@ from pivottrace.rewards.groups import Rule
 from pivottrace.rewards.mix import MixedReward, Observe, mixed_reward
 from pivottrace.rewards.weak import Tools, WeakReward
 from pivottrace.rollouts.answer_reader import AnswerReader
+from pivottrace.training.verl_settings import check_verl
 from pivottrace.verifier import Verifier
 
 if TYPE_CHECKING:
@@ -127,6 +128,8 @@ def check_training(config: Config) -> None:
         raise ConfigError(
             "weak.rewrite_prompt has no {question}: put it where the question belongs"
         )
+    if config.train.backend == "verl":
+        check_verl(config)
 
 
 def weak_reward(config: Config, verifier: Verifier, policy: Policy) -> WeakReward:

@@ -15,6 +15,9 @@ fi
 : "${PROMPT_TOKENS:=@PROMPT_TOKENS@}" # longer prompts are left out, and verl says how many
 : "${OUT:=$PWD/checkpoints}"
 : "${PYTHON:=python3}"
+# A pass must hold at least one prompt with its response; verl's own limit is 16384 tokens.
+tokens=$((PROMPT_TOKENS + @RESPONSE_TOKENS@))
+if [ "$tokens" -lt 16384 ]; then tokens=16384; fi
 
 # Hydra reads a value in single quotes as one text, whatever is in it.
 arguments=(
@@ -34,13 +37,16 @@ arguments=(
   actor_rollout_ref.model.path="'$MODEL'"
   actor_rollout_ref.model.lora_rank=@LORA_RANK@
   actor_rollout_ref.model.lora_alpha=@LORA_ALPHA@
-  actor_rollout_ref.model.target_modules='@LORA_TARGET@'
+  actor_rollout_ref.model.target_modules=@LORA_TARGET@
+  actor_rollout_ref.model.enable_gradient_checkpointing=@CHECKPOINTING@
   actor_rollout_ref.actor.optim.lr=@LEARNING_RATE@
   actor_rollout_ref.actor.optim.lr_warmup_steps=@WARMUP_STEPS@
   actor_rollout_ref.actor.optim.weight_decay=0.0
   actor_rollout_ref.actor.grad_clip=@MAX_GRAD_NORM@
   actor_rollout_ref.actor.ppo_mini_batch_size=@BATCH@
-  actor_rollout_ref.actor.use_dynamic_bsz=True
+  actor_rollout_ref.actor.use_dynamic_bsz=@DYNAMIC@ # passes of as many tokens as fit the limit
+  actor_rollout_ref.actor.ppo_max_token_len_per_gpu="$tokens"
+  actor_rollout_ref.actor.ppo_micro_batch_size_per_gpu=@MICRO_BATCH@
   actor_rollout_ref.actor.use_kl_loss=@USE_KL@
   actor_rollout_ref.actor.kl_loss_coef=@BETA@
   actor_rollout_ref.actor.loss_agg_mode=@LOSS@
@@ -48,7 +54,10 @@ arguments=(
   actor_rollout_ref.rollout.tensor_model_parallel_size="$TENSOR_PARALLEL"
   actor_rollout_ref.rollout.n=@NUM_GENERATIONS@
   actor_rollout_ref.rollout.temperature=@TEMPERATURE@
-  actor_rollout_ref.rollout.log_prob_use_dynamic_bsz=True
+  actor_rollout_ref.rollout.seed=@SEED@
+  actor_rollout_ref.rollout.log_prob_use_dynamic_bsz=@DYNAMIC@
+  actor_rollout_ref.rollout.log_prob_micro_batch_size_per_gpu=@MICRO_BATCH@
+  actor_rollout_ref.ref.log_prob_micro_batch_size_per_gpu=@MICRO_BATCH@
   actor_rollout_ref.rollout.val_kwargs.n=@EVALUATE_SAMPLES@
   actor_rollout_ref.rollout.val_kwargs.do_sample=True
   actor_rollout_ref.rollout.val_kwargs.temperature=@EVALUATE_TEMPERATURE@
@@ -64,6 +73,16 @@ arguments=(
   trainer.project_name=pivottrace
   trainer.logger='["console"]'
 )
+
+# On one machine verl starts Ray anew, unless RAY_ADDRESS says otherwise. By itself Ray would join
+# any cluster of this machine, even one that a killed program has left its note of.
+if [ "$NODES" = 1 ]; then export RAY_ADDRESS=${RAY_ADDRESS:-local}; fi
+# Ray counts a core for each of verl's actors, although most of them wait. With too few cores verl
+# would wait for ever and say nothing.
+actors=$((16 + 3 * GPUS))
+if [ "${RAY_ADDRESS:-}" = local ] && [ "$(nproc)" -lt "$actors" ]; then
+  arguments+=(ray_kwargs.ray_init.num_cpus="$actors")
+fi
 
 # The estimator is a module that verl imports in each of its processes, here or on other machines.
 external=@EXTERNAL@

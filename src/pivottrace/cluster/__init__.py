@@ -1,0 +1,1 @@
+"""Parts of a run made on the nodes of a Ray cluster."""
