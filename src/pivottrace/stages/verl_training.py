@@ -22,6 +22,7 @@ from pivottrace.exports.bundle import kit_text
 from pivottrace.exports.launch import json_word
 from pivottrace.exports.verl import VERL
 from pivottrace.exports.writing import export
+from pivottrace.plugins import require
 from pivottrace.rollouts.held_out import held_out_questions
 from pivottrace.run.directory import RunDir
 from pivottrace.run.progress import progress
@@ -57,8 +58,7 @@ def train_by_verl(run: RunDir, rows: pa.Table, tokenizer: Any) -> dict[str, Any]
             verl failed.
         TornFileError: The last checkpoint is not whole.
     """
-    from pivottrace.training.extras import require  # heavy, as is the next
-    from pivottrace.training.trl_state import SETTINGS, refuse_changed_settings
+    from pivottrace.training.trl_state import SETTINGS, refuse_changed_settings  # heavy
 
     settings, model = train_settings(run), run.round_path / "train" / "model"
     if tokenizer.chat_template is None:
