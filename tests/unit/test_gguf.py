@@ -7,13 +7,15 @@ import sys
 import numpy as np
 import pytest
 import torch
-from gguf_files import gguf, reasoner_metadata, reasoner_tensors, write_gguf
+from gguf_files import REASONER, gguf, reasoner_metadata, reasoner_tensors, write_gguf
 from huggingface_hub import constants
+from transformers import Qwen3Config
 
 from pivottrace.config import ModelConfig
 from pivottrace.errors import ConfigError, ModelError, OutOfDiskError
 from pivottrace.models import gguf_folder
 from pivottrace.models.digests import digests
+from pivottrace.models.gguf_reading import _other_settings, read_gguf
 from pivottrace.models.load import check_weights, load_model
 from pivottrace.models.places import place_of
 
@@ -191,6 +193,18 @@ def test_a_file_of_another_model_is_refused(tmp_path, cache, name):
         loaded(path)
     assert "\n" not in str(refused.value)
     assert not list(cache.glob(".*.part"))
+
+
+def test_settings_that_transformers_takes_from_elsewhere_are_named(tmp_path):
+    reader = read_gguf(write_gguf(tmp_path / "m.gguf"), "m")
+    same = Qwen3Config.from_pretrained(REASONER)
+    assert list(_other_settings(reader, same)) == []
+    rope = {"rope_type": "default", "rope_theta": 1e6}
+    other = Qwen3Config(rope_parameters=rope, rms_norm_eps=1e-5, max_position_embeddings=1024)
+    assert list(_other_settings(reader, other)) == [
+        "its rope.freq_base is 10000, and transformers takes 1e+06",
+        "its attention.layer_norm_rms_epsilon is 1e-06, and transformers takes 1e-05",
+    ]
 
 
 @pytest.mark.parametrize("share", [0.0, 0.0001, 0.01, 0.5, 0.999])

@@ -6,9 +6,9 @@ import pytest
 import torch
 from training_run import REWARD, config, metrics, same, train, training_rows
 
+from pivottrace import plugins
 from pivottrace.errors import ConfigError
 from pivottrace.models.teacher import SlowTeacher
-from pivottrace.training import extras
 from pivottrace.training.trl import train_grpo
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -106,7 +106,7 @@ def test_a_half_precision_model_keeps_its_frozen_weights(start, tokenizer, tmp_p
     ],
 )
 def test_a_missing_extra_is_named(start, tokenizer, tmp_path, monkeypatch, changes, message):
-    monkeypatch.setattr(extras, "find_spec", lambda name: None)
+    monkeypatch.setattr(plugins, "find_spec", lambda name: None)
     with pytest.raises(ConfigError, match=message):
         train(start, tokenizer, tmp_path, cfg=config(**changes))
 
