@@ -166,6 +166,14 @@ CASES = {
         {"tensors": {"rope_freqs.weight": np.ones(16, dtype=np.float32)}},
         r"its positions are scaled \(rope_freqs.weight\), and transformers does not",
     ),
+    "heads that turn in part": (
+        {"metadata": {"qwen3.rope.dimension_count": 16}},
+        "its rope.dimension_count is 16, and transformers takes 32",
+    ),
+    "a window": (
+        {"metadata": {"qwen3.attention.sliding_window": 64}},
+        "its attention.sliding_window is 64, and transformers takes none",
+    ),
     "an unknown split": (
         {"metadata": {"tokenizer.ggml.pre": "bloom"}},
         "splits texts by tokenizer.ggml.pre = 'bloom', which transformers does not know",

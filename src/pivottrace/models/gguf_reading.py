@@ -32,13 +32,6 @@ LIKE_GPT2 = {"gpt-2", "phi-2", "mpt", "olmo", "jais", "trillion", "granite-docli
 DIGITS_FIRST = {"smollm", "starcoder", "refact", "command-r", "codeshell", "exaone", "minerva-7b"}
 # Tokens that end a response: of the text, of the turn, of the message.
 ENDS = tuple(f"tokenizer.ggml.{name}_token_id" for name in ("eos", "eot", "eom"))
-SETTINGS = {
-    "rope.freq_base": "rope_theta",
-    "attention.layer_norm_rms_epsilon": "rms_norm_eps",
-    "attention.sliding_window": "sliding_window",
-    "context_length": "max_position_embeddings",
-}
-"""Settings of the model that no tensor's shape would give away, and their names in transformers."""
 OTHER = "Take the model's folder or Hub id instead"
 
 
@@ -190,11 +183,38 @@ def _other_tensors(reader: Any, model: Any, found: Any) -> Iterator[str]:
 
 def _other_settings(reader: Any, config: Any) -> Iterator[str]:
     """The settings that transformers takes from elsewhere than the file, in words."""
-    theirs = {**(getattr(config, "rope_parameters", None) or {}), **config.to_dict()}
-    for key, name in SETTINGS.items():
-        ours, taken = _of_architecture(reader, key), theirs.get(name)
-        if ours is not None and taken is not None and not math.isclose(ours, taken, rel_tol=1e-6):
-            yield f"its {key} is {ours:g}, and transformers takes {taken:g}"
+    for key, taken in _settings(config.get_text_config()).items():
+        stated = _of_architecture(reader, key)
+        if stated is None or taken is None or math.isclose(stated, taken, rel_tol=1e-5):
+            continue  # the file has float32
+        words = "none" if taken == math.inf else f"{taken:g}"
+        yield f"its {key} is {stated:g}, and transformers takes {words}"
+
+
+def _settings(config: Any) -> dict[str, float | None]:
+    """Settings that no tensor's shape would give away, by their names in GGUF; None if unknown."""
+
+    def first(*names: str) -> Any:
+        return next((getattr(config, name) for name in names if hasattr(config, name)), None)
+
+    rope = first("rope_parameters") or {}
+    rotated = None
+    if "rope_theta" in rope:  # all layers are of one kind
+        head_dim = first("head_dim") or config.hidden_size // config.num_attention_heads
+        rotated = head_dim * rope.get("partial_rotary_factor", 1.0)
+    eps = first("rms_norm_eps", "norm_eps", "layer_norm_eps", "layer_norm_epsilon", "norm_epsilon")
+    return {
+        "rope.freq_base": rope.get("full_attention", rope).get("rope_theta"),
+        # Phi-4-mini, for example, turns three quarters of each head only.
+        "rope.dimension_count": rotated,
+        "attention.layer_norm_rms_epsilon": eps,
+        "attention.layer_norm_epsilon": eps,
+        # A layer without a window reads all that comes before.
+        "attention.sliding_window": first("sliding_window") or math.inf,
+        "attn_logit_softcapping": first("attn_logit_softcapping"),
+        "final_logit_softcapping": first("final_logit_softcapping"),
+        "context_length": first("max_position_embeddings"),
+    }
 
 
 def _plain_tokenizer(tokenizer: Any, reader: Any) -> Any:
