@@ -20,8 +20,6 @@ from pivottrace.commands.usage import EXPERIMENTS, STAGES, help_of, usage
 from pivottrace.errors import ConfigError, PivotTraceError, first_line, is_out_of_memory
 
 if TYPE_CHECKING:
-    from pivottrace.config import Config
-    from pivottrace.run.crew import Crew
     from pivottrace.run.directory import RunDir
 
 
@@ -145,15 +143,17 @@ def _help(arguments: list[str]) -> None:
 def _demo(arguments: list[str]) -> None:
     from importlib.resources import files
 
+    from pivottrace.commands.opening import create_run
     from pivottrace.pipeline import run_all
 
-    run = _create_run([str(files("pivottrace.world") / "demo.toml"), *arguments])
+    run = create_run([str(files("pivottrace.world") / "demo.toml"), *arguments])
     run_all(run)
     _print_summary(run)
 
 
 def _run(arguments: list[str]) -> None:
     from pivottrace.commands.flags import take_option
+    from pivottrace.commands.opening import create_run
     from pivottrace.pipeline import run_all
 
     until = take_option(arguments, "--until")
@@ -162,7 +162,7 @@ def _run(arguments: list[str]) -> None:
             "run needs a configuration file or a run directory. pivottrace init my.toml writes a "
             "file to start from, and pivottrace demo runs everything on the embedded world"
         )
-    run = _create_run(arguments, until)
+    run = create_run(arguments, until)
     run_all(run, until)
     _print_summary(run)
 
@@ -200,27 +200,30 @@ def _validate(arguments: list[str]) -> None:
 
 
 def _status(arguments: list[str]) -> None:
+    from pivottrace.commands.opening import open_run
     from pivottrace.commands.status import describe
 
-    for line in describe(_open_run("status", arguments)):
+    for line in describe(open_run("status", arguments)):
         print(line)
 
 
 def _repair(arguments: list[str]) -> None:
+    from pivottrace.commands.opening import open_run
     from pivottrace.commands.repair import repair
 
-    run = _open_run("repair", arguments)
+    run = open_run("repair", arguments)
     with run.locked():
         for line in repair(run):
             print(line)
 
 
 def _report(arguments: list[str]) -> None:
+    from pivottrace.commands.opening import open_run
     from pivottrace.commands.status import next_line, quoted
     from pivottrace.pipeline import unfinished
     from pivottrace.report import build_report
 
-    run = _open_run("report", arguments)
+    run = open_run("report", arguments)
     path = quoted(build_report(run, unfinished(run)))
     print(f"report: {path}")
     print(next_line(run, f"open {path}"))
@@ -229,6 +232,7 @@ def _report(arguments: list[str]) -> None:
 def _stage(name: str) -> Callable[[list[str]], None]:
     def command(arguments: list[str]) -> None:
         from pivottrace.commands.flags import split_target
+        from pivottrace.commands.opening import create_run
         from pivottrace.commands.status import stage_lines
         from pivottrace.pipeline import run_command, run_step
         from pivottrace.run.records import is_first_process
@@ -239,7 +243,7 @@ def _stage(name: str) -> Callable[[list[str]], None]:
             raise ConfigError(
                 f"{name} needs a run directory or a configuration file: pivottrace {name} runs/my"
             )
-        run = _create_run(arguments, name)
+        run = create_run(arguments, name)
         with run.locked():
             run_step(run, "pool")
             run = current_round(run)
@@ -268,6 +272,7 @@ def _label(arguments: list[str]) -> None:
 
 def _redo(arguments: list[str]) -> None:
     from pivottrace.commands.flags import load
+    from pivottrace.commands.opening import create_run, open_run
     from pivottrace.commands.redo import FROM, first_other_round, redo
     from pivottrace.commands.status import quoted
     from pivottrace.run.rounds import current_round
@@ -275,9 +280,9 @@ def _redo(arguments: list[str]) -> None:
     if len(arguments) < 2 or arguments[1] not in FROM:
         raise ConfigError(f"usage: pivottrace redo RUN {'|'.join(FROM)} [SETTINGS]")
     config = load([arguments[0], *arguments[2:]])
-    run = first_other_round(current_round(_open_run("redo", arguments[:1])), config)
+    run = first_other_round(current_round(open_run("redo", arguments[:1])), config)
     forgotten = redo(run, arguments[1], config)
-    _create_run([arguments[0], *arguments[2:]])  # stores the new settings
+    create_run([arguments[0], *arguments[2:]])  # stores the new settings
     print(f"forgotten: {', '.join(forgotten.stages) or 'nothing'}")
     for line in forgotten.lines():
         print(line)
@@ -309,12 +314,13 @@ def _study(arguments: list[str]) -> None:
 
 
 def _plan(arguments: list[str]) -> None:
+    from pivottrace.commands.opening import open_run
     from pivottrace.commands.plan import make_plan
     from pivottrace.commands.printing import plan_lines
     from pivottrace.run.rounds import latest_round
 
     # A later round that is not calibrated yet does not know its labels.
-    run = latest_round(_open_run("plan", arguments), "calibrate")
+    run = latest_round(open_run("plan", arguments), "calibrate")
     with run.locked():
         table = make_plan(run)
     print("\n".join(plan_lines(run, table)))
@@ -323,6 +329,7 @@ def _plan(arguments: list[str]) -> None:
 def _audit(arguments: list[str]) -> None:
     from pivottrace.commands.audit import LABEL_ERROR, audit
     from pivottrace.commands.flags import take_option
+    from pivottrace.commands.opening import open_run
     from pivottrace.commands.printing import audit_lines
     from pivottrace.run.rounds import latest_round
 
@@ -331,7 +338,7 @@ def _audit(arguments: list[str]) -> None:
         label_error = LABEL_ERROR if expected is None else float(expected)
     except ValueError:
         raise ConfigError(f"--label-error {expected}: give a share, such as 0.05") from None
-    run = latest_round(_open_run("audit", arguments), "calibrate")
+    run = latest_round(open_run("audit", arguments), "calibrate")
     with run.locked():
         suspects = audit(run, label_error)
     print("\n".join(audit_lines(run, suspects)))
@@ -340,6 +347,7 @@ def _audit(arguments: list[str]) -> None:
 def _export(arguments: list[str]) -> None:
     from pivottrace.commands.export import export_lines, find_format, option_names
     from pivottrace.commands.flags import take_option
+    from pivottrace.commands.opening import open_run
     from pivottrace.exports.writing import export
     from pivottrace.run.rounds import latest_round
 
@@ -348,7 +356,7 @@ def _export(arguments: list[str]) -> None:
     known = option_names(None if name is None else find_format(name))
     options = {option: take_option(rest, f"--{option}") for option in known}
     given = {option: value for option, value in options.items() if value is not None}
-    run = latest_round(_open_run("export --to verl", rest), "triage")
+    run = latest_round(open_run("export --to verl", rest), "triage")
     place, written = export(run, find_format(name), Path(folder) if folder else None, given)
     print("\n".join(export_lines(run, place, written)))
 
@@ -432,80 +440,6 @@ def _unknown_command(name: str) -> str:
     near = get_close_matches(name, COMMANDS, n=1)
     hint = f" Did you mean {near[0]}?" if near else ""
     return f"{name!r} is not a command.{hint} See: pivottrace --help"
-
-
-def _create_run(arguments: list[str], command: str | None = None) -> RunDir:
-    """Make or resume the run of a configuration file, of a run directory, or of flags alone.
-
-    `command` says what will run at most, if anything, so that `--shard` can be refused.
-    """
-    from pivottrace.commands.flags import load, take_option
-    from pivottrace.run.directory import RunDir
-
-    rest = list(arguments)
-    shard, ray = take_option(rest, "--shard"), take_option(rest, "--ray")
-    config = load(rest)
-    crew = _crew(shard, ray, command, config)
-    _take_new_budget(config)
-    run = RunDir.create(config, crew)
-    others = run.other_versions()
-    if others:
-        print(
-            f"note: {run.path} was begun with {', '.join(others)}; the remaining stages may give "
-            f"other results than they would with the old versions",
-            file=sys.stderr,
-        )
-    return run
-
-
-def _crew(shard: str | None, ray: str | None, command: str | None, config: Config) -> Crew:
-    """The crew that makes the parts: this process, several workers, or a cluster."""
-    from pivottrace.pipeline import refuse_unshareable
-    from pivottrace.run.crew import Crew
-
-    if shard is not None and ray is not None:
-        raise ConfigError("give either --shard or --ray: a cluster has a queue of its own")
-    if shard is not None:
-        refuse_unshareable(command)
-        return Crew.of_shard(shard)
-    if ray is None:
-        return Crew()
-    if config.rollouts.backend == "openai":
-        raise ConfigError(
-            '--ray samples on the cluster, and rollouts.backend = "openai" on a server. Take one '
-            "of them away"
-        )
-    from pivottrace.cluster.ray_crew import RayCrew
-
-    return RayCrew(ray)
-
-
-def _take_new_budget(config: Config) -> None:
-    """Let an existing run take a changed budget, as far as that costs nothing."""
-    from pivottrace.commands.redo import take_new_budget
-    from pivottrace.run.directory import RunDir
-    from pivottrace.run.rounds import current_round
-
-    path = config.output.expanduser()
-    if (path / "config.toml").is_file():
-        for line in take_new_budget(current_round(RunDir.open(path)), config):
-            print(line, file=sys.stderr)
-
-
-def _open_run(command: str, arguments: list[str]) -> RunDir:
-    from pivottrace.config import load_config
-    from pivottrace.run.directory import RunDir
-
-    options = [text for text in arguments if text.startswith("-")]
-    if options:
-        name = command.partition(" ")[0]
-        raise ConfigError(f"{name} has no option {options[0]}. See: pivottrace {name} --help")
-    if len(arguments) != 1:
-        raise ConfigError(f"give one run directory, for instance: pivottrace {command} runs/my")
-    path = Path(arguments[0])
-    if path.suffix == ".toml" and path.is_file():
-        return RunDir.open(load_config(path).output.expanduser())
-    return RunDir.open(path)
 
 
 def _print_summary(run: RunDir) -> None:

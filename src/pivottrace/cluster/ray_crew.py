@@ -12,7 +12,7 @@ import os
 import socket
 import sys
 import threading
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
@@ -46,6 +46,7 @@ class Lane:
     Attributes:
         actor: Ray's handle of a `Worker`.
         node: Address of the node.
+        node_id: Ray's name of the node.
         opened: The reference of the result of `Worker.open`.
         is_open: Whether the actor has the model open. Until then it gets no part, because the GPU
             may belong to another job for hours.
@@ -53,6 +54,7 @@ class Lane:
 
     actor: Any
     node: str
+    node_id: str
     opened: Any = None
     is_open: bool = False
 
@@ -77,6 +79,8 @@ class RayCrew(Crew):
     def open(self, opener: Callable[..., Any], *arguments: Any) -> Any:
         """Open a sampler or a tracer on every lane, in place of those before.
 
+        An actor stays, because its start takes long. Nodes that have joined get actors too.
+
         Returns:
             A stand-in, whose calls go to the lane of the part that is being made.
 
@@ -85,12 +89,17 @@ class RayCrew(Crew):
             ConfigError: A node has other versions of our libraries, or nodes have other models.
         """
         remote = REMOTE[opener]
-        for lane in self._lanes:
-            self._ray.kill(lane.actor)
-        self._told, self._lanes = {}, [self._lane(*place) for place in self._places()]
+        self._told = {}
+        taken = Counter(lane.node_id for lane in self._lanes)
+        for node, share in self._places():
+            if taken[node["NodeID"]] > 0:
+                taken[node["NodeID"]] -= 1
+            else:
+                self._lanes.append(self._lane(node, share))
         if not self._lanes:
             raise ConfigError("the cluster has no node with a GPU, and none with a CPU")
         for lane in self._lanes:
+            lane.is_open = False
             lane.opened = lane.actor.open.remote(opener, arguments, remote.told)
         self._take_in(wait_s=SLOW_S)
         if not self._told:
@@ -243,7 +252,7 @@ class RayCrew(Crew):
         made = self._ray.remote(Worker).options(
             scheduling_strategy=here, max_restarts=0, max_task_retries=0, **share
         )
-        return Lane(made.remote(), node["NodeManagerAddress"])
+        return Lane(made.remote(), node["NodeManagerAddress"], node["NodeID"])
 
 
 def _connect(address: str) -> Any:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
+
+import torch
 
 from pivottrace.attention.recorder import Heads
 from pivottrace.attention.token_signals import TokenSignals
@@ -19,8 +22,16 @@ Call = Callable[..., Any]
 class Worker:
     """An actor that holds one open sampler or tracer."""
 
+    _opened: Any = None
+
     def open(self, opener: Call, arguments: tuple[Any, ...], told: Sequence[str]) -> dict[str, Any]:
-        """Open it, and tell the versions here, its attributes `told`, and its facts."""
+        """Open it, and tell the versions here, its attributes `told`, and its facts.
+
+        The object of before is closed first, because two models may not fit.
+        """
+        self._opened = None
+        gc.collect()
+        torch.cuda.empty_cache()
         self._opened = opener(*arguments)
         facts = self._opened.digests if isinstance(self._opened, Tracer) else self._opened.facts()
         of_it = {name: getattr(self._opened, name) for name in told}
