@@ -1,14 +1,17 @@
 """A benchmark as a source of questions: `bench:NAME`, from the Hub or from a copy of its files.
 
-bench:aime24                             from the Hub, at the commit of the table
-bench:aime24?revision=main               at another commit, branch or tag
-bench:gsm8k?path=data/gsm8k.parquet      a file or a `datasets` folder with the same columns
+    bench:aime24                             from the Hub, at the commit of the table
+    bench:aime24?revision=main               at another commit, branch or tag
+    bench:gsm8k?path=data/gsm8k.parquet      a file or a `datasets` folder with the same columns
+
+The same columns are read, wherever they come from.
 """
 
 from __future__ import annotations
 
 import difflib
 import hashlib
+import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -102,12 +105,29 @@ def _raw(
 
 def _copy(text: str, path: Path, benchmark: Benchmark, limit: int | None) -> Source:
     """Open a file, or a folder of `save_to_disk`, whose split is chosen if it has several."""
-    from pivottrace.ingest.hub import open_folder
-
     if not path.is_dir():
         return open_file(text, path, {}, limit)
-    has_splits = (path / "dataset_dict.json").is_file()
-    return open_folder(text, path, benchmark.split if has_splits else None, {})
+    from pivottrace.ingest.hub import open_folder
+
+    splits = _splits(path)
+    if len(splits) > 1 and benchmark.split not in splits:
+        raise ConfigError(
+            f"{text}: the benchmark is the split {benchmark.split!r}, and the folder has "
+            f"{', '.join(splits)}. Save that split, or the one that stands for it, alone"
+        )
+    return open_folder(text, path, benchmark.split if benchmark.split in splits else None, {})
+
+
+def _splits(folder: Path) -> list[str]:
+    """The names of the splits in a folder of several; empty for any other folder."""
+    path = folder / "dataset_dict.json"
+    if not path.is_file():
+        return []
+    try:
+        splits = json.loads(path.read_text(encoding="utf-8"))["splits"]
+    except (ValueError, KeyError, TypeError):
+        return []  # `open_folder` says that the folder is broken
+    return splits if isinstance(splits, list) else []
 
 
 def _refuse_other_columns(text: str, base: str, benchmark: Benchmark, raw: Source) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 import pyarrow as pa
 
 from pivottrace.config import Config
-from pivottrace.errors import ConfigError
+from pivottrace.errors import ConfigError, counted
 from pivottrace.ingest.benchmark_source import benchmark_named
 from pivottrace.ingest.benchmark_table import BENCH_PREFIX, Benchmark
 from pivottrace.ingest.prompts import last_user_message
@@ -159,8 +159,8 @@ def _count_note(origin: SetSource, reading: Reading, limit: int | None) -> Itera
     published, read = origin.benchmark, reading.table.num_rows
     if published is not None and limit is None and read != published.num_questions:
         yield (
-            f"{origin.text}: it has {read:,} questions, and the published benchmark "
-            f"{published.num_questions:,}: figures of other papers are of another set"
+            f"{origin.text}: it has {counted(read, 'question')}, and the published benchmark has "
+            f"{published.num_questions:,}. Published figures are of another set"
         )
 
 

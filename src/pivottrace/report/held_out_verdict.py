@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from pivottrace.errors import counted
 from pivottrace.run.directory import RunDir
 from pivottrace.run.readings import evaluation_facts
 from pivottrace.run.rounds import latest_round
@@ -48,7 +49,7 @@ def of_sets(run: RunDir) -> Iterator[str]:
             continue
         yield (
             f"{each['name']}: {_change(before, after, change)}; avg@{after['k']} of "
-            f"{after['num_questions']:,} questions, pass@{after['k']} "
+            f"{counted(after['num_questions'], 'question')}, pass@{after['k']} "
             f"{100 * before['pass_at_k']:.1f} % → {100 * after['pass_at_k']:.1f} %"
         )
 

@@ -70,7 +70,7 @@ class Verdict:
         ):
             if text is not None:
                 yield title, text
-        yield from (("held-out set", text) for text in self.sets)
+        yield from (("held-out", text) for text in self.sets)
         yield from (("limited by", text) for text in self.limits)
 
 

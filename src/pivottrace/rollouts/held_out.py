@@ -145,7 +145,7 @@ def sample_and_check(
     prompts = render_held_out(sampler.tokenizer, questions, config.pool)
     rows: list[dict[str, Any]] = []
     reader, responses = _reader_of(questions[0], config), ask(sampler, prompts, settings)
-    _warn_if_unread(reader, responses, config)
+    _warn_if_unread(reader, responses, config, questions[0].get("set"))
     for question, asked in zip(questions, responses, strict=True):
         if asked.failure is not None:
             rows += _failed_rows(question["id"], settings.num_samples)
@@ -172,13 +172,16 @@ def _reader_of(question: Mapping[str, Any], config: Config) -> AnswerReader:
     return AnswerReader.of(config) if question.get("asked") is None else AnswerReader()
 
 
-def _warn_if_unread(reader: AnswerReader, asked: Sequence[Asked], config: Config) -> None:
+def _warn_if_unread(
+    reader: AnswerReader, asked: Sequence[Asked], config: Config, name: str | None
+) -> None:
     own = config.evaluate.max_new_tokens
     section = "rollouts" if own is None else "evaluate"
     limit = f"{section}.max_new_tokens = {own or config.rollouts.max_new_tokens}"
     responses = [(r.text, r.finish) for each in asked for r in each.responses]
     if why := reader.why_none(responses, limit):
-        print(f"note: held-out questions: {why}", file=sys.stderr, flush=True)
+        of_set = "" if name is None else f" ({name})"
+        print(f"note: held-out questions{of_set}: {why}", file=sys.stderr, flush=True)
 
 
 def _failed_rows(question_id: str, num_samples: int) -> list[dict[str, Any]]:

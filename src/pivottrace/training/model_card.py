@@ -154,7 +154,7 @@ def _accuracy(figures: Mapping[str, Any]) -> str:
     text = f"{figures['accuracy']:.1%} ({figures['low']:.1%} to {figures['high']:.1%}), "
     if "num_sets" in figures:
         return f"{text}mean over {figures['num_sets']} sets"
-    return f"{text}avg@{figures['k']} over {figures['num_questions']} questions"
+    return f"{text}avg@{figures['k']} over {counted(figures['num_questions'], 'question')}"
 
 
 def _lineage(run: RunDir) -> Iterator[tuple[str, Any]]:
