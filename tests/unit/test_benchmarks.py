@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 from collections import Counter
+from pathlib import Path
 
 import benchmark_rows
 import pytest
@@ -14,7 +15,7 @@ from pivottrace.config import parse_config
 from pivottrace.errors import ConfigError, DataError
 from pivottrace.ingest import hub_access, source_digest
 from pivottrace.ingest.benchmark_options import lettered
-from pivottrace.ingest.benchmark_table import BENCHMARKS
+from pivottrace.ingest.benchmark_table import BENCHMARKS, BOXED, LETTER, MMLU_PRO
 from pivottrace.ingest.held_out_sets import read_sets
 from pivottrace.verifier import Verifier
 from pivottrace.verifier.answers import extract_answer
@@ -81,6 +82,19 @@ def test_finqa_as_its_own_json_mixes_numbers_and_words(tmp_path):
     (tmp_path / "test.json").write_text(json.dumps(rows))
     read = rows_of(f"bench:finqa?path={tmp_path / 'test.json'}")
     assert [row["answer"] for row in read] == benchmark_rows.GOLDS["finqa"]
+
+
+def test_the_page_shows_the_table():
+    page = (Path(__file__).parents[2] / "docs" / "benchmarks.md").read_text()
+    titles = {id(BOXED): "boxed", id(LETTER): "letter", id(MMLU_PRO): "mmlu"}
+    for name, of in BENCHMARKS.items():
+        place = of.hub_id or f"none: {of.home}"
+        revision = f"`{of.revision[:8]}`" if of.revision else "none"
+        cells = [f"`{name}`", place, of.split, f"{of.num_questions:,}", of.verifier]
+        line = f"| {' | '.join([*cells, titles[id(of.prompt)], revision])} |"
+        assert line in page, line
+    for prompt in (BOXED, LETTER, MMLU_PRO):
+        assert prompt.source.split(" (")[0] in page
 
 
 # How answers are judged ------------------------------------------------------------------------

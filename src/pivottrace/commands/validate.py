@@ -113,7 +113,7 @@ def _held_out_prompts(
 
 
 def _of_set(held_out: SetReading, config: Config) -> Iterator[str]:
-    """What is asked of a held-out set, how, and what it may cost; then what was read."""
+    """How a held-out set is asked and compared, and its possible cost; then its golds."""
     from pivottrace.rollouts.held_out import answers_of, num_samples_of
 
     first = held_out.table.slice(0, 1).to_pylist()[0]

@@ -113,7 +113,7 @@ def _copy(text: str, path: Path, benchmark: Benchmark, limit: int | None) -> Sou
     if len(splits) > 1 and benchmark.split not in splits:
         raise ConfigError(
             f"{text}: the benchmark is the split {benchmark.split!r}, and the folder has "
-            f"{', '.join(splits)}. Save that split, or the one that stands for it, alone"
+            f"{', '.join(splits)}. Save that split alone"
         )
     return open_folder(text, path, benchmark.split if benchmark.split in splits else None, {})
 

@@ -1,7 +1,7 @@
 r"""The benchmarks by name: where each lies, what its columns mean, and how it is asked.
 
 The revisions are commits of the Hub. Public projects pin the same ones, and we have not loaded them
-ourselves: no Hub was reachable. Columns are those of the real files. `docs/benchmarks.md` shows the
+ourselves: no Hub was reachable. The real files have these columns. `docs/benchmarks.md` shows the
 table, and the tests read small rows of the same columns.
 """
 
@@ -29,7 +29,7 @@ class Prompt:
     Attributes:
         text: Template of the user's message, with {question} in it. {letters} are the letters of
             the options. Other names are columns of the benchmark that are kept.
-        source: Who asks so.
+        source: The project that asks so.
     """
 
     text: str
@@ -100,7 +100,7 @@ def with_percent(value: Any) -> Any:
 
 BOXED = Prompt(
     "{question}\nPlease reason step by step, and put your final answer within \\boxed{{}}.",
-    "Qwen2.5-Math's evaluation (qwen-boxed); also DeepSeek-R1's model card",
+    "Qwen2.5-Math's evaluation (qwen-boxed)",  # DeepSeek-R1's model card asks so, too
 )
 LETTER = Prompt(
     "Answer the following multiple choice question. The last line of your response should be of "

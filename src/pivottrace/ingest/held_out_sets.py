@@ -66,7 +66,7 @@ class SetReading:
     table: pa.Table
 
     def facts(self) -> dict[str, Any]:
-        """What to record of the set, in plain values."""
+        """The facts to record of the set, in plain values."""
         origin = self.origin
         return {
             "name": origin.name,

@@ -60,7 +60,7 @@ def open_hub(
     Raises:
         ConfigError: The split does not exist, or there are several and the user named none.
         DataError: The name is not a local path, and the Hub does not give the dataset, or the cache
-            has another commit than the one that was asked for.
+            has another commit than `revision`.
     """
     import datasets
     from datasets.exceptions import DatasetsError
@@ -96,7 +96,7 @@ def open_hub(
 
 
 def _refuse_another_revision(source: Source, hub_id: str, asked: str | None) -> None:
-    """Refuse another commit than the one asked for: without a network, the cache gives its last."""
+    """Refuse a wrong commit. Without a network the cache gives its last one, not the named one."""
     if asked is None or not _COMMIT.fullmatch(asked) or source.revision in (None, asked):
         return
     raise DataError(

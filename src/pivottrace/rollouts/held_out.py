@@ -33,7 +33,7 @@ def held_out_questions(run: RunDir) -> list[dict[str, Any]]:
 
 
 def by_set(questions: Sequence[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
-    """The questions of each set, in order. Those of an older version are one set without a name."""
+    """The questions of each set, in order. An older version has one set, without a name."""
     groups = groupby(questions, key=lambda question: question.get("set") or "")
     return {name: list(group) for name, group in groups}
 
@@ -62,7 +62,7 @@ def answers_of(question: Mapping[str, Any], config: Config) -> AnswersConfig:
     """How the answers to a question of a set are read and compared.
 
     A benchmark's own prompt asks for a format of its own, so any format is read there. A set's own
-    verifier takes the tolerances of its truths, and not the run's.
+    verifier takes the tolerances of its truths, and not `answers.tolerance`.
     """
     found = config.answers
     if question.get("asked") is not None:
