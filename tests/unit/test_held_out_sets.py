@@ -102,6 +102,12 @@ def test_an_unknown_verifier_of_a_set_is_refused():
         read_sets(configured("world:default?num=2&verifier=chioce"))
 
 
+def test_a_set_with_a_function_that_is_not_there_is_refused_before_anything_is_spent():
+    evaluation = "world:default?num=2&verifier=no_such_module:same"
+    with pytest.raises(ConfigError, match="no_such_module"):
+        pool.read_sources(configured(evaluation, pool={"questions": "world:default?num=2"}))
+
+
 # The table -------------------------------------------------------------------------------------
 
 

@@ -19,6 +19,7 @@ from pivottrace.label_sources.column import COLUMN
 from pivottrace.run.directory import RunDir
 from pivottrace.run.storage import digest_file, write_parquet
 from pivottrace.stages.preconditions import WITHOUT_GPU, refuse_the_impossible, trainer_of
+from pivottrace.verifier import Verifier
 
 OVERLAP = pa.schema([("question_id", pa.string()), ("evaluation_id", pa.string())])
 SHOWN_PAIRS = 3  # in a message
@@ -113,6 +114,9 @@ def read_sources(config: Config) -> tuple[Reading, list[SetReading]]:
     sets = read_sets(config)
     for each in sets:
         _refuse_without_answers(each)
+        if each.origin.verifier is not None:
+            with Verifier(each.origin.verifier, config.answers.timeout_s) as verifier:
+                verifier.load()  # a user's function that is wrong is refused now, not hours later
     return pool, sets
 
 
