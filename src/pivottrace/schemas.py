@@ -35,6 +35,16 @@ QUESTIONS = pa.schema(
     ]
 )
 
+HELD_OUT = pa.schema(  # held-out questions; runs of older versions have the columns of QUESTIONS
+    [
+        *QUESTIONS,
+        ("set", pa.string()),  # name of the set; with several sets, `id` begins with it
+        ("asked", _MESSAGES),  # a benchmark's own prompt; null where the run's settings ask
+        ("num_samples", pa.int32()),  # k of the set; null: evaluate.num_samples
+        ("verifier", pa.string()),  # the set's own rule; null: answers.verifier and its tolerance
+    ]
+)
+
 ROLLOUTS = pa.schema(
     [
         ("question_id", pa.string()),

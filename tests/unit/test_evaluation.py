@@ -6,9 +6,11 @@ from scipy.stats import beta
 
 from pivottrace.errors import ConfigError, DataError
 from pivottrace.stats.accuracy import (
+    Interval,
     QuestionCounts,
     average_accuracy,
     count_by_question,
+    mean_over_sets,
     paired_difference,
     pass_at_k,
 )
@@ -132,3 +134,42 @@ def test_bad_input_is_refused_in_words():
         paired_difference(counts([1], ids=["a"]), counts([1], ids=["b"]))
     with pytest.raises(ConfigError, match=r"confidence 95"):
         paired_difference(counts([1]), counts([1]), level=95)
+
+
+def test_the_mean_over_sets_is_worked_by_hand():
+    one = Interval(0.5, 0.4, 0.7)
+    assert mean_over_sets([one]) is one
+    found = mean_over_sets([one, Interval(0.9, 0.5, 1.0)])
+    assert found.mean == pytest.approx(0.7)
+    assert found.low == pytest.approx(0.7 - np.sqrt(0.1**2 + 0.4**2) / 2)
+    assert found.high == pytest.approx(0.7 + np.sqrt(0.2**2 + 0.1**2) / 2)
+    with pytest.raises(DataError, match="no set to average over"):
+        mean_over_sets([])
+
+
+def test_sets_weigh_the_same_whatever_their_size():
+    small, large = counts([4] * 3), counts([0] * 300)
+    found = mean_over_sets([average_accuracy(small), average_accuracy(large)])
+    assert found.mean == 0.5 and found.low < 0.2  # three questions say little
+
+
+def test_coverage_of_the_mean_over_sets_is_near_95_percent():
+    rng = np.random.default_rng(2)
+    sizes, k, hits, changes = (30, 40, 200), (8, 4, 2), [], []
+    for _ in range(400):
+        sets, differences = [], []
+        for size, samples in zip(sizes, k, strict=True):
+            skill = rng.beta(2, 1, size=size)  # mean 2/3
+            before, after = (
+                counts(rng.binomial(samples, skill), samples),
+                counts(rng.binomial(samples, np.clip(skill + 0.05, 0, 1)), samples),
+            )
+            sets.append(average_accuracy(before))
+            differences.append(paired_difference(before, after))
+        whole = mean_over_sets(sets)
+        hits.append(whole.low <= 2 / 3 <= whole.high)
+        change = mean_over_sets(differences)
+        # E[min(x + 0.05, 1) - x] for x of beta(2, 1): 0.05 - integral of (x - 0.95) 2x above 0.95.
+        truth = 0.05 - (2 / 3 * (1 - 0.95**3) - 0.95 * (1 - 0.95**2))
+        changes.append(change.low <= truth <= change.high)
+    assert np.mean(hits) > 0.92 and np.mean(changes) > 0.92

@@ -143,7 +143,7 @@ def test_evaluate_alone_after_training_gives_the_difference(start, tokenizer, tm
     run.table_path("evaluation_before").unlink()
     stage.run(run)
     assert main(["evaluate", str(run.path)]) == 0
-    assert evaluation_facts(run).keys() == {"before", "after", "difference"}
+    assert evaluation_facts(run).keys() == {"before", "after", "difference", "sets"}
     assert "  done  evaluate after" in status_of(run, capsys)
 
 
@@ -363,7 +363,7 @@ def test_nothing_to_train_on_is_said_plainly(start, tokenizer, tmp_path):
     evaluate_after.run(run)
     facts = evaluation_facts(run)
     assert facts["skipped"] == "there is no trained model to evaluate after training"
-    assert facts.keys() == {"before", "skipped"}
+    assert facts.keys() == {"before", "sets", "skipped"}
 
 
 def test_evaluation_without_answers_or_questions_is_skipped(start, tokenizer, tmp_path):

@@ -13,6 +13,7 @@ from pivottrace.errors import counted, first_of
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from pivottrace.ingest.held_out_sets import SetReading
     from pivottrace.ingest.questions import Reading
 
 
@@ -22,7 +23,6 @@ def validate(config: Config) -> Iterator[str]:
     Raises:
         PivotTraceError: A check has failed; the message has the cure.
     """
-    from pivottrace.ingest import find_overlap
     from pivottrace.models.backends import sampler_opener
     from pivottrace.models.load import (
         check_weights,
@@ -33,7 +33,7 @@ def validate(config: Config) -> Iterator[str]:
     )
     from pivottrace.rollouts.prompt_room import refuse_long_prompts
     from pivottrace.run.choices import driving_estimator
-    from pivottrace.stages.pool import read_sources
+    from pivottrace.stages.pool import overlap_of, read_sources
     from pivottrace.stages.preconditions import WITHOUT_GPU, refuse_the_impossible, trainer_of
 
     read, held_out = read_sources(config)
@@ -41,14 +41,14 @@ def validate(config: Config) -> Iterator[str]:
     answered = len(pool) - pool["answer"].null_count
     yield f"pool: {counted(len(pool), 'question')}, {answered:,} with an answer"
     yield from what_was_read(read)
-    if held_out is not None:
-        overlap = find_overlap(pool, held_out.table)
+    for each in held_out:
+        title = "evaluation" if len(held_out) == 1 else f"evaluation, {each.origin.name}"
         yield (
-            f"evaluation: {counted(len(held_out.table), 'question')}, {len(overlap):,} of them "
-            f"also in the pool"
+            f"{title}: {counted(len(each.table), 'question')}, "
+            f"{len(overlap_of(read, [each])):,} of them also in the pool"
         )
-        yield from what_was_read(held_out)
-    else:
+        yield from _of_set(each, config)
+    if not held_out:
         yield "evaluation: none, so nothing will say whether training helps (pool.evaluation)"
     allowed = refuse_the_impossible(config, len(pool), answered)
     yield from _labels(config, len(pool), answered, allowed)
@@ -65,7 +65,7 @@ def validate(config: Config) -> Iterator[str]:
     device = choose_device(config.model.device)
     tokenizer = load_tokenizer(config.model)
     prompts = _prompts(tokenizer, pool, config)
-    asked = {} if held_out is None else _prompts(tokenizer, held_out.table, config)
+    asked = _held_out_prompts(tokenizer, held_out, config)
     limits = (max_positions(load_config(config.model)), None if served is None else served[1])
     context = min((limit for limit in limits if limit is not None), default=None)
     refuse_long_prompts(config, context, prompts, asked)
@@ -99,6 +99,38 @@ def _prompts(tokenizer: Any, table: pa.Table, config: Config) -> dict[str, list[
 
     prompts = render_questions(tokenizer, table["prompt"].to_pylist(), config.pool)
     return dict(zip(table["id"].to_pylist(), prompts, strict=True))
+
+
+def _held_out_prompts(
+    tokenizer: Any, held_out: list[SetReading], config: Config
+) -> dict[str, list[int]]:
+    """The tokens of each held-out question's prompt, by id."""
+    from pivottrace.rollouts.held_out import render_held_out
+
+    rows = [row for each in held_out for row in each.table.to_pylist()]
+    prompts = render_held_out(tokenizer, rows, config.pool)
+    return dict(zip((row["id"] for row in rows), prompts, strict=True))
+
+
+def _of_set(held_out: SetReading, config: Config) -> Iterator[str]:
+    """How a held-out set is asked and compared, and its possible cost; then its golds."""
+    from pivottrace.rollouts.held_out import answers_of, num_samples_of
+
+    first = held_out.table.slice(0, 1).to_pylist()[0]
+    k = num_samples_of(first, config)
+    limit = config.evaluate.max_new_tokens or config.rollouts.max_new_tokens
+    benchmark = held_out.origin.benchmark
+    asked = "asked by the run's prompt"
+    if benchmark is not None and held_out.origin.own_prompt:
+        asked = f"asked as {benchmark.prompt.source} does"
+    yield (
+        f"  {counted(k, 'sample')} each, compared by {answers_of(first, config).verifier}, "
+        f"{asked}; at most {held_out.table.num_rows * k * limit:,} tokens of responses before "
+        f"training, and as many after it"
+    )
+    if held_out.reading.revision is not None:
+        yield f"  revision {held_out.reading.revision}"
+    yield from what_was_read(held_out.reading)
 
 
 def _labels(config: Config, num_questions: int, answered: int, allowed: int) -> Iterator[str]:

@@ -48,8 +48,9 @@ class PoolConfig(Section):
     questions: str = "world:default"
     """A JSONL, JSON, CSV or parquet file, a `datasets` folder, a Hub id, or `world:PRESET` (the
     embedded world)."""
-    evaluation: str | None = None
-    """Held-out questions with answers, in the same forms. Optional."""
+    evaluation: str | list[str] | None = None
+    """Held-out questions with answers, in the same forms, or a benchmark such as `bench:math500`.
+    One source or several; `?k=32` behind a source sets its samples per question. Optional."""
     split: str | None = None
     """Split of a `datasets` folder or Hub id."""
     map: dict[str, str] = Field(default_factory=dict)
@@ -70,7 +71,7 @@ class PoolConfig(Section):
     """Use only the questions that have an answer. `pivottrace study` sets it for a half-labelled
     pool."""
     evaluation_limit: int | None = Field(None, ge=1)
-    """Use only this many held-out questions, from the start."""
+    """Use only this many questions of each held-out set, from the start."""
     system_prompt: str | None = None
     """System message before every question."""
     prompt_suffix: str = ""
@@ -79,6 +80,21 @@ class PoolConfig(Section):
     """Arguments for the chat template, such as `enable_thinking = false`."""
     on_overlap: Literal["report", "drop", "refuse"] = "report"
     """Treatment of pool questions that are also held-out questions."""
+
+    @field_validator("evaluation")
+    @classmethod
+    def _one_form(cls, value: str | list[str] | None) -> str | list[str] | None:
+        """A list of one source is that source, so that a run knows its settings again."""
+        if isinstance(value, list) and len(value) < 2:
+            return value[0] if value else None
+        return value
+
+    @property
+    def evaluation_sources(self) -> tuple[str, ...]:
+        """The sources of held-out questions; empty without any."""
+        if self.evaluation is None:
+            return ()
+        return (self.evaluation,) if isinstance(self.evaluation, str) else tuple(self.evaluation)
 
 
 class ModelConfig(Section):
@@ -345,8 +361,8 @@ class TrainConfig(Section):
     evaluate_steps: int = Field(0, ge=0)
     """Steps between two points of the learning curve on held-out questions; 0 draws none."""
     evaluate_limit: int | None = Field(None, ge=1)
-    """Held-out questions per point of the curve. The evaluations before and after training take
-    all."""
+    """Questions of each held-out set per point of the curve. The evaluations before and after
+    training take all."""
 
 
 class RefineConfig(Section):
@@ -450,7 +466,8 @@ class EvaluateConfig(Section):
     """Held-out accuracy: avg@k, as the paper reports it."""
 
     num_samples: int = Field(4, ge=1)
-    """Samples per held-out question: k of avg@k."""
+    """Samples per held-out question: k of avg@k. `?k=` behind a source of `pool.evaluation` is for
+    that set alone."""
     temperature: float = Field(0.6, gt=0)
     """Temperature of these samples."""
     top_p: float = Field(1.0, gt=0, le=1)

@@ -292,6 +292,11 @@ def _check(experiment: Experiment) -> None:
                 f"{path}, arm {arm.name!r}: seed {min(unknown)} is not among experiment.seeds"
             )
         config = experiment.config(arm, experiment.seeds[0])
+        if len(config.pool.evaluation_sources) > 1:
+            raise ConfigError(
+                f"{path}: pool.evaluation names several sets, and arms are compared on one. Keep "
+                f"one of them, and put the others under experiment.also_evaluate"
+            )
         if config.rounds.num > 1:
             raise ConfigError(
                 f"{path}, arm {arm.name!r}: rounds.num = {config.rounds.num}, and a result has the "

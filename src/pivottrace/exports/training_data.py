@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from typing import Any
 
 from pivottrace.labels.training_rows import as_asked, training_rows
-from pivottrace.rollouts.held_out import held_out_questions
+from pivottrace.rollouts.held_out import answers_of, held_out_questions, prompt_of
 from pivottrace.routing.routes import Route
 from pivottrace.run.directory import RunDir
 from pivottrace.run.rounds import round_seed
@@ -16,6 +17,7 @@ UNLABELLED = "annotate rows without a label"
 NO_ANSWER = "annotate rows that cannot be answered"
 NO_VOTE = "weak rows without a vote"
 PROBES = "probes that a later round is calibrated on"
+OTHER_JUDGE = "held-out questions of sets that another verifier or format judges"
 THINNED = "weak rows, drawn by their weight (--weights thin)"
 
 HELD_OUT = "held_out"
@@ -55,7 +57,8 @@ class TrainingData:
     Attributes:
         train: In pool order.
         held_out: In the order of the held-out table; empty without one.
-        left_out: Number of routed rows that are not in `train`, by reason.
+        left_out: Number of routed rows that are not in `train`, and of held-out questions that are
+            not in `held_out`, by reason.
     """
 
     train: list[Row]
@@ -111,7 +114,11 @@ def training_data(run: RunDir, weights: str, prompt: str) -> TrainingData:
     held_out = [
         Row(
             id=question["id"],
-            prompt=messages(question["prompt"]),
+            prompt=(
+                prompt_of(question, run.config.pool)
+                if prompt == "formatted"
+                else question["prompt"]
+            ),
             answer=question["answer"],
             route=HELD_OUT,
             reason="",
@@ -119,9 +126,16 @@ def training_data(run: RunDir, weights: str, prompt: str) -> TrainingData:
             vote_share=None,
             source=question["source"] or "",
         )
-        for question in held_out_questions(run)
+        for question in exported_held_out(run)
     ]
+    left_out[OTHER_JUDGE] = len(held_out_questions(run)) - len(held_out)
     return TrainingData(train, held_out, {why: n for why, n in left_out.items() if n})
+
+
+def exported_held_out(run: RunDir) -> list[dict[str, Any]]:
+    """The held-out questions that an export's reward can judge: it reads and compares one way."""
+    config = run.config
+    return [each for each in held_out_questions(run) if answers_of(each, config) == config.answers]
 
 
 def _draw(seed: int, question_id: str) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,10 @@ from typing import Any
 from pivottrace.errors import ConfigError, DataError
 from pivottrace.ingest.rows import Row, Source
 from pivottrace.ingest.tabular import PARQUET_BATCH_ROWS, arrow_rows
+
+_COMMIT = re.compile(r"[0-9a-f]{40}")
+# "hf://datasets/openai/gsm8k@740312…/main/test-00000-of-00001.parquet"
+_IN_URL = re.compile(rf"@({_COMMIT.pattern})/")
 
 
 def open_folder(name: str, path: Path, split: str | None, column_map: dict[str, str]) -> Source:
@@ -36,12 +41,26 @@ def open_folder(name: str, path: Path, split: str | None, column_map: dict[str, 
     return _open_dataset(name, loaded, split, column_map)
 
 
-def open_hub(name: str, base: str, split: str | None, column_map: dict[str, str]) -> Source:
+def open_hub(
+    name: str,
+    base: str,
+    split: str | None,
+    column_map: dict[str, str],
+    revision: str | None = None,
+) -> Source:
     """Open `user/dataset` or `user/dataset:configuration` through the `datasets` cache or the Hub.
+
+    Args:
+        name: The source string, for messages.
+        base: The id, with the configuration behind a colon.
+        split: Its split.
+        column_map: The source string's own column options.
+        revision: Commit, branch or tag; None means the newest.
 
     Raises:
         ConfigError: The split does not exist, or there are several and the user named none.
-        DataError: The name is not a local path, and the Hub does not give the dataset.
+        DataError: The name is not a local path, and the Hub does not give the dataset, or the cache
+            has another commit than `revision`.
     """
     import datasets
     from datasets.exceptions import DatasetsError
@@ -54,7 +73,8 @@ def open_hub(name: str, base: str, split: str | None, column_map: dict[str, str]
         datasets.config.HF_HUB_OFFLINE = True  # its cache is then read at once
     hub_id, _, configuration = base.partition(":")
     try:
-        loaded = datasets.load_dataset(hub_id, configuration or None)
+        pinned = {} if revision is None else {"revision": revision}
+        loaded = datasets.load_dataset(hub_id, configuration or None, **pinned)
     except (DatasetsError, HfHubHTTPError, OSError, ValueError) as error:
         if why is not None:
             copy = f"a copy in the Hub's cache that cannot be used ({_first_line(error)})"
@@ -70,7 +90,26 @@ def open_hub(name: str, base: str, split: str | None, column_map: dict[str, str]
         ) from None
     if why is not None:
         tell_of_cache(hub_id, why)
-    return _open_dataset(name, loaded, split, column_map)
+    source = _open_dataset(name, loaded, split, column_map)
+    _refuse_another_revision(source, hub_id, revision)
+    return source
+
+
+def _refuse_another_revision(source: Source, hub_id: str, asked: str | None) -> None:
+    """Refuse a wrong commit. Without a network the cache gives its last one, not the named one."""
+    if asked is None or not _COMMIT.fullmatch(asked) or source.revision in (None, asked):
+        return
+    raise DataError(
+        f"{source.name}: the copy of {hub_id} in the Hub's cache is of commit {source.revision}, "
+        f"and {asked} was asked for. Connect to the Hub, or take that copy with "
+        f"?revision={source.revision}"
+    )
+
+
+def _revision_of(loaded: Any) -> str | None:
+    """The commit that a dataset was loaded from, by the addresses of its files."""
+    found = {match[1] for url in loaded.download_checksums or () if (match := _IN_URL.search(url))}
+    return found.pop() if len(found) == 1 else None
 
 
 def _open_dataset(name: str, loaded: Any, split: str | None, column_map: dict[str, str]) -> Source:
@@ -88,7 +127,8 @@ def _open_dataset(name: str, loaded: Any, split: str | None, column_map: dict[st
         # In Arrow format images and audio stay undecoded, so their libraries are not needed.
         yield from arrow_rows(name, loaded.with_format("arrow").iter(PARQUET_BATCH_ROWS))
 
-    return Source(name, tuple(loaded.column_names), rows, "row", column_map)
+    columns, revision = tuple(loaded.column_names), _revision_of(loaded)
+    return Source(name, columns, rows, "row", column_map, revision=revision)
 
 
 def _choose_split(name: str, loaded: Any, split: str | None) -> Any:

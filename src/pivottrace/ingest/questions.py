@@ -19,7 +19,6 @@ from pivottrace.ingest.columns import choose_columns, perhaps_ids
 from pivottrace.ingest.question_template import parse_template
 from pivottrace.ingest.repeats import OnDuplicate
 from pivottrace.ingest.sources import open_source
-from pivottrace.world import WORLD_PREFIX
 
 BATCH_ROWS = 8_192  # rows held as Python objects at a time
 
@@ -37,6 +36,7 @@ class Reading:
         unit: The unit of a row's number, "row" or "line".
         unused: Columns that the user named as no part of the question, and that the source has.
         num_left_out: Number of questions that were left out because they have no answer.
+        revision: The commit of the Hub that the rows are of; None if that is not known.
     """
 
     table: pa.Table
@@ -47,6 +47,7 @@ class Reading:
     unit: str = "row"
     unused: tuple[str, ...] = ()
     num_left_out: int = 0
+    revision: str | None = None
 
 
 def read_questions(source: str, **options: Any) -> pa.Table:
@@ -134,21 +135,13 @@ def read_pool(config: Config) -> Reading:
     `pool.only_answered` leaves out questions without an answer.
     """
     settings = config.pool
-    read = _configured(config, settings.questions, split=settings.split, limit=settings.limit)
+    read = read_source(
+        settings.questions,
+        split=settings.split,
+        limit=settings.limit,
+        **settings_of_reading(config),
+    )
     return _answered(read, settings.questions) if settings.only_answered else read
-
-
-def read_held_out(config: Config) -> Reading | None:
-    """Read the held-out questions; None if the settings name none. As `read_source`.
-
-    `pool.split` is the pool's alone: the held-out source names its own (`...?split=test`), and the
-    embedded world gives its evaluation split. The other settings of `pool` are for both.
-    """
-    source = config.pool.evaluation
-    if source is None:
-        return None
-    split = "evaluation" if source.startswith(WORLD_PREFIX) else None
-    return _configured(config, source, split=split, limit=config.pool.evaluation_limit)
 
 
 def _answered(read: Reading, source: str) -> Reading:
@@ -168,19 +161,17 @@ def _answered(read: Reading, source: str) -> Reading:
     return replace(read, table=kept, notes=notes, num_left_out=left_out)
 
 
-def _configured(config: Config, source: str, *, split: str | None, limit: int | None) -> Reading:
-    return read_source(
-        source,
-        column_map=config.pool.map,
-        split=split,
-        limit=limit,
-        answer_pattern=config.answers.pattern,
-        template=config.pool.template,
-        unused=config.pool.unused,
-        on_duplicate=config.pool.on_duplicate,
-        verifier=config.answers.verifier,
-        timeout_s=config.answers.timeout_s,
-    )
+def settings_of_reading(config: Config) -> dict[str, Any]:
+    """Return the options of `read_source` that the settings have for every source."""
+    return {
+        "column_map": config.pool.map,
+        "answer_pattern": config.answers.pattern,
+        "template": config.pool.template,
+        "unused": config.pool.unused,
+        "on_duplicate": config.pool.on_duplicate,
+        "verifier": config.answers.verifier,
+        "timeout_s": config.answers.timeout_s,
+    }
 
 
 def _read(builder: Builder, settings: settling.Settings, *notes: str) -> Reading:
@@ -206,6 +197,7 @@ def _read(builder: Builder, settings: settling.Settings, *notes: str) -> Reading
         num_unreadable=builder.num_unreadable,
         unit=builder.source.unit,
         unused=tuple(name for name in builder.unused if name in builder.source.columns),
+        revision=builder.source.revision,
     )
 
 

@@ -36,6 +36,7 @@ class Source:
         column_map: The source string's own column options.
         fixed_columns: The columns have known meanings, so that a column map does not apply.
         decimal_comma: Whether "3,5" in a column of answers is 3.5.
+        revision: The commit of the Hub that the rows are of; None if that is not known.
     """
 
     name: str
@@ -45,3 +46,4 @@ class Source:
     column_map: dict[str, str] = field(default_factory=dict)
     fixed_columns: bool = False
     decimal_comma: bool = False
+    revision: str | None = None

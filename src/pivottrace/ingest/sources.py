@@ -4,6 +4,7 @@
     my_dataset/                                     a folder written by `datasets`' save_to_disk
     openai/gsm8k  openai/gsm8k:main                 a Hub id, with the name of its configuration
     world:default  world:hard                       the embedded world
+    bench:aime24  bench:gsm8k                       a benchmark (`ingest.benchmark_source`)
 
 Options follow a question mark: `openai/gsm8k:main?split=test`, `test.csv?prompt=task&answer=gold`,
 `world:default?num=200&seed=1&split=evaluation`. They hold for this source only and override `--map`
@@ -18,12 +19,13 @@ import re
 from pathlib import Path
 from urllib.parse import parse_qsl
 
-from pivottrace.errors import ConfigError, DataError
+from pivottrace.errors import ConfigError
+from pivottrace.ingest.benchmark_table import BENCH_PREFIX
+from pivottrace.ingest.question_files import open_file
 from pivottrace.ingest.rows import Source
 from pivottrace.run.storage import digest_file
 from pivottrace.world import WORLD_PREFIX
 
-FILE_SUFFIXES = (".jsonl", ".json", ".csv", ".tsv", ".parquet")
 COLUMN_OPTIONS = ("prompt", "answer", "id", "tolerance")
 _HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?(:[\w.-]+)?")
 # "gsm8k-v1.1" is a Hub name, "pool.txt" is a file.
@@ -39,6 +41,10 @@ def open_source(text: str, split: str | None = None, limit: int | None = None) -
         DataError: The file is missing, empty or broken, or the dataset cannot be loaded.
     """
     base, options = split_options(text)
+    if base.startswith(BENCH_PREFIX):
+        from pivottrace.ingest.benchmark_source import open_benchmark
+
+        return open_benchmark(text, base, options, limit)
     split = options.pop("split", split)
     column_map = {name: options.pop(name) for name in COLUMN_OPTIONS if name in options}
     if base.startswith(WORLD_PREFIX):
@@ -61,7 +67,7 @@ def open_source(text: str, split: str | None = None, limit: int | None = None) -
                 f"{text}: split = {split!r}, but a single file has no splits. Leave split out, or "
                 "give the split's own file"
             )
-        return _open_file(text, path, column_map, limit)
+        return open_file(text, path, column_map, limit)
     from pivottrace.ingest.hub import open_hub
 
     return open_hub(text, base, split, column_map)
@@ -91,9 +97,11 @@ def source_digest(text: str) -> str | None:
     the Hub and the embedded world, which do not name bytes on this machine, and for a path that no
     longer exists.
     """
-    base, _ = split_options(text)
+    base, options = split_options(text)
+    if base.startswith(BENCH_PREFIX):
+        base = options.get("path", "")
     path = Path(base).expanduser()
-    if base.startswith(WORLD_PREFIX) or not path.exists():
+    if not base or base.startswith(WORLD_PREFIX) or not path.exists():
         return None
     if path.is_file():
         return digest_file(path)
@@ -106,42 +114,3 @@ def source_digest(text: str) -> str | None:
 def _names_a_file(base: str) -> bool:
     """Return whether a path that does not exist was meant as a path, not as a Hub id."""
     return bool(_SUFFIX.fullmatch(Path(base).suffix)) or not _HUB_ID.fullmatch(base)
-
-
-def _open_file(name: str, path: Path, column_map: dict[str, str], limit: int | None) -> Source:
-    from pivottrace.ingest import tabular
-
-    if not path.exists():
-        raise DataError(f"{name}: no such file. Check the path (it is relative to where you are)")
-    readers = {
-        ".jsonl": tabular.read_jsonl,
-        ".json": tabular.read_json,
-        ".csv": tabular.read_csv,
-        ".tsv": tabular.read_csv,
-        ".parquet": tabular.read_parquet,
-    }
-    if path.suffix.lower() == ".xml":
-        raise DataError(
-            f"{name}: XML is not read, because every XML file has elements of its own. Write one "
-            'JSON object per question into a .jsonl file: {"prompt": "...", "answer": "..."}'
-        )
-    if path.suffix.lower() not in readers:
-        raise DataError(
-            f"{name}: files ending in {path.suffix or 'nothing'!r} are not read; "
-            f"write the questions as one of {', '.join(FILE_SUFFIXES)}"
-        )
-    try:
-        path.open("rb").close()
-    except PermissionError:
-        raise DataError(f"{name}: no permission to read it. Change that, or copy it") from None
-    if path.stat().st_size == 0:
-        raise DataError(f"{name}: the file is empty. Give one with at least one question")
-    found = readers[path.suffix.lower()](name, path, limit)
-    return Source(
-        name,
-        found.columns,
-        found.rows,
-        found.unit,
-        column_map,
-        decimal_comma=found.decimal_comma,
-    )

@@ -146,7 +146,7 @@ def _asked(run: RunDir) -> dict[str, Any]:
         "questions": pool.get("num_questions"),
         "with an answer column filled": pool.get("num_with_answer"),
         "samples": readings.samples_taken(run),
-        "held-out questions": config.pool.evaluation or "none given",
+        "held-out questions": ", ".join(config.pool.evaluation_sources) or "none given",
         "in both pool and held-out": pool.get("num_overlap"),
         "ranked by": "combination" if readings.is_combined(run) else driving_estimator(config),
         "label budget": _budget(config.labels.budget),

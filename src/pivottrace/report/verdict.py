@@ -21,10 +21,10 @@ from pivottrace.labels.budget import (
     labels_of,
     unanswerable,
 )
+from pivottrace.report.held_out_verdict import helped, of_sets
 from pivottrace.routing.routes import ROUTES
 from pivottrace.run.choices import driving_estimator
 from pivottrace.run.directory import RunDir
-from pivottrace.run.readings import evaluation_facts
 from pivottrace.run.rounds import latest_round
 from pivottrace.run.storage import read_parquet
 
@@ -32,8 +32,6 @@ from pivottrace.run.storage import read_parquet
 # fewer of its questions teach anything, and too hard if fewer of the samples are right.
 FEW_TEACH = 0.15
 FEW_RIGHT = 0.1
-# With fewer held-out questions an interval is wider than most gains of training.
-FEW_HELD_OUT = 200
 ROUTE_WORDS = {  # of one question, and of several
     "annotate": ("gets a true answer", "get a true answer"),
     "weak": ("trains on the model's own vote", "train on the model's own vote"),
@@ -51,6 +49,7 @@ class Verdict:
         labels: Labels spent, and how many of them fell where a label teaches.
         cost: Responses, tokens and hours.
         helped: Whether training helped on held-out questions, beyond chance.
+        sets: The figures of each held-out set, where there are several.
         limits: The limits of the result, the gravest first, each with its cure.
     """
 
@@ -58,6 +57,7 @@ class Verdict:
     labels: str | None
     cost: str | None
     helped: str | None
+    sets: tuple[str, ...]
     limits: tuple[str, ...]
 
     def lines(self) -> Iterator[tuple[str, str]]:
@@ -70,6 +70,7 @@ class Verdict:
         ):
             if text is not None:
                 yield title, text
+        yield from (("held-out", text) for text in self.sets)
         yield from (("limited by", text) for text in self.limits)
 
 
@@ -90,7 +91,8 @@ def verdict(run: RunDir) -> Verdict:
         decided=_decided(run, triage),
         labels=_labels(run, triage),
         cost=_cost(run),
-        helped=_helped(run),
+        helped=helped(run),
+        sets=tuple(of_sets(run)),
         limits=tuple(_limits(run, triage)),
     )
 
@@ -175,30 +177,6 @@ def _duration(run: RunDir) -> str:
     if seconds < 120:
         return f"{seconds:.0f} seconds"
     return f"{seconds / 60:.0f} minutes" if seconds < 7200 else f"{seconds / 3600:.1f} hours"
-
-
-def _helped(run: RunDir) -> str | None:
-    facts, train = evaluation_facts(run), latest_round(run, "train").stage_facts("train")
-    before, after, change = (facts.get(name) for name in ("before", "after", "difference"))
-    if train.get("trained") is False:
-        return f"nothing was trained: {train['reason']}"
-    if not train:
-        return None
-    if facts.get("skipped"):
-        return f"nothing says whether training helped: {facts['skipped']}"
-    if before is None or after is None or change is None:
-        return None
-    what = "training helped" if change["low"] > 0 else "no change beyond chance"
-    what = "training did harm" if change["high"] < 0 else what
-    text = (
-        f"{what}: {100 * before['accuracy']:.1f} % → {100 * after['accuracy']:.1f} %, "
-        f"{100 * change['mean']:+.1f} points (95 % interval {100 * change['low']:+.1f} to "
-        f"{100 * change['high']:+.1f})"
-    )
-    num = after.get("num_questions", FEW_HELD_OUT)
-    if change["low"] <= 0 <= change["high"] and num < FEW_HELD_OUT:
-        text += f"; {num} held-out questions are too few to see a small change"
-    return text
 
 
 def _limits(run: RunDir, triage: pa.Table | None) -> Iterator[str]:

@@ -23,11 +23,11 @@ from pivottrace.models.identity import refuse_another_model
 from pivottrace.models.rendering import render_questions
 from pivottrace.models.sampler import Sampling
 from pivottrace.rollouts.answer_reader import AnswerReader
-from pivottrace.rollouts.held_out import held_out_questions
+from pivottrace.rollouts.held_out import held_out_questions, render_held_out
 from pivottrace.rollouts.prompt_room import refuse_long_prompts
 from pivottrace.run.directory import RunDir
 from pivottrace.run.part_work import part_seed, run_parts
-from pivottrace.run.progress import Update, counted, progress
+from pivottrace.run.progress import Update, counted, part_sizes, progress
 from pivottrace.run.rounds import round_seed, start_model
 from pivottrace.run.storage import num_rows, read_parquet
 from pivottrace.schemas import ROLLOUTS
@@ -91,8 +91,7 @@ class PoolRollouts:
             ConfigError: As `prompt_room.refuse_long_prompts`.
         """
         held_out, config = held_out_questions(self._run), self._run.config
-        asked = (question["prompt"] for question in held_out)
-        prompts = render_questions(self._sampler.tokenizer, asked, config.pool)
+        prompts = render_held_out(self._sampler.tokenizer, held_out, config.pool)
         refuse_long_prompts(
             config,
             self._sampler.max_positions,
@@ -162,11 +161,11 @@ class PoolRollouts:
 
         The number of samples to come is not known, since questions may stop early.
         """
-        size, total = self._run.config.rollouts.part_size, self.num_questions
+        sizes = part_sizes(self.num_questions, self._run.config.rollouts.part_size)
         if kind == "greedy":
-            return counted(update, size, total)
+            return counted(update, sizes)
         samples = 0
-        show_questions = counted(lambda done: update(done, f"{samples:,} samples"), size, total)
+        show_questions = counted(lambda done: update(done, f"{samples:,} samples"), sizes)
 
         def show(finished: Sequence[int]) -> None:
             nonlocal samples

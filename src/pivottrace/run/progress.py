@@ -23,24 +23,26 @@ def in_words(stage: str) -> str:
     return stage.replace("_", " ")
 
 
-def counted(
-    update: Callable[[int], None], part_size: int, total: int
-) -> Callable[[Sequence[int]], None]:
+def counted(update: Callable[[int], None], sizes: Sequence[int]) -> Callable[[Sequence[int]], None]:
     """A function that takes the indices of parts, each once, and shows the questions in them.
 
     Args:
         update: It shows a number of questions.
-        part_size: Questions in each part but the last.
-        total: Questions in all parts.
+        sizes: Number of questions in each part; see `part_sizes`.
     """
     done = 0
 
     def show(finished: Sequence[int]) -> None:
         nonlocal done
-        done += sum(min(part_size, total - index * part_size) for index in finished)
+        done += sum(sizes[index] for index in finished)
         update(done)
 
     return show
+
+
+def part_sizes(total: int, part_size: int) -> list[int]:
+    """Questions in each part: `part_size`, and the rest in the last one."""
+    return [min(part_size, total - start) for start in range(0, total, part_size)]
 
 
 @contextmanager

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -108,18 +108,32 @@ def evaluation_facts(run: RunDir) -> dict[str, Any]:
     """The facts that the two evaluations recorded. Facts that do not exist yet are left out.
 
     Returns:
-        `before` and `after`, each {accuracy, low, high, pass_at_k, k, num_questions}; `difference`
-        {mean, low, high}, after minus before; `skipped`, the reason why an evaluation was left out.
-        Accuracies are shares in [0, 1]. Intervals have 95 %.
+        `before` and `after`, each {accuracy, low, high, num_questions} and {pass_at_k, k} of one
+        set or {num_sets} of several; `difference` {mean, low, high}, after minus before; `sets`,
+        for each set {name, before, after, difference} as far as they are there (an older version
+        recorded none); `skipped`, the reason why an evaluation was left out. Accuracies are shares
+        in [0, 1]. Intervals have 95 %.
     """
     before, after = run.stage_facts("evaluate_before"), run.stage_facts("evaluate_after")
     facts = {
         "before": before.get("figures"),
         "after": after.get("figures"),
         "difference": after.get("difference"),
+        "sets": _of_sets(before, after) or None,
         "skipped": before.get("skipped", after.get("skipped")),
     }
     return {name: value for name, value in facts.items() if value is not None}
+
+
+def _of_sets(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The figures of each set before and after training, and their difference."""
+    found: dict[str, dict[str, Any]] = {}
+    for which, facts in (("before", before), ("after", after)):
+        for figures in facts.get("sets", []):
+            found.setdefault(figures["name"], {"name": figures["name"]})[which] = figures
+    for name, difference in after.get("set_differences", {}).items():
+        found[name]["difference"] = difference
+    return list(found.values())
 
 
 def trace_estimators(run: RunDir) -> list[str]:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from pivottrace.errors import RunDirError
-from pivottrace.rollouts.held_out import counts_of
+from pivottrace.rollouts.held_out import counts_by_set, held_out_questions
 from pivottrace.run.directory import RunDir
 from pivottrace.run.rounds import all_rounds, last_trained, start_model
 from pivottrace.run.storage import read_parquet
 from pivottrace.stages.evaluation import DIGITS, evaluate
-from pivottrace.stats.accuracy import paired_difference
+from pivottrace.stats.accuracy import Interval, mean_over_sets, paired_difference
 from pivottrace.training.model_card import write_model_card
 
 
@@ -19,7 +19,8 @@ def run(run: RunDir) -> None:
 
     It records the facts of `stages.evaluation.evaluate` and `difference` {mean, low, high}. The
     difference is after minus before on the same questions, with a 95 % interval clustered by
-    question. If nothing was trained, the only fact is `skipped`, the reason.
+    question. With several sets it is the unweighted mean of their differences, which
+    `set_differences` has by name. If nothing was trained, the only fact is `skipped`, the reason.
 
     Raises:
         RunDirError: Training has not finished.
@@ -40,10 +41,18 @@ def run(run: RunDir) -> None:
 
 
 def _difference(run: RunDir) -> dict[str, Any]:
-    """The fact `difference`, if both evaluations have a table."""
+    """The facts `difference` and `set_differences`, if both evaluations have a table."""
     paths = [run.table_path(f"evaluation_{which}") for which in ("before", "after")]
     if not all(path.is_file() for path in paths):
         return {}
-    before, after = (counts_of(read_parquet(path)) for path in paths)
-    interval = paired_difference(before, after)
-    return {"difference": {name: round(value, DIGITS) for name, value in vars(interval).items()}}
+    questions = held_out_questions(run)
+    before, after = (counts_by_set(questions, read_parquet(path)) for path in paths)
+    found = {name: paired_difference(before[name], after[name]) for name in before}
+    return {
+        "difference": _rounded(mean_over_sets(list(found.values()))),
+        "set_differences": {name: _rounded(interval) for name, interval in found.items()},
+    }
+
+
+def _rounded(interval: Interval) -> dict[str, float]:
+    return {name: round(value, DIGITS) for name, value in vars(interval).items()}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 
 import pyarrow as pa
@@ -11,12 +12,14 @@ import pyarrow.compute as pc
 from pivottrace.config import Config, PoolConfig
 from pivottrace.errors import DataError
 from pivottrace.ingest import find_overlap, source_digest
-from pivottrace.ingest.questions import Reading, read_held_out, read_pool
+from pivottrace.ingest.held_out_sets import SetReading, held_out_table, read_sets
+from pivottrace.ingest.questions import Reading, read_pool
 from pivottrace.label_sources import label_source
 from pivottrace.label_sources.column import COLUMN
 from pivottrace.run.directory import RunDir
 from pivottrace.run.storage import digest_file, write_parquet
 from pivottrace.stages.preconditions import WITHOUT_GPU, refuse_the_impossible, trainer_of
+from pivottrace.verifier import Verifier
 
 OVERLAP = pa.schema([("question_id", pa.string()), ("evaluation_id", pa.string())])
 SHOWN_PAIRS = 3  # in a message
@@ -28,9 +31,10 @@ def run(run: RunDir) -> None:
 
     A finished pool is kept. The run directory has its own copy, so the sources may be gone, but a
     source that still exists must not have changed. The stage records `num_questions`,
-    `num_with_answer`, `num_left_out` (by `pool.only_answered`), `num_evaluation`, `num_overlap`
-    (pool questions), `overlap` (the first pairs of ids), `num_dropped`, `notes` (what reading
-    settled, in words), `digest` (of pool.parquet) and `source_digests`.
+    `num_with_answer`, `num_left_out` (by `pool.only_answered`), `num_evaluation`, `evaluation_sets`
+    (`SetReading.facts`), `num_overlap` (pool questions), `overlap` (the first pairs of ids),
+    `num_dropped`, `notes` (what reading settled, in words), `digest` (of pool.parquet) and
+    `source_digests`.
 
     Raises:
         DataError: A source is wrong or has changed, a held-out question has no answer, or pool and
@@ -51,8 +55,7 @@ def _write_tables(run: RunDir) -> None:
     # We take the digests before reading, so that a change while we read is noticed next time.
     digests = {key: source_digest(source) for key, source in _sources(settings).items()}
     read, held_out = read_sources(run.config)
-    pool, evaluation = read.table, held_out.table if held_out is not None else None
-    pairs = find_overlap(pool, evaluation) if evaluation is not None else []
+    pool, pairs = read.table, overlap_of(read, held_out)
     kept = _apply_overlap(pool, pairs, settings)
     num_with_answer = kept.num_rows - kept["answer"].null_count
     # Before the pool is bound: the cure may be another column, or a changed file.
@@ -62,8 +65,8 @@ def _write_tables(run: RunDir) -> None:
         if lacking is not None:
             print(f"note: {lacking}. {WITHOUT_GPU}", file=sys.stderr, flush=True)
 
-    if evaluation is not None:
-        run.write_table("evaluation", evaluation)
+    if held_out:
+        run.write_table("evaluation", held_out_table(held_out))
         write_parquet(run.path / "overlap.parquet", _overlap_table(pairs))
     else:
         # A killed attempt may have left this table, before the setting pool.evaluation was removed.
@@ -74,24 +77,25 @@ def _write_tables(run: RunDir) -> None:
         num_questions=kept.num_rows,
         num_with_answer=num_with_answer,
         num_left_out=read.num_left_out,
-        num_evaluation=evaluation.num_rows if evaluation is not None else 0,
+        num_evaluation=sum(each.table.num_rows for each in held_out),
+        evaluation_sets=[each.facts() for each in held_out],
         num_overlap=len({ours for ours, _ in pairs}),
         overlap=[list(pair) for pair in pairs[:RECORDED_PAIRS]],
         num_dropped=pool.num_rows - kept.num_rows,
-        notes=[*read.notes, *(held_out.notes if held_out is not None else ())],
+        notes=[*read.notes, *(note for each in held_out for note in each.reading.notes)],
         digest=digest_file(run.table_path("pool")),
         source_digests=digests,
     )
 
 
-def read_sources(config: Config) -> tuple[Reading, Reading | None]:
+def read_sources(config: Config) -> tuple[Reading, list[SetReading]]:
     """Read the pool and, if the settings name them, the held-out questions.
 
     A label source may withhold the pool's answers, as the oracle does: the pool is then made
     without them.
 
     Returns:
-        (pool, held-out questions or None).
+        (pool, sets of held-out questions, in their order).
 
     Raises:
         DataError: A source is wrong, or a held-out question has no answer.
@@ -107,15 +111,21 @@ def read_sources(config: Config) -> tuple[Reading, Reading | None]:
         column = pool.table.schema.get_field_index("answer")
         blank = pa.nulls(pool.table.num_rows, pa.string())
         pool = replace(pool, table=pool.table.set_column(column, "answer", blank), golds=())
-    return pool, _checked(read_held_out(config), config)
+    sets = read_sets(config)
+    for each in sets:
+        _refuse_without_answers(each)
+        if each.origin.verifier is not None:
+            with Verifier(each.origin.verifier, config.answers.timeout_s) as verifier:
+                verifier.load()  # a user's function that is wrong is refused now, not hours later
+    return pool, sets
 
 
-def _checked(held_out: Reading | None, config: Config) -> Reading | None:
-    if held_out is None or not held_out.table["answer"].null_count:
-        return held_out
-    source, table = config.pool.evaluation, held_out.table
+def _refuse_without_answers(held_out: SetReading) -> None:
+    source, table = held_out.origin.text, held_out.reading.table
+    if not table["answer"].null_count:
+        return
     first = table.filter(pc.is_null(table["answer"]))["id"][0].as_py()
-    why = "".join(f" ({u.cell!r} {u.problem})" for u in held_out.unreadable[:1])
+    why = "".join(f" ({u.cell!r} {u.problem})" for u in held_out.reading.unreadable[:1])
     raise DataError(
         f"{source}: {table['answer'].null_count} of {table.num_rows} held-out questions have "
         f"no answer, and the first of these has id {first!r}{why}. Give their answers (name the "
@@ -123,9 +133,21 @@ def _checked(held_out: Reading | None, config: Config) -> Reading | None:
     )
 
 
+def overlap_of(pool: Reading, sets: Sequence[SetReading]) -> list[tuple[str, str]]:
+    """Find pool questions that are also held-out ones, set by set, as `find_overlap`.
+
+    Each set is compared alone, because a question that two sets share would else count as an
+    instruction that questions share.
+    """
+    return [pair for each in sets for pair in find_overlap(pool.table, each.table)]
+
+
 def _sources(settings: PoolConfig) -> dict[str, str]:
-    named = {"questions": settings.questions, "evaluation": settings.evaluation}
-    return {key: source for key, source in named.items() if source is not None}
+    """The sources by their keys in the record: `questions`, `evaluation`, `evaluation.2` and on."""
+    found = {"questions": settings.questions}
+    for number, source in enumerate(settings.evaluation_sources, 1):
+        found["evaluation" if number == 1 else f"evaluation.{number}"] = source
+    return found
 
 
 def _apply_overlap(pool: pa.Table, pairs: list[tuple[str, str]], settings: PoolConfig) -> pa.Table:
@@ -133,17 +155,19 @@ def _apply_overlap(pool: pa.Table, pairs: list[tuple[str, str]], settings: PoolC
         return pool
     if settings.on_overlap == "refuse":
         shown = "; ".join(f"{ours!r} is {theirs!r}" for ours, theirs in pairs[:SHOWN_PAIRS])
+        more = "; ..." if len(pairs) > SHOWN_PAIRS else ""
         raise DataError(
             f"{settings.questions}: {len({ours for ours, _ in pairs})} pool questions are also in "
-            f"{settings.evaluation}: {shown}{'; ...' if len(pairs) > SHOWN_PAIRS else ''}. Take "
-            'them out, or set pool.on_overlap = "drop"'
+            f"{', '.join(settings.evaluation_sources)}: {shown}{more}. Take them out, or set "
+            'pool.on_overlap = "drop"'
         )
     overlapping = pa.array(sorted({ours for ours, _ in pairs}), pa.string())
     kept = pool.filter(pc.invert(pc.is_in(pool["id"], value_set=overlapping)))
     if not kept.num_rows:
         raise DataError(
-            f"{settings.questions}: every question is also in {settings.evaluation}, so dropping "
-            "the overlap leaves none. Give other held-out questions"
+            f"{settings.questions}: every question is also in "
+            f"{', '.join(settings.evaluation_sources)}, so dropping the overlap leaves none. Give "
+            "other held-out questions"
         )
     return kept
 
@@ -159,6 +183,6 @@ def _refuse_changed_sources(run: RunDir) -> None:
         now = source_digest(source)
         if now is not None and now != recorded.get(key):
             raise DataError(
-                f"{source} has changed since {run.path} read it (pool.{key}). Put the old version "
-                "back, or start again with another output directory (--output)"
+                f"{source} has changed since {run.path} read it (pool.{key.partition('.')[0]}). "
+                "Put the old version back, or start again with another output directory (--output)"
             )

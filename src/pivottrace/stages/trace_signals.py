@@ -17,7 +17,7 @@ import pyarrow as pa
 
 from pivottrace.run.directory import RunDir
 from pivottrace.run.part_work import run_parts
-from pivottrace.run.progress import counted, progress
+from pivottrace.run.progress import counted, part_sizes, progress
 from pivottrace.run.rounds import start_model
 from pivottrace.run.storage import read_json, read_parquet, write_json
 from pivottrace.schemas import SIGNALS
@@ -67,7 +67,7 @@ def run(run: RunDir) -> None:
             "signals",
             num_parts,
             lambda index: _trace_part(run.part_path("rollouts_greedy", index), tracer, heads),
-            on_parts=counted(update, part_size, len(rollouts)),
+            on_parts=counted(update, part_sizes(len(rollouts), part_size)),
         )
     num_heads = None if heads is None else sum(map(len, heads.values()))
     with run.turn():

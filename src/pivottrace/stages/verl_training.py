@@ -20,10 +20,10 @@ import pyarrow as pa
 from pivottrace.errors import ConfigError, RunDirError
 from pivottrace.exports.bundle import kit_text
 from pivottrace.exports.launch import json_word
+from pivottrace.exports.training_data import exported_held_out
 from pivottrace.exports.verl import VERL
 from pivottrace.exports.writing import export
 from pivottrace.plugins import require
-from pivottrace.rollouts.held_out import held_out_questions
 from pivottrace.run.directory import RunDir
 from pivottrace.run.progress import progress
 from pivottrace.run.rounds import name_for_trackers, round_seed, start_model, train_settings
@@ -137,7 +137,7 @@ def _start(run: RunDir) -> str:
 
 def _write_command(run: RunDir, environment: VerlEnvironment, folder: Path) -> None:
     settings = train_settings(run)
-    tests = settings.evaluate_steps > 0 and bool(held_out_questions(run))
+    tests = settings.evaluate_steps > 0 and bool(exported_held_out(run))
     trackers = [] if settings.tracker == "none" else [settings.tracker]
     text = kit_text(
         "verl_command.sh",

@@ -147,6 +147,33 @@ def paired_difference(
     return Interval(mean, max(-1.0, mean - half), min(1.0, mean + half))
 
 
+def mean_over_sets(intervals: Sequence[Interval]) -> Interval:
+    """Return the unweighted mean of independent estimates, with an interval from their own ones.
+
+    A half of the interval is the root of the summed squares of the estimates' own halves on that
+    side, over their number. So it is as honest as they are where a set is all right or all wrong.
+
+    Args:
+        intervals: (S,) the estimate of each set, at one confidence; S is at least 1.
+
+    Returns:
+        The mean with its interval. Every set weighs the same, whatever its number of questions.
+
+    Raises:
+        DataError: There is no set.
+
+    Source: Zou and Donner (2008), variance estimates recovered from confidence limits.
+    """
+    if not intervals:
+        raise DataError("there is no set to average over; check that the evaluation has questions")
+    if len(intervals) == 1:
+        return intervals[0]
+    mean = float(np.mean([each.mean for each in intervals]))
+    below = np.hypot.reduce([each.mean - each.low for each in intervals]) / len(intervals)
+    above = np.hypot.reduce([each.high - each.mean for each in intervals]) / len(intervals)
+    return Interval(mean, mean - float(below), mean + float(above))
+
+
 def pass_at_k(counts: QuestionCounts, k: int) -> float:
     """Return the chance that at least one of k samples is right, averaged over questions.
 

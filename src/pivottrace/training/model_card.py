@@ -134,20 +134,27 @@ def _evaluation(facts: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     for which in ("before", "after"):
         figures = facts.get(which)
         if figures:
-            yield (
-                which,
-                (
-                    f"{figures['accuracy']:.1%} ({figures['low']:.1%} to {figures['high']:.1%}), "
-                    f"avg@{figures['k']} over {figures['num_questions']} questions"
-                ),
-            )
+            yield which, _accuracy(figures)
     difference = facts.get("difference")
     if difference:
         low, mean, high = (100 * difference[k] for k in ("low", "mean", "high"))
         yield "difference, paired", f"{mean:+.1f} points ({low:+.1f} to {high:+.1f})"
+    sets = facts.get("sets", [])
+    for each in sets if len(sets) > 1 else []:
+        for which in ("before", "after"):
+            if which in each:
+                yield f"{each['name']}, {which}", _accuracy(each[which])
+    if difference:
         yield "intervals", "95 %, clustered by question"
     if "after" not in facts:
         yield "after", "not measured"
+
+
+def _accuracy(figures: Mapping[str, Any]) -> str:
+    text = f"{figures['accuracy']:.1%} ({figures['low']:.1%} to {figures['high']:.1%}), "
+    if "num_sets" in figures:
+        return f"{text}mean over {figures['num_sets']} sets"
+    return f"{text}avg@{figures['k']} over {counted(figures['num_questions'], 'question')}"
 
 
 def _lineage(run: RunDir) -> Iterator[tuple[str, Any]]:
