@@ -21,6 +21,7 @@ from pivottrace.report.examples import examples
 from pivottrace.report.figures import smoothed
 from pivottrace.report.render import ranking_verdict
 from pivottrace.report.sparkline import sparkline
+from pivottrace.report.telling import Telling, Why
 from pivottrace.report.texts import MAX_RESPONSE_CHARS, clean, cut, mark_pivots, token_texts
 from pivottrace.report.wording import marked_titles
 from pivottrace.run.directory import RunDir
@@ -135,10 +136,9 @@ def test_only_truths_that_were_paid_for_are_shown(tmp_path, monkeypatch):
     paid = {i: label.answer for i, label in budget.bought(run).items()}
     assert HIDDEN_QUESTION not in paid
     shown = [HIDDEN_QUESTION, min(paid)]
-    monkeypatch.setattr(
-        "pivottrace.report.examples._chosen",
-        lambda triage: triage.filter(pc.field("question_id").isin(shown)).to_pylist(),
-    )
+    rows = run.read_table("triage", made_by="triage").filter(pc.field("question_id").isin(shown))
+    chosen = [Telling(row["question_id"], row["route"], Why.TYPICAL) for row in rows.to_pylist()]
+    monkeypatch.setattr("pivottrace.report.examples.telling", lambda triage: chosen)
     found = {e.question_id: e for route in examples(run, decode).values() for e in route}
     assert {i: e.truth for i, e in found.items()} == {
         HIDDEN_QUESTION: None,
@@ -221,7 +221,7 @@ def test_pivots_are_marked_on_the_token_and_on_the_curve(run):
 
 
 def test_without_a_tokenizer_the_text_is_there_and_marks_are_said_to_be_missing(run, monkeypatch):
-    monkeypatch.setattr("pivottrace.report.examples._tokenizer_decode", lambda run: None)
+    monkeypatch.setattr("pivottrace.report.examples.tokenizer_decode", lambda run: None)
     page = build_report(run, unfinished(run)).read_text()
     assert "So the answer is" in page and "could not be placed" in page
     build_report(run, unfinished(run), decode)
