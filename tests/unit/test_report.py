@@ -1,11 +1,11 @@
 """The report: safe with hostile text, whole at every stage, the same bytes twice."""
 
 import re
-from html.parser import HTMLParser
 
 import numpy as np
 import pyarrow.compute as pc
 import pytest
+from html_pages import HOSTILE, parsed
 from report_run import HIDDEN_QUESTION, HIDDEN_TRUTH, STAGES, decode, make_run, stages_of
 from scipy.stats import spearmanr
 
@@ -25,11 +25,6 @@ from pivottrace.report.telling import Telling, Why
 from pivottrace.report.texts import MAX_RESPONSE_CHARS, clean, cut, mark_pivots, token_texts
 from pivottrace.report.wording import marked_titles
 from pivottrace.run.directory import RunDir
-
-HOSTILE = (
-    "<script>alert(1)</script><img src=x onerror=alert(2)>{{ 7*7 }}"
-    "\u202egnp.exe\u202c\x07\x1b[31m\u200b</div></section>&lt;b&gt;"
-)
 
 
 @pytest.fixture(scope="module")
@@ -58,40 +53,6 @@ def sections(page):
     """Text of each section by id, tags and runs of space removed."""
     found = re.findall(r'<section id="(\w+)">(.*?)</section>', page, flags=re.DOTALL)
     return {name: " ".join(re.sub(r"<[^>]+>", " ", body).split()) for name, body in found}
-
-
-class Tags(HTMLParser):
-    """Every element with its attributes; refuses tags that don't nest."""
-
-    VOID = ("meta", "br", "path", "use", "line", "circle", "polygon", "polyline", "rect", "image")
-
-    def __init__(self):
-        super().__init__()
-        self.open, self.seen, self.ids = [], [], []
-
-    def handle_starttag(self, tag, attributes):
-        self.seen.append((tag, dict(attributes)))
-        self.ids += [value for name, value in attributes if name == "id"]
-        if tag not in self.VOID:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag, attributes):
-        self.seen.append((tag, dict(attributes)))
-        self.ids += [value for name, value in attributes if name == "id"]
-
-    def handle_endtag(self, tag):
-        if tag not in self.VOID and tag != "p":
-            while self.open and self.open[-1] == "p":
-                self.open.pop()
-            assert self.open.pop() == tag
-        elif tag == "p":
-            assert self.open.pop() == "p"
-
-
-def parsed(page):
-    tags = Tags()
-    tags.feed(page)
-    return tags
 
 
 def test_the_same_run_gives_the_same_bytes(run, page):

@@ -109,7 +109,9 @@ class RankedPool:
         if self._find(question_id) is not None:
             return
         ids = self._order["question_id"].to_pylist()
-        near = get_close_matches(question_id, ids[:MOST_COMPARED], NEAR_MATCHES, cutoff=0.5)
+        begun = sorted(known for known in ids if known.startswith(question_id))
+        close = get_close_matches(question_id, ids[:MOST_COMPARED], NEAR_MATCHES, cutoff=0.5)
+        near = list(dict.fromkeys([*begun, *close]))[:NEAR_MATCHES]
         similar = ", ".join(map(field, near or ids[:NEAR_MATCHES]))
         raise ConfigError(
             f"no question has the id {field(question_id)!r}. "
