@@ -1,4 +1,4 @@
-"""Who gave how many answers, and how they compare with the answers of others."""
+"""The people who gave answers, how many, and how these compare with the answers of others."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Annotator:
 
     Attributes:
         name: The person, or the source.
-        is_named: Whether the name is a person's.
+        is_named: Whether the name is the name of a person.
         answers: Number of answers.
         agreeing: Answers that agree with an earlier answer of another person.
         differing: Answers that differ from an earlier answer.

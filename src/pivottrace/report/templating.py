@@ -15,7 +15,7 @@ def page_environment(estimators: Mapping[str, Estimator], *loaders: BaseLoader) 
     """The environment of a page.
 
     Args:
-        estimators: Those of the run, for their titles.
+        estimators: The run's estimators, for their titles.
         loaders: Further places of templates. They come before the report's own.
     """
     titles = wording.marked_titles(estimators)

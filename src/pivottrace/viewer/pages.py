@@ -32,7 +32,7 @@ from pivottrace.viewer.trace_view import LEVELS, SIGNALS, TraceView
 
 
 def write_question(run: RunDir, question_id: str) -> Path:
-    """Write the page of a question, and those of its neighbours, so that its links work.
+    """Write the page of a question and the pages of its neighbours, so that its links work.
 
     It shows the last round that has routed its questions. The same run gives the same bytes.
 
@@ -115,7 +115,7 @@ def write_page(
         return os.path.relpath(target, path.parent).replace(os.sep, "/")
 
     def link(question_id: str) -> str | None:
-        """A link to a question: on this page, or on its own page if there is one."""
+        """A link to a question: on this page, or on its own page if that exists."""
         return here.get(question_id) or link_to(question_page(run, question_id))
 
     environment = page_environment(estimators_of(run.config), PackageLoader("pivottrace.viewer"))

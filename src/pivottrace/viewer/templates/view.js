@@ -29,7 +29,7 @@ function turn(step) {
 
 // Pivots.
 function focusOn(target) {
-  target.scrollIntoView({ block: "center" });
+  target.scrollIntoView({ block: "center", behavior: "instant" });
   target.focus({ preventScroll: true });
   read(target);
 }
