@@ -36,6 +36,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("exports", "training"),
     ("stages",),
     ("report",),
+    ("viewer",),
     ("pipeline",),
     ("experiments", "study"),
     ("commands",),

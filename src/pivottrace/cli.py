@@ -220,13 +220,19 @@ def _repair(arguments: list[str]) -> None:
 def _report(arguments: list[str]) -> None:
     from pivottrace.commands.opening import open_run
     from pivottrace.commands.status import next_line, quoted
-    from pivottrace.pipeline import unfinished
-    from pivottrace.report import build_report
+    from pivottrace.pipeline import build_pages
 
     run = open_run("report", arguments)
-    path = quoted(build_report(run, unfinished(run)))
+    path = quoted(build_pages(run))
     print(f"report: {path}")
     print(next_line(run, f"open {path}"))
+
+
+def _view(arguments: list[str]) -> None:
+    from pivottrace.commands.view import view
+
+    for line in view(arguments):
+        print(line)
 
 
 def _stage(name: str) -> Callable[[list[str]], None]:
@@ -411,6 +417,7 @@ COMMANDS: dict[str, Callable[[list[str]], None]] = {
     "status": _status,
     "repair": _repair,
     "report": _report,
+    "view": _view,
     "label": _label,
     "redo": _redo,
     "study": _study,

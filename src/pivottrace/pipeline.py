@@ -11,11 +11,13 @@ from pathlib import Path
 
 from pivottrace.errors import ConfigError, LabelsNeeded, NoAnswersError
 from pivottrace.report import build_report
+from pivottrace.report.collect import report_path
 from pivottrace.report.verdict import too_weak
 from pivottrace.run.directory import RunDir
 from pivottrace.run.progress import in_words
 from pivottrace.run.records import RUN_WIDE
 from pivottrace.run.rounds import all_rounds, current_round
+from pivottrace.viewer.pages import write_telling
 
 # Stage and module, in the order of the first round. Each module is imported when its stage begins,
 # because most modules need torch.
@@ -158,6 +160,20 @@ def _refuse_several_processes(run: RunDir, name: str) -> None:
 
 
 def write_report(run: RunDir) -> Path:
-    """Write the report of the run so far. Raises as `build_report`."""
+    """Write the report of the run so far. Raises as `build_pages`."""
     with run.timed("report"), run.turn():
-        return build_report(run, unfinished(run))
+        return build_pages(run)
+
+
+def build_pages(run: RunDir) -> Path:
+    """Write the page of the telling questions, and the report, which links to it.
+
+    Returns:
+        The path of the report. Without a pool there is only the report.
+
+    Raises:
+        RunDirError: A page cannot be written, or a table of the run is torn.
+    """
+    if run.table_path("pool").is_file():
+        write_telling(run, written=[report_path(run)])
+    return build_report(run, unfinished(run))

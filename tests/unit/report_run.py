@@ -188,7 +188,7 @@ class World:
                 "sample": k,
                 "prompt_tokens": None,
                 "tokens": [0],
-                "text": "",
+                "text": f"Sample {k} of {question_id}. {self.hostile or ''}",
                 "answer": self._answer(i, self.rng.random() < self.skill[i]),
                 "finish": "stop",
                 "failure": None,

@@ -16,7 +16,7 @@ from pivottrace.schemas import EVIDENCE
 PLAN = {f"rounds/00/plan.{kind}" for kind in ("parquet", "csv", "json", "svg")}
 # What goes with each command, and with those that follow it.
 GONE = {
-    "evaluate": {"rounds/00/evaluation_after.parquet", "report.html"},
+    "evaluate": {"rounds/00/evaluation_after.parquet", "report.html", "view/*"},
     "train": {"rounds/00/training_rows.parquet", "rounds/00/train/*"},
     "calibrate": {
         "rounds/00/calibration.parquet",
@@ -51,7 +51,13 @@ ADDED = (
 def finished(tmp_path_factory):
     """A run with a file of every kind that docs/run-directory.md names."""
     run = make_run(tmp_path_factory.mktemp("whole") / "run")
-    for command in (["plan"], ["audit"], ["report"], ["export", "--to", "jsonl"]):
+    for command in (
+        ["plan"],
+        ["audit"],
+        ["report"],
+        ["view", "q-0003"],
+        ["export", "--to", "jsonl"],
+    ):
         assert main([command[0], str(run.path), *command[1:]]) == 0
     assert main(["export", str(run.path), "--to", "parquet"]) == 0
     for name in set(ADDED) - files_of(run):
@@ -80,7 +86,7 @@ def test_what_shows_a_forgotten_stage_goes_with_it_and_nothing_else(run, command
     assert before - files_of(run) == going and files_of(run) <= before
     told = capsys.readouterr().out
     removed = told.splitlines()[1].removeprefix("removed with them: ").split(", ")
-    assert "report.html" in removed
+    assert {"report.html", "view"} <= set(removed)
     assert (set(removed) >= PLAN | {"audit.csv", "export/jsonl"}) == (command == "calibrate")
     assert told.splitlines()[-1] == f"next: pivottrace run {run.path}"
 
@@ -102,7 +108,7 @@ def test_a_redone_training_takes_what_shows_later_rounds(run):
     record = run.path / "export" / "jsonl" / "export.json"
     record.write_text(json.dumps(json.loads(record.read_text()) | {"round": 1}))
     forgotten = redo(run, "train")
-    assert forgotten.beside == ["audit.csv", "report.html", "export/jsonl", "rounds/01"]
+    assert forgotten.beside == ["audit.csv", "report.html", "view", "export/jsonl", "rounds/01"]
     assert not (run.path / "rounds" / "01").exists() and files_of(run) >= PLAN
 
 
@@ -116,6 +122,17 @@ def test_a_label_correction_says_what_goes_too(run, capsys):
     assert main([*correct, "--redo"]) == 0
     assert capsys.readouterr().out.startswith("removed with them: rounds/00/plan.parquet")
     assert not (run.path / "audit.csv").exists()
+
+
+def test_a_folder_with_files_of_somebody_else_only_loses_the_pages(run):
+    notes = run.path / "view" / "questions" / "notes.txt"
+    notes.write_text("of the user")
+    pages = {name for name in files_of(run) if name.startswith("view/")} - {
+        "view/questions/notes.txt"
+    }
+    forgotten = redo(run, "train")
+    assert pages and pages <= set(forgotten.beside) and notes.is_file()
+    assert not pages & files_of(run)
 
 
 def test_a_training_on_another_disk_is_forgotten_with_its_link(run, tmp_path):

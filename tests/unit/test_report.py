@@ -1,11 +1,11 @@
 """The report: safe with hostile text, whole at every stage, the same bytes twice."""
 
 import re
-from html.parser import HTMLParser
 
 import numpy as np
 import pyarrow.compute as pc
 import pytest
+from html_pages import HOSTILE, parsed
 from report_run import HIDDEN_QUESTION, HIDDEN_TRUTH, STAGES, decode, make_run, stages_of
 from scipy.stats import spearmanr
 
@@ -21,14 +21,10 @@ from pivottrace.report.examples import examples
 from pivottrace.report.figures import smoothed
 from pivottrace.report.render import ranking_verdict
 from pivottrace.report.sparkline import sparkline
+from pivottrace.report.telling import Telling, Why
 from pivottrace.report.texts import MAX_RESPONSE_CHARS, clean, cut, mark_pivots, token_texts
 from pivottrace.report.wording import marked_titles
 from pivottrace.run.directory import RunDir
-
-HOSTILE = (
-    "<script>alert(1)</script><img src=x onerror=alert(2)>{{ 7*7 }}"
-    "\u202egnp.exe\u202c\x07\x1b[31m\u200b</div></section>&lt;b&gt;"
-)
 
 
 @pytest.fixture(scope="module")
@@ -57,40 +53,6 @@ def sections(page):
     """Text of each section by id, tags and runs of space removed."""
     found = re.findall(r'<section id="(\w+)">(.*?)</section>', page, flags=re.DOTALL)
     return {name: " ".join(re.sub(r"<[^>]+>", " ", body).split()) for name, body in found}
-
-
-class Tags(HTMLParser):
-    """Every element with its attributes; refuses tags that don't nest."""
-
-    VOID = ("meta", "br", "path", "use", "line", "circle", "polygon", "polyline", "rect", "image")
-
-    def __init__(self):
-        super().__init__()
-        self.open, self.seen, self.ids = [], [], []
-
-    def handle_starttag(self, tag, attributes):
-        self.seen.append((tag, dict(attributes)))
-        self.ids += [value for name, value in attributes if name == "id"]
-        if tag not in self.VOID:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag, attributes):
-        self.seen.append((tag, dict(attributes)))
-        self.ids += [value for name, value in attributes if name == "id"]
-
-    def handle_endtag(self, tag):
-        if tag not in self.VOID and tag != "p":
-            while self.open and self.open[-1] == "p":
-                self.open.pop()
-            assert self.open.pop() == tag
-        elif tag == "p":
-            assert self.open.pop() == "p"
-
-
-def parsed(page):
-    tags = Tags()
-    tags.feed(page)
-    return tags
 
 
 def test_the_same_run_gives_the_same_bytes(run, page):
@@ -135,10 +97,9 @@ def test_only_truths_that_were_paid_for_are_shown(tmp_path, monkeypatch):
     paid = {i: label.answer for i, label in budget.bought(run).items()}
     assert HIDDEN_QUESTION not in paid
     shown = [HIDDEN_QUESTION, min(paid)]
-    monkeypatch.setattr(
-        "pivottrace.report.examples._chosen",
-        lambda triage: triage.filter(pc.field("question_id").isin(shown)).to_pylist(),
-    )
+    rows = run.read_table("triage", made_by="triage").filter(pc.field("question_id").isin(shown))
+    chosen = [Telling(row["question_id"], row["route"], Why.TYPICAL) for row in rows.to_pylist()]
+    monkeypatch.setattr("pivottrace.report.examples.telling", lambda triage: chosen)
     found = {e.question_id: e for route in examples(run, decode).values() for e in route}
     assert {i: e.truth for i, e in found.items()} == {
         HIDDEN_QUESTION: None,
@@ -221,7 +182,7 @@ def test_pivots_are_marked_on_the_token_and_on_the_curve(run):
 
 
 def test_without_a_tokenizer_the_text_is_there_and_marks_are_said_to_be_missing(run, monkeypatch):
-    monkeypatch.setattr("pivottrace.report.examples._tokenizer_decode", lambda run: None)
+    monkeypatch.setattr("pivottrace.report.examples.tokenizer_decode", lambda run: None)
     page = build_report(run, unfinished(run)).read_text()
     assert "So the answer is" in page and "could not be placed" in page
     build_report(run, unfinished(run), decode)

@@ -28,6 +28,9 @@ from pivottrace.run.part_work import part_seed
 from pivottrace.stages import calibrate, label, score
 from pivottrace.stages import train as training
 from pivottrace.stages import triage as routing
+from pivottrace.viewer.pages import write_question
+from pivottrace.viewer.question_view import question_views
+from pivottrace.viewer.ranked_pool import RankedPool
 
 
 def test_steps_are_shared_with_the_remainder_first():
@@ -221,6 +224,23 @@ def test_flows_are_stored_told_and_drawn(two_rounds):
     assert "Round 1." in page
     # Both rounds' steps in one curve, the second's after the first's 30.
     assert unfinished(run)[0] == "train"
+
+
+def test_the_viewer_shows_the_last_routed_round_beside_the_others(two_rounds, tmp_path):
+    run, again, _ = two_rounds
+    moved = routed(again, "annotate")[0]["question_id"]
+    before = {row["question_id"]: row for row in run.read_table("triage", "triage").to_pylist()}
+    page = write_question(run, moved).read_text()
+    view = question_views(again, RankedPool(again), {moved: None}, is_short=False)[0]
+    assert ", round 1." in page and "has begun" not in page
+    assert (view.routing.round_index, view.routing.route) == (1, "annotate")
+    (other,) = view.other_rounds
+    assert (other.round_index, other.route) == (0, before[moved]["route"])
+
+    begun = fabricate(tmp_path / "begun")
+    trace_again(begun)
+    page = write_question(begun, moved).read_text()
+    assert "Round 1 has begun. It is shown once its questions are routed." in page
 
 
 def test_votes_that_fall_apart_are_promoted_while_the_budget_lasts(two_rounds, tmp_path):

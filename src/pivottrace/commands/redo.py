@@ -15,6 +15,7 @@ from pivottrace.exports.writing import exports_of_before
 from pivottrace.labels.budget import labels_of, refuse_unusable_budget
 from pivottrace.pipeline import STAGES, stages_of
 from pivottrace.report.collect import report_path
+from pivottrace.report.view_places import view_outputs
 from pivottrace.routing.routes import Route
 from pivottrace.run.bindings import changed_settings
 from pivottrace.run.directory import RunDir
@@ -42,8 +43,8 @@ class Forgotten(NamedTuple):
     Attributes:
         stages: Names of the stages, in order.
         beside: Names of further files and folders that show the results of these stages, relative
-            to the run directory: plans, lists, exports, the report, and the folders of later
-            rounds.
+            to the run directory: plans, lists, exports, the report, the viewer's pages, and the
+            folders of later rounds.
         notes: A note about each export that somebody has changed. It stays.
     """
 
@@ -62,8 +63,8 @@ def redo(run: RunDir, command: str, config: Config | None = None) -> Forgotten:
     """Forget the stages of a command, and every later one of this and all later rounds.
 
     Labels are kept, and so is everything before. A later round's rollouts come from a model that is
-    trained anew, so its whole folder goes. Plans, lists, exports and the report go too, because
-    they show the forgotten stages and not the new ones. The time that the forgotten
+    trained anew, so its whole folder goes. Plans, lists, exports, the report and the viewer's pages
+    go too, because they show the forgotten stages and not the new ones. The time that the forgotten
     stages took still counts as spent.
 
     Args:
@@ -108,6 +109,7 @@ def would_be_forgotten(run: RunDir, command: str) -> Forgotten:
     shown = run.existing(PLAN if command == "calibrate" else ())
     shown += run.existing((AUDIT,) if "calibrate" in stages else ())  # of this round or a later one
     shown += [path for path in (report_path(run),) if path.is_file()]
+    shown += view_outputs(run)
     return Forgotten(stages, _names(run, [*shown, *exports, *later]), notes)
 
 

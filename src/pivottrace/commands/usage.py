@@ -17,6 +17,10 @@ MAIN: dict[str, tuple[str, str]] = {
     "status": ("RUN", "show the finished stages and the next command"),
     "repair": ("RUN", "remove damaged files of a run, so that the next run makes them again"),
     "report": ("RUN", "write the report of the run so far"),
+    "view": (
+        "RUN [QUESTION_ID] [--route ROUTE] [--open]",
+        "write a page of a question: trace, samples, label, route",
+    ),
     "study": (
         "FILE|RUN ... [--grid] [SETTINGS]",
         "compare the estimators on labelled pools, with intervals",
@@ -125,9 +129,16 @@ is used until `label correct` settles the question.
 """
 REDO = """
 Labels are kept, and so are the rollouts of the first round. `calibrate` includes triage, label and
-training. Plans, audit.csv, exports in RUN/export and the report go with the stages that they show.
-The command only forgets: pivottrace run RUN then makes the stages again.
+training. Plans, audit.csv, exports in RUN/export, the report and RUN/view go with the stages that
+they show. The command only forgets: pivottrace run RUN then makes the stages again.
 
+"""
+VIEW = """
+Without a question, the page has the most telling questions of every route.
+  --route ROUTE            the most telling questions of annotate, weak, discard or defer
+  --open                   open the page in a browser
+
+The page is one file in RUN/view. The command works at every stage of a run, and only reads it.
 """
 EXPORT = """
 The command exports the routes of the last round that has any. It does not change the run.
@@ -180,6 +191,8 @@ def help_of(command: str) -> str:
         return f"{text}{EXPORT}"
     if command in ("label import", "label correct"):
         return f"{text}{LABEL}"
+    if command == "view":
+        return f"{text}{VIEW}"
     if command == "redo":
         return f"{text}{REDO}{SETTINGS}"
     if "SETTINGS" not in arguments:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from pivottrace.config import Config
 from pivottrace.config.presets import flat_values
@@ -111,19 +112,64 @@ def table(run: RunDir, name: str) -> pa.Table | None:
     return read_parquet(path) if path.is_file() else None
 
 
+def table_rows(
+    run: RunDir, name: str, ids: list[str], columns: list[str] | None = None, key: str = ""
+) -> dict[str, dict[str, Any]]:
+    """Rows of some questions in a whole table, by question id; empty if the table is missing.
+
+    Args:
+        run: The run.
+        name: The table.
+        ids: The questions.
+        columns: The columns to read; None reads all.
+        key: The column with the id, if it is not `question_id`.
+
+    Raises:
+        RunDirError: The file is torn.
+    """
+    path, key = run.table_path(name), key or "question_id"
+    if not path.is_file():
+        return {}
+    found = read_parquet(path, columns, [(key, "in", ids)]) if ids else None
+    return {} if found is None else {row[key]: row for row in found.to_pylist()}
+
+
 def part_rows(
     run: RunDir, name: str, columns: list[str], ids: list[str] | None = None
 ) -> list[dict[str, Any]]:
     """Rows of a table in parts: all rows, or the rows of some questions, from finished parts only.
 
+    A question's rows are in one part. So reading ends at the last question that is wanted.
+
     Raises:
         RunDirError: A part is torn.
     """
-    chosen = None if ids is None else [("question_id", "in", ids)]
     paths = sorted((run.round_path / name).glob("part-*.parquet"))
-    if ids is not None and not ids:
-        return []
-    return [row for path in paths for row in read_parquet(path, columns, chosen).to_pylist()]
+    if ids is None:
+        return [row for path in paths for row in read_parquet(path, columns).to_pylist()]
+    rows: list[dict[str, Any]] = []
+    missing = set(ids)
+    for path in _likely_first(run, paths, ids):
+        if not missing:
+            break
+        found = read_parquet(path, columns, [("question_id", "in", sorted(missing))]).to_pylist()
+        missing -= {row["question_id"] for row in found}
+        rows += found
+    return rows
+
+
+def _likely_first(run: RunDir, paths: list[Path], ids: list[str]) -> list[Path]:
+    """The parts, the likely parts of some questions first: parts follow the order of the pool.
+
+    The parts of a large run have many gigabytes, and a part's checksum takes all its bytes.
+    """
+    if len(paths) < 2 or not run.table_path("pool").is_file():
+        return paths
+    pool = read_parquet(run.table_path("pool"), ["id"])["id"]
+    places = pc.index_in(pa.array(ids, pa.string()), value_set=pool.combine_chunks()).to_pylist()
+    size = run.config.rollouts.part_size
+    likely = {f"part-{place // size:05d}.parquet" for place in places if place is not None}
+    return sorted(paths, key=lambda path: (path.name not in likely, path.name))
 
 
 def num_probes(run: RunDir) -> int | None:

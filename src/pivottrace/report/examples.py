@@ -1,4 +1,4 @@
-"""A few questions of each route, with the response, the pivots marked in it, and the numbers."""
+"""The telling questions of each route: response, marked pivots, and numbers."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 
 from pivottrace.errors import ModelError
 from pivottrace.ingest.prompts import last_user_message
 from pivottrace.labels.budget import bought
 from pivottrace.report import collect
+from pivottrace.report.question_numbers import Number, question_numbers
 from pivottrace.report.sparkline import sparkline
+from pivottrace.report.telling import Why, telling
 from pivottrace.report.texts import (
     MAX_QUESTION_CHARS,
     MAX_RESPONSE_CHARS,
@@ -29,14 +29,13 @@ from pivottrace.report.wording import reason_meaning
 from pivottrace.routing.routes import ROUTES
 from pivottrace.run.directory import RunDir
 
-PER_ROUTE = 3
-
 
 @dataclass(frozen=True)
 class Example:
     """One question as the report shows it. Its texts are cleaned, but not escaped.
 
     Attributes:
+        why: The reason why it is shown.
         question: The last user message.
         response: The greedy response in stretches; each pivot is a stretch of its own.
         num_left_out: Characters of the response that are not shown.
@@ -47,13 +46,14 @@ class Example:
         vote: The majority answer and its share, None on an abstention.
         truth: The true answer if it was paid for, else None.
         greedy_right: Whether the greedy answer is right; None if that was not checked.
-        numbers: Names and values of the row.
+        numbers: The numbers that led to its route.
     """
 
     question_id: str
     route: str
     reason: str
     reason_text: str
+    why: Why
     question: CutText
     response: list[Piece]
     num_left_out: int
@@ -64,75 +64,49 @@ class Example:
     vote: tuple[str, float] | None
     truth: str | None
     greedy_right: bool | None
-    numbers: list[tuple[str, str]]
+    numbers: list[Number]
 
 
 def examples(run: RunDir, decode: Decode | None) -> dict[str, list[Example]] | None:
-    """Examples by route, in the routes' order; None before triage.
-
-    From each route they are the questions at 1/6, 3/6 and 5/6 of its places by (rank, id). So they
-    are typical questions, not the most flattering ones.
-    """
+    """The telling questions by route, in the routes' order; None before triage."""
     triage = collect.table(run, "triage")
     if triage is None:
         return None
-    rows = _chosen(triage)
-    ids = [row["question_id"] for row in rows]
+    chosen = telling(triage)
+    ids = [each.question_id for each in chosen]
     sources = _sources(run, ids)
-    decode = decode or (_tokenizer_decode(run) if ids else None)
+    decode = decode or (tokenizer_decode(run) if ids else None)
     by_route: dict[str, list[Example]] = {route: [] for route in ROUTES}
-    for row in rows:
-        by_route[row["route"]].append(_example(run, row, sources, decode))
+    for each in chosen:
+        row = sources["triage"][each.question_id]
+        by_route[each.route].append(_example(run, row, each.why, sources, decode))
     return by_route
-
-
-def _chosen(triage: pa.Table) -> list[dict[str, Any]]:
-    chosen: list[dict[str, Any]] = []
-    for route in ROUTES:
-        found = triage.filter(pc.field("route") == route)
-        # Rows without a rank come last, which is the order that pyarrow gives to nulls.
-        found = found.sort_by([("rank", "ascending"), ("question_id", "ascending")])
-        places = {len(found) * (2 * i + 1) // (2 * PER_ROUTE) for i in range(PER_ROUTE)}
-        kept = sorted(place for place in places if place < len(found))
-        chosen += found.take(pa.array(kept, pa.int64())).to_pylist()  # typed: it may be empty
-    return chosen
 
 
 def _sources(run: RunDir, ids: list[str]) -> dict[str, dict[str, Any]]:
     """Every table that an example needs, by name and then by question id."""
 
-    def keyed(rows: list[dict[str, Any]], key: str = "question_id") -> dict[str, Any]:
-        return {row[key]: row for row in rows}
+    def of_parts(name: str, columns: list[str]) -> dict[str, dict[str, Any]]:
+        rows = collect.part_rows(run, name, ["question_id", *columns], ids)
+        return {row["question_id"]: row for row in rows}
 
-    greedy = collect.part_rows(
-        run, "rollouts_greedy", ["question_id", "tokens", "text", "answer", "failure"], ids
-    )
+    whole = ("triage", "scores", "votes", "evidence")
     return {
         # We leave out the column `answer`: it may hold truths that were not paid for.
-        "pool": keyed(_rows(run, "pool", ids, "id", ["id", "prompt"]), "id"),
-        "scores": keyed(_rows(run, "scores", ids)),
-        "votes": keyed(_rows(run, "votes", ids)),
-        "evidence": keyed(_rows(run, "evidence", ids)),
-        "greedy": keyed(greedy),
-        "signals": keyed(collect.part_rows(run, "signals", ["question_id", "far_mass"], ids)),
+        "pool": collect.table_rows(run, "pool", ids, ["id", "prompt"], "id"),
+        **{name: collect.table_rows(run, name, ids) for name in whole},
+        "greedy": of_parts("rollouts_greedy", ["tokens", "text", "answer", "failure"]),
+        "signals": of_parts("signals", ["far_mass"]),
         "labels": {i: label for i, label in bought(run).items() if i in set(ids)},
     }
 
 
-def _rows(
-    run: RunDir, name: str, ids: list[str], key: str = "question_id", columns: Any = None
-) -> list[dict[str, Any]]:
-    found = collect.table(run, name)
-    if found is None:
-        return []
-    rows: list[dict[str, Any]] = (
-        found.select(columns or found.column_names).filter(pc.field(key).isin(ids)).to_pylist()
-    )
-    return rows
-
-
 def _example(
-    run: RunDir, row: dict[str, Any], sources: dict[str, dict[str, Any]], decode: Decode | None
+    run: RunDir,
+    row: dict[str, Any],
+    why: Why,
+    sources: dict[str, dict[str, Any]],
+    decode: Decode | None,
 ) -> Example:
     question_id = row["question_id"]
     score = sources["scores"].get(question_id, {})
@@ -149,6 +123,7 @@ def _example(
         route=row["route"],
         reason=row["reason"],
         reason_text=reason_meaning(row["reason"]),
+        why=why,
         question=cut(last_user_message(prompt) if prompt else "", MAX_QUESTION_CHARS),
         response=response,
         num_left_out=num_left_out,
@@ -161,7 +136,7 @@ def _example(
         vote=None if vote is None else (vote, votes["vote_share"]),
         truth=label.answer if label else None,
         greedy_right=sources["evidence"].get(question_id, {}).get("greedy_right"),
-        numbers=_numbers(row),
+        numbers=question_numbers(row),
     )
 
 
@@ -191,28 +166,7 @@ def _agrees(decoded: str, text: str) -> bool:
     return decoded.startswith(text) or decoded.strip().startswith(text.strip())
 
 
-def _numbers(row: dict[str, Any]) -> list[tuple[str, str]]:
-    def number(name: str, digits: int = 3) -> str:
-        return "–" if row[name] is None else f"{row[name]:.{digits}f}"
-
-    def share(name: str) -> str:
-        if row[name] is None:
-            return "–"
-        return f"{row[name]:.2f} ({number(f'{name}_low', 2)} – {number(f'{name}_high', 2)})"
-
-    return [
-        ("rank", number("rank")),
-        ("score", number("score", 4)),
-        ("correctness μ", number("mu", 2)),
-        ("vote right", share("vote")),
-        ("gain of a label", number("label_gain")),
-        ("gain of the vote", number("vote_gain")),
-        ("priority", number("priority")),
-        ("weight", number("weight", 2)),
-    ]
-
-
-def _tokenizer_decode(run: RunDir) -> Callable[[list[int]], str] | None:
+def tokenizer_decode(run: RunDir) -> Callable[[list[int]], str] | None:
     """A decoder by the run's own tokenizer; None if the model no longer exists."""
     from pivottrace.models.load import load_tokenizer
 

@@ -10,14 +10,13 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from pivottrace.config import EMBEDDED_MODEL, dump_config
 from pivottrace.errors import counted
-from pivottrace.estimators import Estimator
 from pivottrace.labels.requests import waiting_file
-from pivottrace.report import collect, wording
+from pivottrace.report import collect, view_places, wording
+from pivottrace.report.annotators import annotators
 from pivottrace.report.correlations import RankCorrelation, rank_correlations
 from pivottrace.report.difficulty_figure import difficulty_figure
 from pivottrace.report.examples import examples
@@ -29,7 +28,8 @@ from pivottrace.report.figures import (
 )
 from pivottrace.report.flows_figure import flows_figure
 from pivottrace.report.svg import for_both_widths
-from pivottrace.report.texts import MAX_CONFIG_CHARS, Decode, clean, cut, field
+from pivottrace.report.templating import page_environment, signed
+from pivottrace.report.texts import MAX_CONFIG_CHARS, Decode, clean, cut
 from pivottrace.report.verdict import verdict
 from pivottrace.report.votes_figure import votes_figure
 from pivottrace.rollouts.answer_reader import unread_note
@@ -53,34 +53,11 @@ def render_report(run: RunDir, unfinished: Sequence[str], decode: Decode | None 
     """Write the report; see `pivottrace.report.build_report`."""
     run.refuse_torn_tables()  # also the tables that no section shows yet
     path = collect.report_path(run)
-    template = _environment(estimators_of(run.config)).get_template("report.html")
+    environment = page_environment(estimators_of(run.config))
+    environment.filters["anchor"] = view_places.anchor
+    template = environment.get_template("report.html")
     write_text(path, template.render(_context(run, unfinished, decode)))
     return path
-
-
-def _environment(estimators: Mapping[str, Estimator]) -> Environment:
-    titles = wording.marked_titles(estimators)
-    environment = Environment(
-        loader=PackageLoader("pivottrace.report"),
-        autoescape=True,  # for every template, not only .html, because every text needs it
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {
-        "field": field,
-        "clean": clean,
-        "percent": lambda share: f"{100 * share:.1f} %",
-        "whole": lambda number: f"{number:,}",
-        "signed": _signed,
-        "points": lambda share: _signed(100 * share, 1),
-        "route_note": wording.ROUTE_MEANING.__getitem__,
-        "reason_note": wording.reason_meaning,
-        "move_note": wording.MOVE_MEANING.__getitem__,
-        "failure_note": lambda code: wording.FAILURE_MEANING.get(code, ""),
-        "estimator": lambda name: titles.get(name, name),
-    }
-    return environment
 
 
 def _context(run: RunDir, unfinished: Sequence[str], decode: Decode | None) -> dict[str, Any]:
@@ -102,6 +79,8 @@ def _context(run: RunDir, unfinished: Sequence[str], decode: Decode | None) -> d
         "calibration": _calibration(run),
         "ranking": _ranking(run),
         "spent": collect.spending(run),
+        "annotators": annotators(run) if run.is_done("pool") else [],
+        "view": view_places.telling_page(run).is_file(),
         "training": _training(run),
         "evaluate": readings.evaluation_facts(run),
         "examples": examples(run, decode),
@@ -298,14 +277,14 @@ def ranking_verdict(
     if own.low <= 0 <= own.high:
         start = f"These probes do not show that {name} ranks by correctness at all"
     else:
-        start = f"{name[0].upper()}{name[1:]} ranks by correctness (ρ = {_signed(own.rho)})"
+        start = f"{name[0].upper()}{name[1:]} ranks by correctness (ρ = {signed(own.rho)})"
     if not rivals or rivals[0].rho >= own.rho:  # the first may be itself; −1 is best
         return f"{start}; no other estimator does better on these probes."
     best = rivals[0]
     sure = "clearly" if best.best_share >= CLEARLY else "but not surely"
     return (
         f"{start}; {titles[best.name]} does better, {sure} the best "
-        f"(ρ = {_signed(best.rho)}, lowest in {best.best_share:.0%} of resamples)."
+        f"(ρ = {signed(best.rho)}, lowest in {best.best_share:.0%} of resamples)."
     )
 
 
@@ -330,10 +309,6 @@ def _training(run: RunDir) -> dict[str, Any] | None:
         "facts": facts,
         "alarms": [event.text() for event in logs.alarms],
     }
-
-
-def _signed(number: float, digits: int = 2) -> str:
-    return f"{number:+.{digits}f}".replace("-", "−")
 
 
 def _plain(value: Any) -> str:

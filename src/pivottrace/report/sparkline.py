@@ -12,6 +12,9 @@ WIDTH, HEIGHT = 720, 84
 _LEFT, _RIGHT, _TOP, _BOTTOM = 6, 58, 14, 16
 # A screen cannot show more points than this. Each column of the screen keeps its highest value.
 MAX_POINTS = 720
+# More numbers than this cannot be read side by side. Then each pivot is a tick.
+MAX_NUMBERED = 60
+_TICK = 7
 
 
 def sparkline(
@@ -22,7 +25,8 @@ def sparkline(
     Args:
         signal: (T,) far mass, shares in [0, 1]; NaN is drawn as 0.
         threshold: Tau, drawn as a dashed line; None draws no line.
-        pivots: Response positions, 0 to T - 1, numbered in order as in the text.
+        pivots: Response positions, 0 to T - 1, numbered in order as in the text. More than
+            `MAX_NUMBERED` are ticks at the bottom.
 
     Returns:
         An `<svg>` element of numbers only, coloured by CSS classes.
@@ -56,10 +60,13 @@ def sparkline(
             f"τ {threshold:.3f}</text>"
         )
     for number, position in enumerate(sorted(pivots), start=1):
-        if position < values.size:
-            parts.append(
-                _pivot(number, position, float(values[position]), x(position), y(values[position]))
-            )
+        if position >= values.size:
+            continue
+        value = float(values[position])
+        if len(pivots) > MAX_NUMBERED:
+            parts.append(_tick(number, position, value, x(position)))
+        else:
+            parts.append(_pivot(number, position, value, x(position), y(value)))
     parts.append(
         f'<text class="axis" x="{_LEFT}" y="{HEIGHT - 3}">token 0</text>'
         f'<text class="axis end" x="{_LEFT + span_x}" y="{HEIGHT - 3}">'
@@ -68,9 +75,21 @@ def sparkline(
     return "".join(parts)
 
 
+def _tick(number: int, position: int, value: float, px: float) -> str:
+    base = HEIGHT - _BOTTOM
+    return (
+        f'<g class="pivot">{_title(number, position, value)}'
+        f'<line x1="{px:.1f}" x2="{px:.1f}" y1="{base}" y2="{base - _TICK}"/></g>'
+    )
+
+
+def _title(number: int, position: int, value: float) -> str:
+    return f"<title>pivot {number}: token {position}, far mass {value:.3f}</title>"
+
+
 def _pivot(number: int, position: int, value: float, px: float, py: float) -> str:
     return (
-        f'<g class="pivot"><title>pivot {number}: token {position}, far mass {value:.3f}</title>'
+        f'<g class="pivot">{_title(number, position, value)}'
         f'<line x1="{px:.1f}" x2="{px:.1f}" y1="{HEIGHT - _BOTTOM}" y2="{py:.1f}"/>'
         f'<circle cx="{px:.1f}" cy="{py:.1f}" r="3.4"/>'
         f'<text x="{px:.1f}" y="{py - 5:.1f}">{number}</text></g>'

@@ -1,0 +1,1 @@
+"""The viewer: pages of single questions of a run, each one HTML file without network."""
