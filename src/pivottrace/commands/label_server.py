@@ -21,8 +21,8 @@ def push(arguments: list[str]) -> Iterator[str]:
     rest = list(arguments)
     studio_url, number = take_option(rest, "--url"), _number(take_option(rest, "--project"))
     run = run_of(rest, f"label push RUN {WHERE}", (1,))
-    with run.locked():
-        pushed = push_tasks(run, LabelStudio(studio_url), number)
+    with LabelStudio(studio_url) as studio, run.locked():
+        pushed = push_tasks(run, studio, number)
     present = f", {pushed.present} were there already" if pushed.present else ""
     others = f", {pushed.others} of other questions left alone" if pushed.others else ""
     if pushed.order:
@@ -40,7 +40,8 @@ def pull(arguments: list[str]) -> Iterator[str]:
     options, again = take_import_flags(rest)
     studio_url, number = take_option(rest, "--url"), _number(take_option(rest, "--project"))
     run = run_of(rest, f"label pull RUN {WHERE} {IMPORT_FLAGS}", (1,))
-    place, rows = answers_in(run, LabelStudio(studio_url), number)
+    with LabelStudio(studio_url) as studio:
+        place, rows = answers_in(run, studio, number)
     reading = read_given(run, place, rows, **options)
     fill_in = f"answer the rest in {place} and pull again"
     yield from taken_in(run, reading, again, ["pull", *arguments], fill_in)

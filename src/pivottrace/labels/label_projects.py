@@ -199,9 +199,15 @@ def _tasks_by_question(run: RunDir, place: str, tasks: Sequence[Task]) -> dict[s
 def _score_again(
     studio: LabelStudio, scored: Mapping[str, Task], present: Mapping[str, Task]
 ) -> None:
-    """Give a score to tasks without one: an import that died may have left them behind."""
+    """Give tasks that are there already the scores that their questions have now.
+
+    A task of an earlier request may wait again, as a probe that became an annotation does. A task
+    has no score if an import died before it was written.
+    """
     for question_id in scored.keys() & present.keys():
-        task = present[question_id]
-        versions = {each.get("model_version") for each in task.get("predictions", [])}
-        if label_studio.MODEL_VERSION not in versions:
-            studio.predict(task["id"], scored[question_id]["predictions"][0]["score"])
+        task, wanted = present[question_id], scored[question_id]["predictions"][0]["score"]
+        ours = [p for p in task["predictions"] if p["model_version"] == label_studio.MODEL_VERSION]
+        if not ours:
+            studio.predict(task["id"], wanted)
+        elif ours[0]["score"] != wanted:
+            studio.change_score(ours[0]["id"], wanted)

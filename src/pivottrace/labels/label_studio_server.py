@@ -14,7 +14,7 @@ import re
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, Self
 
 import httpx2
 
@@ -36,7 +36,7 @@ _PERSONAL = re.compile(r"[\w-]+\.[\w-]+\.[\w-]+")
 
 
 class LabelStudio:
-    """A server of Label Studio, and the key of one of its users.
+    """A server of Label Studio, and the key of one of its users; used in a `with` statement.
 
     Attributes:
         url: Its address, without a slash at its end.
@@ -64,6 +64,12 @@ class LabelStudio:
             # A proxy of the environment cannot reach this machine's own addresses.
             trust_env=not is_this_machine(self.url),
         )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._http.close()
 
     def project(self, number: int) -> dict[str, Any]:
         """The settings of a project. Raises ConfigError: there is none of this number."""
@@ -96,6 +102,10 @@ class LabelStudio:
         """Give a task that has none its score."""
         body = {"task": task, "model_version": MODEL_VERSION, "score": score, "result": []}
         self._write("/api/predictions/", body)
+
+    def change_score(self, prediction: int, score: float) -> None:
+        """Give a prediction another score."""
+        self._send("PATCH", f"/api/predictions/{prediction}/", body={"score": score})
 
     def people(self) -> dict[int, str]:
         """The e-mail addresses of the users, by number."""
