@@ -1,6 +1,7 @@
 """Label Studio's tasks and annotations: what a task says, and which annotations are answers."""
 
 import json
+from itertools import pairwise
 
 import pytest
 from report_run import make_run as fabricate
@@ -74,8 +75,8 @@ def test_options_are_choices(question, letters):
 def test_scores_rise_in_the_order_of_asking_and_later_requests_come_first():
     of_requests = [[studio.score(i, 5, request) for i in range(5)] for request in range(4)]
     for scores in of_requests:
-        assert scores == sorted(set(scores)) and 0 < scores[0] and scores[-1] < 1
-    for earlier, later in zip(of_requests, of_requests[1:], strict=False):
+        assert scores == sorted(set(scores)) and scores[0] > 0 and scores[-1] < 1
+    for earlier, later in pairwise(of_requests):
         assert max(later) < min(earlier)
     assert studio.score(0, 1, 0) == 0.5
 

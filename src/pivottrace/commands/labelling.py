@@ -83,7 +83,7 @@ def taken_in(
     command_line: Sequence[str],
     fill_in: str | None = None,
 ) -> Iterator[str]:
-    """Store answers that were read and checked, and say what happened and what comes next.
+    """Store answers that were read and checked; yields the result and the next command.
 
     Args:
         run: In its current round.

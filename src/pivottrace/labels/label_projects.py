@@ -1,4 +1,4 @@
-"""The project of a run in Label Studio: made once, filled with what lacks, read for answers."""
+"""A run's project in Label Studio: made once, filled with missing tasks, read for answers."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ def place_of(studio: LabelStudio, number: int) -> str:
 
 
 def _project_of(run: RunDir, studio: LabelStudio, number: int | None) -> int | None:
-    """The number of the run's project: the one that the user names, or the one of the last push."""
+    """The number of the run's project: the user names it, or the last push has remembered it."""
     if number is not None:
         return number
     path = run.path / REMEMBERED

@@ -181,7 +181,8 @@ def tasks_in(origin: str, tasks: Any) -> list[Task]:
 def rows(origin: str, tasks: Iterable[Task], people: Mapping[int, str]) -> Iterator[FileRow]:
     """Yield a row for each answer, and a blank row for each task without an answer.
 
-    Skipped and empty annotations are no answers. Drafts are none either: nobody has submitted them.
+    Skipped and empty annotations are no answers. Drafts are none either, because they were not
+    submitted.
 
     Args:
         origin: Name of the file or of the project, for messages.

@@ -76,7 +76,7 @@ class LabelStudio:
         return self._read(f"/api/projects/{number}/")
 
     def project_with(self, mark: str) -> int | None:
-        """The number of the project whose description has a mark; None if there is none."""
+        """The number of the project whose description has a mark; None if no project has it."""
         fields = {"include": "id,description"}
         for found in self._pages("/api/projects/", "results", "count", fields):
             if mark in (found.get("description") or ""):
@@ -150,7 +150,7 @@ class LabelStudio:
         return self._checked(response)
 
     def _renew(self) -> None:
-        """Exchange the personal access token for one that lasts five minutes."""
+        """Exchange the personal access token for a token that lasts five minutes."""
         response = self._request("POST", "/api/token/refresh/", None, {"refresh": self._key})
         self._access = str(self._entry(self._checked(response), "access"))
         self._authorization = f"Bearer {self._access}"
