@@ -367,3 +367,6 @@ def test_both_kinds_of_key_work_and_no_key_is_shown_or_kept(run, say, team, url,
     write_json(run.path / label_projects.REMEMBERED, {"url": f"{url}/x", "project": 1})
     code, said = say("push")
     assert code == 2 and f"the project of this run is at {url}/x" in said
+    (run.path / label_projects.REMEMBERED).write_text("{")
+    code, said = say("pull")
+    assert code == 1 and "is damaged. Name the project" in said

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import shlex
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pivottrace.errors import ConfigError, DataError, ServerError, counted
+from pivottrace.errors import (
+    ConfigError,
+    DataError,
+    RunDirError,
+    ServerError,
+    TornFileError,
+    counted,
+)
 from pivottrace.labels import label_studio
 from pivottrace.labels.file_rows import FileRow
 from pivottrace.labels.label_studio import Task
@@ -118,18 +126,33 @@ def _project_of(run: RunDir, studio: LabelStudio, number: int | None) -> int | N
     """The number of the run's project: the user names it, or the last push has remembered it."""
     if number is not None:
         return number
-    path = run.path / REMEMBERED
-    known = read_json(path) if path.is_file() else {}
+    known = _remembered(run)
     if known and known["url"] != studio.url:
         named = known.get("project", "N")
         raise ConfigError(
-            f"{path}: the project of this run is at {known['url']}, and you name {studio.url}. If "
-            f"this is the same server under another name, or the project has moved, name the "
-            f"project: --project {named}"
+            f"{run.path / REMEMBERED}: the project of this run is at {known['url']}, and you name "
+            f"{studio.url}. If this is the same server under another name, or the project has "
+            f"moved, name the project: --project {named}"
         )
     if "project" in known:
         return int(known["project"])
     return studio.project_with(known["mark"]) if known else None
+
+
+def _remembered(run: RunDir) -> dict[str, Any]:
+    """The address with the project's number or mark; empty before the first push.
+
+    Raises:
+        RunDirError: The file is damaged. `repair` cannot make it again.
+    """
+    path = run.path / REMEMBERED
+    try:
+        return read_json(path) if path.is_file() else {}
+    except TornFileError as error:
+        raise RunDirError(
+            f"{path} is damaged. Name the project of this run with pivottrace label push "
+            f"{shlex.quote(str(run.path))} --project N; its number is in its address"
+        ) from error
 
 
 def _created(run: RunDir, studio: LabelStudio) -> int:
@@ -138,10 +161,8 @@ def _created(run: RunDir, studio: LabelStudio) -> int:
     Its mark is on the disk before the project exists. So a push that dies in between finds the
     project again.
     """
-    path = run.path / REMEMBERED
-    known = read_json(path) if path.is_file() else {}
-    mark = known.get("mark") or uuid.uuid4().hex
-    write_json(path, {"url": studio.url, "mark": mark})
+    mark = _remembered(run).get("mark") or uuid.uuid4().hex
+    write_json(run.path / REMEMBERED, {"url": studio.url, "mark": mark})
     name = run.path.resolve().name
     settings = {
         "title": f"PivotTrace {name}"[:LONGEST_TITLE],
