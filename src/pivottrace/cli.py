@@ -262,11 +262,13 @@ def _stage(name: str) -> Callable[[list[str]], None]:
 
 
 def _label(arguments: list[str]) -> None:
-    from pivottrace.commands import labelling
+    from pivottrace.commands import label_server, labelling
 
     actions = {
         "export": labelling.export,
         "import": labelling.import_,
+        "push": label_server.push,
+        "pull": label_server.pull,
         "correct": labelling.correct,
         "conflicts": labelling.conflicts,
     }

@@ -86,6 +86,10 @@ class OutOfDiskError(RunDirError):
     """The disk filled up during the writing of a part. Complete files are not lost."""
 
 
+class ServerError(PivotTraceError, RuntimeError):
+    """A server cannot be reached, or it fails at a request. The message has a cure."""
+
+
 class NoAnswersError(PivotTraceError, RuntimeError):
     """No question of the pool gave an answer, so nothing can be routed. The message has a cure."""
 

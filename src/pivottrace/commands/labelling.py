@@ -1,4 +1,4 @@
-"""The commands around labels that people give: export, import, correct, conflicts."""
+"""The commands around labels that people give in files: export, import, correct, conflicts."""
 
 from __future__ import annotations
 
@@ -22,31 +22,81 @@ from pivottrace.run.rounds import current_round
 
 def export(arguments: list[str]) -> Iterator[str]:
     """`label export RUN [FILE]`."""
-    run = _run_of(arguments, "label export RUN [FILE]", (1, 2))
+    rest = list(arguments)
+    form = take_option(rest, "--format")
+    run = run_of(rest, "label export RUN [FILE] [--format label-studio]", (1, 2))
+    path = Path(rest[1]) if len(rest) > 1 else None
+    if form == "label-studio":
+        yield from _export_tasks(run, path)
+        return
+    if form is not None:
+        raise ConfigError(
+            f"--format {form}: give label-studio, or leave --format out for a file that ends in "
+            f".csv or .jsonl"
+        )
     with run.locked():
-        path = requests.export(run, Path(arguments[1]) if len(arguments) > 1 else None)
+        path = requests.export(run, path)
     yield (
         f"wrote {path}; next: fill in `answer`, then: pivottrace label import "
         f"{quoted(run.path)} {quoted(path)}"
     )
 
 
+def _export_tasks(run: RunDir, path: Path | None) -> Iterator[str]:
+    with run.locked():
+        tasks, configuration = requests.export_tasks(run, path)
+    yield f"wrote {tasks} and {configuration}"
+    yield (
+        f"next: in a project of Label Studio, put {configuration.name} into Settings, Labeling "
+        f"Interface, Code, and import {tasks.name}. Answer there, export as JSON, then: "
+        f"pivottrace label import {quoted(run.path)} EXPORT.json. Or have all of this done by: "
+        f"pivottrace label push {quoted(run.path)}"
+    )
+
+
 def import_(arguments: list[str]) -> Iterator[str]:
     """`label import RUN FILE`."""
     rest = list(arguments)
-    flags = ("replace", "confirm", "skip-unasked", "redo")
-    replace, confirmed, skip_unasked, again = (take_flag(rest, f"--{name}") for name in flags)
-    usage = "label import RUN FILE [--replace] [--confirm] [--skip-unasked] [--redo]"
-    run, path = _run_of(rest, usage, (2,)), Path(rest[1])
-    # All is checked before a stage is forgotten for it.
-    reading = importing.read_file(
-        run, path, replace=replace, confirmed=confirmed, skip_unasked=skip_unasked
-    )
-    run, gone = _forget_what_used(run, reading.changed, again, ["import", *arguments])
+    options, again = take_import_flags(rest)
+    run = run_of(rest, f"label import RUN FILE {IMPORT_FLAGS}", (2,))
+    path = Path(rest[1])
+    reading = importing.read_file(run, path, **options)
+    in_studio = "answer the rest in Label Studio, export it again and import that file"
+    fill_in = in_studio if importing.is_export(path) else None
+    yield from taken_in(run, reading, again, ["import", *arguments], fill_in)
+
+
+IMPORT_FLAGS = "[--replace] [--confirm] [--skip-unasked] [--redo]"
+
+
+def take_import_flags(arguments: list[str]) -> tuple[dict[str, bool], bool]:
+    """Remove the flags of an import, and return the options of its reading, and `--redo`."""
+    flags = {"replace": "replace", "confirmed": "confirm", "skip_unasked": "skip-unasked"}
+    options = {name: take_flag(arguments, f"--{flag}") for name, flag in flags.items()}
+    return options, take_flag(arguments, "--redo")
+
+
+def taken_in(
+    run: RunDir,
+    reading: importing.Reading,
+    again: bool,
+    command_line: Sequence[str],
+    fill_in: str | None = None,
+) -> Iterator[str]:
+    """Store answers that were read and checked; yields the result and the next command.
+
+    Args:
+        run: In its current round.
+        reading: The answers. All was checked before a stage is forgotten for it.
+        again: Whether the stages that used a changed label are forgotten.
+        command_line: The present command after `pivottrace label`, for the refusal.
+        fill_in: How to give the answers that are missing; None names the file that waits.
+    """
+    run, gone = _forget_what_used(run, reading.changed, again, command_line)
     with run.locked():
         found = importing.store_file(run, reading)
     yield from gone
-    yield from _imported(run, found)
+    yield from _imported(run, found, fill_in)
 
 
 def correct(arguments: list[str]) -> Iterator[str]:
@@ -55,7 +105,7 @@ def correct(arguments: list[str]) -> Iterator[str]:
     confirmed, again = (take_flag(rest, f"--{name}") for name in ("confirm", "redo"))
     annotator = take_option(rest, "--by")
     usage = "label correct RUN ID ANSWER [--by NAME] [--confirm] [--redo]"
-    run, question_id = _run_of(rest, usage, (3,)), rest[1]
+    run, question_id = run_of(rest, usage, (3,)), rest[1]
     given = importing.read_correction(run, question_id, rest[2], annotator, confirmed=confirmed)
     before, gone = labels_of(run).get(question_id), list[str]()
     if before is None or before.answer != given.answer:
@@ -70,7 +120,7 @@ def correct(arguments: list[str]) -> Iterator[str]:
 
 def conflicts(arguments: list[str]) -> Iterator[str]:
     """`label conflicts RUN`."""
-    run = _run_of(arguments, "label conflicts RUN", (1,))
+    run = run_of(arguments, "label conflicts RUN", (1,))
     found = importing.conflicts(run)
     if not found:
         yield "no answers differ from each other"
@@ -82,7 +132,12 @@ def conflicts(arguments: list[str]) -> Iterator[str]:
         yield f"    to settle: {clean(settling(run, conflict.question_id))}"
 
 
-def _run_of(arguments: list[str], usage: str, lengths: Collection[int]) -> RunDir:
+def run_of(arguments: list[str], usage: str, lengths: Collection[int]) -> RunDir:
+    """The run that the first argument names, in its current round.
+
+    Raises:
+        ConfigError: There are more or fewer arguments than the usage has, or unknown flags.
+    """
     if len(arguments) not in lengths or any(text.startswith("--") for text in arguments[:2]):
         raise ConfigError(f"usage: pivottrace {usage}")
     return current_round(RunDir.open(Path(arguments[0])))
@@ -124,11 +179,12 @@ def _goes_too(names: Sequence[str]) -> str:
     )
 
 
-def _imported(run: RunDir, found: importing.Imported) -> Iterator[str]:
+def _imported(run: RunDir, found: importing.Imported, fill_in: str | None) -> Iterator[str]:
+    unit = "task" if fill_in else "row"
     fates: list[tuple[int, Callable[[int], str]]] = [
         (found.unanswerable, lambda n: f'{n} of them "cannot be answered"'),
         (found.replaced, lambda n: f"{n} replaced"),
-        (found.blank, lambda n: f"{n} {'row has' if n == 1 else 'rows have'} no answer yet"),
+        (found.blank, lambda n: f"{counted(n, unit)} {'has' if n == 1 else 'have'} no answer yet"),
         (len(found.skipped), lambda n: f"{counted(n, 'row')} skipped ({_ids(found.skipped)})"),
     ]
     more = "".join(f", {words(n)}" for n, words in fates if n)
@@ -157,11 +213,15 @@ def _imported(run: RunDir, found: importing.Imported) -> Iterator[str]:
     waiting = requests.waiting_file(run)
     if found.blank and waiting is not None:
         yield (
-            f"{new} taken in{more}; next: fill in the rest of {quoted(waiting)} and import it "
-            f"again, or go on without: pivottrace run {place} --labels.partial true"
+            f"{new} taken in{more}; next: {fill_in or _fill_in(waiting)}, or go on without: "
+            f"pivottrace run {place} --labels.partial true"
         )
         return
     yield f"{new} taken in{more}; next: pivottrace run {place}"
+
+
+def _fill_in(waiting: Path) -> str:
+    return f"fill in the rest of {quoted(waiting)} and import it again"
 
 
 def _ids(ids: Sequence[str]) -> str:

@@ -50,10 +50,21 @@ STAGES: dict[str, tuple[str, str]] = {
     "calibrate": ("FILE|RUN [SETTINGS]", "label probes and read the curves along the ranking"),
     "triage": ("FILE|RUN [SETTINGS]", "give every question a route, a reason and a weight"),
     "label": ("FILE|RUN [SETTINGS]", "get the chosen labels, or ask people for them"),
-    "label export": ("RUN [FILE]", "write the questions that wait for a label, as CSV or JSONL"),
+    "label export": (
+        "RUN [FILE] [--format label-studio]",
+        "write the questions that wait for a label, as CSV, JSONL or tasks of Label Studio",
+    ),
     "label import": (
         "RUN FILE [--replace] [--confirm] [--skip-unasked] [--redo]",
         "take in the answers that people filled in",
+    ),
+    "label push": (
+        "RUN [--url URL] [--project N]",
+        "ask the questions that wait for a label in Label Studio",
+    ),
+    "label pull": (
+        "RUN [--url URL] [--project N] [--replace] [--confirm] [--skip-unasked] [--redo]",
+        "take in the answers that people gave in Label Studio",
     ),
     "label conflicts": ("RUN", "list the questions whose answers differ"),
     "label correct": (
@@ -127,6 +138,13 @@ LABEL = """
 "don't know" only leave it unlabelled. Answers that differ are kept side by side, and none of them
 is used until `label correct` settles the question.
 """
+STUDIO = """
+The key comes from the environment variable LABEL_STUDIO_API_KEY, and is written nowhere. It is a
+personal access token or a legacy token of your account.
+  --url URL                the address of Label Studio; the default is LABEL_STUDIO_URL
+  --project N              the project; the default is the project of the last push, which the
+                           first push makes
+"""
 REDO = """
 Labels are kept, and so are the rollouts of the first round. `calibrate` includes triage, label and
 training. Plans, audit.csv, exports in RUN/export, the report and RUN/view go with the stages that
@@ -189,6 +207,10 @@ def help_of(command: str) -> str:
         return f"{text}{LAB}"
     if command == "export":
         return f"{text}{EXPORT}"
+    if command == "label push":
+        return f"{text}{STUDIO}"
+    if command == "label pull":
+        return f"{text}{STUDIO}{LABEL}"
     if command in ("label import", "label correct"):
         return f"{text}{LABEL}"
     if command == "view":

@@ -49,6 +49,22 @@ class Options:
         return found[0] if len(found) == 1 else None
 
 
+def letters_in(question: str) -> tuple[str, ...]:
+    """Return the letters of the options that a question ends with; none if it has no options.
+
+    Each option is a line that begins with its letter, from A on, as `Options.text` writes it. An
+    option may go on in further lines.
+    """
+    found: list[str] = []
+    for line in question.splitlines():
+        match = _OWN_LETTER.fullmatch(line)
+        if match is not None and match[1] == "A":
+            found = ["A"]
+        elif match is not None and match[1] == ascii_uppercase[len(found) : len(found) + 1]:
+            found.append(match[1])
+    return tuple(found) if len(found) > 1 else ()
+
+
 def is_options_name(name: str) -> bool:
     """Return whether a column of this name holds options."""
     return plain(name) in _OPTION_NAMES

@@ -3,7 +3,7 @@
 import csv
 import io
 import json
-from collections.abc import Container, Sequence
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -11,7 +11,7 @@ from typing import NamedTuple
 from pivottrace.errors import DataError, counted
 from pivottrace.ingest.settling import shortened
 from pivottrace.label_sources import Purpose
-from pivottrace.labels.file_rows import COLUMNS, escaped, is_csv, known_id, read_rows
+from pivottrace.labels.file_rows import COLUMNS, FileRow, escaped, is_csv, known_id, read_rows
 from pivottrace.run.storage import write_text
 from pivottrace.verifier.gold import read_gold, without_decimal_comma
 from pivottrace.verifier.placeholders import says_unanswerable
@@ -120,20 +120,44 @@ def read_answers(
             the wrong type. Or an id is unknown, or an answer is a derivation, a guess or too long.
             The message names file, row and column.
     """
+    return answers_of(
+        str(path), read_rows(path), known_ids, pattern, confirmed=confirmed, only=only
+    )
+
+
+def answers_of(
+    origin: str,
+    file_rows: Iterable[FileRow],
+    known_ids: Container[str],
+    pattern: str | None = None,
+    *,
+    confirmed: bool = False,
+    only: Container[str] | None = None,
+) -> FileAnswers:
+    """Read the answers in rows that came from a file or a server, as `read_answers` does.
+
+    Args:
+        origin: The name of the file or of the project, for messages.
+        file_rows: The rows.
+        known_ids: As for `read_answers`, like the arguments that follow.
+        pattern: The user's `answers.pattern`.
+        confirmed: Whether the people stand by cells that cannot be read as an answer.
+        only: Ids whose rows are read.
+    """
     rows, blank, skipped = [], 0, []
-    for row in read_rows(path):
-        question_id, place = known_id(path, row.id, known_ids), f"{path}, {row.where}"
+    for row in file_rows:
+        question_id, place = known_id(row, known_ids), f"{origin}, {row.where}"
         if only is not None and question_id not in only:
             skipped.append(row.id)
             continue
         if question_id is None:
             raise DataError(
-                f"{place}, column id: {row.id!r} is not a question of this run; "
+                f"{place}, {row.names[0]}: {row.id!r} is not a question of this run; "
                 "use the ids of the exported file (spreadsheets drop leading zeros: import the "
                 "id column as text), or skip the rows of other questions with --skip-unasked"
             )
         cell = without_decimal_comma(row.cell) if row.decimal_comma else row.cell
-        read = read_label(cell, f"{place}, column answer", pattern, confirmed=confirmed)
+        read = read_label(cell, f"{place}, {row.names[1]}", pattern, confirmed=confirmed)
         if read is None:
             blank += 1
         else:
@@ -199,7 +223,7 @@ def _already_asks(path: Path, ids: set[str]) -> bool:
     filled = 0
     try:
         for row in read_rows(path):
-            existing.add(known_id(path, row.id, ids) or row.id)
+            existing.add(known_id(row, ids) or row.id)
             filled += bool(row.cell or row.annotator)
     except DataError as error:
         raise DataError(

@@ -1,4 +1,4 @@
-"""The rows of label files, CSV or JSONL, and the cells that a spreadsheet would run.
+"""The rows of label files, and the cells that a spreadsheet would run.
 
 A CSV goes through spreadsheets, which run cells that begin with = + - @ as formulas, drop leading
 zeros, add a byte-order mark and, in some countries, write semicolons. So cells that a spreadsheet
@@ -10,8 +10,8 @@ import csv
 import io
 import json
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Container, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,11 @@ from pivottrace.errors import DataError
 from pivottrace.ingest.rows import each_key_once
 
 COLUMNS = ("id", "question", "answer", "annotator", "purpose")
+SHORT_FORM = (
+    "this is Label Studio's short form, in which the number of a task stands in place of the "
+    "question's id, and skipped tasks are missing. Export the project as JSON, or take its answers "
+    "with: pivottrace label pull RUN"
+)
 # Characters that make a spreadsheet read a cell as a formula (OWASP, "CSV Injection"), behind any
 # number of apostrophes: those already there are escaped too, or two texts would become one.
 _FORMULA = re.compile(r"'*[=+\-@\t\r\n＝＋－＠]")
@@ -35,14 +40,20 @@ class FileRow:
         id: Its cell of the column id.
         cell: Its cell of the column answer, stripped.
         annotator: Its cell of the column annotator, stripped; None if blank or missing.
+        from_csv: Whether a spreadsheet may have escaped its cells.
         decimal_comma: Whether "3,5" means 3.5 in its file.
+        question: The question that the person has seen; None if the file need not hold it.
+        names: The names of its id and of its answer in messages.
     """
 
     where: str
     id: str
     cell: str
     annotator: str | None = None
+    from_csv: bool = False
     decimal_comma: bool = False
+    question: str | None = None
+    names: tuple[str, str] = ("column id", "column answer")
 
 
 def escaped(cell: str) -> str:
@@ -59,7 +70,10 @@ def is_csv(path: Path) -> bool:
     """Whether a label file is CSV; else it is JSONL. Raises DataError for another suffix."""
     suffix = path.suffix.lower()
     if suffix not in (".csv", ".jsonl"):
-        raise DataError(f"{path}: label files end in .csv or .jsonl; give one of these")
+        raise DataError(
+            f"{path}: label files end in .csv or .jsonl; give one of these (the files of Label "
+            f"Studio end in .json, and label export writes them with --format label-studio)"
+        )
     return suffix == ".csv"
 
 
@@ -71,8 +85,14 @@ def read_rows(path: Path) -> Iterator[FileRow]:
             the wrong type; the message names file, row and column.
     """
     from_csv = is_csv(path)
+    text = read_text(path)
+    yield from _csv_rows(path, text) if from_csv else _jsonl_rows(path, text)
+
+
+def read_text(path: Path) -> str:
+    """The text of a file that people hand in. Raises DataError: it cannot be read as UTF-8."""
     try:
-        text = path.read_bytes().decode("utf-8-sig")
+        return path.read_bytes().decode("utf-8-sig")
     except FileNotFoundError as error:
         raise DataError(f"{path}: no such file; export it first, or correct the name") from error
     except OSError as error:
@@ -81,7 +101,6 @@ def read_rows(path: Path) -> Iterator[FileRow]:
         raise DataError(
             f"{path}: byte {error.start} is not UTF-8; save it again as 'CSV UTF-8'"
         ) from error
-    yield from _csv_rows(path, text) if from_csv else _jsonl_rows(path, text)
 
 
 def _csv_rows(path: Path, text: str) -> Iterator[FileRow]:
@@ -108,7 +127,8 @@ def _csv_rows(path: Path, text: str) -> Iterator[FileRow]:
             named = dict(zip(header, cells, strict=True))
             cell = unescaped(named["answer"].strip())
             annotator = unescaped(named.get("annotator", "").strip())
-            yield _row(path, where, named["id"], cell, annotator, decimal_comma=separator == ";")
+            row = _row(path, where, named["id"], cell, annotator)
+            yield replace(row, from_csv=True, decimal_comma=separator == ";")
     except csv.Error as error:
         raise DataError(
             f"{path}, row {number + 1} (line {reader.line_num}): not valid CSV ({error}); "
@@ -119,6 +139,8 @@ def _csv_rows(path: Path, text: str) -> Iterator[FileRow]:
 
 
 def _check_header(path: Path, header: list[str]) -> None:
+    if {"annotation_id", "question_id"} <= set(header):
+        raise DataError(f"{path}: {SHORT_FORM}")
     if header.count("annotator") > 1:
         raise DataError(f"{path}, first row: column annotator occurs twice; keep one of them")
     for name in ("id", "answer"):
@@ -172,22 +194,15 @@ def _text(path: Path, where: str, record: dict[str, Any], column: str) -> str | 
     return value
 
 
-def _row(
-    path: Path,
-    where: str,
-    question_id: str,
-    cell: str,
-    annotator: str,
-    decimal_comma: bool = False,
-) -> FileRow:
+def _row(path: Path, where: str, question_id: str, cell: str, annotator: str) -> FileRow:
     if not question_id.strip():
         raise DataError(f"{path}, {where}, column id: is empty; ids come from the exported file")
-    return FileRow(where, question_id, cell, annotator or None, decimal_comma)
+    return FileRow(where, question_id, cell, annotator or None)
 
 
-def known_id(path: Path, cell: str, known_ids: set[str]) -> str | None:
-    """The known id that a cell stands for: without our apostrophe, as it is, or stripped."""
-    candidates = (unescaped(cell), cell) if is_csv(path) else (cell,)
+def known_id(row: FileRow, known_ids: Container[str]) -> str | None:
+    """The known id that a row names: without our apostrophe, as it is, or stripped."""
+    candidates = (unescaped(row.id), row.id) if row.from_csv else (row.id,)
     for candidate in (*candidates, *(text.strip() for text in candidates)):
         if candidate in known_ids:
             return candidate

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -10,8 +10,10 @@ from pathlib import Path
 from pivottrace.errors import ConfigError, DataError, first_of
 from pivottrace.label_sources import Purpose
 from pivottrace.label_sources.people import FILE
+from pivottrace.labels import label_studio
 from pivottrace.labels.budget import STORE, labels_of
-from pivottrace.labels.exchange import FileAnswer, read_answers, read_label
+from pivottrace.labels.exchange import FileAnswer, answers_of, read_label
+from pivottrace.labels.file_rows import FileRow, read_rows
 from pivottrace.labels.intake import take_in
 from pivottrace.labels.slips import unlike_the_model
 from pivottrace.labels.store import Answer, Given
@@ -86,7 +88,7 @@ def read_file(
 
     Args:
         run: In its current round.
-        path: The file.
+        path: The file: `.csv`, `.jsonl`, or an export of Label Studio, `.json`.
         replace: Whether its answers take the place of earlier ones.
         confirmed: Whether people stand by answers that cannot be read, or that read as text where
             the model's answers are none.
@@ -97,12 +99,53 @@ def read_file(
         DataError: An unknown id, a question that was not chosen, or an answer that cannot be read.
         ConfigError: The file is to replace labels, and has two answers to one question.
     """
-    known_ids = set(run.read_table("pool", made_by="run")["id"].to_pylist())
+    if is_export(path):
+        rows = label_studio.rows(str(path), label_studio.read_export(path), people={})
+    else:
+        rows = read_rows(path)
+    return read_given(
+        run, str(path), rows, replace=replace, confirmed=confirmed, skip_unasked=skip_unasked
+    )
+
+
+def is_export(path: Path) -> bool:
+    """Whether a file is an export of Label Studio, and no table that people fill in."""
+    return path.suffix.lower() == ".json"
+
+
+def read_given(
+    run: RunDir,
+    origin: str,
+    file_rows: Iterable[FileRow],
+    *,
+    replace: bool = False,
+    confirmed: bool = False,
+    skip_unasked: bool = False,
+) -> Reading:
+    """Read rows of answers, and check all of them. Nothing is stored.
+
+    Args:
+        run: In its current round.
+        origin: Name of the file or of the project that they come from, for messages.
+        file_rows: The rows.
+        replace: As for `read_file`, like the arguments that follow.
+        confirmed: Whether people stand by answers that look wrong.
+        skip_unasked: Whether rows of questions that do not wait for a label are skipped.
+
+    Raises:
+        DataError: As `read_file`, or a person has seen another question under the same id.
+        ConfigError: As `read_file`.
+    """
+    ids = run.read_table("pool", made_by="run", columns=["id"])["id"].to_pylist()
     settings, known = run.config.answers, labels_of(run)
     purposes = _purposes(run)
     only = purposes if skip_unasked else None
-    found = read_answers(path, known_ids, settings.pattern, confirmed=confirmed, only=only)
-    _refuse_unasked(path, found.rows, purposes)
+    file_rows = list(file_rows)
+    _refuse_other_questions(run, origin, file_rows)
+    found = answers_of(
+        origin, file_rows, set(ids), settings.pattern, confirmed=confirmed, only=only
+    )
+    _refuse_unasked(origin, found.rows, purposes)
     given = [] if confirmed else [(a.question_id, a.answer, a.place) for a in found.rows]
     unlike = unlike_the_model(run, given)
     if replace:
@@ -189,12 +232,24 @@ def _purposes(run: RunDir) -> dict[str, Purpose]:
     return {**requested(run), **of_labels}
 
 
+def _refuse_other_questions(run: RunDir, origin: str, file_rows: Sequence[FileRow]) -> None:
+    """Refuse an answer to another question that has the id of one of this run."""
+    seen = [row for row in file_rows if row.question is not None]
+    questions = questions_of(run, list({row.id for row in seen}))
+    for row in seen:
+        if row.id in questions and row.question != label_studio.shown(questions[row.id]):
+            raise DataError(
+                f"{origin}, {row.where}: {row.id!r} is another question there than in {run.path}. "
+                f"It is a task of another run; take the answers from this run's project"
+            )
+
+
 def _refuse_unasked(
-    path: Path, answers: Sequence[FileAnswer], purposes: Mapping[str, Purpose]
+    origin: str, answers: Sequence[FileAnswer], purposes: Mapping[str, Purpose]
 ) -> None:
     unasked = [answer for answer in answers if answer.question_id not in purposes]
     if unasked:
-        others = [f"{a.place.removeprefix(f'{path}, ')} {a.question_id!r}" for a in unasked[1:]]
+        others = [f"{a.place.removeprefix(f'{origin}, ')} {a.question_id!r}" for a in unasked[1:]]
         rows = f"; the same holds for {first_of(others)}" if others else ""
         raise DataError(
             f"{unasked[0].place}: question {unasked[0].question_id!r} does not wait for a label"
@@ -211,6 +266,6 @@ def _refuse_two_answers(answers: Sequence[FileAnswer], same: Callable[[str, str]
         one, other = before.answer, each.answer
         if (one is None) != (other is None) or (one and other and not same(one, other)):
             raise ConfigError(
-                f"{each.place}, column answer: question {each.question_id!r} is answered "
+                f"{each.place}: question {each.question_id!r} is answered "
                 f"{other!r} here and {one!r} in {before.place}; with --replace, keep one of them"
             )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import random
 import sys
 import threading
@@ -16,6 +15,7 @@ from urllib.parse import urlsplit
 import httpx2
 
 from pivottrace.config import ServerConfig
+from pivottrace.config.server_address import is_this_machine, key_in
 from pivottrace.errors import ConfigError, ModelError, first_line
 
 FIRST_PAUSE_S = 1.0
@@ -105,14 +105,13 @@ class ServerClient:
 
     @asynccontextmanager
     async def _open(self) -> AsyncIterator[httpx2.AsyncClient]:
-        url = urlsplit(self.url)
         limit = self.server.concurrency
         async with httpx2.AsyncClient(
             headers={"Authorization": f"Bearer {self._key}"} if self._key else {},
             timeout=httpx2.Timeout(self.server.timeout_s, connect=CONNECT_S, pool=None),
             limits=httpx2.Limits(max_connections=limit, max_keepalive_connections=limit),
             # A proxy of the environment cannot reach this machine's own addresses.
-            trust_env=url.hostname not in ("127.0.0.1", "localhost", "::1"),
+            trust_env=not is_this_machine(self.url),
         ) as http:
             yield http
 
@@ -259,15 +258,13 @@ def _key(server: ServerConfig) -> str | None:
     """The key of the server, from the environment; None where the settings name none."""
     if server.api_key_env is None:
         return None
-    key = os.environ.get(server.api_key_env, "").strip()
-    # A header takes visible ASCII; the message of the library would show the key.
-    if not key or not key.isascii() or not key.isprintable():
-        what = "is not set" if not key else "holds no key (a key is plain text in one line)"
+    try:
+        return key_in(server.api_key_env)
+    except ValueError as error:
         raise ConfigError(
             f"rollouts.server.api_key_env = {server.api_key_env!r}: this environment variable "
-            f"{what}. Set it in the shell that runs pivottrace."
-        )
-    return key
+            f"{error}."
+        ) from None
 
 
 def _retry_after(response: httpx2.Response) -> float | None:
