@@ -143,6 +143,8 @@ def test_a_run_that_waits_for_people_says_how_to_go_on(tmp_path):
     run = RunDir.open(tmp_path / "run")
     page = build_report(run, unfinished(run), decode).read_text()
     assert "Labels are needed" in page and "probes_to_label.csv" in page
+    assert f"pivottrace label serve {run.path}" in page
+    assert "Nobody has given an answer yet." in page
     assert "labels used of allowed" in page and headline(run)["labels_used"] == 0
 
 

@@ -7,6 +7,7 @@
     labels.sqlite        the true answers that were paid for
     rounds/00, 01 …      each holds one pass of rollouts, signals, scores, triage and training
     report.html
+    view/                pages of single questions
 
 A table is either whole or absent (`storage`). Long tables are written part by part, and a finished
 part is never repeated. A stage deletes a torn part (a file that has changed since it was written)
