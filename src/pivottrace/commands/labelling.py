@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 
 from pivottrace.commands.flags import take_flag, take_option
-from pivottrace.commands.redo import redo, stages_that_used, would_be_forgotten
+from pivottrace.commands.redo import redo, would_be_forgotten
 from pivottrace.commands.status import quoted
 from pivottrace.errors import ConfigError, counted, first_of
 from pivottrace.ingest.settling import shortened
@@ -15,6 +15,7 @@ from pivottrace.labels import importing, requests
 from pivottrace.labels.budget import labels_of
 from pivottrace.labels.buying import settling
 from pivottrace.labels.intake import take_in
+from pivottrace.labels.used import stages_that_used
 from pivottrace.report.texts import clean, field
 from pivottrace.run.directory import RunDir
 from pivottrace.run.rounds import current_round

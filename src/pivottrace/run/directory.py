@@ -214,17 +214,30 @@ class RunDir(StageRecords):
 
         Raises:
             ConfigError: A setting that a stage began with has changed; the message names the keys.
-            RunDirError: Another process holds the lock, or the directory cannot be written.
+            RunBusyError: Another process holds the lock.
+            RunDirError: The directory cannot be written.
         """
         if not is_first_process():
             yield
             return
         with disk_errors(self.path):
             self.round_path.mkdir(parents=True, exist_ok=True)
-            lock = self.crew.lock(self.path)
-        try:
+        with self.held():
             with self.turn():
                 self._take_up()
+            yield
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Keep every other process from writing the run, and leave its configuration as it is.
+
+        Raises:
+            RunBusyError: Another process holds the lock.
+            RunDirError: The directory cannot be written.
+        """
+        with disk_errors(self.path):
+            lock = self.crew.lock(self.path)
+        try:
             yield
         finally:
             os.close(lock)
