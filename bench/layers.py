@@ -36,7 +36,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("exports", "training"),
     ("stages",),
     ("report",),
-    ("pipeline",),
+    ("label_page", "pipeline"),
     ("experiments", "study"),
     ("commands",),
     ("cli",),

@@ -90,7 +90,10 @@ def next_line(run: RunDir, at_the_end: str) -> str:
         return f"next: settle {counted(disputed, 'question')}: pivottrace label conflicts {place}"
     if waiting is not None:
         file = quoted(waiting)
-        return f"next: fill in `answer` in {file}, then: pivottrace label import {place} {file}"
+        return (
+            f"next: fill in `answer` in {file}, then: pivottrace label import {place} {file}; or "
+            f"answer in the browser: pivottrace label serve {place}"
+        )
     return f"next: {f'pivottrace run {place}' if unfinished(run) else at_the_end}"
 
 

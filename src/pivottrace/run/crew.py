@@ -66,17 +66,17 @@ class Crew:
         """Open what makes parts, such as a sampler, where the parts are made."""
         return opener(*arguments)
 
-    def lock(self, folder: Path) -> int:
+    def lock(self, folder: Path, wait_s: float = STORING_S) -> int:
         """Lock a run for this process or, if it is shared, for all workers together.
 
         Returns:
             The open file of the lock, which holds as long as the file is open.
 
         Raises:
-            RunBusyError: Another process holds the run, and has held it for `STORING_S`.
+            RunBusyError: Another process holds the run, for longer than `wait_s`.
         """
         file = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o666)
-        until = time.monotonic() + STORING_S
+        until = time.monotonic() + wait_s
         while not self._has_locked(file, folder):
             if time.monotonic() > until:
                 os.close(file)
