@@ -113,6 +113,14 @@ def make_app(desk: Desk, keys: Keys, port: int, title: str) -> FastAPI:
     def next_screen(person: By) -> Screen:
         return desk.screen(person)
 
+    @app.post("/hold")
+    def hold(person: By) -> None:
+        desk.hold(person)
+
+    @app.post("/leave")
+    def leave(person: By) -> None:
+        desk.leave(person)
+
     @app.post("/read")
     def read(body: Typed, person: By) -> Reading:
         return desk.read(body.id, body.text)

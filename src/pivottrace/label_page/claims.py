@@ -9,8 +9,8 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable
 
-HELD_S = 900.0
-"""Seconds after which a question of somebody who has left goes to the next person."""
+HELD_S = 180.0
+"""Seconds after which a question goes to the next person. An open page holds it every minute."""
 
 
 class Claims:
@@ -35,8 +35,14 @@ class Claims:
         return found
 
     def take(self, seat: str, question_id: str) -> None:
-        """Claim a question, or hold it longer."""
+        """Claim a question."""
         self._until[question_id] = (seat, time.monotonic() + HELD_S)
+
+    def hold(self, seat: str) -> None:
+        """Hold what a browser has for longer."""
+        found = self.of(seat)
+        if found is not None:
+            self.take(seat, found)
 
     def of(self, seat: str) -> str | None:
         """The question that a browser has."""

@@ -67,6 +67,16 @@ class Desk:
             card = self._next_card(person, queue, known)
             return screen_of(person, queue, known, card, notice)
 
+    def hold(self, person: Person) -> None:
+        """Keep the question that a person has for them."""
+        with self._one_at_a_time:
+            self._claims.hold(person.seat)
+
+    def leave(self, person: Person) -> None:
+        """Give the question that a person has to others: they have closed the page."""
+        with self._one_at_a_time:
+            self._claims.release(person.seat)
+
     def read(self, question_id: str, text: str) -> Reading:
         """How an answer would be read. Nothing is stored."""
         queue = self._now()[0]

@@ -6,6 +6,7 @@ const header = document.querySelector('meta[name="pivottrace"]').content;
 const POLL_MS = 2000;
 const RETRY_MS = 700;
 const TYPING_MS = 120;
+const HOLD_MS = 60_000;
 
 let card = { kind: "rest", id: "" };
 let last = null;
@@ -26,8 +27,9 @@ class Refused extends Error {
   }
 }
 
-async function once(path, body) {
+async function once(path, body, options = {}) {
   const reply = await fetch(path, {
+    ...options,
     method: "POST",
     headers: { "content-type": "application/json", "x-pivottrace": header },
     body: JSON.stringify(body),
@@ -89,6 +91,7 @@ function show(screen) {
   drawLast();
   say(screen.notice);
   at("name-form").hidden = true;
+  at("work").dataset.id = card.id;
   at("work").hidden = card.kind === "rest";
   at("rest").hidden = card.kind !== "rest";
   if (card.kind === "rest") drawRest();
@@ -332,6 +335,11 @@ at("vote").addEventListener("click", showVote);
 at("plain").addEventListener("click", togglePlain);
 at("rename").addEventListener("click", askName);
 at("name-form").addEventListener("submit", giveName);
+
+// A question is this page's for as long as it is open.
+setInterval(() => isWorking() && once("/hold", {}).catch(() => {}), HOLD_MS);
+addEventListener("pagehide", () => once("/leave", {}, { keepalive: true }).catch(() => {}));
+addEventListener("pageshow", (event) => event.persisted && location.reload());
 
 if (at("who").textContent.trim()) act("/next", {}, (error) => say(error.message));
 else askName();

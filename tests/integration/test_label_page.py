@@ -1,0 +1,109 @@
+"""The labelling page in a real browser, its server killed, two people at once, hostile texts."""
+
+import os
+import socket
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+from browser import in_browser, server_command
+from report_run import make_run as fabricate
+
+from pivottrace.cli import main
+from pivottrace.labels import budget
+from pivottrace.labels.remarks import read_remarks
+from pivottrace.labels.store import read_answers
+
+NUMBER, KILLS = 200, (15, 55, 95, 135, 175)
+PROBES = NUMBER + 24
+BUDGET = PROBES + 6
+# Where the pictures go; a person looks at them.
+PICTURES = Path(os.environ.get("PIVOTTRACE_PICTURES", "/tmp/pivottrace-pictures"))
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def asking(path, num_probes, budget_, texts=None, verifier="math"):
+    """A run that waits for its probes. `texts` replaces the first texts that it asks."""
+    run = fabricate(
+        path,
+        "sample",
+        num_probes + 40,
+        answers={"verifier": verifier},
+        rollouts={"num_samples": 8, "sampling": "fixed"},
+        labels={"budget": budget_, "source": "file"},
+        calibrate={"num_probes": num_probes},
+        train={"enabled": False},
+    )
+    assert main(["run", str(run.path), "--until", "calibrate"]) == 3
+    if texts:
+        drawn = run.read_table("probes", made_by="calibrate")["question_id"].to_pylist()
+        by_id = dict(zip(drawn, texts, strict=False))
+        pool = run.read_table("pool", made_by="run")
+        prompts = [
+            [{"role": "user", "content": by_id[row["id"]]}] if row["id"] in by_id else row["prompt"]
+            for row in pool.to_pylist()
+        ]
+        place = pool.schema.get_field_index("prompt")
+        column = pa.array(prompts, pool.schema.field(place).type)
+        run.write_table("pool", pool.set_column(place, "prompt", column))
+    return run
+
+
+@pytest.fixture(scope="module", autouse=True)
+def pictures():
+    PICTURES.mkdir(parents=True, exist_ok=True)
+
+
+def test_two_hundred_answers_by_keyboard_survive_five_kills(tmp_path, capsys):
+    run = asking(tmp_path / "run", PROBES, BUDGET)
+    pool = run.read_table("pool", made_by="run").to_pylist()
+    truths = {row["id"]: row["answer"] for row in pool}
+    found = in_browser(
+        "check_label_page.py",
+        tmp_path,
+        server=server_command(run, free_port()),
+        pictures=str(PICTURES),
+        answers=truths,
+        number=NUMBER,
+        kills=KILLS,
+    )
+    with capsys.disabled():
+        print(f"\nfrom key to next question: median {found['median_ms']:.1f} ms")
+    answers = read_answers(run.path / budget.STORE)
+    skipped, corrected, none = found["keys"]["ids"]
+
+    asked = [i for i in found["asked"] if i not in (skipped, corrected, none)]
+    assert len(found["asked"]) == NUMBER == len(set(found["asked"]))
+    for question_id in asked:
+        assert [(a.answer, a.annotator, a.source) for a in answers[question_id]] == [
+            (truths[question_id], "Ana", "page")
+        ]
+
+    both = found["together"]
+    assert not set(both[0]) & set(both[1]) and all(both)
+    drawn = run.read_table("probes", made_by="calibrate")["question_id"].to_pylist()
+    assert set(answers) == set(drawn) and len(budget.bought(run)) == PROBES <= BUDGET
+    assert all(len(given) == 1 for given in answers.values())
+
+    said = found["keys"]
+    assert said["skipped"] == "Skipped. Others may answer it."
+    assert "A letter looks like a digit in 4o" in said["problem"]
+    assert said["reading"] == "Read as 41 (number)" and said["draft"] == "41"
+    assert said["vote"].startswith("The model's vote is ") or "no vote" in said["vote"]
+    (after_vote,) = answers[corrected]
+    assert (after_vote.answer, after_vote.vote_shown) == ("42", True)
+    assert answers[none][0].answer is None
+    kinds = {(r.question_id, r.kind) for r in read_remarks(run.path / budget.STORE)}
+    assert kinds == {(skipped, "skipped"), (corrected, "comment"), (corrected, "vote_shown")}
+
+    assert "The stage has what it needs" in found["rest"]
+    assert (found["refusals"], found["errors"], found["findings"]) == ([], [], [])
+    assert found["code"] == 0 and "all stored" in found["closing"]
+    assert main(["run", str(run.path), "--until", "calibrate"]) == 0
+    facts = run.stage_facts("calibrate")
+    assert (facts["labels_after_vote"], facts["num_probes"]) == (1, PROBES - 2)
