@@ -9,6 +9,12 @@ from driven import Server, browser, facts, findings, new_page
 told = facts()
 server = Server(told["server"])
 MOST_S = 60
+PHONE = {
+    "viewport": {"width": 390, "height": 780},
+    "device_scale_factor": 2,
+    "has_touch": True,
+    "is_mobile": True,
+}
 
 
 def enter(page, name):
@@ -116,7 +122,7 @@ with server, browser(told["chromium"]) as opened:
     ana.evaluate("window.waits = []")
     result["asked"] = label_many(ana)
     waits = ana.evaluate("window.waits")
-    ben = new_page(opened, viewport={"width": 390, "height": 780}, device_scale_factor=2)
+    ben = new_page(opened, **PHONE)
     cy = new_page(opened, color_scheme="dark", viewport={"width": 1000, "height": 720})
     enter(ben, "Ben")
     enter(cy, "Cy")

@@ -4,10 +4,9 @@ import os
 import socket
 from pathlib import Path
 
-import pyarrow as pa
 import pytest
 from browser import in_browser, server_command
-from report_run import make_run as fabricate
+from page_run import asking, probes_of, truths_of
 
 from pivottrace.cli import main
 from pivottrace.labels import budget
@@ -27,33 +26,6 @@ def free_port():
         return probe.getsockname()[1]
 
 
-def asking(path, num_probes, budget_, texts=None, verifier="math"):
-    """A run that waits for its probes. `texts` replaces the first texts that it asks."""
-    run = fabricate(
-        path,
-        "sample",
-        num_probes + 40,
-        answers={"verifier": verifier},
-        rollouts={"num_samples": 8, "sampling": "fixed"},
-        labels={"budget": budget_, "source": "file"},
-        calibrate={"num_probes": num_probes},
-        train={"enabled": False},
-    )
-    assert main(["run", str(run.path), "--until", "calibrate"]) == 3
-    if texts:
-        drawn = run.read_table("probes", made_by="calibrate")["question_id"].to_pylist()
-        by_id = dict(zip(drawn, texts, strict=False))
-        pool = run.read_table("pool", made_by="run")
-        prompts = [
-            [{"role": "user", "content": by_id[row["id"]]}] if row["id"] in by_id else row["prompt"]
-            for row in pool.to_pylist()
-        ]
-        place = pool.schema.get_field_index("prompt")
-        column = pa.array(prompts, pool.schema.field(place).type)
-        run.write_table("pool", pool.set_column(place, "prompt", column))
-    return run
-
-
 @pytest.fixture(scope="module", autouse=True)
 def pictures():
     PICTURES.mkdir(parents=True, exist_ok=True)
@@ -61,8 +33,7 @@ def pictures():
 
 def test_two_hundred_answers_by_keyboard_survive_five_kills(tmp_path, capsys):
     run = asking(tmp_path / "run", PROBES, BUDGET)
-    pool = run.read_table("pool", made_by="run").to_pylist()
-    truths = {row["id"]: row["answer"] for row in pool}
+    truths = truths_of(run)
     found = in_browser(
         "check_label_page.py",
         tmp_path,
@@ -86,8 +57,7 @@ def test_two_hundred_answers_by_keyboard_survive_five_kills(tmp_path, capsys):
 
     both = found["together"]
     assert not set(both[0]) & set(both[1]) and all(both)
-    drawn = run.read_table("probes", made_by="calibrate")["question_id"].to_pylist()
-    assert set(answers) == set(drawn) and len(budget.bought(run)) == PROBES <= BUDGET
+    assert set(answers) == set(probes_of(run)) and len(budget.bought(run)) == PROBES <= BUDGET
     assert all(len(given) == 1 for given in answers.values())
 
     said = found["keys"]
@@ -101,7 +71,7 @@ def test_two_hundred_answers_by_keyboard_survive_five_kills(tmp_path, capsys):
     kinds = {(r.question_id, r.kind) for r in read_remarks(run.path / budget.STORE)}
     assert kinds == {(skipped, "skipped"), (corrected, "comment"), (corrected, "vote_shown")}
 
-    assert "The stage has what it needs" in found["rest"]
+    assert "The run has the answers that it needs" in found["rest"]
     assert (found["refusals"], found["errors"], found["findings"]) == ([], [], [])
     assert found["code"] == 0 and "all stored" in found["closing"]
     assert main(["run", str(run.path), "--until", "calibrate"]) == 0

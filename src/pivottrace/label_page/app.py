@@ -6,6 +6,7 @@ from typing import Annotated
 from urllib.parse import quote, unquote
 
 from fastapi import Depends, FastAPI, HTTPException, Request, Response
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, JSONResponse
 from fastapi.staticfiles import StaticFiles
 from jinja2 import Environment, PackageLoader
@@ -154,5 +155,11 @@ def make_app(desk: Desk, keys: Keys, port: int, title: str) -> FastAPI:
         status = 422 if isinstance(error, NotReadError) else 409
         status = 423 if isinstance(error, RunBusyError) else status
         return JSONResponse({"detail": clean(str(error))}, status)
+
+    @app.exception_handler(RequestValidationError)
+    def malformed(request: Request, error: RequestValidationError) -> JSONResponse:
+        """The error of a text that is too long or no text, without what was sent."""
+        where = " ".join(map(str, error.errors()[0]["loc"]))
+        return JSONResponse({"detail": f"The page cannot use this ({clean(where)})"}, 400)
 
     return app

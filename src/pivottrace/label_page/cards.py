@@ -49,6 +49,7 @@ class Card:
         draft: An answer to begin with: the one that was just taken back.
         opinions: The answers that differ.
         message: What a rest says, or what is special about a question.
+        command: The command that comes next.
     """
 
     kind: Literal["question", "conflict", "rest"]
@@ -58,6 +59,7 @@ class Card:
     draft: str = ""
     opinions: Sequence[Opinion] = ()
     message: str = ""
+    command: str = ""
 
 
 @dataclass(frozen=True)

@@ -222,7 +222,7 @@ class Desk:
             return card_of_question(queue, found, message=message)
         if disputed:
             return card_of_conflict(queue, known, disputed[0])
-        return Card("rest", message=rest_of(queue.run, len(left)))
+        return rest_of(queue.run, len(left))
 
     def _given(
         self,

@@ -9,6 +9,7 @@ from pathlib import Path
 import pyarrow.compute as pc
 
 from pivottrace.label_sources import Purpose
+from pivottrace.labels.budget import allowed_labels
 from pivottrace.labels.slips import own_answers
 from pivottrace.labels.waiting import questions_of, requested
 from pivottrace.run.directory import RunDir
@@ -25,6 +26,7 @@ class Queue:
         asked: Questions that may get a label, with its purpose, in the order of asking.
         texts: Their texts.
         own: The model's own answers to them. They are never shown beside the question.
+        allowed: The budget as a number of labels.
         stamp: What the queue was read from.
     """
 
@@ -32,6 +34,7 @@ class Queue:
     asked: Mapping[str, Purpose]
     texts: Mapping[str, str]
     own: Mapping[str, list[str]]
+    allowed: int
     stamp: tuple[int, ...]
 
     def text_of(self, question_id: str) -> str:
@@ -54,7 +57,8 @@ def read_queue(folder: Path, before: Queue | None) -> Queue:
     asked = requested(run) if asks else {}
     texts = questions_of(run, list(asked)) if asked else {}
     own = own_answers(run, set(asked)) if asked else {}
-    return Queue(run, asked, texts, own, stamp)
+    allowed = allowed_labels(run) if run.is_done("pool") else 0
+    return Queue(run, asked, texts, own, allowed, stamp)
 
 
 def vote_in_words(run: RunDir, question_id: str) -> str:
@@ -65,8 +69,8 @@ def vote_in_words(run: RunDir, question_id: str) -> str:
     if not found or found[0]["vote_answer"] is None:
         return "The model has no vote on this question"
     vote = found[0]
-    share = f"{vote['vote_share']:.0%} of {vote['num_samples']} samples"
-    return f"The model's vote is {vote['vote_answer']} ({share})"
+    votes = round(vote["vote_share"] * vote["num_samples"])
+    return f"The model's vote is {vote['vote_answer']} ({votes} of {vote['num_samples']} samples)"
 
 
 def _stamp(run: RunDir) -> tuple[int, ...]:

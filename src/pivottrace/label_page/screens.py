@@ -19,7 +19,7 @@ from pivottrace.label_page.cards import (
     question_card,
 )
 from pivottrace.label_page.queue import Queue
-from pivottrace.labels.budget import STORE, allowed_labels
+from pivottrace.labels.budget import STORE
 from pivottrace.labels.store import Answer, Label, Stored, read_answers
 from pivottrace.labels.verdicts import label_by
 from pivottrace.labels.waiting import missing_labels
@@ -70,11 +70,10 @@ def screen_of(person: Person, queue: Queue, known: Known, card: Card, notice: st
     """A card with the person's progress and last answer."""
     mine = [a for given in known.answers.values() for a in given if a.annotator == person.name]
     paid = sum(not label.owned for label in known.labels.values())
-    allowed = allowed_labels(queue.run) if queue.run.is_done("pool") else 0
     progress = Progress(
         done=sum(i in known.labels for i in queue.asked),
         asked=len(queue.asked),
-        left=max(0, allowed - paid),
+        left=max(0, queue.allowed - paid),
         mine=len({answer.question_id for answer in mine}),
     )
     last = max(mine, key=lambda answer: answer.number, default=None)
@@ -93,22 +92,25 @@ def said_about(stored: Stored) -> str:
     return "" if stored.new else "Somebody else has given the same answer to this question."
 
 
-def rest_of(run: RunDir, num_left: int) -> str:
+def rest_of(run: RunDir, num_left: int) -> Card:
     """Why there is nothing to do, and what comes next."""
     if num_left:
-        return (
-            f"Others are answering the {counted(num_left, 'question')} left. What they leave comes "
-            f"to you."
-        )
+        what = "question that is" if num_left == 1 else f"{num_left:,} questions that are"
+        return _rest(f"Others are answering the {what} left. What they leave comes to you.")
     try:
         with run.held(wait_s=0.0):
             needed = missing_labels(run)
     except RunBusyError:
-        return "The run is at work. Its next questions appear here by themselves."
+        return _rest("The run is at work. Its next questions appear here by themselves.")
     if needed:
-        return f"{counted(len(needed), 'question')} wait to be settled by somebody else."
-    return (
-        f"The stage has what it needs. The run goes on with: pivottrace run "
-        f"{shlex.quote(str(run.path))} (with --wait it goes on by itself). Further questions "
-        f"appear here by themselves."
+        what = f"{counted(len(needed), 'question')} {'waits' if len(needed) == 1 else 'wait'}"
+        return _rest(f"{what} to be settled by somebody else.")
+    return _rest(
+        "The run has the answers that it needs now. It goes on with the command below, or by "
+        "itself if it was started with --wait. Its next questions appear here by themselves.",
+        f"pivottrace run {shlex.quote(str(run.path))}",
     )
+
+
+def _rest(message: str, command: str = "") -> Card:
+    return Card("rest", message=message, command=command)

@@ -115,6 +115,7 @@ function drawLast() {
 
 function drawRest() {
   at("rest-message").textContent = card.message;
+  at("command").textContent = card.command;
   timer = setTimeout(poll, POLL_MS);
 }
 
