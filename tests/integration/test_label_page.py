@@ -77,3 +77,50 @@ def test_two_hundred_answers_by_keyboard_survive_five_kills(tmp_path, capsys):
     assert main(["run", str(run.path), "--until", "calibrate"]) == 0
     facts = run.stage_facts("calibrate")
     assert (facts["labels_after_vote"], facts["num_probes"]) == (1, PROBES - 2)
+
+
+HOSTILE = [
+    "<script>document.title='x'</script><img src=x onerror=alert(1)><b>bold</b> &amp; ok?",
+    "Reversed \u202egnirts\u202c, zero\u200bwidth, bell\x07, escape \x1b[31m, null\0?",
+    "One word " + "x" * 4000 + " and " + "\u0301" * 300 + "?",
+    "שלום, כמה הם 3 ועוד 4?",
+    "Tickets cost $5 and $6, or \\$7. What is $\\frac{a}{b}$ if \\(a = 2\\) and "
+    "$$b = \\sum_{i=1}^n i$$ with \\[\\sqrt{n} = 2\\]?",
+    "Bad $\\href{javascript:alert(1)}{x}$ $\\htmlClass{card}{y}$ "
+    "$\\includegraphics{http://evil.example/x}$",
+    "Endless $\\def\\a{\\a\\a}\\a$ and open $\\frac{1$ and $\\rule{999em}{999em}$ stay.",
+    "Wide $" + " + ".join(f"x_{{{i}}}" for i in range(200)) + "$ end",
+]
+CHOICE = "Which is even?\nA) 3\nB) 4\nC) <i>5</i>\nD) $\\frac{6}{4}$"
+
+
+def test_hostile_texts_are_text_and_formulas_are_drawn(tmp_path):
+    texts = asking(tmp_path / "texts", len(HOSTILE) + 1, len(HOSTILE) + 1, HOSTILE)
+    choice = asking(tmp_path / "choice", 4, 4, [CHOICE] * 4, verifier="choice")
+    found = in_browser(
+        "check_label_texts.py",
+        tmp_path,
+        texts_server=server_command(texts, free_port()),
+        choice_server=server_command(choice, free_port()),
+        choice_ids=probes_of(choice),
+        pictures=str(PICTURES),
+        name="<b>Ana</b>",
+        number=len(HOSTILE),
+        picture=4,
+    )
+    assert found["unsafe"] == 0 and found["name"] == "<b>Ana</b>"
+    assert found["texts"][0] == HOSTILE[0]
+    assert found["texts"][1] == (
+        "Reversed ⟨U+202E⟩gnirts⟨U+202C⟩, zero⟨U+200B⟩width, bell⟨U+0007⟩, escape ⟨U+001B⟩[31m, "
+        "null⟨U+0000⟩?"
+    )
+    assert found["formulas"] == [0, 0, 0, 0, 4, 3, 3, 1]
+    assert found["texts"][4].startswith("Tickets cost $5 and $6, or \\$7. What is ")
+    assert not any(found["too_wide"])
+    assert found["attack"] == 403
+    assert found["opinions"] == [["B by Ana", "C by Ben"]] * 2
+    held, question, notice = found["settled"]
+    assert held == 0 and notice == "Settled: C"
+    label = budget.labels_of(choice)[question]
+    assert (label.answer, label.annotator, label.disputed) == ("C", "Ana", False)
+    assert (found["refusals"], found["errors"], found["findings"]) == ([], [], [])

@@ -246,14 +246,33 @@ def test_a_question_that_is_not_asked_gets_no_answer(run, desk):
     assert read_remarks(run.path / budget.STORE) == []
 
 
-def test_choice_questions_have_their_options(tmp_path):
-    text = "For instance:\nA) no\nB) yes\nWhich is even?\nA) 3\n(B) 4\nC. <b>5</b>\nE) 9"
+OPTIONS = "A) 3\n(B) 4\nC. <b>5</b>"
+
+
+@pytest.mark.parametrize(
+    ("text", "stem"),
+    [
+        (f"For instance:\nA) no\nB) yes\nWhich is even?\n{OPTIONS}\n", "B) yes\nWhich is even?"),
+        (f"Which is even?\n\n{OPTIONS}", "Which is even?"),
+        (f"Which is even?\n{OPTIONS}\nE) 9", "C. <b>5</b>\nE) 9"),
+        (f"Which of these\n{OPTIONS}\nis even?", "C. <b>5</b>\nis even?"),
+    ],
+)
+def test_choice_questions_have_their_options(tmp_path, text, stem):
     run = asking(tmp_path / "run", texts=[text], verifier="choice")
     desk = Desk(run.path)
     card = desk.screen(ANA).card
     assert [(o.letter, o.text) for o in card.options] == [("A", "3"), ("B", "4"), ("C", "<b>5</b>")]
+    assert card.question.endswith(stem)
     answer(desk, ANA, card.id, "B")
     assert budget.labels_of(run)[card.id].answer == "B"
+
+
+@pytest.mark.parametrize("verifier", ["math", "choice"])
+def test_other_questions_have_no_options(tmp_path, verifier):
+    text = f"Which?\n{OPTIONS}" if verifier == "math" else "Which?\nA) the only one"
+    card = Desk(asking(tmp_path / "run", texts=[text], verifier=verifier).path).screen(ANA).card
+    assert card.options == [] and card.question == text
 
 
 def test_comments_are_listed(run, desk, capsys):

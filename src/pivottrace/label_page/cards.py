@@ -119,9 +119,8 @@ def question_card(
     question_id: str, text: str, settings: AnswersConfig, draft: str = "", message: str = ""
 ) -> Card:
     """The card of a question that waits for an answer."""
-    return Card(
-        "question", question_id, shown(text), options_in(text, settings), draft, message=message
-    )
+    stem, options = split_options(text, settings)
+    return Card("question", question_id, shown(stem), options, draft, message=message)
 
 
 def conflict_card(
@@ -129,8 +128,8 @@ def conflict_card(
 ) -> Card:
     """The card of a question whose answers differ."""
     opinions = [Opinion(in_words(a.answer), clean(a.annotator or "somebody")) for a in answers]
-    options = options_in(text, settings)
-    return Card("conflict", question_id, shown(text), options, opinions=opinions)
+    stem, options = split_options(text, settings)
+    return Card("conflict", question_id, shown(stem), options, opinions=opinions)
 
 
 def shown(text: str) -> str:
@@ -145,22 +144,26 @@ def in_words(answer: str | None) -> str:
     return UNANSWERABLE if answer is None else clean(answer)
 
 
-def options_in(text: str, settings: AnswersConfig) -> list[Option]:
-    """The lettered lines of a choice question, from A on; none for other verifiers.
+def split_options(text: str, settings: AnswersConfig) -> tuple[str, list[Option]]:
+    """A choice question without its options, and these; no options for other verifiers.
 
-    The pool keeps a question's options in its text, as "A) 20" in a line each. The last such block
-    counts, because an example may stand before it.
+    The pool keeps a question's options in its text, as "A) 20" in a line each, from A on. The last
+    such block counts, because an example may stand before it. It stays in the question unless it is
+    the end of it: a line between or behind the options belongs to the question.
     """
     if settings.verifier != "choice":
-        return []
-    found: list[Option] = []
-    for line in text.splitlines():
+        return text, []
+    lines, found, start = text.splitlines(), list[Option](), 0
+    for number, line in enumerate(lines):
         match = _OPTION.match(line)
         if match and match[1] == "A":
-            found = []
+            found, start = [], number
         if match and ord(match[1]) == ord("A") + len(found):
             found.append(Option(match[1], clean(match[2].strip())))
-    return found if len(found) > 1 else []
+    if len(found) < 2:
+        return text, []
+    is_end = len(lines) - start == len(found)
+    return ("\n".join(lines[:start]).rstrip() if is_end else text), found
 
 
 def read_typed(text: str, settings: AnswersConfig, own: Sequence[str]) -> Reading:

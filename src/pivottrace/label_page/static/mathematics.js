@@ -1,9 +1,10 @@
 // Mathematics in a question: $…$, $$…$$, \(…\) and \[…\] are drawn, everything else stays text.
 // A "$" opens only before a character that is no space, and closes only behind one and before no
-// digit, so "$5 and $6" are amounts of money.
+// digit, so "$5 and $6" are amounts of money. What KaTeX cannot read stays text: the node that it
+// would make for an error has a style of its own, which the content policy refuses.
 const FORMULA =
   /\$\$([^$]+?)\$\$|\\\[([\s\S]+?)\\\]|\\\(([\s\S]+?)\\\)|(?<![\\$])\$(?!\s)([^$\n]*?[^$\s\\])\$(?!\d)/g;
-const OPTIONS = { throwOnError: false, trust: false, strict: false, maxExpand: 200, maxSize: 20 };
+const OPTIONS = { throwOnError: true, trust: false, strict: false, maxExpand: 200, maxSize: 20 };
 
 function formulaNode(source, displayMode, whole) {
   const node = document.createElement(displayMode ? "div" : "span");

@@ -130,7 +130,7 @@ async function poll() {
 function drawCard({ done, asked }) {
   const isConflict = card.kind === "conflict";
   at("title").textContent = isConflict
-    ? "Two answers differ: which is right?"
+    ? "Answers differ: which is right?"
     : `Question ${Math.min(done + 1, asked)} of ${asked}`;
   at("about").textContent = card.message;
   plain = false;
@@ -195,8 +195,8 @@ function choice(text, remark, key, chosen) {
 
 // Options take single keys while they have the focus; a text is typed everywhere else.
 function focusFirst() {
-  if (card.options.length && !card.draft) at("options").focus({ preventScroll: true });
-  else if (card.opinions.length) at("opinions").firstChild.focus({ preventScroll: true });
+  if (card.opinions.length) at("opinions").firstChild.focus({ preventScroll: true });
+  else if (card.options.length && !card.draft) at("options").focus({ preventScroll: true });
   else at("answer").focus({ preventScroll: true });
 }
 
@@ -309,13 +309,16 @@ document.addEventListener("keydown", (event) => {
   if (!event.repeat) act_();
 });
 
-at("options").addEventListener("keydown", (event) => {
+function chooseByKey(event) {
   if (event.altKey || event.ctrlKey || event.metaKey || event.repeat) return;
   const option = card.options.find(({ letter }) => letter === event.key.toUpperCase());
   if (!option) return;
   event.preventDefault();
   submit(option.letter);
-});
+}
+
+at("options").addEventListener("keydown", chooseByKey);
+at("opinions").addEventListener("keydown", chooseByKey);
 
 // Enter in a comment makes a line; with Ctrl it stores.
 at("comment").addEventListener("keydown", (event) => {
