@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 from faults_bench import Bench, Row, call, contents, unclear
 from pivottrace.errors import PivotTraceError, TornFileError
 from pivottrace.ingest import read_questions
-from pivottrace.labels import store
+from pivottrace.labels import store, store_schema
 from pivottrace.run.storage import read_json, read_parquet, write_json
 
 WRITES = 400  # of each of two writers
@@ -188,7 +188,8 @@ def locked_store(bench: Bench) -> Iterator[Row]:
     """A label store that another program keeps locked is refused after a while, and works later."""
     copy, failed = bench.copy(), []
     path = copy / "labels.sqlite"
-    with patch.object(store, "LOCK_WAIT_S", SHORT_WAIT_S), closing(sqlite3.connect(path)) as other:
+    briefly = patch.object(store_schema, "LOCK_WAIT_S", SHORT_WAIT_S)
+    with briefly, closing(sqlite3.connect(path)) as other:
         other.execute("BEGIN IMMEDIATE")
         started = time.monotonic()
         try:

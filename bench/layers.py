@@ -37,7 +37,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("stages",),
     ("report",),
     ("viewer",),
-    ("pipeline",),
+    ("label_page", "pipeline"),
     ("experiments", "study"),
     ("commands",),
     ("cli",),

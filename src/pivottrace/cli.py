@@ -152,18 +152,23 @@ def _demo(arguments: list[str]) -> None:
 
 
 def _run(arguments: list[str]) -> None:
-    from pivottrace.commands.flags import take_option
+    from pivottrace.commands.flags import take_flag, take_option
     from pivottrace.commands.opening import create_run
     from pivottrace.pipeline import run_all
 
-    until = take_option(arguments, "--until")
+    until, waits = take_option(arguments, "--until"), take_flag(arguments, "--wait")
     if not arguments:
         raise ConfigError(
             "run needs a configuration file or a run directory. pivottrace init my.toml writes a "
             "file to start from, and pivottrace demo runs everything on the embedded world"
         )
     run = create_run(arguments, until)
-    run_all(run, until)
+    if waits:
+        from pivottrace.commands.wait import run_and_wait
+
+        run_and_wait(run, until)
+    else:
+        run_all(run, until)
     _print_summary(run)
 
 
@@ -271,10 +276,13 @@ def _label(arguments: list[str]) -> None:
         "pull": label_server.pull,
         "correct": labelling.correct,
         "conflicts": labelling.conflicts,
+        "comments": labelling.comments,
+        "serve": labelling.serve,
     }
     if not arguments or arguments[0] not in actions:
         return _stage("label")(arguments)
-    print("\n".join(actions[arguments[0]](arguments[1:])))
+    for line in actions[arguments[0]](arguments[1:]):
+        print(line, flush=True)
     return None
 
 

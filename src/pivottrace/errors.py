@@ -78,6 +78,10 @@ class RunDirError(PivotTraceError, RuntimeError):
     """A run directory lacks a stage's output, belongs to another run, or cannot be written."""
 
 
+class RunBusyError(RunDirError):
+    """Another process is working on the run."""
+
+
 class TornFileError(RunDirError):
     """A file is not as it was written: it is cut, changed or gone."""
 

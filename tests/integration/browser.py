@@ -1,66 +1,55 @@
-"""A real headless Chromium, the system's own, driven by playwright, with axe-core.
+"""A real Chromium, and axe-core in it, for pages that people see.
 
-Tests import this for `browser_python`. Scripts that run in that Python import it for the rest.
+The browser is the system's. Its driver and axe-core come from pip. A test is skipped with the
+reason where one of them cannot be had.
 """
 
+import json
+import os
 import shutil
-from contextlib import contextmanager
-from pathlib import Path
+import subprocess
+import sys
 
-PACKAGES = "playwright==1.65.2 axe-playwright-python==0.1.8"  # the latter carries axe-core
-SERIOUS = ("serious", "critical")
-PHONE, DESKTOP = (390, 844), (1200, 900)
+import pytest
+from real_packages import environment, run_check
 
-
-def browser_python():
-    """The Python of an environment with playwright; the test is skipped without a Chromium."""
-    import pytest
-    from real_packages import environment
-
-    if shutil.which("chromium") is None:
-        pytest.skip("no chromium here: apt-get install -y chromium")
-    return environment("browser", PACKAGES)
+DRIVER = "playwright==1.65.2 axe-playwright-python==0.1.8"
+NAMES = ("chromium", "chromium-browser", "google-chrome-stable", "google-chrome")
+INSTALL = (("apt-get", "update", "-q"), ("apt-get", "install", "-y", "-q", "chromium"))
+INSTALL_S = 1200
 
 
-@contextmanager
 def chromium():
-    """A running browser, which downloads nothing."""
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        # The sandbox needs rights that containers lack. The pages are our own.
-        browser = playwright.chromium.launch(
-            executable_path=shutil.which("chromium"), args=["--no-sandbox"]
-        )
-        yield browser
-        browser.close()
-
-
-def open_page(browser, url, size=DESKTOP, scheme="light"):
-    """Open a page. Its errors, dialogs and requests are in `page.faults` and `page.requests`."""
-    page = browser.new_page(viewport={"width": size[0], "height": size[1]}, color_scheme=scheme)
-    page.faults, page.requests = [], []
-    page.on("pageerror", lambda error: page.faults.append(str(error)))
-    page.on("console", lambda m: page.faults.append(m.text) if m.type == "error" else None)
-    page.on("dialog", lambda dialog: (page.faults.append(dialog.message), dialog.dismiss()))
-    page.on("request", lambda request: page.requests.append(request.url))
-    page.goto(url)
-    return page
+    """The path of a Chromium. It is installed where that needs no password."""
+    found = _found()
+    if found is None and os.geteuid() == 0 and shutil.which("apt-get"):
+        for command in INSTALL:
+            subprocess.run(command, capture_output=True, timeout=INSTALL_S, check=False)
+        found = _found()
+    if found is None:
+        pytest.skip(f"no browser: install one of {', '.join(NAMES)}")
+    return found
 
 
-def serious_findings(page):
-    """The serious and critical findings of axe-core, each with its first element."""
-    import axe_playwright_python
-
-    page.evaluate((Path(axe_playwright_python.__file__).parent / "axe.min.js").read_text())
-    found = page.evaluate("axe.run()")["violations"]
-    return [
-        f"{each['id']}: {each['nodes'][0]['html'][:200]}"
-        for each in found
-        if each["impact"] in SERIOUS
-    ]
+def _found():
+    return next((path for name in NAMES if (path := shutil.which(name))), None)
 
 
-def is_wider_than_screen(page):
-    """Whether the page has to be scrolled sideways."""
-    return page.evaluate("document.documentElement.scrollWidth > innerWidth")
+def in_browser(script, tmp_path, timeout=900, **facts):
+    """Run a script of this folder with the driver, on a JSON file of facts; what it prints last."""
+    python = environment("browser", DRIVER)
+    told = tmp_path / f"{script.removesuffix('.py')}.json"
+    told.write_text(json.dumps({"chromium": chromium(), **facts}))
+    return run_check(python, script, told, timeout=timeout)
+
+
+def server_command(run, port):
+    """The command that serves the labelling page of a run, and its environment."""
+    kept = {k: v for k, v in os.environ.items() if k in ("PATH", "HOME", "PYTHONPATH")}
+    return {
+        "command": [
+            *(sys.executable, "-m", "pivottrace", "label", "serve", str(run.path)),
+            *("--port", str(port)),
+        ],
+        "environment": kept | {"OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"},
+    }

@@ -1,13 +1,14 @@
 """Look at the viewer's pages and at the report in a real browser; print what was found as JSON.
 
-python check_view.py RUN LONG_PAGE [FOLDER_OF_SCREENSHOTS]
+The facts name the run, the page of a long trace and, for a look, a folder for screenshots.
 """
 
 import json
-import sys
 from pathlib import Path
 
-from browser import DESKTOP, PHONE, chromium, is_wider_than_screen, open_page, serious_findings
+from driven import browser, facts, findings, new_page
+
+PHONE, DESKTOP = (390, 844), (1200, 900)
 
 # Milliseconds since the navigation began, after the next frame has been painted.
 PAINTED = (
@@ -16,7 +17,18 @@ PAINTED = (
 )
 
 
-def accessibility(browser, pages, folder):
+def open_page(opened, url, size=DESKTOP, scheme="light"):
+    """Open a page, which also keeps its dialogs, its console's errors and its requests."""
+    page = new_page(opened, viewport={"width": size[0], "height": size[1]}, color_scheme=scheme)
+    page.requests = []
+    page.on("console", lambda m: page.errors.append(m.text) if m.type == "error" else None)
+    page.on("dialog", lambda dialog: (page.errors.append(dialog.message), dialog.dismiss()))
+    page.on("request", lambda request: page.requests.append(request.url))
+    page.goto(url)
+    return page
+
+
+def accessibility(opened, pages, folder):
     """Serious findings, faults and width of each page: on a screen, a phone, light and dark."""
     found = {}
     for page_path in pages:
@@ -25,25 +37,25 @@ def accessibility(browser, pages, folder):
             ("phone", PHONE, "light"),
             ("dark", DESKTOP, "dark"),
         ):
-            page = open_page(browser, page_path.as_uri(), size, scheme)
+            page = open_page(opened, page_path.as_uri(), size, scheme)
             if folder is not None:
                 page.screenshot(path=folder / f"{page_path.stem}-{name}.png", full_page=True)
             page.evaluate(
                 "for (const each of document.querySelectorAll('details')) each.open = true"
             )
             found[f"{page_path.name} {name}"] = {
-                "serious": serious_findings(page),
-                "faults": page.faults,
+                "serious": findings(page),
+                "faults": page.errors,
                 "other_requests": [url for url in page.requests if url != page_path.as_uri()],
-                "wide": is_wider_than_screen(page),
+                "wide": page.evaluate("document.documentElement.scrollWidth > innerWidth"),
             }
             page.close()
     return found
 
 
-def keyboard(browser, page_path):
+def keyboard(opened, page_path):
     """The results of the keys and of the choice of a background, on a page of many questions."""
-    page = open_page(browser, page_path.as_uri())
+    page = open_page(opened, page_path.as_uri())
     shown = "document.querySelector('article:not([hidden])')"
     first = page.evaluate(f"{shown}.id")
     page.keyboard.press("ArrowRight")
@@ -73,15 +85,15 @@ def keyboard(browser, page_path):
         "read": read,
         "backgrounds": [plain, shaded],
         "legends": legends,
-        "faults": page.faults,
+        "faults": page.errors,
     }
 
 
-def opening(browser, page_path):
+def opening(opened, page_path):
     """Milliseconds until a long trace is painted, the best of three, and its tokens."""
     times = []
     for _ in range(3):
-        page = open_page(browser, page_path.as_uri())
+        page = open_page(opened, page_path.as_uri())
         times.append(page.evaluate(PAINTED))
         tokens = page.evaluate("document.querySelectorAll('.trace i, .trace mark').length")
         page.close()
@@ -89,15 +101,16 @@ def opening(browser, page_path):
 
 
 def main():
-    run, long_page = Path(sys.argv[1]), Path(sys.argv[2])
-    folder = Path(sys.argv[3]) if len(sys.argv) > 3 else None
+    told = facts()
+    run, long_page = Path(told["run"]), Path(told["long_page"])
+    folder = Path(told["screenshots"]) if "screenshots" in told else None
     # The long page has nothing but more of the same tokens.
     pages = {run / "report.html", *(run / "view").rglob("*.html")} - {long_page}
-    with chromium() as browser:
+    with browser(told["chromium"]) as opened:
         found = {
-            "pages": accessibility(browser, sorted(pages), folder),
-            "keyboard": keyboard(browser, run / "view" / "index.html"),
-            "opening": opening(browser, long_page),
+            "pages": accessibility(opened, sorted(pages), folder),
+            "keyboard": keyboard(opened, run / "view" / "index.html"),
+            "opening": opening(opened, long_page),
         }
     print(json.dumps(found))
 

@@ -2,9 +2,8 @@
 
 import pytest
 import report_run
-from browser import browser_python
+from browser import in_browser
 from html_pages import HOSTILE
-from real_packages import run_check
 
 from pivottrace.pipeline import build_pages
 from pivottrace.viewer import question_view
@@ -30,13 +29,13 @@ def found(tmp_path_factory):
     patch = pytest.MonkeyPatch()
     patch.setattr(report_run, "World", LongWorld)
     patch.setattr(question_view, "tokenizer_decode", lambda run: report_run.decode)
-    python = browser_python()
     run = report_run.make_run(tmp_path_factory.mktemp("seen") / "run", hostile=HOSTILE)
     long_page = write_question(run, LONG)
     write_route(run, "annotate")
     build_pages(run)
     patch.undo()
-    return run_check(python, "check_view.py", run.path, long_page)
+    told = {"run": str(run.path), "long_page": str(long_page)}
+    return in_browser("check_view.py", tmp_path_factory.mktemp("told"), **told)
 
 
 def test_no_page_has_a_serious_finding_or_runs_or_fetches_anything(found):

@@ -1,6 +1,6 @@
 """Label stores of other versions: an old one is read as it is, and moves whole when it is opened.
 
-`OLD_SCHEMA` is what version 1 made, with its list of sources.
+`OLD_SCHEMA` is what version 1 made, with its list of sources; `SCHEMA_3` is what version 3 made.
 """
 
 import sqlite3
@@ -12,8 +12,9 @@ from contextlib import closing
 import pytest
 
 from pivottrace.errors import BudgetError, DataError, RunDirError
-from pivottrace.labels import store
-from pivottrace.labels.store import Given, Label, LabelStore, read_labels
+from pivottrace.labels import store_schema
+from pivottrace.labels.remarks import Remark, read_remarks
+from pivottrace.labels.store import Given, Label, LabelStore, num_stored, read_answers, read_labels
 
 OLD_SCHEMA = """
 CREATE TABLE IF NOT EXISTS labels (
@@ -31,7 +32,42 @@ ROWS = [
     ("q4", "x", "page", "annotation", "2026-01-02T03:04:08+00:00"),
 ]
 LABELS = {row[0]: Label(*row[:4], created_at=row[4]) for row in ROWS}
-MOVED = [(n, *row[:4], None, 0, "first", row[4]) for n, row in enumerate(ROWS, start=1)]
+MOVED = [(n, *row[:4], None, 0, "first", row[4], 0, None) for n, row in enumerate(ROWS, start=1)]
+
+
+SCHEMA_3 = """
+CREATE TABLE answers (
+    number      INTEGER PRIMARY KEY,
+    question_id TEXT NOT NULL CHECK (question_id <> ''),
+    answer      TEXT CHECK (answer <> ''),
+    source      TEXT NOT NULL CHECK (source <> ''),
+    purpose     TEXT NOT NULL CHECK (purpose IN ('probe', 'annotation')),
+    annotator   TEXT CHECK (annotator <> ''),
+    owned       INTEGER NOT NULL CHECK (owned IN (0, 1)),
+    verdict     TEXT NOT NULL CHECK (verdict IN ('first', 'agrees', 'differs', 'settles')),
+    created_at  TEXT NOT NULL
+)
+"""
+ROWS_3 = [
+    (1, "q2", "18", "file", "probe", "Ana", 0, "first", "2026-01-02T03:04:05+00:00"),
+    (2, "q1", "5", "column", "annotation", None, 1, "first", "2026-01-02T03:04:06+00:00"),
+    (3, "q2", "19", "file", "probe", "Ben", 0, "differs", "2026-01-02T03:04:07+00:00"),
+    (5, "q2", "19", "file", "probe", "Cy", 0, "settles", "2026-01-02T03:04:08+00:00"),
+    (6, "q3", None, "file", "probe", "Ana", 0, "first", "2026-01-02T03:04:09+00:00"),
+]
+
+
+@pytest.fixture
+def of_3(tmp_path):
+    """A store of version 3 with every verdict that it knew, and a gap in the numbers."""
+    path = tmp_path / "labels.sqlite"
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute(SCHEMA_3)
+        connection.execute("CREATE INDEX by_question ON answers (question_id)")
+        connection.execute("PRAGMA user_version = 3")
+        connection.executemany(f"INSERT INTO answers VALUES ({', '.join('?' * 9)})", ROWS_3)
+    return path
 
 
 @pytest.fixture
@@ -67,7 +103,7 @@ def test_reading_an_old_store_writes_nothing(old):
 
 def test_opening_an_old_store_keeps_every_label_and_takes_new_sources(old):
     opened = LabelStore(old, allowed=6)
-    assert contents(old) == (3, ["answers"], MOVED)
+    assert contents(old) == (4, ["answers", "remarks"], MOVED)
     assert read_labels(old) == LABELS
     assert opened.add_many([Given("q5", "9", "my.module:SOURCE", "probe")]).new == 1
     assert opened.add_many([Given("q2", ROWS[1][1], "oracle", "probe")]).new == 0
@@ -87,11 +123,11 @@ def test_a_budget_that_an_old_store_exceeds_is_refused_and_no_label_is_lost(old)
     assert read_labels(old) == LABELS
 
 
-@pytest.mark.parametrize("statements_before", range(5))
+@pytest.mark.parametrize("statements_before", range(7))
 def test_a_process_killed_while_it_moves_labels_leaves_the_old_store(old, statements_before):
     script = (
         "import os, pathlib, sys\n"
-        "from pivottrace.labels import store\n"
+        "from pivottrace.labels import store, store_schema\n"
         "class Killed(tuple):\n"
         "    def __iter__(self):\n"
         "        for number, statement in enumerate(tuple.__iter__(self)):\n"
@@ -99,7 +135,7 @@ def test_a_process_killed_while_it_moves_labels_leaves_the_old_store(old, statem
         "                os.kill(os.getpid(), 9)\n"
         "            yield statement\n"
         "        os.kill(os.getpid(), 9)\n"
-        "store._FROM_OLDER = Killed(store._FROM_OLDER)\n"
+        "store_schema.FROM_LABELS = Killed(store_schema.FROM_LABELS)\n"
         "store.LabelStore(pathlib.Path(sys.argv[1]), 9)\n"
     )
     command = [sys.executable, "-c", script, str(old), str(statements_before)]
@@ -107,11 +143,12 @@ def test_a_process_killed_while_it_moves_labels_leaves_the_old_store(old, statem
     assert read_labels(old) == LABELS
     assert contents(old) == (1, ["labels"], ROWS)
     LabelStore(old, allowed=4)
-    assert contents(old) == (3, ["answers"], MOVED)
+    assert contents(old) == (4, ["answers", "remarks"], MOVED)
 
 
 def test_a_statement_that_fails_leaves_the_old_store(old, monkeypatch):
-    monkeypatch.setattr(store, "_FROM_OLDER", (*store._FROM_OLDER, "INSERT INTO nowhere"))
+    statements = (*store_schema.FROM_LABELS, "INSERT INTO nowhere")
+    monkeypatch.setattr(store_schema, "FROM_LABELS", statements)
     with pytest.raises(RunDirError, match="cannot be read or written"):
         LabelStore(old, allowed=9)
     assert contents(old) == (1, ["labels"], ROWS)
@@ -120,7 +157,7 @@ def test_a_statement_that_fails_leaves_the_old_store(old, monkeypatch):
 def test_several_threads_open_an_old_store_at_once(old):
     with ThreadPoolExecutor(8) as pool:
         opened = list(pool.map(lambda _: LabelStore(old, allowed=9), range(16)))
-    assert contents(old) == (3, ["answers"], MOVED)
+    assert contents(old) == (4, ["answers", "remarks"], MOVED)
     for i, each in enumerate(opened[:5]):
         assert each.add_many([Given(f"n{i}", "1", "file", "probe")]).new == 1
 
@@ -141,20 +178,20 @@ def test_several_processes_open_an_old_store_at_once(old):
         worker.stdin.write("go\n")
         worker.stdin.flush()
     assert [worker.communicate()[0] for worker in workers] == 3 * ["4\n"]
-    assert contents(old) == (3, ["answers"], MOVED)
+    assert contents(old) == (4, ["answers", "remarks"], MOVED)
 
 
 @pytest.mark.parametrize("opener", [read_labels, lambda path: LabelStore(path, 9)])
 def test_a_store_of_a_newer_version_is_refused_with_its_cure(old, opener):
     with closing(sqlite3.connect(old)) as connection:
-        connection.execute("PRAGMA user_version = 4")
-    message = "label store of version 4: a newer PivotTrace made it.*Install the newer one"
+        connection.execute("PRAGMA user_version = 5")
+    message = "label store of version 5: a newer PivotTrace made it.*Install the newer one"
     with pytest.raises(DataError, match=message):
         opener(old)
-    assert contents(old) == (4, ["labels"], ROWS)
+    assert contents(old) == (5, ["labels"], ROWS)
 
 
-@pytest.mark.parametrize("version", [0, 1, 2, 3])
+@pytest.mark.parametrize("version", [0, 1, 2, 3, 4])
 @pytest.mark.parametrize("table", ["things", "labels", "answers"])
 @pytest.mark.parametrize("opener", [read_labels, lambda path: LabelStore(path, 9)])
 def test_another_programs_database_is_refused(tmp_path, opener, table, version):
@@ -185,3 +222,45 @@ def test_the_schema_names_no_source(tmp_path):
     with closing(sqlite3.connect(tmp_path / "labels.sqlite")) as connection:
         made = connection.execute("SELECT sql FROM sqlite_master WHERE name = 'answers'").fetchone()
     assert not {"column", "oracle", "file", "page"} & set(made[0].replace("'", " ").split())
+
+
+@pytest.mark.parametrize("first", [None, 0, 1, 3, 4, 5])
+def test_a_store_of_version_3_is_read_as_it_was_before_and_after_it_moves(of_3, first):
+    before, files = read_answers(of_3, first), {p: p.read_bytes() for p in of_3.parent.iterdir()}
+    rows = ROWS_3 if first is None else ROWS_3[:first]
+    assert sum(map(len, before.values())) == len(rows)
+    assert {a.number for of in before.values() for a in of} == {row[0] for row in rows}
+    assert num_stored(of_3) == len(ROWS_3) and read_remarks(of_3) == []
+    assert {p: p.read_bytes() for p in of_3.parent.iterdir()} == files
+    moved = LabelStore(of_3, allowed=3)
+    assert contents(of_3) == (4, ["answers", "remarks"], [(*row, 0, None) for row in ROWS_3])
+    assert read_answers(of_3, first) == before
+    assert moved.withdraw("q3", "Ana").answer is None
+    assert read_answers(of_3, len(ROWS_3)) == read_answers(of_3) | {
+        "q3": read_answers(of_3, 5)["q3"]
+    }
+    moved.remark(Remark("q1", "Ana", "skipped"))
+    assert [remark[:3] for remark in read_remarks(of_3)] == [("q1", "Ana", "skipped")]
+
+
+@pytest.mark.parametrize("statements_before", range(8))
+def test_a_process_killed_while_it_moves_version_3_leaves_it(of_3, statements_before):
+    script = (
+        "import os, pathlib, sys\n"
+        "from pivottrace.labels import store, store_schema\n"
+        "class Killed(tuple):\n"
+        "    def __iter__(self):\n"
+        "        for number, statement in enumerate(tuple.__iter__(self)):\n"
+        "            if number == int(sys.argv[2]):\n"
+        "                os.kill(os.getpid(), 9)\n"
+        "            yield statement\n"
+        "        os.kill(os.getpid(), 9)\n"
+        "store_schema.FROM_3 = Killed(store_schema.FROM_3)\n"
+        "store.LabelStore(pathlib.Path(sys.argv[1]), 9)\n"
+    )
+    before = read_answers(of_3)
+    command = [sys.executable, "-c", script, str(of_3), str(statements_before)]
+    assert subprocess.run(command, timeout=60).returncode == -9
+    assert read_answers(of_3) == before and contents(of_3) == (3, ["answers"], ROWS_3)
+    LabelStore(of_3, allowed=9)
+    assert read_answers(of_3) == before

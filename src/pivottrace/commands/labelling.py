@@ -1,4 +1,4 @@
-"""The commands around labels that people give in files: export, import, correct, conflicts."""
+"""The commands around labels that people give: files, the page, corrections, comments."""
 
 from __future__ import annotations
 
@@ -7,14 +7,16 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 
 from pivottrace.commands.flags import take_flag, take_option
-from pivottrace.commands.redo import redo, stages_that_used, would_be_forgotten
+from pivottrace.commands.redo import redo, would_be_forgotten
 from pivottrace.commands.status import quoted
 from pivottrace.errors import ConfigError, counted, first_of
 from pivottrace.ingest.settling import shortened
 from pivottrace.labels import importing, requests
-from pivottrace.labels.budget import labels_of
+from pivottrace.labels.budget import STORE, labels_of, source_of
 from pivottrace.labels.buying import settling
 from pivottrace.labels.intake import take_in
+from pivottrace.labels.remarks import read_remarks
+from pivottrace.labels.used import stages_that_used
 from pivottrace.report.texts import clean, field
 from pivottrace.run.directory import RunDir
 from pivottrace.run.rounds import current_round
@@ -130,6 +132,36 @@ def conflicts(arguments: list[str]) -> Iterator[str]:
         for answer in conflict.answers:
             yield f"    {_words(answer.answer)}  by {field(answer.annotator or 'somebody')}"
         yield f"    to settle: {clean(settling(run, conflict.question_id))}"
+
+
+def comments(arguments: list[str]) -> Iterator[str]:
+    """`label comments RUN`."""
+    run = run_of(arguments, "label comments RUN", (1,))
+    found = [each for each in read_remarks(run.path / STORE) if each.kind == "comment"]
+    if not found:
+        yield "no comments"
+    for each in found:
+        yield f"{field(each.question_id)}  {field(each.text)}  by {field(each.annotator)}"
+
+
+def serve(arguments: list[str]) -> Iterator[str]:
+    """`label serve RUN`."""
+    from pivottrace.label_page.serving import DEFAULT_PORT, HIGHEST_PORT  # heavy, as is the next
+    from pivottrace.label_page.serving import serve as serve_page
+
+    rest = list(arguments)
+    opens, port = take_flag(rest, "--open"), take_option(rest, "--port")
+    run = run_of(rest, "label serve RUN [--port N] [--open]", (1,))
+    if port is not None and not (port.isdecimal() and int(port) <= HIGHEST_PORT):
+        raise ConfigError(f"--port {port}: give a whole number up to {HIGHEST_PORT}")
+    if run.is_done("pool") and source_of(run).ask is None:
+        name = source_of(run).name
+        raise ConfigError(
+            f"labels.source = {name!r} has its answers already, so {run.path} asks nobody. Set "
+            f"labels.source to 'page' or 'file' to ask people"
+        )
+    yield from serve_page(run.path, DEFAULT_PORT if port is None else int(port), opens=opens)
+    yield f"next: pivottrace run {quoted(run.path)}"
 
 
 def run_of(arguments: list[str], usage: str, lengths: Collection[int]) -> RunDir:

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
-
-import pyarrow.compute as pc
 
 from pivottrace.config import Config
 from pivottrace.errors import ConfigError
@@ -16,12 +14,9 @@ from pivottrace.labels.budget import labels_of, refuse_unusable_budget
 from pivottrace.pipeline import STAGES, stages_of
 from pivottrace.report.collect import report_path
 from pivottrace.report.view_places import view_outputs
-from pivottrace.routing.routes import Route
 from pivottrace.run.bindings import changed_settings
 from pivottrace.run.directory import RunDir
 from pivottrace.run.outputs import AUDIT, PLAN, TABLES
-from pivottrace.run.rounds import all_rounds
-from pivottrace.run.storage import read_parquet
 
 # The stages that can be made again, by their command. `calibrate` includes triage and label: a
 # second triage has to know the labels that the first one bought, and calibration reads them. It
@@ -122,40 +117,6 @@ def first_other_round(run: RunDir, config: Config) -> RunDir:
     return run
 
 
-def stages_that_used(run: RunDir, question_ids: Collection[str]) -> tuple[int, str] | None:
-    """The first round and command that used the label of one of the questions; None if none did.
-
-    A training that began without a label has used that it was missing. A stage whose table is lost
-    may have used any label.
-
-    Raises:
-        RunDirError: A table is torn.
-    """
-    wanted = set(question_ids)
-    for each in all_rounds(run):
-        # A calibration that has finished once knows its answers, also while `repair` reopens it.
-        calibrated = "answers_known" in each.begun_facts("calibrate")
-        if calibrated or each.is_done("calibrate"):
-            tables = ("evidence", "labelled")
-            if _is_lost(each, *tables) or wanted & _ids(each, *tables):
-                return each.round_index, "calibrate"
-        lost = _is_lost(each, "training_rows")
-        if each.begun_facts("train") and (lost or wanted & _trained_or_left_out(each)):
-            return each.round_index, "train"
-    return None
-
-
-def _is_lost(run: RunDir, *tables: str) -> bool:
-    return not all(run.table_path(name).is_file() for name in tables)
-
-
-def _trained_or_left_out(run: RunDir) -> set[str]:
-    """Ids of the training rows, and of the annotate rows that training began without."""
-    chosen = run.read_table("triage", "triage", ["question_id", "route"])
-    annotate = chosen.filter(pc.field("route") == Route.ANNOTATE)["question_id"].to_pylist()
-    return _ids(run, "training_rows") | set(annotate)
-
-
 def take_new_budget(run: RunDir, config: Config) -> list[str]:
     """Let a run take another budget between triage and training; returns lines about it.
 
@@ -232,16 +193,6 @@ def _refuse_settings_of_kept_stages(
             + "\n  ".join(changed)
             + "\nPut them back, or give another output directory (--output)."
         )
-
-
-def _ids(run: RunDir, *tables: str) -> set[str]:
-    return set(_question_ids(run.table_path(name) for name in tables))
-
-
-def _question_ids(paths: Iterator[Path]) -> Iterator[str]:
-    for path in paths:
-        if path.is_file():
-            yield from read_parquet(path, ["question_id"])["question_id"].to_pylist()
 
 
 def _names(run: RunDir, paths: Iterable[Path]) -> list[str]:

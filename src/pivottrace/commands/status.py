@@ -90,7 +90,10 @@ def next_line(run: RunDir, at_the_end: str) -> str:
         return f"next: settle {counted(disputed, 'question')}: pivottrace label conflicts {place}"
     if waiting is not None:
         file = quoted(waiting)
-        return f"next: fill in `answer` in {file}, then: pivottrace label import {place} {file}"
+        return (
+            f"next: fill in `answer` in {file}, then: pivottrace label import {place} {file}; or "
+            f"answer in the browser: pivottrace label serve {place}"
+        )
     return f"next: {f'pivottrace run {place}' if unfinished(run) else at_the_end}"
 
 
@@ -103,6 +106,7 @@ def stage_lines(run: RunDir, command: str) -> Iterator[str]:
         yield f"samples: {samples_taken(run)}"
     if command == "calibrate":
         yield from (f"note: {note}" for note in _combination_note(run))
+        yield from (f"note: {note}" for note in _after_vote_note(run))
     yield f"next: pivottrace {command_of(left[0]) if left else 'report'} {quoted(run.path)}"
 
 
@@ -143,6 +147,7 @@ def notes(run: RunDir) -> Iterator[str]:
     elif weak := too_weak(run):
         yield weak
     yield from _combination_note(run)
+    yield from _after_vote_note(run)
     yield from _route_notes(run)
     train = run.stage_facts("train")
     yield from training_notes(run.config, train.get("num_rows", {}), train.get("passes", 0.0))
@@ -177,6 +182,18 @@ def _route_notes(run: RunDir) -> Iterator[str]:
         yield (
             f"{left} of {facts['labels_allowed']} labels are left over: none of them would teach "
             f"more than triage.least_label_gain = {options.least_label_gain:g} beyond the vote"
+        )
+
+
+def _after_vote_note(run: RunDir) -> Iterator[str]:
+    """How many probes calibration has left out, because their label was given after the vote."""
+    number = run.stage_facts("calibrate").get("labels_after_vote")
+    if number:
+        has = "has a label that was" if number == 1 else "have labels that were"
+        yield (
+            f"{counted(number, 'probe')} {has} given after the model's vote was shown; calibration "
+            f"leaves {'it' if number == 1 else 'them'} out, and training uses "
+            f"{'it' if number == 1 else 'them'}"
         )
 
 

@@ -11,7 +11,7 @@ MAIN: dict[str, tuple[str, str]] = {
     "init": ("FILE [--all] [SETTINGS]", "write a short configuration file; --all: every setting"),
     "validate": ("FILE [SETTINGS]", "check a configuration, its data and its model"),
     "run": (
-        "FILE|RUN [--until STAGE] [--shard I/N | --ray ADDRESS] [SETTINGS]",
+        "FILE|RUN [--until STAGE] [--wait] [--shard I/N | --ray ADDRESS] [SETTINGS]",
         "run or resume every stage",
     ),
     "status": ("RUN", "show the finished stages and the next command"),
@@ -50,6 +50,10 @@ STAGES: dict[str, tuple[str, str]] = {
     "calibrate": ("FILE|RUN [SETTINGS]", "label probes and read the curves along the ranking"),
     "triage": ("FILE|RUN [SETTINGS]", "give every question a route, a reason and a weight"),
     "label": ("FILE|RUN [SETTINGS]", "get the chosen labels, or ask people for them"),
+    "label serve": (
+        "RUN [--port N] [--open]",
+        "answer the questions that wait, on a page in the browser",
+    ),
     "label export": (
         "RUN [FILE] [--format label-studio]",
         "write the questions that wait for a label, as CSV, JSONL or tasks of Label Studio",
@@ -67,6 +71,7 @@ STAGES: dict[str, tuple[str, str]] = {
         "take in the answers that people gave in Label Studio",
     ),
     "label conflicts": ("RUN", "list the questions whose answers differ"),
+    "label comments": ("RUN", "list the comments that people gave on the page"),
     "label correct": (
         "RUN ID ANSWER [--by NAME] [--confirm] [--redo]",
         "give a question its label, whatever was answered before",
@@ -106,6 +111,8 @@ UNTIL = """\
 FILE is a configuration file, and RUN is a run directory. Without either, the settings alone count.
   --until STAGE            stop after pool, greedy, trace, score, sample, calibrate, triage, label,
                            train or evaluate
+  --wait                   where people have to give labels, wait for them and go on, in place of
+                           an end with exit code 3. The run is free while it waits
 """
 WORKERS = """\
   --shard I/N              this is worker I of N on one shared folder, for greedy, trace, score,
@@ -144,6 +151,13 @@ personal access token or a legacy token of your account.
   --url URL                the address of Label Studio; the default is LABEL_STUDIO_URL
   --project N              the project; the default is the project of the last push, which the
                            first push makes
+"""
+SERVE = """
+  --port N                 the port on this machine; the default is 8750, and 0 takes a free one
+  --open                   open the link in the browser
+
+The page is for this machine only. The link has a token, and whoever has it may label. The same
+command with the same port lets a page that is open go on. Ctrl-C stops it; every answer is stored.
 """
 REDO = """
 Labels are kept, and so are the rollouts of the first round. `calibrate` includes triage, label and
@@ -215,6 +229,8 @@ def help_of(command: str) -> str:
         return f"{text}{LABEL}"
     if command == "view":
         return f"{text}{VIEW}"
+    if command == "label serve":
+        return f"{text}{SERVE}"
     if command == "redo":
         return f"{text}{REDO}{SETTINGS}"
     if "SETTINGS" not in arguments:

@@ -1,4 +1,4 @@
-"""People who fill in a file: the run stops, and goes on once the file is imported."""
+"""People who fill in a file or answer on the page: the run stops, and goes on with the answers."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pivottrace.label_sources import Asked, LabelSource
 
 
 def ask(asked: Asked) -> str:
-    """Write the file that people fill in; returns the three steps that come next.
+    """Write the file that people fill in; returns the steps that come next, by file or by page.
 
     Raises:
         DataError: The file has answers to other questions and is left as it is.
@@ -22,6 +22,7 @@ def ask(asked: Asked) -> str:
         f"  1. fill in the column `answer` of {file}\n"
         f"  2. pivottrace label import {place} {file}\n"
         f"  3. pivottrace run {place}\n"
+        f"Or answer in the browser: pivottrace label serve {place}, then pivottrace run {place}\n"
         f"To go on without the answers that are still missing then: pivottrace run {place} "
         f"--labels.partial true"
     )

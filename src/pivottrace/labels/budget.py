@@ -9,7 +9,7 @@ from __future__ import annotations
 from pivottrace.config import Config
 from pivottrace.errors import BudgetError, DataError, RunDirError, counted
 from pivottrace.label_sources import LabelSource, label_source, source_for
-from pivottrace.labels.store import Label, read_answers, read_labels
+from pivottrace.labels.store import Label, num_stored, read_labels
 from pivottrace.routing.probes import default_num_probes
 from pivottrace.run.directory import RunDir
 
@@ -91,8 +91,11 @@ def labels_of(run: RunDir, first: int | None = None) -> dict[str, Label]:
 
 
 def num_answers(run: RunDir) -> int:
-    """Number of answers that have arrived, also several to one question. Raises as `labels_of`."""
-    return sum(map(len, read_answers(run.path / STORE).values()))
+    """Number of answers that have arrived, also several to one question and those taken back.
+
+    Raises as `labels_of`.
+    """
+    return num_stored(run.path / STORE)
 
 
 def bought(run: RunDir) -> dict[str, Label]:
@@ -113,6 +116,16 @@ def unanswerable(run: RunDir, first: int | None = None) -> list[str]:
     """Questions that cannot be answered, as people say. Arguments and errors: `labels_of`."""
     known = labels_of(run, first).items()
     return [i for i, label in known if label.answer is None and not label.disputed]
+
+
+def given_after_the_vote(run: RunDir, first: int | None = None) -> set[str]:
+    """Questions whose label was given by a person who had seen the model's vote on them.
+
+    Such labels are trained on, and calibration leaves them out: a shown answer draws people's own
+    answers towards it, so the vote would look more reliable than it is. Arguments and errors:
+    `labels_of`.
+    """
+    return {i for i, label in labels_of(run, first).items() if label.vote_shown}
 
 
 def probes_wanted(run: RunDir) -> int:

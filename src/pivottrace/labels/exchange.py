@@ -171,6 +171,28 @@ class Read(NamedTuple):
     answer: str | None
 
 
+class Understood(NamedTuple):
+    """What a text that a person wrote says.
+
+    Attributes:
+        answer: The answer in it; None without one.
+        is_unanswerable: Whether it says that the question cannot be answered.
+        problem: Why it can be no answer; None if it can, or leaves the question unlabelled.
+    """
+
+    answer: str | None
+    is_unanswerable: bool = False
+    problem: str | None = None
+
+
+def understood(text: str, pattern: str | None = None) -> Understood:
+    """Read what a person wrote. `pattern` is the user's `answers.pattern`."""
+    if says_unanswerable(text):
+        return Understood(None, is_unanswerable=True)
+    gold = read_gold(text, pattern)
+    return Understood(gold.answer or None, problem=gold.problem)
+
+
 def read_label(
     text: str, where: str, pattern: str | None = None, *, confirmed: bool = False
 ) -> Read | None:
@@ -185,16 +207,14 @@ def read_label(
     Raises:
         DataError: It can be no answer.
     """
-    if says_unanswerable(text):
-        return Read(None)
-    gold = read_gold(text, pattern)
-    if gold.problem is not None and not confirmed:
+    found = understood(text, pattern)
+    if found.problem is not None and not confirmed:
         raise DataError(
-            f"{where}: {shortened(text)!r} {gold.problem}; give the final answer alone, leave it "
+            f"{where}: {shortened(text)!r} {found.problem}; give the final answer alone, leave it "
             f"blank, or confirm it as it stands with --confirm"
         )
-    answer = text.strip() if gold.problem is not None else gold.answer
-    return Read(answer) if answer else None
+    answer = text.strip() if found.problem is not None else found.answer
+    return Read(answer) if answer or found.is_unanswerable else None
 
 
 def _checked_ids(path: Path, rows: Sequence[Request]) -> set[str]:

@@ -7,10 +7,10 @@ from pathlib import Path
 
 from pivottrace.errors import RunDirError
 from pivottrace.label_sources import Purpose
-from pivottrace.labels.budget import labels_of, source_of
+from pivottrace.labels.budget import labels_of
 from pivottrace.labels.exchange import Request, export_requests
 from pivottrace.labels.label_studio import Task, score, task_of, write_tasks
-from pivottrace.labels.waiting import questions_of, requested, second_probes
+from pivottrace.labels.waiting import missing_labels, questions_of, requested, second_probes
 from pivottrace.run.directory import RunDir
 
 FILES: dict[Purpose, str] = {"probe": "probes_to_label.csv", "annotation": "annotate_to_label.csv"}
@@ -81,18 +81,11 @@ def tasks_of(run: RunDir, question_ids: Collection[str]) -> list[Task]:
 
 def waiting_file(run: RunDir) -> Path | None:
     """The file that people have to fill in before the run can go on, if it waits for one."""
-    if not run.is_done("pool") or source_of(run).ask is None or run.is_done("label"):
+    known = labels_of(run)
+    if all(i in known for i in missing_labels(run)):
         return None
-    purpose: Purpose = "annotation" if run.is_done("calibrate") else "probe"
-    path, known = _request_file(run, purpose), labels_of(run)
-    second = set(second_probes(run)) if purpose == "probe" else set()
-    answered = [
-        i in known
-        for i, asked_as in requested(run).items()
-        if asked_as == purpose and (i in second or not second)
-    ]
-    enough = any(answered) if run.config.labels.partial else all(answered)
-    return path if answered and not enough and path.is_file() else None
+    path = _request_file(run, "annotation" if run.is_done("calibrate") else "probe")
+    return path if path.is_file() else None
 
 
 def write_requests(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from typing import NamedTuple
 
 import pyarrow.compute as pc
 
@@ -17,6 +18,39 @@ from pivottrace.verifier.truths import read_truth
 
 # A word of digits and of letters that look like them, with at least one of both.
 LOOKALIKE = re.compile(r"(?<![^\W\d_])(?=[0-9oOlI]*\d)(?=[0-9oOlI]*[oOlI])[0-9oOlI]+(?![^\W\d_])")
+
+
+class Forms(NamedTuple):
+    """The form of an answer beside the forms of the model's own answers to its question.
+
+    Attributes:
+        given: The forms of the answer's alternatives, such as "number" or "text".
+        wanted: The forms of the model's answers, without text, in alphabetical order.
+        is_other: Whether the answer has another form. It may still be right.
+        is_text: Whether it reads as text, and no answer of the model does.
+        lookalike: A word of it in which a letter looks like a digit, if the model gives numbers.
+    """
+
+    given: tuple[str, ...]
+    wanted: tuple[str, ...]
+    is_other: bool
+    is_text: bool
+    lookalike: str | None
+
+
+def forms_of_answer(settings: AnswersConfig, answer: str, own: Iterable[str]) -> Forms:
+    """Compare the form of an answer with the model's `own` answers to the same question."""
+    kinds = {_kind(settings, text) for text in own}
+    wanted = tuple(sorted(kinds - {"text", "empty"}))
+    forms = {_kind(settings, text) for text in read_truth(answer).alternatives}
+    slip = LOOKALIKE.search(answer) if kinds == {"number"} else None
+    return Forms(
+        given=tuple(sorted(forms)),
+        wanted=wanted,
+        is_other=bool(wanted) and not forms & kinds and forms != {"text"},
+        is_text=bool(wanted) and "text" not in kinds and forms == {"text"},
+        lookalike=slip[0] if slip else None,
+    )
 
 
 def unlike_the_model(
@@ -40,24 +74,24 @@ def unlike_the_model(
     given = [(i, answer, place) for i, answer, place in answers if answer is not None]
     if not given:
         return []
-    own, unlike = _own_answers(run, {i for i, *_ in given}), []
+    own, unlike = own_answers(run, {i for i, *_ in given}), []
     for question_id, answer, place in given:
-        kinds = {_kind(run.config.answers, text) for text in own.get(question_id, ())}
-        wanted = sorted(kinds - {"text", "empty"})
-        forms = {_kind(run.config.answers, text) for text in read_truth(answer).alternatives}
-        if kinds == {"number"} and (slip := LOOKALIKE.search(answer)):
+        forms = forms_of_answer(run.config.answers, answer, own.get(question_id, ()))
+        if forms.lookalike:
             raise DataError(
-                f"{place}: {answer!r} has a letter that looks like a digit in {slip[0]!r}. Write "
-                f"the digit, or confirm the answer with --confirm"
+                f"{place}: {answer!r} has a letter that looks like a digit in "
+                f"{forms.lookalike!r}. Write the digit, or confirm the answer with --confirm"
             )
-        if wanted and not forms & kinds and forms != {"text"}:
-            unlike.append((question_id, answer, " or ".join(sorted(forms)), " or ".join(wanted)))
-        if wanted and "text" not in kinds and forms == {"text"}:
+        if forms.is_other:
+            unlike.append(
+                (question_id, answer, " or ".join(forms.given), " or ".join(forms.wanted))
+            )
+        if forms.is_text:
             example = own[question_id][0]
             raise DataError(
                 f"{place}: {answer!r} reads as text, and the model's answer {example!r} to "
-                f"question {question_id!r} as {wanted[0]}. Write it in that form, or confirm it "
-                f"with --confirm"
+                f"question {question_id!r} as {forms.wanted[0]}. Write it in that form, or "
+                f"confirm it with --confirm"
             )
     return unlike
 
@@ -70,7 +104,7 @@ def _kind(settings: AnswersConfig, answer: str) -> str:
     return "letter" if is_letter else "text"
 
 
-def _own_answers(run: RunDir, ids: set[str]) -> dict[str, list[str]]:
+def own_answers(run: RunDir, ids: set[str]) -> dict[str, list[str]]:
     """The model's vote and its greedy answer to some questions, as far as they are there."""
     found: dict[str, list[str]] = {}
     paths = [(run.table_path("votes"), "vote_answer")]

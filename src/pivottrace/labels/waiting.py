@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 
 from pivottrace.ingest.prompts import last_user_message
 from pivottrace.label_sources import Purpose
-from pivottrace.labels.budget import labels_of
+from pivottrace.labels.budget import labels_of, source_of
 from pivottrace.run.directory import RunDir
 from pivottrace.run.readings import earlier_labels
 
@@ -55,6 +55,27 @@ def requested(run: RunDir) -> dict[str, Purpose]:
     chosen = to_annotate(run) if run.table_path("triage").is_file() else []
     asked_as: dict[str, Purpose] = dict.fromkeys(chosen, "annotation")
     return asked_as | dict.fromkeys(probes, "probe")
+
+
+def missing_labels(run: RunDir) -> list[str]:
+    """Questions of the present request that still need an answer, or need to be settled.
+
+    It is empty if the run can go on: with `labels.partial` after the first answer, and always if
+    its labels do not come from people.
+    """
+    if not run.is_done("pool") or source_of(run).ask is None or run.is_done("label"):
+        return []
+    purpose: Purpose = "annotation" if run.is_done("calibrate") else "probe"
+    known, second = labels_of(run), set(second_probes(run)) if purpose == "probe" else set()
+    request = [
+        i
+        for i, asked_as in requested(run).items()
+        if asked_as == purpose and (i in second or not second)
+    ]
+    answered = any(i in known and known[i].purpose == purpose for i in request)
+    if run.config.labels.partial and answered:
+        return []
+    return [i for i in request if i not in known or known[i].disputed]
 
 
 def second_probes(run: RunDir) -> list[str]:

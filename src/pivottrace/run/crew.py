@@ -21,10 +21,12 @@ from typing import Any, TypeVar
 
 import pyarrow as pa
 
-from pivottrace.errors import ConfigError, RunDirError
+from pivottrace.errors import ConfigError, RunBusyError, RunDirError
 
 LOOK_AGAIN_S = 0.5
 """Seconds between two looks at the parts that other workers are making."""
+STORING_S = 1.0
+"""How long to wait for a run's lock. Whoever stores a label holds it for milliseconds."""
 T = TypeVar("T")
 Made = Iterator[tuple[int, pa.Table | None]]
 """Parts as they come: the index, and the table; None for a part that another worker has written."""
@@ -64,25 +66,33 @@ class Crew:
         """Open what makes parts, such as a sampler, where the parts are made."""
         return opener(*arguments)
 
-    def lock(self, folder: Path) -> int:
+    def lock(self, folder: Path, wait_s: float = STORING_S) -> int:
         """Lock a run for this process or, if it is shared, for all workers together.
 
         Returns:
             The open file of the lock, which holds as long as the file is open.
 
         Raises:
-            RunDirError: Another process holds the run.
+            RunBusyError: Another process holds the run, for longer than `wait_s`.
         """
         file = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o666)
+        until = time.monotonic() + wait_s
+        while not self._has_locked(file, folder):
+            if time.monotonic() > until:
+                os.close(file)
+                raise RunBusyError(
+                    f"{folder}: another process is working on this run. Wait for it to end."
+                )
+            time.sleep(STORING_S / 50)
+        return file
+
+    def _has_locked(self, file: int, folder: Path) -> bool:
         try:
             fcntl.flock(file, (fcntl.LOCK_SH if self.is_shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
         except OSError as error:
-            os.close(file)
             _refuse_unlocked(folder, error)
-            raise RunDirError(
-                f"{folder}: another process is working on this run. Wait for it to end."
-            ) from None
-        return file
+            return False
+        return True
 
     @contextmanager
     def turn(self, folder: Path) -> Iterator[None]:

@@ -32,7 +32,7 @@ from pivottrace.config import Config, dump_config, load_config
 from pivottrace.config.as_flags import as_flags
 from pivottrace.errors import ConfigError, RunDirError, TornFileError, first_line
 from pivottrace.run.bindings import changed_settings
-from pivottrace.run.crew import Crew
+from pivottrace.run.crew import STORING_S, Crew
 from pivottrace.run.records import StageRecords, installed_versions, is_first_process
 from pivottrace.run.storage import (
     disk_errors,
@@ -215,17 +215,33 @@ class RunDir(StageRecords):
 
         Raises:
             ConfigError: A setting that a stage began with has changed; the message names the keys.
-            RunDirError: Another process holds the lock, or the directory cannot be written.
+            RunBusyError: Another process holds the lock.
+            RunDirError: The directory cannot be written.
         """
         if not is_first_process():
             yield
             return
         with disk_errors(self.path):
             self.round_path.mkdir(parents=True, exist_ok=True)
-            lock = self.crew.lock(self.path)
-        try:
+        with self.held():
             with self.turn():
                 self._take_up()
+            yield
+
+    @contextmanager
+    def held(self, wait_s: float = STORING_S) -> Iterator[None]:
+        """Keep every other process from writing the run, and leave its configuration as it is.
+
+        Args:
+            wait_s: Seconds to wait for another process that holds it.
+
+        Raises:
+            RunBusyError: Another process holds the lock.
+            RunDirError: The directory cannot be written.
+        """
+        with disk_errors(self.path):
+            lock = self.crew.lock(self.path, wait_s)
+        try:
             yield
         finally:
             os.close(lock)

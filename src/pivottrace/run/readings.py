@@ -160,16 +160,18 @@ def trace_features(run: RunDir) -> np.ndarray:
     return np.stack([standardised(column, sound) for column in columns], axis=1)
 
 
-def scored_pool(run: RunDir, probes: list[dict[str, Any]], *, with_earlier: bool = True) -> Scored:
+def scored_pool(
+    run: RunDir, probes: list[dict[str, Any]], others: list[dict[str, Any]] | None = None
+) -> Scored:
     """The scored pool as arrays.
 
     Args:
         run: The run, in a round that has been sampled.
         probes: Rows of `evidence`.
-        with_earlier: Whether the labels count that were there beside the probes.
+        others: The rows of `labelled` that count; None takes all of them.
     """
     votes, scores = (run.existing_table(name, made_by=by) for name, by in _BOTH)
-    others = earlier_labels(run) if with_earlier else []
+    others = earlier_labels(run) if others is None else others
     labels, earlier = (
         {
             row["question_id"]: Label(row["num_correct"] / row["num_samples"], row["right_class"])

@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 from pivottrace.labels.budget import (
     allowed_labels,
     bought,
+    given_after_the_vote,
     num_answers,
     probes_wanted,
     true_answers,
@@ -87,7 +88,9 @@ def finish(run: RunDir, rows: list[dict[str, Any]], **facts: Any) -> None:
             They include `estimator`, the name of the estimator that ranks the pool,
             `combination`, the result of `combination_facts`, and `probes_wanted`.
     """
-    checked, model_facts = fit_vote_model(run, rows)
+    # A calibration that is made again keeps the number that it knew.
+    first = run.begun_facts("calibrate").get("answers_known")
+    checked, model_facts = fit_vote_model(run, rows, first)
     run.write_table("evidence", pa.Table.from_pylist(checked, schema=EVIDENCE))
     even = rows and run.config.calibrate.draw != "by_value"
     curve = _curve_table(run, probe_evidence(rows)) if even else CALIBRATION.empty_table()
@@ -99,8 +102,8 @@ def finish(run: RunDir, rows: list[dict[str, Any]], **facts: Any) -> None:
         labels_asked=num_asked(run, drawn, "probe"),
         labels_used=len(bought(run)),
         labels_allowed=allowed_labels(run),
-        # A calibration that is made again keeps the number that it knew.
-        answers_known=run.begun_facts("calibrate").get("answers_known", num_answers(run)),
+        labels_after_vote=len(given_after_the_vote(run, first) & set(drawn)),
+        answers_known=num_answers(run) if first is None else first,
         mean_correctness=_mean(rows, lambda r: r["num_correct"] / r["num_samples"]),
         greedy_accuracy=_mean(rows, lambda r: r["greedy_right"]),
         vote_accuracy=_mean(rows, lambda r: r["vote_right"]),
@@ -217,12 +220,15 @@ def _probe_table(
 def _label(run: RunDir, stage: int, verifier: Verifier, first: int | None) -> list[dict[str, Any]]:
     """Get the labels of one stage's probes. Return rows of `evidence` for the labelled probes.
 
+    A label that was given after the vote was shown gives no row.
+
     Nothing is asked if `first` says how many answers were known. See `labels_of`.
     """
     probes = run.read_table("probes", made_by="calibrate").filter(pc.field("stage") == stage)
     asked = probes["question_id"].to_pylist()
     truths = obtain(run, asked, "probe") if first is None else true_answers(run, first)
-    labelled = [row for row in probes.to_pylist() if row["question_id"] in truths]
+    usable = truths.keys() - given_after_the_vote(run, first)
+    labelled = [row for row in probes.to_pylist() if row["question_id"] in usable]
     return _evidence(run, labelled, truths, verifier)
 
 

@@ -12,7 +12,12 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from pivottrace.labels.budget import labels_of, true_answers, unanswerable
+from pivottrace.labels.budget import (
+    given_after_the_vote,
+    labels_of,
+    true_answers,
+    unanswerable,
+)
 from pivottrace.rollouts.sampled_answers import compare_answers
 from pivottrace.routing import vote_model
 from pivottrace.routing.vote_check import check_votes
@@ -70,9 +75,11 @@ def other_labels(run: RunDir, verifier: Verifier, first: int | None) -> pa.Table
     """The labels that are there, beside the probes, and how often the round's samples are right.
 
     The user owned them, or they were bought before. The round's triage knows these labels
-    only. Labels that are bought later are its own purchases. `first` is as in `labels_of`.
+    only. Labels that are bought later are its own purchases. A probe whose label was given after
+    the vote was shown is among them. `first` is as in `labels_of`.
     """
     drawn = set(run.read_table("probes", made_by="calibrate")["question_id"].to_pylist())
+    drawn -= given_after_the_vote(run, first)
     labels = labels_of(run, first)
     truths = {i: answer for i, answer in true_answers(run, first).items() if i not in drawn}
     judged = judge_samples(run, truths, verifier) if truths else {}
@@ -92,7 +99,7 @@ def other_labels(run: RunDir, verifier: Verifier, first: int | None) -> pa.Table
 
 def value_before_labels(run: RunDir) -> np.ndarray:
     """The expected gain of a label of each question beyond its vote, (Q,), by the priors alone."""
-    scored = readings.scored_pool(run, [], with_earlier=False)
+    scored = readings.scored_pool(run, [], [])
     model = _fit(scored, np.empty(0, np.int64))
     expected = expectations(scored, model, agreement_of(scored))
     value: np.ndarray = expected.label_gain - np.fmax(expected.vote_gain, 0.0)
@@ -100,13 +107,16 @@ def value_before_labels(run: RunDir) -> np.ndarray:
 
 
 def fit_vote_model(
-    run: RunDir, rows: list[dict[str, Any]]
+    run: RunDir, rows: list[dict[str, Any]], first: int | None = None
 ) -> tuple[list[dict[str, Any]], dict[str, Any] | None]:
     """Fit the model on all labels, write it, and check it on the probes out of fold.
+
+    Labels that were given after the vote was shown take no part.
 
     Args:
         run: The run. Its table `labelled` is written.
         rows: Rows of `evidence`.
+        first: As in `labels_of`.
 
     Returns:
         The rows with their predicted chances, and facts for the manifest; None without a label.
@@ -115,7 +125,9 @@ def fit_vote_model(
     if not rows:
         path.unlink(missing_ok=True)
         return rows, None
-    scored = readings.scored_pool(run, rows)
+    shown = given_after_the_vote(run, first)
+    others = [row for row in readings.earlier_labels(run) if row["question_id"] not in shown]
+    scored = readings.scored_pool(run, rows, others)
     labelled = np.flatnonzero(scored.evidence.labelled & (scored.evidence.failure_code == 0))
     model = _fit(scored, labelled)
     stored = {
