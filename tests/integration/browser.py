@@ -43,11 +43,6 @@ def in_browser(script, tmp_path, timeout=900, **facts):
     return run_check(python, script, told, timeout=timeout)
 
 
-def serious_findings(tmp_path, *urls):
-    """What axe-core calls serious or critical on pages, each a URL or a file: URL, by address."""
-    return in_browser("check_accessibility.py", tmp_path, urls=list(urls))
-
-
 def server_command(run, port):
     """The command that serves the labelling page of a run, and its environment."""
     kept = {k: v for k, v in os.environ.items() if k in ("PATH", "HOME", "PYTHONPATH")}
