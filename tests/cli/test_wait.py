@@ -10,6 +10,7 @@ from pathlib import Path
 
 sys.path.append(str(Path(__file__).parents[1] / "unit"))
 
+import pytest
 from page_run import asking, probes_of, truths_of
 
 from pivottrace.label_page.desk import Desk
@@ -46,6 +47,7 @@ def answer_all(desk, truths):
         screen = desk.answer(ANA, screen.card.id, truths[screen.card.id], confirmed=False)
 
 
+@pytest.mark.slow
 def test_a_waiting_run_goes_on_at_each_request_and_ends(tmp_path):
     run = asking(tmp_path / "run")
     with waiting(run) as (process, said):
@@ -58,6 +60,7 @@ def test_a_waiting_run_goes_on_at_each_request_and_ends(tmp_path):
     assert run.is_done("calibrate") and missing_labels(run) == []
 
 
+@pytest.mark.slow
 def test_ctrl_c_leaves_the_state_of_a_run_that_did_not_wait(tmp_path):
     run = asking(tmp_path / "run")
     before = {p: p.read_bytes() for p in run.round_path.glob("*.parquet")}
@@ -70,6 +73,7 @@ def test_ctrl_c_leaves_the_state_of_a_run_that_did_not_wait(tmp_path):
         pass
 
 
+@pytest.mark.slow
 def test_a_waiting_run_waits_for_answers_that_differ_to_be_settled(tmp_path):
     run = asking(tmp_path / "run", num_probes=2, budget=3)
     desk = Desk(run.path)

@@ -11,6 +11,7 @@ PHONE = {
     "is_mobile": True,
     "has_touch": True,
 }
+FAULTY = "<html lang=en><title>x</title><main><img src=x><input></main>"
 EVIL = """
 <form id="f" method="post" action="{url}answer" enctype="text/plain">
 <input name='{{"id":"{id}","text":"666","x":"' value='"}}'></form><script>f.submit()</script>"""
@@ -111,6 +112,9 @@ result = {
 }
 result["unsafe"] = 0
 with browser(told["chromium"]) as opened:
+    planted = new_page(opened)
+    planted.set_content(FAULTY)
+    result["planted"] = findings(planted)
     with Server(told["texts_server"]) as server:
         page = look_at_texts(opened, server, result)
         attack_by_form(page, server, result)

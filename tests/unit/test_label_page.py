@@ -283,6 +283,7 @@ def take_way_in(client, link):
     assert post(client, "name", name="Ana").status_code == 200
 
 
+@pytest.mark.slow
 def test_a_killed_server_goes_on_at_its_port_with_the_browsers_of_before(tmp_path):
     run = asking(tmp_path / "run")
     with serving(run) as (process, link):

@@ -120,3 +120,15 @@ def test_an_answer_after_the_vote_was_shown_is_marked(path):
     assert not read_labels(path)["b"].vote_shown  # it was given before, and by somebody else
     give(store, "b", "4", "Ana", settles=True)
     assert read_labels(path)["b"].vote_shown
+
+
+def test_the_same_answer_by_somebody_who_has_not_seen_the_vote_counts_as_evidence(path):
+    store = LabelStore(path, allowed=1)
+    store.remark(Remark("a", "Ana", "vote_shown"))
+    give(store, "a", "1", "Ana")
+    give(store, "a", "1", "Ben")
+    assert read_labels(path)["a"].vote_shown  # a second opinion is not the label
+    for _ in range(2):
+        give(store, "a", "1", "Ben", settles=True)
+    label = read_labels(path)["a"]
+    assert (label.annotator, label.vote_shown, num_stored(path)) == ("Ben", False, 3)

@@ -110,7 +110,7 @@ def correct(arguments: list[str]) -> Iterator[str]:
     run, question_id = run_of(rest, usage, (3,)), rest[1]
     given = importing.read_correction(run, question_id, rest[2], annotator, confirmed=confirmed)
     before, gone = labels_of(run).get(question_id), list[str]()
-    if before is None or before.answer != given.answer:
+    if before is None or before.answer != given.answer or before.vote_shown:
         run, gone = _forget_what_used(run, [question_id], again, ["correct", *arguments])
     with run.locked():
         take_in(run, [given])
@@ -157,8 +157,8 @@ def serve(arguments: list[str]) -> Iterator[str]:
     if run.is_done("pool") and source_of(run).ask is None:
         name = source_of(run).name
         raise ConfigError(
-            f"labels.source = {name!r} has its answers already, so {run.path} asks nobody. Set "
-            f"labels.source to 'page' or 'file' to ask people"
+            f"labels.source = {name!r} has its answers already, so {run.path} does not ask people. "
+            f"Set labels.source to 'page' or 'file' to ask people"
         )
     yield from serve_page(run.path, DEFAULT_PORT if port is None else int(port), opens=opens)
     yield f"next: pivottrace run {quoted(run.path)}"

@@ -1,4 +1,4 @@
-"""Who may use the page: the link has a token, and a browser gets a cookie for it.
+"""The access to the page: the link has a token, and a browser gets a cookie for it.
 
 The keys lie in the run directory, so a server that starts again knows the browsers of before.
 """
@@ -25,8 +25,8 @@ class Keys:
     """The keys of a run's page.
 
     Attributes:
-        token: What the link has. Whoever has it may label.
-        secret: What signs cookies. It never leaves this machine.
+        token: The token in the link. Whoever has it may label.
+        secret: The key that signs cookies. It never leaves this machine.
     """
 
     token: str
@@ -43,7 +43,7 @@ class Keys:
         return seat if same(signature, self._signed("seat", seat)) else None
 
     def header_for(self, seat: str) -> str:
-        """What the page of a browser sends with each request, so that no other site can send it."""
+        """The header that a browser's page sends with each request. No other site can send it."""
         return self._signed("header", seat)
 
     def _signed(self, purpose: str, text: str) -> str:

@@ -28,13 +28,13 @@ Text = Annotated[str, Field(max_length=MOST_CHARS)]
 
 
 class Token(BaseModel):
-    """What the link has."""
+    """The token of the link."""
 
     token: Text
 
 
 class Name(BaseModel):
-    """Who labels."""
+    """The name of a person."""
 
     name: Annotated[str, Field(max_length=MOST_NAME)]
 
@@ -47,7 +47,7 @@ class OfQuestion(BaseModel):
 
 
 class Typed(OfQuestion):
-    """An answer as it was typed. `confirmed` stands by one that looks like a slip."""
+    """An answer as it was typed. With `confirmed`, one may look like a slip."""
 
     text: Text
     confirmed: bool = False
@@ -58,7 +58,7 @@ def make_app(desk: Desk, keys: Keys, port: int, title: str) -> FastAPI:
 
     Args:
         desk: The run's desk.
-        keys: Who may use it.
+        keys: The keys of the page.
         port: The port on this machine. Another port in the request's host is refused.
         title: The name of the run, for the page.
     """
@@ -158,7 +158,7 @@ def make_app(desk: Desk, keys: Keys, port: int, title: str) -> FastAPI:
 
     @app.exception_handler(RequestValidationError)
     def malformed(request: Request, error: RequestValidationError) -> JSONResponse:
-        """The error of a text that is too long or no text, without what was sent."""
+        """The error of a text that is too long or no text. It does not repeat the text."""
         where = " ".join(map(str, error.errors()[0]["loc"]))
         return JSONResponse({"detail": f"The page cannot use this ({clean(where)})"}, 400)
 

@@ -1,4 +1,4 @@
-"""What the page shows: a question, answers that differ, or that nothing is to do; all text safe."""
+"""The cards of the page: a question, answers that differ, or a rest. All texts are safe."""
 
 from __future__ import annotations
 
@@ -46,9 +46,9 @@ class Card:
         id: The question's id; empty for a rest.
         question: The question, with hidden characters made visible.
         options: The options of a choice question.
-        draft: An answer to begin with: the one that was just taken back.
+        draft: An answer to begin with: the answer that was just taken back.
         opinions: The answers that differ.
-        message: What a rest says, or what is special about a question.
+        message: The words of a rest, or a remark about a question.
         command: The command that comes next.
     """
 
@@ -133,7 +133,7 @@ def conflict_card(
 
 
 def shown(text: str) -> str:
-    """A question's text, safe to show, and what is left out of it."""
+    """A question's text, safe to show, and the number of characters that it leaves out."""
     found = cut(text, MAX_QUESTION)
     rest = f"\n[{found.num_left_out:,} more characters are not shown]" if found.num_left_out else ""
     return found.text + rest
@@ -192,7 +192,7 @@ def read_typed(text: str, settings: AnswersConfig, own: Sequence[str]) -> Readin
 
 
 def _problem(answer: str, settings: AnswersConfig, own: Sequence[str]) -> str | None:
-    """What looks like a slip in an answer."""
+    """The slip that an answer seems to have; None without one."""
     if clean(answer) != answer:
         return f"It has characters that cannot be seen: {clean(answer)}"
     forms = forms_of_answer(settings, answer, own)

@@ -1,4 +1,4 @@
-"""Who has which question now: two people at once get different ones.
+"""The questions that people have now: two people at once get different ones.
 
 Claims only save work. They are lost with the server, and then made anew; two answers to the same
 question are compared by the verifier.
@@ -20,7 +20,7 @@ class Claims:
         self._until: dict[str, tuple[str, float]] = {}
 
     def take_first(self, seat: str, question_ids: Iterable[str]) -> str | None:
-        """Claim the first question that nobody else has; None if others have them all.
+        """Claim the first free question; None if others have them all.
 
         The question that the browser has already comes first, so a page that is loaded again shows
         the same one.

@@ -13,7 +13,7 @@ from pathlib import Path
 from pivottrace.errors import DataError
 from pivottrace.label_page.cards import Card, Reading, Screen, in_words, read_typed
 from pivottrace.label_page.claims import Claims
-from pivottrace.label_page.queue import Queue, read_queue, vote_in_words
+from pivottrace.label_page.question_queue import Queue, read_queue, vote_in_words
 from pivottrace.label_page.screens import (
     Known,
     Person,
@@ -25,7 +25,7 @@ from pivottrace.label_page.screens import (
     said_about,
     screen_of,
 )
-from pivottrace.label_sources.page import PAGE
+from pivottrace.label_sources.labelling_page import PAGE
 from pivottrace.labels.budget import STORE
 from pivottrace.labels.intake import open_store, take_in
 from pivottrace.labels.remarks import Remark, RemarkKind, read_remarks
@@ -61,7 +61,7 @@ class Desk:
                 self._skipped.setdefault(remark.annotator, {})[remark.question_id] = None
 
     def screen(self, person: Person, notice: str = "") -> Screen:
-        """What a person sees next. The question is theirs until they answer or leave."""
+        """The next screen of a person. The question is theirs until they answer or leave."""
         with self._one_at_a_time:
             queue, known = self._now()
             card = self._next_card(person, queue, known)

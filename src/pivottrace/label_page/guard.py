@@ -38,7 +38,7 @@ class Guard:
     """Refuses requests that are not of the page itself, and adds the headers of safety.
 
     Args:
-        app: What the requests are for.
+        app: The application behind it.
         hosts: The names, with port, that the server answers to.
         keys: The keys of the page.
         cookie: The name of the session's cookie.
@@ -75,7 +75,7 @@ class Guard:
         origin = headers.get("origin")
         own = {f"http://{host}" for host in self.hosts}
         if headers.get("host") not in self.hosts:
-            return 421, "This host name is not the page's."
+            return 421, "The page has another host name."
         if origin is not None and origin not in own:
             return 403, "This request comes from another site."
         if method not in ("GET", "HEAD", "POST"):

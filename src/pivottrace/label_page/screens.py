@@ -18,7 +18,7 @@ from pivottrace.label_page.cards import (
     in_words,
     question_card,
 )
-from pivottrace.label_page.queue import Queue
+from pivottrace.label_page.question_queue import Queue
 from pivottrace.labels.budget import STORE
 from pivottrace.labels.store import Answer, Label, Stored, read_answers
 from pivottrace.labels.verdicts import label_by
@@ -86,17 +86,17 @@ def _last(queue: Queue, answer: Answer) -> Last:
 
 
 def said_about(stored: Stored) -> str:
-    """What a person is told about an answer that was stored."""
+    """The notice about an answer that was stored."""
     if stored.differing:
         return "Somebody else has given another answer to this question."
     return "" if stored.new else "Somebody else has given the same answer to this question."
 
 
 def rest_of(run: RunDir, num_left: int) -> Card:
-    """Why there is nothing to do, and what comes next."""
+    """The reason why a person has nothing to do, and the next command."""
     if num_left:
         what = "question that is" if num_left == 1 else f"{num_left:,} questions that are"
-        return _rest(f"Others are answering the {what} left. What they leave comes to you.")
+        return _rest(f"Others are answering the {what} left. If they leave some, you get them.")
     try:
         with run.held(wait_s=0.0):
             needed = missing_labels(run)

@@ -172,7 +172,7 @@ class Read(NamedTuple):
 
 
 class Understood(NamedTuple):
-    """What a text that a person wrote says.
+    """The meaning of a text that a person wrote.
 
     Attributes:
         answer: The answer in it; None without one.

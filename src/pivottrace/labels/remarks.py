@@ -19,7 +19,7 @@ _SHOWN = "SELECT 1 FROM remarks WHERE question_id = ? AND annotator = ? AND kind
 
 
 class Remark(NamedTuple):
-    """What a person did or said beside answering. `text` is empty unless it is a comment."""
+    """A thing that a person did or said beside answering. Only a comment has a `text`."""
 
     question_id: str
     annotator: str

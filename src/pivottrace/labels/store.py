@@ -156,7 +156,7 @@ class LabelStore:
         the label back.
 
         Raises:
-            DataError: The question's last answer is not this person's. Nothing is written.
+            DataError: The question's last answer is by somebody else. Nothing is written.
             OutOfDiskError: If the disk is full.
             RunDirError: If the file cannot be written.
         """
@@ -223,7 +223,7 @@ def read_answers(path: Path, first: int | None = None) -> dict[str, list[Answer]
 
 
 def num_stored(path: Path) -> int:
-    """Number of rows that have arrived, withdrawals and what they take back among them.
+    """Number of rows that have arrived, withdrawals and withdrawn answers among them.
 
     It is what `first` counts. Raises as `read_answers`.
     """
@@ -231,7 +231,7 @@ def num_stored(path: Path) -> int:
 
 
 def _rows(path: Path, first: int | None) -> list[Answer]:
-    """The rows of the store, or the first ones; those of a question in order of arrival."""
+    """The rows of the store, or the first ones. The rows of a question are in order of arrival."""
     if not path.is_file():
         return []
     with only_reading(path) as connection:
@@ -242,13 +242,13 @@ def _rows(path: Path, first: int | None) -> list[Answer]:
 
 
 def _answers_to(connection: sqlite3.Connection, question_id: str) -> list[Answer]:
-    """The answers to a question that nobody has taken back."""
+    """The answers to a question, without withdrawn ones."""
     rows = connection.execute(_OF_QUESTION, (question_id,))
     return without_withdrawn([row_as_answer(row) for row in rows])
 
 
 def _given(row: Given) -> tuple[object, ...]:
-    """What was given, as the first of `COLUMNS`."""
+    """The given fields, as the first of `COLUMNS`."""
     given = (row.question_id, row.answer, row.source, row.purpose, row.annotator)
     return (*given, int(row.owned))
 

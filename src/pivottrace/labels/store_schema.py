@@ -78,8 +78,8 @@ FROM_3 = (
     "DROP TABLE answers_3",
 )
 """Statements that bring a store of version 3 to the present one. Each answer keeps its number."""
-# By version: the columns of the table with the answers, and what reads its rows as the present
-# version's. `{rows}` stands for the rows that are read.
+# By version: the columns of the table with the answers, and the columns of a query that gives its
+# rows as rows of the present version.
 _COLUMNS_OF = {1: _OLDER_COLUMNS, 2: _OLDER_COLUMNS, 3: f"number, {_OF_VERSION_3}"}
 _READ_AS = {
     1: f"row_number() OVER (ORDER BY question_id), {_FIRST_ANSWERS}",
@@ -136,7 +136,7 @@ def _table_of(version: int) -> str:
 
 
 def arrived(version: int, first: int | None) -> str:
-    """The query of all rows as `row_as_answer` takes them, or of the first ones that arrived.
+    """The query of all rows as `row_as_answer` takes them, or of the first rows alone.
 
     The rows of a question follow each other in order of arrival.
     """

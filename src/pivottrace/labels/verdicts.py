@@ -1,4 +1,4 @@
-"""Answers to one question: which of them is the label, and what a further one says beside it."""
+"""Answers to one question: which of them is the label, and the verdict on a further one."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class Label(Answer):
 
 
 def without_withdrawn(rows: Sequence[Answer]) -> list[Answer]:
-    """The answers among the rows of a question: those that no row takes back."""
+    """The answers among the rows of a question, without withdrawals and withdrawn answers."""
     gone = {row.withdraws for row in rows}
     return [row for row in rows if row.withdraws is None and row.number not in gone]
 
@@ -89,7 +89,9 @@ def verdict_on(
         return "first"
     label = label_by(before)
     if row.settles:
-        return None if row.answer == label.answer and not label.disputed else "settles"
+        # The same answer by somebody who has not seen the vote makes the label count as evidence.
+        stands = row.answer == label.answer and not label.disputed and not label.vote_shown
+        return None if stands else "settles"
     # Equality is no equivalence (25 and 0.25 both equal 25 %), so every two answers have to agree.
     same = all(_same(row.answer, each.answer, agree) for each in standing_among(before))
     given = {(a.annotator, a.answer) for a in before}

@@ -19,7 +19,7 @@ from pivottrace.run.storage import MANIFEST, read_parquet
 
 @dataclass(frozen=True)
 class Queue:
-    """The run in its current round, and what it asks.
+    """The run in its current round, and the questions that it asks.
 
     Attributes:
         run: The run.
@@ -27,7 +27,7 @@ class Queue:
         texts: Their texts.
         own: The model's own answers to them. They are never shown beside the question.
         allowed: The budget as a number of labels.
-        stamp: What the queue was read from.
+        stamp: The times of the files that the queue was read from.
     """
 
     run: RunDir
@@ -38,7 +38,7 @@ class Queue:
     stamp: tuple[int, ...]
 
     def text_of(self, question_id: str) -> str:
-        """The text of a question, also of one that is not asked now."""
+        """The text of a question, also if it is not asked now."""
         if question_id in self.texts:
             return self.texts[question_id]
         return questions_of(self.run, [question_id]).get(question_id, "")
@@ -74,7 +74,7 @@ def vote_in_words(run: RunDir, question_id: str) -> str:
 
 
 def _stamp(run: RunDir) -> tuple[int, ...]:
-    """The times of the files that say what is asked; 0 for one that is missing."""
+    """The times of the files that say what is asked; 0 for a missing file."""
     paths = (
         run.path / "config.toml",
         run.path / MANIFEST,
