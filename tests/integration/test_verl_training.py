@@ -176,7 +176,7 @@ def processes_of(folder):
 
 def test_ctrl_c_ends_the_trainer_and_all_of_ray(python, model, folder):
     ours = subprocess.Popen([sys.executable, "-c", CALL, str(python), str(model), str(folder)])
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 600  # a busy machine imports verl for minutes
     log = folder / "verl.log"
     while not (log.is_file() and "Started a local Ray instance" in log.read_text(errors="replace")):
         assert ours.poll() is None and time.monotonic() < deadline
