@@ -46,8 +46,8 @@ class PoolConfig(Section):
     """The questions: their source, and the prompt that we make of them."""
 
     questions: str = "world:default"
-    """A JSONL, JSON, CSV or parquet file, a `datasets` folder, a Hub id, or `world:PRESET` (the
-    embedded world)."""
+    """A JSONL, JSON, CSV or parquet file, a `datasets` folder, a Hub id, `world:PRESET` (the
+    embedded world), or `reasoning-gym:TASK` or a TOML file of its tasks."""
     evaluation: str | None = None
     """Held-out questions with answers, in the same forms. Optional."""
     split: str | None = None
@@ -103,7 +103,8 @@ class AnswersConfig(Section):
     """Regular expression whose first group is the answer. It replaces the formats."""
     formats: list[str] = Field(list(DEFAULT_FORMATS), min_length=1, description=FORMATS_HELP)
     verifier: str = "math"
-    """`math`, `exact`, `choice`, or your own `package.module:function(a, b) -> bool`."""
+    """`math`, `exact`, `choice`, `reasoning-gym` (each task's own scorer), or your own
+    `package.module:function(a, b) -> bool`."""
     tolerance: float | None = Field(None, ge=0, lt=1)
     """Greatest relative difference of a right number from the truth. The default is 1e-6 where a
     decimal stands for 1/3 or √2, and else 0. A truth may state its own. `math` only."""

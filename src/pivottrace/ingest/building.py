@@ -17,8 +17,9 @@ from pivottrace.ingest.options import Options
 from pivottrace.ingest.question_parts import Part, nested_parts, parts_of
 from pivottrace.ingest.question_template import Template
 from pivottrace.ingest.rows import Row, Source
-from pivottrace.ingest.values import is_missing, kind_of, to_id, to_json
+from pivottrace.ingest.values import is_missing, kind_of, to_id, to_json, valid_text
 from pivottrace.schemas import QUESTIONS
+from pivottrace.verifier.gold import Gold
 
 SHOWN_GOLDS = 5  # beside their cells, in `pivottrace validate`
 SHOWN_UNREADABLE = 5  # by row, in messages
@@ -158,7 +159,10 @@ class Builder:
         if self.columns.answer is None:
             return None
         value = look_up(values, self.columns.answer)
-        gold = read_cell(value, self.pattern, self.source.decimal_comma)
+        if self.source.fixed_columns:
+            gold = Gold(valid_text(value), None)
+        else:
+            gold = read_cell(value, self.pattern, self.source.decimal_comma)
         if gold.answer is None and gold.problem is None:
             if isinstance(value, str) and value.strip():
                 self.num_open += 1

@@ -34,8 +34,10 @@ class Source:
         rows: Starts a fresh pass over the rows; nothing is skipped but blank lines of a JSONL file.
         unit: The unit of a row's number, "row" or "line".
         column_map: The source string's own column options.
-        fixed_columns: The columns have known meanings, so that a column map does not apply.
+        fixed_columns: The columns have known meanings, so that a column map does not apply, and
+            answers are taken as they are written.
         decimal_comma: Whether "3,5" in a column of answers is 3.5.
+        notes: Decisions that opening it took, one sentence each.
     """
 
     name: str
@@ -45,3 +47,4 @@ class Source:
     column_map: dict[str, str] = field(default_factory=dict)
     fixed_columns: bool = False
     decimal_comma: bool = False
+    notes: tuple[str, ...] = ()

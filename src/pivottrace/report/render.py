@@ -18,6 +18,7 @@ from pivottrace.errors import counted
 from pivottrace.estimators import Estimator
 from pivottrace.labels.requests import waiting_file
 from pivottrace.report import collect, wording
+from pivottrace.report.breakdown import breakdown
 from pivottrace.report.correlations import RankCorrelation, rank_correlations
 from pivottrace.report.difficulty_figure import difficulty_figure
 from pivottrace.report.examples import examples
@@ -99,6 +100,7 @@ def _context(run: RunDir, unfinished: Sequence[str], decode: Decode | None) -> d
         "asked": _asked(run),
         "routes": _routes(run),
         "flows": _flows(run),
+        "breakdown": breakdown(run),
         "calibration": _calibration(run),
         "ranking": _ranking(run),
         "spent": collect.spending(run),
