@@ -22,6 +22,7 @@ def validate(config: Config) -> Iterator[str]:
     Raises:
         PivotTraceError: A check has failed; the message has the cure.
     """
+    from pivottrace.commands.gym_notes import gym_notes
     from pivottrace.ingest import find_overlap
     from pivottrace.models.backends import sampler_opener
     from pivottrace.models.load import (
@@ -54,6 +55,9 @@ def validate(config: Config) -> Iterator[str]:
     yield from _labels(config, len(pool), answered, allowed)
     yield f"ranking: {driving_estimator(config)}"
     yield f"answers: compared by {config.answers.verifier}"
+    tables = [read.table, *([] if held_out is None else [held_out.table])]
+    notes = dict.fromkeys(note for table in tables for note in gym_notes(config, table))
+    yield from (f"  note: {note}" for note in notes)
     if config.train.enabled:
         trainer, lacking = trainer_of(config)
         yield f"training: by {trainer}"
@@ -140,7 +144,7 @@ def what_was_read(read: Reading) -> Iterator[str]:
         width = max(map(len, ("cell", *cells)))
         yield f"  {'cell':<{width}}  read as"
         for cell, (_, gold) in zip(cells, read.golds, strict=True):
-            yield f"  {cell:<{width}}  {gold if gold is not None else '(no gold)'}"
+            yield f"  {cell:<{width}}  {shortened(gold) if gold is not None else '(no gold)'}"
         golds = [gold for gold in read.table["answer"].to_pylist() if gold]
         forms = Counter(_form(read_truth(gold).alternatives[0]) for gold in golds)
         yield "  golds: " + ", ".join(f"{count} {form}" for form, count in forms.most_common())

@@ -33,7 +33,6 @@ from pivottrace.errors import first_line
 Task = Mapping[str, Any]
 """`task`, `size` (None is the task's own), `seed`, and `options`: name → text, or TOML's value."""
 
-# A task of several tasks: a TOML file does the same.
 _COMPOSITE = "composite"
 _OWN_OPTIONS = ("seed", "size")
 # What the tasks raise for settings that they refuse, and for questions that they fail to make.
@@ -72,6 +71,8 @@ def _open(task: Task) -> tuple[Any, dict[str, Any]]:
         Refused: There is no such task or option, or the task refuses a value.
     """
     name = task["task"]
+    if name == _COMPOSITE:
+        raise Refused(f"{name} mixes tasks: write a TOML file with [[task]] for each of them")
     known = [each for each in DATASETS if each != _COMPOSITE]
     if name not in known:
         near = difflib.get_close_matches(name, known, n=1, cutoff=0.0)[0]

@@ -18,7 +18,7 @@ import sys
 import tempfile
 import tomllib
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -218,13 +218,3 @@ def _next(name: str, messages: Iterator[dict[str, Any]]) -> dict[str, Any]:
 def as_reply(answer: str) -> str:
     """A reply that has nothing but an answer."""
     return f"<answer>{answer}</answer>"
-
-
-def without_numbers(tasks: Sequence[str], answers: Sequence[str]) -> list[str]:
-    """The tasks some of whose answers are no numbers, each once."""
-    from pivottrace.verifier.forms import form_of
-
-    found = (
-        task for task, answer in zip(tasks, answers, strict=True) if form_of(answer) != "number"
-    )
-    return list(dict.fromkeys(found))

@@ -189,8 +189,8 @@ def score_function() -> Function:
         from pivottrace.verifier.gym_scorer import judge
     except ImportError as error:
         raise _SetupError(
-            f"answers.verifier = 'reasoning-gym' needs reasoning-gym, which cannot be imported "
-            f"({error}): pip install 'pivottrace[gym]'"
+            f"reasoning-gym cannot be imported ({error}); install it with pip install "
+            "reasoning-gym, or choose another verifier (math, exact, choice)"
         ) from error
     return judge
 

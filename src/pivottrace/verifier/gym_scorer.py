@@ -19,7 +19,7 @@ from pivottrace.verifier.splitting import words
 RIGHT = 1.0
 """The score of a right reply. Scorers give up to 0.99 for a reply that is nearly right."""
 NONSENSE = "There is no such reply."
-"""A scorer that takes this for right would take anything."""
+"""A scorer that takes this for right would take anything, so the text is compared in its place."""
 
 # `Integral` is missing: an integral that is left to be solved would be right for every question.
 # Some scorers give the reply to `eval`, or to sympy's parser, which does the same. These are the
@@ -49,27 +49,28 @@ def judge(reply: str, gold: str, entry: str) -> bool:
     Raises:
         ValueError: reasoning-gym has no such task, or refuses its options.
     """
-    score, others = _scorer(gold, entry)
-    return others(reply) and score(reply) >= RIGHT
+    return _scorer(gold, entry)(reply) >= RIGHT
 
 
 @lru_cache(maxsize=64)
-def _scorer(gold: str, entry: str) -> tuple[Callable[[str], float], Callable[[str], bool]]:
-    """The score of a reply, and what else it must fulfil, because the scorer overlooks it."""
+def _scorer(gold: str, entry: str) -> Callable[[str], float]:
+    """A function of a reply that returns its score in [0, 1]; higher is better."""
     task, options, question, metadata = ast.literal_eval(entry)
     dataset = _dataset(task, repr(options))
     filled = {"question": question, "answer": gold, "metadata": metadata}
+    overlooked = _OVERLOOKED.get(task)
 
     def score(reply: str) -> float:
+        if overlooked is not None and not overlooked(reply, metadata):
+            return 0.0
         try:
             return float(dataset.score_answer(reply, filled))
-        except Exception:  # of any kind: the scorers leave it to their reader what they cannot read
+        except Exception:  # scorers raise errors of many kinds at what they cannot read
             return 0.0
 
-    if score(NONSENSE) >= RIGHT:
-        return lambda reply: float(normalise_exact(reply) == normalise_exact(gold)), _anything
-    overlooked = _OVERLOOKED.get(task)
-    return score, _anything if overlooked is None else lambda reply: overlooked(reply, metadata)
+    if score(NONSENSE) < RIGHT:
+        return score
+    return lambda reply: float(normalise_exact(reply) == normalise_exact(gold))
 
 
 @lru_cache(maxsize=32)
@@ -101,13 +102,10 @@ def evaluate_value(
     return eval(compile(tree, "reply", "eval"), dict(global_names or {}), dict(local_names or {}))
 
 
-def _anything(_reply: str) -> bool:
-    return True
-
-
 def _uses_the_numbers(reply: str, metadata: Mapping[str, Any]) -> bool:
     """Whether an expression has the question's numbers, each as often; the scorer asks for four."""
     return sorted(map(int, _NUMBER.findall(reply))) == sorted(metadata["numbers"])
 
 
 _OVERLOOKED = {"puzzle24": _uses_the_numbers}
+"""Task → what a reply must fulfil beside its scorer, which overlooks it."""
