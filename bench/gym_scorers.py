@@ -18,7 +18,6 @@ why.
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import os
 import subprocess
@@ -74,7 +73,7 @@ replies.write(hashlib.sha256("\\0".join(texts).encode()).hexdigest())
 
 @dataclass
 class Found:
-    """What was found of one task.
+    """The findings on one task.
 
     Attributes:
         task: Its name.
@@ -178,15 +177,16 @@ def _score(found: Found, golds: Sequence[str]) -> None:
 def _raw(dataset: Any, reply: str | None, entry: dict[str, Any]) -> float:
     try:
         return float(dataset.score_answer(reply, entry))
-    except Exception:  # scorers raise errors of many kinds at what they cannot read
+    except Exception:  # scorers raise errors of many kinds at an unreadable reply
         return 0.0
 
 
 def _digest(task: str) -> str:
     asked = [sys.executable, "-c", _DIGEST, task, str(QUESTIONS), str(SEED)]
-    environment = {k: v for k, v in os.environ.items() if k != "PYTHONHASHSEED"}
-    done = subprocess.run(asked, capture_output=True, text=True, env=environment)
-    return done.stdout or hashlib.sha256(b"failed").hexdigest()
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    environment.pop("PYTHONHASHSEED", None)
+    done = subprocess.run(asked, check=True, stdout=subprocess.PIPE, text=True, env=environment)
+    return done.stdout
 
 
 def line(found: Found) -> str:
@@ -245,11 +245,12 @@ def page(results: Sequence[Found]) -> str:
         f"## Exceptions\n\n| what | tasks |\n|---|---|\n{exceptions}\n"
         "## Every task\n\n"
         "The first four columns are verdicts through the verifier `reasoning-gym`, with its "
-        "guards. Seconds are by the clock,\non a machine with other work. The others are the "
-        "library's own scores: the highest of a blank reply; those of the stored\nanswer inside a "
-        "sentence; the "
-        "highest below 1 of another question's answer; and whether two processes make the same\n"
-        "questions.\n\n"
+        "guards. Seconds are by the clock,\n"
+        "on a machine with other work. The others are the library's own scores: the highest of a "
+        "blank reply; the scores of the\n"
+        "stored answer inside a sentence; the highest below 1 of another question's answer; and "
+        "whether two processes make the\n"
+        "same questions.\n\n"
         "| task | stored answers right | wrong ones right | hostile texts right | longest, s "
         "| blank | in a sentence | nearly | same again |\n|---|---|---|---|---|---|---|---|---|\n"
         + "".join(f"{line(found)}\n" for found in results)

@@ -1,4 +1,4 @@
-"""What to know of questions of reasoning-gym before a run: who judges them, and what is read."""
+"""Advice on questions of reasoning-gym before a run: their verifier, and the reading of answers."""
 
 from __future__ import annotations
 

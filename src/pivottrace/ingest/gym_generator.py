@@ -35,7 +35,7 @@ Task = Mapping[str, Any]
 
 _COMPOSITE = "composite"
 _OWN_OPTIONS = ("seed", "size")
-# What the tasks raise for settings that they refuse, and for questions that they fail to make.
+# The tasks raise these for settings that they refuse, and for questions that they fail to make.
 _REFUSALS = (AssertionError, ValueError, TypeError, LookupError, ArithmeticError)
 
 

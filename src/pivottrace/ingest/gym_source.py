@@ -73,7 +73,7 @@ def open_gym(name: str, base: str, options: Mapping[str, str], limit: int | None
         limit: Number of questions that are made; None means all.
 
     Raises:
-        ConfigError: reasoning-gym is missing, or a task, an option or a value is wrong.
+        ConfigError: The package is missing, or a task, an option or a value is wrong.
         DataError: The file cannot be read, or no question is left.
     """
     require("reasoning_gym", "gym", f"{name}:")

@@ -248,7 +248,7 @@ class Verifier:
     def _scored(
         self, pairs: Sequence[tuple[str, str]], wanted: Sequence[Truth], verdicts: list[bool]
     ) -> list[bool]:
-        """The verdicts, with those of the scorers where a truth has an entry."""
+        """The verdicts; a scorer gives its own where a truth has an entry."""
         items = {
             place: (*pair, truth.entry)
             for place, (pair, truth) in enumerate(zip(pairs, wanted, strict=True))

@@ -44,10 +44,10 @@ def judge(reply: str, gold: str, entry: str) -> bool:
         reply: The model's answer, not blank.
         gold: The true answer.
         entry: Python's literal of (task, options, question, metadata): what the task's scorer may
-            read. Options are those that the questions were made with.
+            read. The questions were made with these options.
 
     Raises:
-        ValueError: reasoning-gym has no such task, or refuses its options.
+        ValueError: There is no such task, or it refuses its options.
     """
     return _scorer(gold, entry)(reply) >= RIGHT
 
@@ -65,7 +65,7 @@ def _scorer(gold: str, entry: str) -> Callable[[str], float]:
             return 0.0
         try:
             return float(dataset.score_answer(reply, filled))
-        except Exception:  # scorers raise errors of many kinds at what they cannot read
+        except Exception:  # scorers raise errors of many kinds at an unreadable reply
             return 0.0
 
     if score(NONSENSE) < RIGHT:
