@@ -83,6 +83,26 @@ def read_options(value: Any) -> Options | None:
     return Options(text, labels or letters, contents)
 
 
+def options_in(question: str) -> Options | None:
+    """Return the options that stand in a question, each on a line with its letter; None if none do.
+
+    The lines begin with "A)", "(B)", "C." or "D:", in this order from A, and are at least two. Of
+    several lists the last one counts.
+    """
+    contents: list[str] = []
+    for line in question.split("\n"):
+        own = _OWN_LETTER.fullmatch(line)
+        if own is not None and own[1] == "A":
+            contents = [own[2]]
+        elif own is not None and contents and own[1] == ascii_uppercase[len(contents) % 26]:
+            contents.append(own[2])
+    if len(contents) < 2:
+        return None
+    letters = tuple(ascii_uppercase[: len(contents)])
+    text = "\n".join(f"{letter}) {c}" for letter, c in zip(letters, contents, strict=True))
+    return Options(text, letters, tuple(contents))
+
+
 def _from_json(text: str) -> Any:
     if not text.lstrip().startswith(("[", "{")):
         return None

@@ -35,14 +35,14 @@ class FileRow:
         id: Its cell of the column id.
         cell: Its cell of the column answer, stripped.
         annotator: Its cell of the column annotator, stripped; None if blank or missing.
-        decimal_comma: Whether "3,5" means 3.5 in its file.
+        semicolons: Whether semicolons separate the columns of its file.
     """
 
     where: str
     id: str
     cell: str
     annotator: str | None = None
-    decimal_comma: bool = False
+    semicolons: bool = False
 
 
 def escaped(cell: str) -> str:
@@ -108,7 +108,7 @@ def _csv_rows(path: Path, text: str) -> Iterator[FileRow]:
             named = dict(zip(header, cells, strict=True))
             cell = unescaped(named["answer"].strip())
             annotator = unescaped(named.get("annotator", "").strip())
-            yield _row(path, where, named["id"], cell, annotator, decimal_comma=separator == ";")
+            yield _row(path, where, named["id"], cell, annotator, semicolons=separator == ";")
     except csv.Error as error:
         raise DataError(
             f"{path}, row {number + 1} (line {reader.line_num}): not valid CSV ({error}); "
@@ -178,11 +178,11 @@ def _row(
     question_id: str,
     cell: str,
     annotator: str,
-    decimal_comma: bool = False,
+    semicolons: bool = False,
 ) -> FileRow:
     if not question_id.strip():
         raise DataError(f"{path}, {where}, column id: is empty; ids come from the exported file")
-    return FileRow(where, question_id, cell, annotator or None, decimal_comma)
+    return FileRow(where, question_id, cell, annotator or None, semicolons)
 
 
 def known_id(path: Path, cell: str, known_ids: set[str]) -> str | None:

@@ -11,15 +11,21 @@ from pivottrace.errors import ConfigError, DataError, first_of
 from pivottrace.label_sources import Purpose
 from pivottrace.label_sources.people import FILE
 from pivottrace.labels.budget import STORE, labels_of
-from pivottrace.labels.exchange import FileAnswer, read_answers, read_label
+from pivottrace.labels.exchange import FileAnswer, read_answers, read_label, refuse
 from pivottrace.labels.intake import take_in
+from pivottrace.labels.option_answers import Checked, check_options, is_letter
 from pivottrace.labels.slips import unlike_the_model
-from pivottrace.labels.store import Answer, Given
+from pivottrace.labels.store import Answer, Given, Label
 from pivottrace.labels.store import read_answers as stored_answers
 from pivottrace.labels.waiting import questions_of, requested
 from pivottrace.run.directory import RunDir
 from pivottrace.verifier import Verifier
 from pivottrace.verifier.gold import agree
+
+_LETTERS = (
+    "the answers are letters of options, and answers.verifier compares them as mathematics. "
+    'verifier = "choice" under [answers] compares letters; it takes another output directory'
+)
 
 
 @dataclass(frozen=True)
@@ -35,6 +41,7 @@ class Imported:
         differing: Ids of questions whose answers differ now.
         unlike: Answers of another form than the model's own: (question id, answer, its form, the
             model's form) each.
+        notes: How answers were read, where that is a question.
     """
 
     new: int
@@ -44,6 +51,7 @@ class Imported:
     skipped: tuple[str, ...]
     differing: tuple[str, ...]
     unlike: tuple[tuple[str, str, str, str], ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -65,6 +73,7 @@ class Reading:
         skipped: Ids of the rows that were skipped, because their answers were not asked for.
         changed: Ids of questions whose label the answers replace.
         unlike: As for `Imported`.
+        notes: As for `Imported`.
     """
 
     rows: tuple[Given, ...]
@@ -72,6 +81,7 @@ class Reading:
     skipped: tuple[str, ...]
     changed: tuple[str, ...]
     unlike: tuple[tuple[str, str, str, str], ...]
+    notes: tuple[str, ...]
 
 
 def read_file(
@@ -94,7 +104,8 @@ def read_file(
             not know, are skipped.
 
     Raises:
-        DataError: An unknown id, a question that was not chosen, or an answer that cannot be read.
+        DataError: An unknown id, a question that was not chosen, an answer that cannot be read or
+            looks like a slip, or one that is no option of its question. The message names all rows.
         ConfigError: The file is to replace labels, and has two answers to one question.
     """
     known_ids = set(run.read_table("pool", made_by="run")["id"].to_pylist())
@@ -102,19 +113,38 @@ def read_file(
     purposes = _purposes(run)
     only = purposes if skip_unasked else None
     found = read_answers(path, known_ids, settings.pattern, confirmed=confirmed, only=only)
-    _refuse_unasked(path, found.rows, purposes)
-    given = [] if confirmed else [(a.question_id, a.answer, a.place) for a in found.rows]
+    questions = questions_of(run, [row.question_id for row in found.rows])
+    checked = Checked(found.rows, [], [])
+    if not confirmed:
+        checked = check_options(found.rows, questions, settings.verifier)
+    given = [] if confirmed else [(a.question_id, a.answer, a.place) for a in checked.rows]
     unlike = unlike_the_model(run, given)
+    unasked = _unasked(path, found.rows, purposes)
+    refuse(path, [*found.problems, *unasked, *checked.problems, *unlike.slips])
     if replace:
         with Verifier.of(settings) as verifier:
-            _refuse_two_answers(found.rows, partial(agree, equal=verifier.equal))
+            _refuse_two_answers(checked.rows, partial(agree, equal=verifier.equal))
     rows = tuple(
         Given(i, answer, FILE.name, purposes[i], annotator, settles=replace)
-        for i, answer, annotator, _ in found.rows
+        for i, answer, annotator, _ in checked.rows
     )
-    changed = [i for i, answer in found.answers if i in known and known[i].answer != answer]
-    settled = tuple(changed) if replace else ()
-    return Reading(rows, found.blank, tuple(found.skipped), settled, tuple(unlike))
+    changed = [row.question_id for row in rows if _changes(row, known)]
+    others = [each for each in unlike.others if not is_letter(each[1], questions[each[0]])]
+    notes = [*([found.note] if found.note else []), *checked.notes]
+    if len(others) < len(unlike.others):
+        notes.append(_LETTERS)
+    return Reading(
+        rows,
+        found.blank,
+        tuple(found.skipped),
+        tuple(changed) if replace else (),
+        tuple(others),
+        tuple(notes),
+    )
+
+
+def _changes(row: Given, known: Mapping[str, Label]) -> bool:
+    return row.question_id in known and known[row.question_id].answer != row.answer
 
 
 def store_file(run: RunDir, reading: Reading) -> Imported:
@@ -134,6 +164,7 @@ def store_file(run: RunDir, reading: Reading) -> Imported:
         reading.skipped,
         stored.differing,
         reading.unlike,
+        reading.notes,
     )
 
 
@@ -170,10 +201,16 @@ def read_correction(
             f"{where}: {text!r} is no answer. Give one, or 'cannot be answered' to take the "
             f"question out"
         )
+    answer = read.answer
     if not confirmed:
-        unlike_the_model(run, [(question_id, read.answer, where)])
+        row = FileAnswer(question_id, answer, annotator, where)
+        verifier = run.config.answers.verifier
+        checked = check_options([row], questions_of(run, [question_id]), verifier)
+        slips = unlike_the_model(run, [(question_id, answer, where)]).slips
+        refuse(Path(where), checked.problems or slips)
+        answer = checked.rows[0].answer
     purpose = purposes[question_id]
-    return Given(question_id, read.answer, FILE.name, purpose, annotator, settles=True)
+    return Given(question_id, answer, FILE.name, purpose, annotator, settles=True)
 
 
 def conflicts(run: RunDir) -> list[Conflict]:
@@ -189,18 +226,20 @@ def _purposes(run: RunDir) -> dict[str, Purpose]:
     return {**requested(run), **of_labels}
 
 
-def _refuse_unasked(
+def _unasked(
     path: Path, answers: Sequence[FileAnswer], purposes: Mapping[str, Purpose]
-) -> None:
+) -> list[str]:
+    """The problem of rows whose questions do not wait for a label: one sentence, or none."""
     unasked = [answer for answer in answers if answer.question_id not in purposes]
-    if unasked:
-        others = [f"{a.place.removeprefix(f'{path}, ')} {a.question_id!r}" for a in unasked[1:]]
-        rows = f"; the same holds for {first_of(others)}" if others else ""
-        raise DataError(
-            f"{unasked[0].place}: question {unasked[0].question_id!r} does not wait for a label"
-            f"{rows}. Fill in only the file that the run wrote last, or skip the rows of other "
-            f"questions with --skip-unasked."
-        )
+    if not unasked:
+        return []
+    others = [f"{a.place.removeprefix(f'{path}, ')} {a.question_id!r}" for a in unasked[1:]]
+    rows = f"; the same holds for {first_of(others)}" if others else ""
+    return [
+        f"{unasked[0].place}: question {unasked[0].question_id!r} does not wait for a label"
+        f"{rows}. Fill in only the file that the run wrote last, or skip the rows of other "
+        f"questions with --skip-unasked."
+    ]
 
 
 def _refuse_two_answers(answers: Sequence[FileAnswer], same: Callable[[str, str], bool]) -> None:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from typing import NamedTuple
 
 import pyarrow.compute as pc
 
 from pivottrace.config import AnswersConfig
-from pivottrace.errors import DataError
 from pivottrace.run.directory import RunDir
 from pivottrace.run.storage import read_parquet
 from pivottrace.verifier.forms import form_of
@@ -19,10 +19,31 @@ from pivottrace.verifier.truths import read_truth
 LOOKALIKE = re.compile(r"(?<![^\W\d_])(?=[0-9oOlI]*\d)(?=[0-9oOlI]*[oOlI])[0-9oOlI]+(?![^\W\d_])")
 
 
-def unlike_the_model(
-    run: RunDir, answers: Iterable[tuple[str, str | None, str]]
-) -> list[tuple[str, str, str, str]]:
-    """The answers of another form than the model's own. One that looks like a slip is refused.
+# How an answer of each form looks, for messages.
+_EXAMPLES = {
+    "number": "1235, 1235.50 or 1235 CHF",
+    "expression": "2x+1",
+    "set": "3, 8",
+    "letter": "B",
+    "time": "15:30",
+    "ratio": "2:3",
+}
+
+
+class Unlike(NamedTuple):
+    """Answers of another form than the model's own answers to the same question.
+
+    Attributes:
+        others: (question id, answer, its form, the model's form) each, as `Imported.unlike`.
+        slips: Those that look like a slip, one sentence each with place and cure.
+    """
+
+    others: list[tuple[str, str, str, str]]
+    slips: list[str]
+
+
+def unlike_the_model(run: RunDir, answers: Iterable[tuple[str, str | None, str]]) -> Unlike:
+    """Find the answers of another form than the model's own, and the slips among them.
 
     A slip never equals an answer of the model, so it would look like a wrong model. A text among
     other forms, and a number with a letter that looks like a digit, are taken for slips.
@@ -30,36 +51,33 @@ def unlike_the_model(
     Args:
         run: The run, after sampling.
         answers: (question id, answer, place) each.
-
-    Returns:
-        As `Imported.unlike`.
-
-    Raises:
-        DataError: An answer looks like a slip.
     """
     given = [(i, answer, place) for i, answer, place in answers if answer is not None]
+    found = Unlike([], [])
     if not given:
-        return []
-    own, unlike = _own_answers(run, {i for i, *_ in given}), []
+        return found
+    own = _own_answers(run, {i for i, *_ in given})
     for question_id, answer, place in given:
         kinds = {_kind(run.config.answers, text) for text in own.get(question_id, ())}
         wanted = sorted(kinds - {"text", "empty"})
         forms = {_kind(run.config.answers, text) for text in read_truth(answer).alternatives}
         if kinds == {"number"} and (slip := LOOKALIKE.search(answer)):
-            raise DataError(
+            found.slips.append(
                 f"{place}: {answer!r} has a letter that looks like a digit in {slip[0]!r}. Write "
                 f"the digit, or confirm the answer with --confirm"
             )
-        if wanted and not forms & kinds and forms != {"text"}:
-            unlike.append((question_id, answer, " or ".join(sorted(forms)), " or ".join(wanted)))
-        if wanted and "text" not in kinds and forms == {"text"}:
+        elif wanted and "text" not in kinds and forms == {"text"}:
             example = own[question_id][0]
-            raise DataError(
+            looks = f", such as {_EXAMPLES[wanted[0]]}" if wanted[0] in _EXAMPLES else ""
+            found.slips.append(
                 f"{place}: {answer!r} reads as text, and the model's answer {example!r} to "
-                f"question {question_id!r} as {wanted[0]}. Write it in that form, or confirm it "
-                f"with --confirm"
+                f"question {question_id!r} as {wanted[0]}. Write it in that form{looks}, or "
+                f"confirm it with --confirm"
             )
-    return unlike
+        elif wanted and not forms & kinds and forms != {"text"}:
+            unlike = (" or ".join(sorted(forms)), " or ".join(wanted))
+            found.others.append((question_id, answer, *unlike))
+    return found
 
 
 def _kind(settings: AnswersConfig, answer: str) -> str:
