@@ -230,7 +230,7 @@ def test_a_column_decides_on_its_signs(cells, is_comma, told):
     [
         (
             ["3.500", "2.25", "3,5"],
-            "row 1: '3.500' may be 3500 or 3.500: the decimal comma of row 3",
+            "row 1: '3.500' may be 3500 or 3.500: the decimal comma",
         ),
         (["2.25", "1,234"], "row 2: '1,234' may be 1234 or 1.234: the semicolons and the decimal"),
         (["2.25", "1.234.567", "4.000 m"], "row 3: '4.000 m' may be 4000 or 4.000"),

@@ -8,6 +8,7 @@ import pyarrow.parquet as pq
 from ingest_sources import refused, rows_of, user, write_jsonl
 
 from pivottrace.errors import ConfigError
+from pivottrace.ingest.questions import read_source
 
 # Columns ---------------------------------------------------------------------------------------
 

@@ -53,7 +53,7 @@ def test_a_point_before_three_digits_is_told_and_equals_the_plain_number(tmp_pat
     assert golds == ["3500 m [tolerance 0.01]", "3.5 [tolerance 0.5]"], "two rows are one question"
     assert any("row 1: '3.500 m' is 3500 m, as '3,5' shows" in note for note in read.notes)
     path.write_text("question;answer\nA?;3.500\nB?;3,5\nC?;2.25\n")
-    with pytest.raises(DataError, match="q.csv: column 'answer': row 1: '3.500' may be 3500 or"):
+    with pytest.raises(DataError, match=r"q\.csv: column 'answer': row 1: '3\.500' may be 3500 or"):
         read_source(str(path))
 
 

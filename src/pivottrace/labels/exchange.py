@@ -165,6 +165,7 @@ def refuse(path: Path, problems: Sequence[str]) -> None:
         raise DataError(problems[0])
     if problems:
         rows = [problem.removeprefix(f"{path}, ") for problem in problems]
+        rows.sort(key=lambda row: int(row.removeprefix("row ").partition(" ")[0].strip(":,")))
         more = [f"and {len(rows) - SHOWN_PROBLEMS} more"] if len(rows) > SHOWN_PROBLEMS else []
         raise DataError(
             "\n  ".join(

@@ -207,7 +207,8 @@ def read_correction(
         verifier = run.config.answers.verifier
         checked = check_options([row], questions_of(run, [question_id]), verifier)
         slips = unlike_the_model(run, [(question_id, answer, where)]).slips
-        refuse(Path(where), checked.problems or slips)
+        for problem in (*checked.problems, *slips):
+            raise DataError(problem)
         answer = checked.rows[0].answer
     purpose = purposes[question_id]
     return Given(question_id, answer, FILE.name, purpose, annotator, settles=True)

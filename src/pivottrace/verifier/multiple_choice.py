@@ -18,9 +18,9 @@ _LETTERS = re.compile(
 _RUN = re.compile(r"[A-J]{2,10}")
 _JOINTS = re.compile(r"\b(?:and|or)\b", re.IGNORECASE)
 
-# "A man has 3" is no answer, because no mark sets the letter off.
+# "A man has 3" is no answer, because no mark sets the letter off, and "I." heads a part.
 _LETTER_FIRST = re.compile(
-    r"\s*[*_$]{0,3}[(\[]?([A-J])(?:[)\].:]+[*_$]{0,3}(?=\s|$)|[*_$]{0,3}[ \t]*(?:\n|$))"
+    r"\s*[*_$]{0,3}[(\[]?(?!I[.:\s])([A-J])(?:[)\].:]+[*_$]{0,3}(?=\s|$)|[*_$]{0,3}[ \t]*(?:\n|$))"
 )
 _LETTERED_LINE = re.compile(r"^[ \t>*_-]*[(\[]?([A-J])[)\].:]+(?=\s|$)", re.MULTILINE)
 
