@@ -1,4 +1,4 @@
-"""Notes about columns that may be the ids or the answers, though nobody said so."""
+"""Notes about columns that may be the ids or the answers, without being named so."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def perhaps_answers(
 
     Args:
         available: The columns of the source.
-        columns: Those that were chosen.
+        columns: The chosen columns.
         asked: Columns of the template.
         unused: Columns that are no part of the question, by the user's word.
     """

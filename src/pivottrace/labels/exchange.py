@@ -179,7 +179,7 @@ def refuse(path: Path, problems: Sequence[str]) -> None:
 
 
 def _read_signs(path: Path) -> tuple[list[FileRow], Signs]:
-    """The rows of a file, and what comma and point are in its answers."""
+    """The rows of a file, and the meaning of comma and point in its answers."""
     rows = list(read_rows(path))
     if not (rows and rows[0].semicolons):
         return rows, Signs(comma=False)

@@ -105,7 +105,7 @@ def read_file(
 
     Raises:
         DataError: An unknown id, a question that was not chosen, an answer that cannot be read or
-            looks like a slip, or one that is no option of its question. The message names all rows.
+            looks like a slip, or is no option of its question. The message names all rows.
         ConfigError: The file is to replace labels, and has two answers to one question.
     """
     known_ids = set(run.read_table("pool", made_by="run")["id"].to_pylist())

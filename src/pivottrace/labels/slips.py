@@ -35,7 +35,7 @@ class Unlike(NamedTuple):
 
     Attributes:
         others: (question id, answer, its form, the model's form) each, as `Imported.unlike`.
-        slips: Those that look like a slip, one sentence each with place and cure.
+        slips: The answers that look like a slip, one sentence each with place and cure.
     """
 
     others: list[tuple[str, str, str, str]]

@@ -100,7 +100,7 @@ def end_of(text: str) -> str:
 
 
 def first_unread(run: RunDir) -> str | None:
-    """The end of the first whole greedy response without an answer; None if there is none."""
+    """The end of the first whole greedy response without an answer; None if all have one."""
     for part in run.iter_parts("rollouts_greedy", "greedy", ["text", "answer", "finish"]):
         for row in part.to_pylist():
             if row["answer"] is None and row["text"].strip() and row["finish"] != "length":

@@ -129,9 +129,9 @@ def _repeating(found: re.Match[str]) -> Fraction:
 def amount(text: str) -> Amount | None:
     r"""Read a number with a currency before it, and a factor, a unit or a remark behind it.
 
-    Examples: "$1.2 million" is 1,200,000 with the mark "$", "CHF 1.428,50" is 1428.5
-    with the mark "CHF", "25k" is 25,000, "5 km" has the mark
-    "km", "12 apples" has none, "101_{2}" has the mark "base 2", "twenty-five" is 25.
+    Examples: "$1.2 million" is 1,200,000 with the mark "$", "CHF 1.428,50" is 1428.5 with the mark
+    "CHF", "25k" is 25,000, "5 km" has the mark "km", "12 apples" has none, "101_{2}" has the mark
+    "base 2", "twenty-five" is 25.
 
     Returns:
         The number; None if the text is anything else, such as "5 squared" or "two of 18".
@@ -169,7 +169,7 @@ def amount(text: str) -> Amount | None:
 
 
 def _with_decimal_point(text: str, currency: str) -> str:
-    """Write a decimal comma as a point where the number has no other reading."""
+    """Write a decimal comma as a point if the number has one reading only."""
     if continental := _CONTINENTAL.match(text):
         whole = re.sub(r"[. ]", "", continental["whole"])
         return f"{whole}.{continental['decimals'] or 0}{text[continental.end() :]}"

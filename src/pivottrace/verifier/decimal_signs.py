@@ -30,7 +30,7 @@ _SWAPPED = str.maketrans(",.", ".,")
 
 @dataclass(frozen=True)
 class Signs:
-    """What the cells of a column show together.
+    """The decimal sign that the cells of a column show together.
 
     Attributes:
         comma: Whether the comma is the decimal sign, so that `without_decimal_comma` is to be used.
