@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pivottrace.commands.flags import take_flag, take_option
 from pivottrace.commands.redo import redo, would_be_forgotten
-from pivottrace.commands.status import quoted
+from pivottrace.commands.status import or_without, quoted
 from pivottrace.errors import ConfigError, counted, first_of
 from pivottrace.ingest.settling import shortened
 from pivottrace.labels import importing, requests
@@ -190,7 +190,7 @@ def _imported(run: RunDir, found: importing.Imported) -> Iterator[str]:
     if found.blank and waiting is not None:
         yield (
             f"{new} taken in{more}; next: fill in the rest of {quoted(waiting)} and import it "
-            f"again, or go on without: pivottrace run {place} --labels.partial true"
+            f"again{or_without(run)}"
         )
         return
     yield f"{new} taken in{more}; next: pivottrace run {place}"

@@ -227,7 +227,8 @@ class LabelsConfig(Section):
     includes the probes."""
     source: str | None = Field(None, description=SOURCE_HELP)
     partial: bool = False
-    """Continue with the labels given so far, and leave out questions without one."""
+    """Go on without the answers that are missing, once one answer to a request is in, or all rows
+    came back without one. Questions without an answer are left out."""
 
     _known = field_validator("source")(loads(label_source))
 

@@ -50,12 +50,13 @@ class FileAnswers(NamedTuple):
 
     Attributes:
         rows: The rows with an answer, in the order of the file.
-        blank: Rows that leave their question unlabelled: empty ones, "NA", "don't know".
+        blank: Question and annotator of each row that leaves its question unlabelled: an empty one,
+            "NA", "don't know".
         skipped: Ids of the rows that were not read, because they are of other questions.
     """
 
     rows: list[FileAnswer]
-    blank: int
+    blank: list[tuple[str, str | None]]
     skipped: list[str]
 
     @property
@@ -120,7 +121,7 @@ def read_answers(
             the wrong type. Or an id is unknown, or an answer is a derivation, a guess or too long.
             The message names file, row and column.
     """
-    rows, blank, skipped = [], 0, []
+    rows, blank, skipped = [], [], []
     for row in read_rows(path):
         question_id, place = known_id(path, row.id, known_ids), f"{path}, {row.where}"
         if only is not None and question_id not in only:
@@ -135,7 +136,7 @@ def read_answers(
         cell = without_decimal_comma(row.cell) if row.decimal_comma else row.cell
         read = read_label(cell, f"{place}, column answer", pattern, confirmed=confirmed)
         if read is None:
-            blank += 1
+            blank.append((question_id, row.annotator))
         else:
             rows.append(FileAnswer(question_id, read.answer, row.annotator, place))
     return FileAnswers(rows, blank, skipped)

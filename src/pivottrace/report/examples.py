@@ -201,14 +201,14 @@ def _numbers(row: dict[str, Any]) -> list[tuple[str, str]]:
         return f"{row[name]:.2f} ({number(f'{name}_low', 2)} – {number(f'{name}_high', 2)})"
 
     return [
-        ("rank", number("rank")),
-        ("score", number("score", 4)),
-        ("correctness μ", number("mu", 2)),
-        ("vote right", share("vote")),
-        ("gain of a label", number("label_gain")),
-        ("gain of the vote", number("vote_gain")),
-        ("priority", number("priority")),
-        ("weight", number("weight", 2)),
+        ("place in the ranking", number("rank")),
+        ("uncertainty", number("score", 4)),
+        ("expected share of right samples", number("mu", 2)),
+        ("chance that the vote is right", share("vote")),
+        ("a label would teach", number("label_gain")),
+        ("the vote would teach", number("vote_gain")),
+        ("the label beyond the vote", number("priority")),
+        ("weight in training", number("weight", 2)),
     ]
 
 

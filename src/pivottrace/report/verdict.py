@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from pivottrace.config import EMBEDDED_MODEL
 from pivottrace.errors import counted
 from pivottrace.labels.budget import (
     FEW_TO_CHOOSE,
@@ -21,6 +22,7 @@ from pivottrace.labels.budget import (
     labels_of,
     unanswerable,
 )
+from pivottrace.labels.waiting import left_open
 from pivottrace.routing.routes import ROUTES
 from pivottrace.run.choices import driving_estimator
 from pivottrace.run.directory import RunDir
@@ -105,6 +107,8 @@ def _decided(run: RunDir, triage: pa.Table | None) -> str | None:
     )
     left = triage.filter(pc.invert(without))
     counts = {row["values"]: row["counts"] for row in left["route"].value_counts().to_pylist()}
+    without = len(left_open(run))
+    counts["annotate"] = counts.get("annotate", 0) - without
     parts = [
         f"{counts[route]:,} {ROUTE_WORDS[route][counts[route] != 1]}"
         + (_why_dropped(left) if route == "discard" else "")
@@ -112,6 +116,7 @@ def _decided(run: RunDir, triage: pa.Table | None) -> str | None:
         if counts.get(route)
     ]
     unanswered = triage.num_rows - left.num_rows
+    parts += [f"{without:,} chosen for one stayed without an answer"] if without else []
     parts += [f"{unanswered:,} cannot be answered"] if unanswered else []
     return f"of {counted(triage.num_rows, 'question')}, {_listed(parts)}"
 
@@ -225,14 +230,22 @@ def too_weak(run: RunDir) -> str | None:
     num_probes = run.stage_facts("calibrate").get("num_probes")
     if not num_probes or (right := _observed(run)) >= FEW_RIGHT:
         return None
-    return _too_weak(f"on {counted(num_probes, 'probe')} {_share_right(right)}")
+    found = f"on {counted(num_probes, 'probe')} {_share_right(right)}"
+    return _too_weak(found, run.config.model.path)
 
 
-def _too_weak(found: str) -> str:
+def _too_weak(found: str, model: str) -> str:
     return (
         f"the model is too weak for these questions: {found}. Take a stronger model or easier "
-        f"questions, or train it first on worked solutions"
+        f"questions, or train it first on worked solutions{_of_another_world(model)}"
     )
+
+
+def _of_another_world(model: str) -> str:
+    """The reason that is the most frequent one with the embedded model."""
+    if model != EMBEDDED_MODEL:
+        return ""
+    return ". The model `embedded` knows only the questions of its own world (model.path)"
 
 
 def _share_right(right: float) -> str:
@@ -270,7 +283,7 @@ def _strength(run: RunDir, triage: pa.Table) -> Iterator[str]:
     if right >= FEW_RIGHT:
         found += f", and {teach.sum():,} of {counted(teach.size, 'question')} can teach it anything"
     if right < FEW_RIGHT or (teach.mean() < FEW_TEACH and right < 0.5):
-        yield _too_weak(found)
+        yield _too_weak(found, run.config.model.path)
     elif teach.mean() < FEW_TEACH:
         yield f"the model is too strong for these questions: {found}. Take harder questions"
 
