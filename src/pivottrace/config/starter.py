@@ -6,11 +6,9 @@ import shlex
 from pathlib import Path
 from typing import Any
 
-import tomli_w
-
 from pivottrace.config.presets import flat_values
 from pivottrace.config.sections import Config
-from pivottrace.config.template import inline_table
+from pivottrace.config.template import toml_value
 
 PLACE_OF_QUESTIONS = "questions.jsonl"
 # A few hundred tokens fit any model; reasoning at length needs more.
@@ -73,8 +71,4 @@ def _starting_values(config: Config) -> dict[str, Any]:
 def _line(name: str, value: Any) -> str:
     if value is None:
         return f"# {name} = ..."
-    if isinstance(value, dict):
-        return f"{name} = {inline_table(value)}"
-    if isinstance(value, float) and value.is_integer() and value > 1:
-        value = int(value)  # a number of labels, not a share
-    return tomli_w.dumps({name: value}).strip()
+    return toml_value(name, value)

@@ -34,6 +34,8 @@ from pivottrace.run.storage import read_parquet
 # fewer of its questions teach anything, and too hard if fewer of the samples are right.
 FEW_TEACH = 0.15
 FEW_RIGHT = 0.1
+# A ranking with more of its questions at one place tells too few apart (ours).
+MANY_TIED = 0.5
 # With fewer held-out questions an interval is wider than most gains of training.
 FEW_HELD_OUT = 200
 ROUTE_WORDS = {  # of one question, and of several
@@ -302,10 +304,17 @@ def _of_the_ranking(run: RunDir, triage: pa.Table | None) -> Iterator[str]:
         return
     scores = _numbers(triage, "score")
     known = scores[~np.isnan(scores)]
-    if known.size > 1 and np.ptp(known) == 0:
+    tied = int(np.unique(known, return_counts=True)[1].max()) if known.size > 1 else 0
+    if tied == known.size > 1:
         yield (
             f"the ranking says nothing: {driving_estimator(run.config)} is the same for all "
             f"questions, so the votes alone decide"
+        )
+    elif tied > MANY_TIED * known.size:
+        yield (
+            f"the ranking says little: {driving_estimator(run.config)} is the same for {tied:,} of "
+            f"{counted(known.size, 'question')}, so the votes alone tell these apart. Another "
+            f"score.estimator may do better; the report compares them"
         )
     if (
         not run.stage_facts("triage")["counts"].get("weak")
@@ -322,12 +331,16 @@ def _of_the_budget(run: RunDir) -> Iterator[str]:
     allowed, probes = facts["labels_allowed"], facts["labels_asked"]
     if probes and allowed - probes < FEW_TO_CHOOSE * allowed:
         left = max(0, allowed - probes)
-        how = f"pivottrace redo {shlex.quote(str(run.path))} calibrate"
+        place = shlex.quote(str(run.path))
+        how = f"pivottrace redo {place} calibrate"
         if not run.begun_facts("train"):
-            how = "pivottrace run"
+            how = f"pivottrace run {place}"
+        cure = f". Raise labels.budget ({how} takes a new value)"
+        if allowed >= run.stage_facts("pool")["num_questions"]:
+            cure = ", and the budget is the whole pool: take more questions"
         yield (
             f"the budget is small: {probes:,} of {allowed:,} labels were probes, which leaves "
-            f"{left:,} to choose with. Raise labels.budget ({how} takes a new value)"
+            f"{left:,} to choose with{cure}"
         )
 
 
