@@ -115,6 +115,8 @@ def _set_environment() -> None:
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    if not sys.stderr.isatty():  # in a log, a bar is one line of thousands of characters
+        os.environ.setdefault("TQDM_DISABLE", "1")
     # A waiting thread that spins for long holds a core that the awaited thread may need, if other
     # processes run too: docs/training-runs.md. A count would override the user's policy.
     if "OMP_WAIT_POLICY" not in os.environ:

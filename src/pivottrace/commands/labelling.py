@@ -16,6 +16,7 @@ from pivottrace.labels.budget import STORE, labels_of, source_of
 from pivottrace.labels.buying import settling
 from pivottrace.labels.intake import take_in
 from pivottrace.labels.remarks import read_remarks
+from pivottrace.labels.store import Answer
 from pivottrace.labels.used import stages_that_used
 from pivottrace.report.texts import clean, field
 from pivottrace.run.directory import RunDir
@@ -80,8 +81,20 @@ def conflicts(arguments: list[str]) -> Iterator[str]:
     for conflict in found:
         yield f"{field(conflict.question_id)}  {field(shortened(conflict.question))}"
         for answer in conflict.answers:
-            yield f"    {_words(answer.answer)}  by {field(answer.annotator or 'somebody')}"
+            yield f"    {_words(answer.answer)}  by {_giver(answer)}"
         yield f"    to settle: {clean(settling(run, conflict.question_id))}"
+    if any(answer.annotator is None for conflict in found for answer in conflict.answers):
+        yield (
+            f"if the last answers are your own corrections: pivottrace label import "
+            f"{quoted(run.path)} FILE --replace"
+        )
+
+
+def _giver(answer: Answer) -> str:
+    """Who gave an answer; the time says it where there is no name."""
+    if answer.annotator is not None:
+        return field(answer.annotator)
+    return f"somebody at {answer.created_at}" if answer.created_at else "somebody"
 
 
 def comments(arguments: list[str]) -> Iterator[str]:

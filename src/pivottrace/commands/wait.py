@@ -45,7 +45,8 @@ _WAITING = (
 def wait_for_labels(run: RunDir) -> None:
     """Return once the present request of the run has the labels that it needs.
 
-    The tables are read again only if an answer or a remark has arrived, or another process has changed the run.
+    The tables are read again only if an answer or a remark has arrived, or another process has
+    changed the run.
     """
     seen = None
     while True:

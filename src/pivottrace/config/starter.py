@@ -11,8 +11,6 @@ from pivottrace.config.sections import Config
 from pivottrace.config.template import toml_value
 
 PLACE_OF_QUESTIONS = "questions.jsonl"
-# A few hundred tokens fit any model; reasoning at length needs more.
-STARTING_TOKENS = 512
 HEAD = """\
 # PivotTrace: which questions to label, which to train on the model's own vote, which to drop.
 # Edit the three settings behind >>>. Then: pivottrace validate {}
@@ -63,8 +61,6 @@ def _starting_values(config: Config) -> dict[str, Any]:
     wanted = {key: value for key, value in values.items() if key in SHOWN or value != defaults[key]}
     if wanted["pool.questions"] == defaults["pool.questions"]:
         wanted["pool.questions"] = PLACE_OF_QUESTIONS
-    if wanted["rollouts.max_new_tokens"] == defaults["rollouts.max_new_tokens"]:
-        wanted["rollouts.max_new_tokens"] = STARTING_TOKENS
     return wanted
 
 

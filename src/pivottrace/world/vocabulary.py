@@ -1,4 +1,4 @@
-"""Which texts are of the embedded world: its tokenizer has a token of its own for each world word."""
+"""Which texts are of the embedded world: its tokenizer has one token for each word of the world."""
 
 from __future__ import annotations
 
