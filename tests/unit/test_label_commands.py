@@ -71,7 +71,8 @@ def test_both_stops_say_what_to_fill_in_and_the_run_goes_on(run, capsys):
         assert main(["status", str(run.path)]) == 0
         last = capsys.readouterr().out.splitlines()[-1]
         command = f"pivottrace label import {run.path} {asked}"
-        assert last == f"next: fill in `answer` in {asked}, then: {command}"
+        page = f"or answer in the browser: pivottrace label serve {run.path}"
+        assert last == f"next: fill in `answer` in {asked}, then: {command}; {page}"
 
         again = run.path.parent / f"again-{name}"
         assert main(["label", "export", str(run.path), str(again)]) == 0

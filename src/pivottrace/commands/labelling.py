@@ -83,7 +83,7 @@ def conflicts(arguments: list[str]) -> Iterator[str]:
         for answer in conflict.answers:
             yield f"    {_words(answer.answer)}  by {_giver(answer)}"
         yield f"    to settle: {clean(settling(run, conflict.question_id))}"
-    if any(answer.annotator is None for conflict in found for answer in conflict.answers):
+    if any(all(a.annotator is None for a in conflict.answers) for conflict in found):
         yield (
             f"if the last answers are your own corrections: pivottrace label import "
             f"{quoted(run.path)} FILE --replace"
@@ -91,7 +91,7 @@ def conflicts(arguments: list[str]) -> Iterator[str]:
 
 
 def _giver(answer: Answer) -> str:
-    """Who gave an answer; the time says it where there is no name."""
+    """The person who gave an answer, with the time if there is no name."""
     if answer.annotator is not None:
         return field(answer.annotator)
     return f"somebody at {answer.created_at}" if answer.created_at else "somebody"

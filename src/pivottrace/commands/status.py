@@ -67,7 +67,7 @@ def describe(run: RunDir) -> Iterator[str]:
 
 
 def _waiting_line(run: RunDir) -> Iterator[str]:
-    """What the run waits for, if it waits for people, and when it goes on without."""
+    """The answers that the run waits for, if any, and when it goes on without them."""
     if missing := missing_labels(run):
         partial = "with" if run.config.labels.partial else "only with"
         yield (

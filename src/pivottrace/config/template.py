@@ -33,7 +33,7 @@ def toml_value(name: str, value: Any) -> str:
 
 
 def place_in_file(key: str, value: Any) -> str:
-    """What a file has to say for a setting, and where, in words. `key` is dotted."""
+    """The line of a file for a setting, and its place, in words. `key` is dotted."""
     section, _, name = key.rpartition(".")
     line = f"no `{name}`" if value is None else f"`{toml_value(name, value)}`"
     return f"{line} under [{section}]" if section else f"{line} at the top"

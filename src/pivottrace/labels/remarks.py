@@ -18,7 +18,7 @@ _INSERT = (
 _SAME = "SELECT 1 FROM remarks WHERE question_id = ? AND annotator = ? AND kind = ? AND text = ?"
 _SHOWN = "SELECT 1 FROM remarks WHERE question_id = ? AND annotator = ? AND kind = 'vote_shown'"
 SOMEBODY = "somebody"
-"""The annotator of a remark whose person gave no name."""
+"""The annotator of a remark without a name."""
 
 
 class Remark(NamedTuple):

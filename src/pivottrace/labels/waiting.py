@@ -108,7 +108,7 @@ def left_open(run: RunDir) -> list[str]:
 
 
 def _present_request(run: RunDir) -> tuple[list[str], Purpose]:
-    """The questions that people are asked for now, and the purpose; none if nobody is asked."""
+    """The questions that people are asked for now, and the purpose; none if no one is asked."""
     purpose: Purpose = "annotation" if run.is_done("calibrate") else "probe"
     if not run.is_done("pool") or source_of(run).ask is None or run.is_done("label"):
         return [], purpose

@@ -1,4 +1,4 @@
-"""A run refuses other settings than those that its stages began with, and says each way on."""
+"""A run refuses settings that its stages did not begin with, and says each way on."""
 
 from __future__ import annotations
 

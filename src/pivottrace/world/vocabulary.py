@@ -1,4 +1,4 @@
-"""Which texts are of the embedded world: its tokenizer has one token for each word of the world."""
+"""Texts of the embedded world are known by its tokenizer, which has one token per world word."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def is_foreign(text: str, tokenizer: Any) -> bool:
 
     Args:
         text: The question.
-        tokenizer: The embedded model's own.
+        tokenizer: The tokenizer of the embedded model.
     """
     words = _WORD.findall(text)
     unknown = sum(len(tokenizer.tokenize(f" {word}")) > 1 for word in words)
