@@ -156,4 +156,4 @@ def test_a_file_that_lacks_what_the_run_took_by_flags_is_told_to_go_on_with_the_
     assert lines[2] == f"Either go on with the settings of the run: pivottrace run {run.path}"
     assert lines[3].endswith("in your configuration file: `partial = true` under [labels]")
     assert lines[-1].endswith(f"pivottrace redo {run.path} calibrate --labels.partial false")
-    assert main(["status", str(run.path)]) == 0  # the run is as it was
+    assert RunDir.open(run.path).config.labels.partial  # the run is as it was

@@ -293,7 +293,7 @@ class RunDir(StageRecords):
 
     def _refuse_changed_settings(self) -> None:
         rounds = self.manifest.get("rounds", {}).values()
-        records = [(name, facts["settings"]) for stages in rounds for name, facts in stages.items()]
+        records = [{name: own["settings"] for name, own in stages.items()} for stages in rounds]
         refuse_other_settings(self.path, records, self.config)
 
     # Timings ----------------------------------------------------------------------------------

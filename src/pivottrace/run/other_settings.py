@@ -13,8 +13,8 @@ from pivottrace.config.template import place_in_file
 from pivottrace.errors import ConfigError
 from pivottrace.run.bindings import Changed, changed_settings
 
-Records = Sequence[tuple[str, Mapping[str, Any]]]
-"""The name of each stage that has begun, in any round, with the settings that it began with."""
+Records = Sequence[Mapping[str, Mapping[str, Any]]]
+"""For each round, the settings that each stage began with, by the stage's name."""
 
 
 def refuse_other_settings(path: Path, records: Records, config: Config) -> None:
@@ -22,32 +22,33 @@ def refuse_other_settings(path: Path, records: Records, config: Config) -> None:
 
     Args:
         path: The run directory, with the configuration that the run had last.
-        records: The stages that have begun.
+        records: The rounds that have begun.
         config: The present configuration.
 
     Raises:
         ConfigError: A setting differs. The message names each, and the commands that cure it.
     """
-    # A dictionary, because rounds that recorded the same settings give the same line.
-    changed = {str(each): each for each in _changed(records, config)}
+    changed = _changed(records, config)
     if not changed:
         return
-    stages = {name for name, own in records if _changed([(name, own)], config)}
+    stages = {stage for each in changed for stage in each.stages}
     cures = [
-        *_with_the_settings_of_the_run(path, records, list(changed.values())),
+        *_with_the_settings_of_the_run(path, records, changed),
         "give another output directory (--output)",
         *_made_again(path, stages, config),
     ]
     raise ConfigError(
         f"{path} was made with other settings:\n  "
-        + "\n  ".join(changed)
+        + "\n  ".join(map(str, changed))
         + "\nEither "
         + "\nor ".join(cures)
     )
 
 
 def _changed(records: Records, config: Config) -> list[Changed]:
-    return [each for name, own in records for each in changed_settings({name: own}, config)]
+    found = [each for used in records for each in changed_settings(used, config)]
+    # Rounds that recorded the same settings give the same line.
+    return list({str(each): each for each in found}.values())
 
 
 def _with_the_settings_of_the_run(
