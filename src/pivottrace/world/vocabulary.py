@@ -12,7 +12,7 @@ _WORD = re.compile(r"[^\W\d_]+")
 
 
 def is_foreign(text: str, tokenizer: Any) -> bool:
-    """Whether a question is of another world than the embedded model's.
+    """Whether a question is of another world than the questions of the embedded model.
 
     Args:
         text: The question.
