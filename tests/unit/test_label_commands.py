@@ -342,3 +342,32 @@ def test_chosen_questions_without_an_answer_are_counted_and_not_asked_for_ever(r
     # The second time they are all that is asked, and they came back already.
     assert main(["redo", str(run.path), "calibrate"]) == 0
     assert main(["run", str(run.path), *until]) == 0
+
+
+def test_the_choice_to_stop_comes_first_if_the_model_is_too_weak(run, capsys):
+    until = ["--until", "label"]
+    assert main(["run", str(run.path), *until]) == 3
+    assert main(["plan", str(run.path)]) == 0
+    steps = f"next: fill in `answer` in {run.path / 'probes_to_label.csv'}, then: "
+    assert steps in capsys.readouterr().out  # people have been asked already
+    asked = ids_of(run.path / "probes_to_label.csv")
+    wrong = fill(run, None, asked, **dict.fromkeys(asked, "-987654"))
+    assert main(["label", "import", str(run.path), str(wrong)]) == 0
+    capsys.readouterr()
+    assert main(["run", str(run.path), *until, "--triage.hopeless", "annotate"]) == 3
+    printed = capsys.readouterr().err
+    choice, steps = printed.index("You may stop here"), printed.index("wait for true answers")
+    assert choice < steps and "To go on all the same:" in printed
+
+
+def test_answers_without_names_are_told_apart_by_their_time(run, capsys):
+    assert main(["run", str(run.path), "--until", "calibrate"]) == 3
+    first = ids_of(run.path / "probes_to_label.csv")[0]
+    for answer in ("12", "13"):
+        own = str(fill(run, None, [first], **{first: answer}))
+        assert main(["label", "import", str(run.path), own]) == 0
+    capsys.readouterr()
+    assert main(["label", "conflicts", str(run.path)]) == 0
+    listed = capsys.readouterr().out
+    assert listed.count("by somebody at 20") == 2
+    assert listed.endswith(f"pivottrace label import {run.path} FILE --replace\n")
