@@ -338,7 +338,7 @@ def test_chosen_questions_without_an_answer_are_counted_and_not_asked_for_ever(r
     assert main(["run", str(run.path), *until, *PARTIAL]) == 0
     printed = " ".join(capsys.readouterr().out.split())
     assert "2 questions chosen for a true answer stayed without one" in printed
-    assert "2 chosen for one stayed without an answer" in printed
+    assert "2 chosen for a true answer stayed without one" in printed
     # The second time they are all that is asked, and they came back already.
     assert main(["redo", str(run.path), "calibrate"]) == 0
     assert main(["run", str(run.path), *until]) == 0

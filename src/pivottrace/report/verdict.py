@@ -119,7 +119,7 @@ def _decided(run: RunDir, triage: pa.Table | None) -> str | None:
         if counts.get(route)
     ]
     unanswered = triage.num_rows - left.num_rows
-    parts += [f"{without:,} chosen for one stayed without an answer"] if without else []
+    parts += [f"{without:,} chosen for a true answer stayed without one"] if without else []
     parts += [f"{unanswered:,} cannot be answered"] if unanswered else []
     return f"of {counted(triage.num_rows, 'question')}, {_listed(parts)}"
 
@@ -248,7 +248,7 @@ def _of_another_world(model: str) -> str:
     """The reason that is the most frequent one with the embedded model."""
     if model != EMBEDDED_MODEL:
         return ""
-    return ". The model `embedded` knows only the questions of its own world (model.path)"
+    return ". The embedded model knows only the questions of its own world; name yours by model.path"
 
 
 def _share_right(right: float) -> str:
