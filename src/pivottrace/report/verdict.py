@@ -248,7 +248,7 @@ def _of_another_world(model: str) -> str:
     """The reason that is the most frequent one with the embedded model."""
     if model != EMBEDDED_MODEL:
         return ""
-    return ". The embedded model knows only the questions of its own world; name yours by model.path"
+    return ". The embedded model knows only the questions of its own world (model.path)"
 
 
 def _share_right(right: float) -> str:
