@@ -11,7 +11,7 @@ LEAST_WITH_MODEL = 4_000_000_000
 """The same for a command that may load a model. A run of the embedded one, which is tiny, takes 3.4
 GB with one thread and 3.8 GB with many (ours)."""
 WITHOUT_MODEL = frozenset(
-    ("init", "status", "repair", "report", "label", "redo", "plan", "audit", "export")
+    ("init", "status", "repair", "report", "view", "label", "redo", "plan", "audit", "export")
 )
 
 
