@@ -115,6 +115,8 @@ def _set_environment() -> None:
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    if not sys.stderr.isatty():  # in a log, a bar is one line of thousands of characters
+        os.environ.setdefault("TQDM_DISABLE", "1")
     # A waiting thread that spins for long holds a core that the awaited thread may need, if other
     # processes run too: docs/training-runs.md. A count would override the user's policy.
     if "OMP_WAIT_POLICY" not in os.environ:
@@ -288,7 +290,7 @@ def _label(arguments: list[str]) -> None:
 
 def _redo(arguments: list[str]) -> None:
     from pivottrace.commands.flags import load
-    from pivottrace.commands.opening import create_run, open_run
+    from pivottrace.commands.opening import create_run, open_run, refuse_impossible_change
     from pivottrace.commands.redo import FROM, first_other_round, redo
     from pivottrace.commands.status import quoted
     from pivottrace.run.rounds import current_round
@@ -296,7 +298,9 @@ def _redo(arguments: list[str]) -> None:
     if len(arguments) < 2 or arguments[1] not in FROM:
         raise ConfigError(f"usage: pivottrace redo RUN {'|'.join(FROM)} [SETTINGS]")
     config = load([arguments[0], *arguments[2:]])
-    run = first_other_round(current_round(open_run("redo", arguments[:1])), config)
+    stored = open_run("redo", arguments[:1])
+    refuse_impossible_change(stored, config)
+    run = first_other_round(current_round(stored), config)
     forgotten = redo(run, arguments[1], config)
     create_run([arguments[0], *arguments[2:]])  # stores the new settings
     print(f"forgotten: {', '.join(forgotten.stages) or 'nothing'}")

@@ -73,10 +73,24 @@ def run_all(run: RunDir, until: str | None = None) -> None:
         try:
             for index, stage in steps(run, until):
                 run_step(run.in_round(index), stage)
-        except (LabelsNeeded, NoAnswersError):
+        except NoAnswersError:
             write_report(run)
             raise
+        except LabelsNeeded as needed:
+            write_report(run)
+            raise LabelsNeeded(_with_the_choice(run, str(needed))) from needed
         write_report(run)
+
+
+def _with_the_choice(run: RunDir, steps_to_go_on: str) -> str:
+    """The steps of people. If the model is too weak, the choice to stop comes first."""
+    if too_weak(current_round(run)) is None:
+        return steps_to_go_on
+    return (
+        f"The model is too weak for these questions, so answers will hardly help. You may stop "
+        f"here: nothing more is spent. Or take another model (model.path) in another output "
+        f"directory (--output). To go on all the same:\n{steps_to_go_on}"
+    )
 
 
 def run_command(run: RunDir, command: str) -> None:

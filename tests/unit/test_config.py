@@ -139,4 +139,4 @@ def test_no_sampling_is_bound_to_the_ranking():
         assert read(rollouts=how, **changes) == plain
     used = {"sample": read(rollouts={"sampling": "fixed"})}
     (line,) = changed_settings(used, parse_config({}, "test"))
-    assert line == "rollouts.sampling: was 'fixed', now 'stepwise' (used by sample)"
+    assert str(line) == "rollouts.sampling: was 'fixed', now 'stepwise' (used by sample)"

@@ -286,3 +286,89 @@ def test_labels_that_were_used_and_are_gone_are_not_asked_for_again(run, capsys,
             assert f"holds 0 labels, and the run has paid for {PROBES}" in message
     store.write_bytes(kept)
     assert main(command) == 3
+
+
+def blank(run, asked, answered=(), name="blank.csv"):
+    """A file that gives these questions back, all without an answer but the `answered` ones."""
+    path = run.path.parent / name
+    path.write_text("id,answer\n" + "".join(f"{i},{'1' * (i in answered)}\n" for i in asked))
+    return path
+
+
+WITHOUT = "go on without the rest: pivottrace run {} --labels.partial true"
+PARTIAL = ("--labels.partial", "true")
+
+
+def test_a_request_is_over_once_all_its_rows_came_back_blank(run, capsys):
+    assert main(["run", str(run.path), "--until", "calibrate"]) == 3
+    asked = ids_of(run.path / "probes_to_label.csv")
+    capsys.readouterr()
+    assert main(["label", "import", str(run.path), str(blank(run, asked[1:]))]) == 0
+    assert "--labels.partial" not in capsys.readouterr().out  # one row is still out
+    assert main(["run", str(run.path), "--until", "calibrate", *PARTIAL]) == 3
+    assert "once one answer is in, or all rows came back" in capsys.readouterr().err
+    assert main(["status", str(run.path)]) == 0
+    assert f"waits for: {PROBES} true answers" in capsys.readouterr().out
+    assert main(["label", "import", str(run.path), str(blank(run, asked[:1]))]) == 0
+    assert capsys.readouterr().out.endswith(f"next: pivottrace run {run.path}\n")
+    assert main(["run", str(run.path), "--until", "calibrate"]) == 0
+    assert RunDir.open(run.path).stage_facts("calibrate")["num_probes"] == 0
+
+
+def test_both_ways_on_are_named_as_soon_as_both_work(run, capsys):
+    assert main(["run", str(run.path), "--until", "calibrate"]) == 3
+    asked = ids_of(run.path / "probes_to_label.csv")
+    capsys.readouterr()
+    assert main(["label", "import", str(run.path), str(blank(run, asked))]) == 0
+    assert WITHOUT.format(run.path) in capsys.readouterr().out
+    assert main(["status", str(run.path)]) == 0
+    assert capsys.readouterr().out.splitlines()[-1].endswith(WITHOUT.format(run.path))
+    assert main(["run", str(run.path), "--until", "calibrate", *PARTIAL]) == 0
+
+
+def test_chosen_questions_without_an_answer_are_counted_and_not_asked_for_ever(run, capsys):
+    until = ["--until", "label"]
+    assert main(["run", str(run.path), *until]) == 3
+    probes = run.path / "probes_to_label.csv"
+    assert main(["label", "import", str(run.path), str(fill(run, probes))]) == 0
+    assert main(["run", str(run.path), *until]) == 3
+    asked = ids_of(run.path / "annotate_to_label.csv")
+    given = str(blank(run, asked, answered=asked[:-2]))
+    assert main(["label", "import", str(run.path), given, "--confirm"]) == 0
+    capsys.readouterr()
+    assert main(["run", str(run.path), *until, *PARTIAL]) == 0
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "2 questions chosen for a true answer stayed without one" in printed
+    assert "2 chosen for a true answer stayed without one" in printed
+    # The second time they are all that is asked, and they came back already.
+    assert main(["redo", str(run.path), "calibrate"]) == 0
+    assert main(["run", str(run.path), *until]) == 0
+
+
+def test_the_choice_to_stop_comes_first_if_the_model_is_too_weak(run, capsys):
+    until = ["--until", "label"]
+    assert main(["run", str(run.path), *until]) == 3
+    assert main(["plan", str(run.path)]) == 0
+    steps = f"next: fill in `answer` in {run.path / 'probes_to_label.csv'}, then: "
+    assert steps in capsys.readouterr().out  # people have been asked already
+    asked = ids_of(run.path / "probes_to_label.csv")
+    wrong = fill(run, None, asked, **dict.fromkeys(asked, "-987654"))
+    assert main(["label", "import", str(run.path), str(wrong)]) == 0
+    capsys.readouterr()
+    assert main(["run", str(run.path), *until, "--triage.hopeless", "annotate"]) == 3
+    printed = capsys.readouterr().err
+    choice, steps = printed.index("You may stop here"), printed.index("wait for true answers")
+    assert choice < steps and "To go on all the same:" in printed
+
+
+def test_answers_without_names_are_told_apart_by_their_time(run, capsys):
+    assert main(["run", str(run.path), "--until", "calibrate"]) == 3
+    first = ids_of(run.path / "probes_to_label.csv")[0]
+    for answer in ("12", "13"):
+        own = str(fill(run, None, [first], **{first: answer}))
+        assert main(["label", "import", str(run.path), own]) == 0
+    capsys.readouterr()
+    assert main(["label", "conflicts", str(run.path)]) == 0
+    listed = capsys.readouterr().out
+    assert listed.count("by somebody at 20") == 2
+    assert listed.endswith(f"pivottrace label import {run.path} FILE --replace\n")

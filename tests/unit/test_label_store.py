@@ -215,7 +215,7 @@ def test_processes_cannot_pass_the_budget_together(path):
 def given_in(path, **options):
     """What a file gives: (id, answer, annotator) each, and how many rows are blank."""
     found = read_answers(path, IDS, **options)
-    return [row[:3] for row in found.rows], found.blank
+    return [row[:3] for row in found.rows], len(found.blank)
 
 
 REQUESTS = [

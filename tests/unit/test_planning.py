@@ -87,7 +87,7 @@ def test_without_labels_only_counts(tmp_path, capsys) -> None:
     run = report_run.make_run(tmp_path / "run", "sample", calibrate=evenly)
     assert main(["plan", str(run.path)]) == 0
     printed = capsys.readouterr().out
-    assert "no probe is labelled, so correctness is unknown" in printed
+    assert "no probe's label yet, so correctness is unknown" in printed
     assert f"next: pivottrace run {run.path} --until calibrate" in printed
     rows = pl.read_parquet(run.round_path / "plan.parquet")
     # Below the 40 probes that the settings ask for a run refuses to begin.

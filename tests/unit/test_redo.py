@@ -141,3 +141,36 @@ def test_a_training_on_another_disk_is_forgotten_with_its_link(run, tmp_path):
     train.symlink_to(disk)
     redo(run, "train")
     assert not disk.exists() and not train.is_symlink()
+
+
+def test_settings_that_the_pool_cannot_have_are_refused_before_a_stage_is_forgotten(run, capsys):
+    before, record = files_of(run), (run.path / "manifest.json").read_text()
+    for flags, words in (
+        (["--labels.budget", "1000"], "is more than the pool's"),
+        (["--labels.budget", "2"], "are bought already"),
+        (["--calibrate.num-probes", "40", "--labels.budget", "30"], "Nothing was changed"),
+    ):
+        for command in (["redo", str(run.path), "calibrate"], ["run", str(run.path)]):
+            assert main([*command, *flags]) != 0
+            refusal = capsys.readouterr().err
+            assert words in refusal and f"pivottrace run {run.path} goes on" in refusal
+            assert "pivottrace redo" not in refusal
+    assert files_of(run) == before
+    assert (run.path / "manifest.json").read_text() == record
+
+
+def test_a_file_that_lacks_what_the_run_took_by_flags_is_told_to_go_on_with_the_run(run, capsys):
+    file = run.path.parent / "my.toml"
+    file.write_text((run.path / "config.toml").read_text())
+    assert main(["redo", str(run.path), "calibrate", "--labels.partial", "true"]) == 0
+    again = RunDir.open(run.path)
+    with again.locked():
+        again.begin("label")
+    capsys.readouterr()
+    assert main(["run", str(file), "--output", str(run.path)]) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[1] == "  labels.partial: was True, now False (used by label)"
+    assert lines[2] == f"Either go on with the settings of the run: pivottrace run {run.path}"
+    assert lines[3].endswith("in your configuration file: `partial = true` under [labels]")
+    assert lines[-1].endswith(f"pivottrace redo {run.path} calibrate --labels.partial false")
+    assert RunDir.open(run.path).config.labels.partial  # the run is as it was

@@ -42,8 +42,9 @@ def test_the_settings_reach_the_rules():
 def test_a_changed_rule_is_a_change_of_the_train_stage():
     used = {"train": settings_of("train", Config())}
     now = parse_config({"refine": {"rule": "trapo"}}, where="run.toml")
-    lines = changed_settings(used, now)
-    assert lines == ["refine.rule: was 'none', now 'trapo' (used by train)"]
+    assert [str(each) for each in changed_settings(used, now)] == [
+        "refine.rule: was 'none', now 'trapo' (used by train)"
+    ]
 
 
 def test_a_rule_that_could_do_nothing_is_refused_before_training():

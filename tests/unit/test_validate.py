@@ -4,8 +4,12 @@ import pytest
 from ingest_sources import write_jsonl
 
 from pivottrace.commands.validate import what_was_read
+from pivottrace.config import ModelConfig
 from pivottrace.ingest.questions import Reading, read_source
+from pivottrace.models.load import load_tokenizer
 from pivottrace.schemas import QUESTIONS
+from pivottrace.world.problems import generate
+from pivottrace.world.vocabulary import is_foreign
 
 
 def shown(source, **options):
@@ -59,3 +63,14 @@ def test_unreadable_golds_are_shown_by_row(tmp_path):
 def test_without_golds_nothing_is_shown(tmp_path, rows):
     assert shown(write_jsonl(tmp_path / "q.jsonl", rows)) == []
     assert list(what_was_read(Reading(QUESTIONS.empty_table()))) == []
+
+
+def test_the_embedded_model_is_told_apart_from_other_worlds():
+    tokenizer = load_tokenizer(ModelConfig())
+    own = [problem.question for problem in generate("evaluation", 100, seed=3)]
+    assert not any(is_foreign(question, tokenizer) for question in own)
+    for question in (
+        "Ana has 3 apples and buys 4 more. How many apples does Ana have?",
+        "Ein Artikel kostet 399,00 EUR. Wie hoch ist der neue Preis?",
+    ):
+        assert is_foreign(question, tokenizer)

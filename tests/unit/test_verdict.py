@@ -1,10 +1,12 @@
 """The verdict in words: what was decided, what it cost, whether it helped, what limits it."""
 
+import numpy as np
+import pyarrow as pa
 import pytest
 from report_run import make_run
 
 from pivottrace.commands.status import summary_lines
-from pivottrace.report.verdict import verdict
+from pivottrace.report.verdict import _of_the_ranking, verdict
 from pivottrace.run.directory import RunDir
 from pivottrace.run.storage import read_json, write_json
 
@@ -66,3 +68,14 @@ def test_a_budget_that_is_all_probes_is_named(tmp_path):
 def test_a_run_that_has_not_begun_has_no_verdict(tmp_path):
     run = make_run(tmp_path / "run", "pool", 60)
     assert list(verdict(run).lines()) == [("labels", "0 of 18 used")]
+
+
+@pytest.mark.parametrize(("share", "is_named"), [(1.0, True), (0.9, True), (0.7, False)])
+def test_a_ranking_with_most_questions_at_one_place_is_named(run, share, is_named):
+    triage = run.read_table("triage", made_by="triage")
+    scores = np.arange(len(triage), dtype=float)
+    scores[: int(share * len(triage))] = -1.0
+    tied = triage.set_column(triage.schema.get_field_index("score"), "score", pa.array(scores))
+    found = " ".join(_of_the_ranking(run, tied))
+    assert ("the ranking says" in found) == is_named
+    assert ("144 of 160 questions" in found) == (share == 0.9)

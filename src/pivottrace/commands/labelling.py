@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pivottrace.commands.flags import take_flag, take_option
 from pivottrace.commands.redo import redo, would_be_forgotten
-from pivottrace.commands.status import quoted
+from pivottrace.commands.status import or_without, quoted
 from pivottrace.errors import ConfigError, counted, first_of
 from pivottrace.ingest.settling import shortened
 from pivottrace.labels import importing, requests
@@ -16,6 +16,7 @@ from pivottrace.labels.budget import STORE, labels_of, source_of
 from pivottrace.labels.buying import settling
 from pivottrace.labels.intake import take_in
 from pivottrace.labels.remarks import read_remarks
+from pivottrace.labels.store import Answer
 from pivottrace.labels.used import stages_that_used
 from pivottrace.report.texts import clean, field
 from pivottrace.run.directory import RunDir
@@ -130,8 +131,20 @@ def conflicts(arguments: list[str]) -> Iterator[str]:
     for conflict in found:
         yield f"{field(conflict.question_id)}  {field(shortened(conflict.question))}"
         for answer in conflict.answers:
-            yield f"    {_words(answer.answer)}  by {field(answer.annotator or 'somebody')}"
+            yield f"    {_words(answer.answer)}  by {_giver(answer)}"
         yield f"    to settle: {clean(settling(run, conflict.question_id))}"
+    if any(all(a.annotator is None for a in conflict.answers) for conflict in found):
+        yield (
+            f"if the last answers are your own corrections: pivottrace label import "
+            f"{quoted(run.path)} FILE --replace"
+        )
+
+
+def _giver(answer: Answer) -> str:
+    """The person who gave an answer, with the time if there is no name."""
+    if answer.annotator is not None:
+        return field(answer.annotator)
+    return f"somebody at {answer.created_at}" if answer.created_at else "somebody"
 
 
 def comments(arguments: list[str]) -> Iterator[str]:
@@ -244,10 +257,7 @@ def _imported(run: RunDir, found: importing.Imported, fill_in: str | None) -> It
         return
     waiting = requests.waiting_file(run)
     if found.blank and waiting is not None:
-        yield (
-            f"{new} taken in{more}; next: {fill_in or _fill_in(waiting)}, or go on without: "
-            f"pivottrace run {place} --labels.partial true"
-        )
+        yield (f"{new} taken in{more}; next: {fill_in or _fill_in(waiting)}{or_without(run)}")
         return
     yield f"{new} taken in{more}; next: pivottrace run {place}"
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from pathlib import Path
 
 from pivottrace.commands.flags import load, take_option
 from pivottrace.commands.redo import take_new_budget
 from pivottrace.config import Config, load_config
-from pivottrace.errors import ConfigError
+from pivottrace.errors import ConfigError, PivotTraceError
+from pivottrace.labels.budget import probes_wanted, refuse_unusable_budget
+from pivottrace.run.bindings import changed_settings
 from pivottrace.run.crew import Crew
 from pivottrace.run.directory import RunDir
 from pivottrace.run.rounds import current_round
@@ -30,7 +33,9 @@ def create_run(arguments: list[str], command: str | None = None) -> RunDir:
     crew = _crew(shard, ray, command, config)
     path = config.output.expanduser()
     if (path / "config.toml").is_file():
-        for line in take_new_budget(current_round(RunDir.open(path)), config):
+        stored = RunDir.open(path)
+        refuse_impossible_change(stored, config)
+        for line in take_new_budget(current_round(stored), config):
             print(line, file=sys.stderr)
     run = RunDir.create(config, crew)
     others = run.other_versions()
@@ -41,6 +46,33 @@ def create_run(arguments: list[str], command: str | None = None) -> RunDir:
             file=sys.stderr,
         )
     return run
+
+
+def refuse_impossible_change(run: RunDir, config: Config) -> None:
+    """Refuse settings that the pool of a run cannot have, before anything of it is forgotten.
+
+    It comes before other refusals too, because these name commands with the new settings.
+
+    Raises:
+        PivotTraceError: As `preconditions.refuse_the_impossible`, `refuse_unusable_budget` and
+            `probes_wanted`, with the command that goes on as before.
+    """
+    from pivottrace.stages.preconditions import refuse_the_impossible  # heavy
+
+    facts = run.stage_facts("pool")
+    is_same = config.model_dump(exclude={"output"}) == run.config.model_dump(exclude={"output"})
+    if is_same or not facts or changed_settings({"pool": facts["settings"]}, config):
+        return  # a run of another pool is refused by the names of its settings
+    changed = RunDir(run.path, config)
+    try:
+        refuse_the_impossible(config, facts["num_questions"], facts["num_with_answer"])
+        refuse_unusable_budget(changed)
+        probes_wanted(changed)
+    except PivotTraceError as error:
+        raise type(error)(
+            f"{error} Nothing was changed: pivottrace run {shlex.quote(str(run.path))} goes on "
+            f"with the settings that the run has."
+        ) from error
 
 
 def _crew(shard: str | None, ray: str | None, command: str | None, config: Config) -> Crew:

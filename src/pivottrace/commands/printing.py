@@ -7,8 +7,9 @@ from typing import Any
 import pyarrow as pa
 
 from pivottrace.commands.audit import Suspect
-from pivottrace.commands.status import quoted
+from pivottrace.commands.status import next_line, quoted
 from pivottrace.labels.budget import source_of
+from pivottrace.labels.requests import waiting_file
 from pivottrace.pipeline import unfinished
 from pivottrace.report.texts import field
 from pivottrace.routing.routes import ROUTES
@@ -30,7 +31,6 @@ def plan_lines(run: RunDir, table: pa.Table) -> list[str]:
     unanswered = many_unanswered(*greedy_failures(run), run.config)
     num_probes = run.stage_facts("calibrate").get("num_probes")
     lines = [PLAN_HEAD, *_plan_rows(rows), ""]
-    calibrates = f"pivottrace run {place} --until calibrate"
     if num_probes:
         lines += [
             f"labels: the {num_probes} labelled probes, and the annotations beside them",
@@ -42,13 +42,17 @@ def plan_lines(run: RunDir, table: pa.Table) -> list[str]:
             following = f"pivottrace redo {place} calibrate --budget SHARE, or nothing: it is done"
     else:
         lines += [
-            "no probe is labelled, so correctness is unknown: the rows show shares of the ranking",
-            "(discard as in the paper), without errors or learning. The probes lie along the whole",
-            "ranking, are paid from each budget first, and count as annotated",
+            "calibration has no probe's label yet, so correctness is unknown: the rows show shares",
+            "of the ranking (discard as in the paper), without errors or learning. The probes lie",
+            "along the whole ranking, are paid from each budget first, and count as annotated",
         ]
-        asks = source_of(run).ask is not None
-        what = "asks people for the probes' labels" if asks else "buys the probes' labels"
-        following = f"{calibrates} ({what}), then plan again"
+        owned = run.stage_facts("pool")["num_with_answer"] if source_of(run).owns_column else 0
+        if owned:
+            lines.append(
+                f"the pool's own answers ({owned:,}) come in with calibration, at no cost; this "
+                f"plan does not count them"
+            )
+        following = f"{_labels_of_probes(run)}, then plan again"
     if rows[0]["hours"] is None:
         lines.append("this run has no timings, so the plan has no costs")
     else:
@@ -58,6 +62,15 @@ def plan_lines(run: RunDir, table: pa.Table) -> list[str]:
         lines.append(f"note: {unanswered}")
     files = quoted(run.round_path / "plan.parquet")
     return [*lines, f"wrote {files}, .csv, .json and .svg", f"next: {following}"]
+
+
+def _labels_of_probes(run: RunDir) -> str:
+    """How the probes get their labels; people may have been asked already."""
+    if waiting_file(run) is not None:
+        return next_line(run, "").removeprefix("next: ")
+    asks = source_of(run).ask is not None
+    what = "asks people for the probes' labels" if asks else "buys the probes' labels"
+    return f"pivottrace run {quoted(run.path)} --until calibrate ({what})"
 
 
 def _plan_rows(rows: list[dict[str, Any]]) -> list[str]:

@@ -186,12 +186,13 @@ def _refuse_settings_of_kept_stages(
     changed: dict[str, None] = {}
     for stages in rounds.values():
         used = {stage: facts["settings"] for stage, facts in stages.items()}
-        changed |= dict.fromkeys(changed_settings(used, config))
+        changed |= dict.fromkeys(map(str, changed_settings(used, config)))
     if changed:
         raise ConfigError(
             f"{run.path}: stages that are kept were made with other settings:\n  "
             + "\n  ".join(changed)
-            + "\nPut them back, or give another output directory (--output)."
+            + f"\nLeave them as they are in {run.path / 'config.toml'}, or give another output "
+            f"directory (--output)."
         )
 
 

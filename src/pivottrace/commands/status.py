@@ -8,7 +8,9 @@ from pathlib import Path
 
 from pivottrace.errors import counted
 from pivottrace.labels.budget import allowed_labels, bought, labels_of
+from pivottrace.labels.buying import WHEN_OVER
 from pivottrace.labels.requests import waiting_file
+from pivottrace.labels.waiting import can_go_on, left_open, missing_labels
 from pivottrace.pipeline import STAGES, command_of, stages_of, unfinished
 from pivottrace.report.collect import report_path
 from pivottrace.report.verdict import too_weak, verdict
@@ -57,10 +59,21 @@ def describe(run: RunDir) -> Iterator[str]:
     if run.is_done("pool"):
         used, allowed = len(bought(run)), allowed_labels(run)
         yield f"labels: {used} of {allowed} allowed"
+        yield from _waiting_line(run)
     yield from (f"note: {note}" for note in notes(run))
     report = report_path(run)
     made = f"open {quoted(report)}" if report.is_file() else f"pivottrace report {quoted(run.path)}"
     yield next_line(run, made)
+
+
+def _waiting_line(run: RunDir) -> Iterator[str]:
+    """The answers that the run waits for, if any, and when it goes on without them."""
+    if missing := missing_labels(run):
+        partial = "with" if run.config.labels.partial else "only with"
+        yield (
+            f"waits for: {counted(len(missing), 'true answer')}; it goes on without the rest "
+            f"{partial} labels.partial = true, {WHEN_OVER}"
+        )
 
 
 def _route_lines(run: RunDir) -> Iterator[str]:
@@ -92,9 +105,16 @@ def next_line(run: RunDir, at_the_end: str) -> str:
         file = quoted(waiting)
         return (
             f"next: fill in `answer` in {file}, then: pivottrace label import {place} {file}; or "
-            f"answer in the browser: pivottrace label serve {place}"
+            f"answer in the browser: pivottrace label serve {place}{or_without(run)}"
         )
     return f"next: {f'pivottrace run {place}' if unfinished(run) else at_the_end}"
+
+
+def or_without(run: RunDir) -> str:
+    """The way on without the answers that are missing, as the end of a sentence; empty if none."""
+    if not can_go_on(current_round(run)):
+        return ""
+    return f"; or go on without the rest: pivottrace run {quoted(run.path)} --labels.partial true"
 
 
 def stage_lines(run: RunDir, command: str) -> Iterator[str]:
@@ -177,6 +197,12 @@ def _route_notes(run: RunDir) -> Iterator[str]:
         elif options.mode == "fixed":
             why = "the fixed fractions leave no question with a vote to it"
         yield f"no question is trained on its own vote: {why}"
+    if number := len(left_open(run)):
+        yield (
+            f"{counted(number, 'question')} chosen for a true answer stayed without one, so "
+            f"{'this label is' if number == 1 else 'these labels are'} left over. To answer "
+            f"{'it' if number == 1 else 'them'} yet: pivottrace label export {quoted(run.path)}"
+        )
     left = facts["labels_allowed"] - facts["labels_planned"]
     if left > 0 and options.mode == "calibrated" and is_last_round(run):
         yield (

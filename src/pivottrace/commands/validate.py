@@ -74,6 +74,7 @@ def validate(config: Config) -> Iterator[str]:
     longest = max(map(len, prompts.values()))
     reads = "" if context is None else f", and the model reads {context}"
     yield f"model: {config.model.path} on {device}, {weights}"
+    yield from _of_another_world(tokenizer, pool, config)
     yield f"prompt: {template}; the longest has {longest} tokens{reads}; the first one:"
     yield tokenizer.decode(next(iter(prompts.values())))
 
@@ -131,6 +132,23 @@ def _of_set(held_out: SetReading, config: Config) -> Iterator[str]:
     if held_out.reading.revision is not None:
         yield f"  revision {held_out.reading.revision}"
     yield from what_was_read(held_out.reading)
+
+
+def _of_another_world(tokenizer: Any, pool: pa.Table, config: Config) -> Iterator[str]:
+    """A note on questions that mean nothing to the embedded model."""
+    from pivottrace.config import EMBEDDED_MODEL
+    from pivottrace.ingest.prompts import last_user_message
+    from pivottrace.world.vocabulary import is_foreign
+
+    if config.model.path != EMBEDDED_MODEL:
+        return
+    texts = map(last_user_message, pool["prompt"].to_pylist())
+    number = sum(is_foreign(text, tokenizer) for text in texts)
+    if number:
+        yield (
+            f"  note: {number:,} of {counted(len(pool), 'question')} are not of the world of this "
+            f"tiny model, and mean nothing to it. Name your own model: model.path, or --model"
+        )
 
 
 def _labels(config: Config, num_questions: int, answered: int, allowed: int) -> Iterator[str]:

@@ -6,7 +6,8 @@ import sys
 import time
 
 from pivottrace.errors import LabelsNeeded
-from pivottrace.labels.budget import num_answers
+from pivottrace.labels.budget import STORE, num_answers
+from pivottrace.labels.remarks import read_remarks
 from pivottrace.labels.waiting import missing_labels
 from pivottrace.pipeline import run_all
 from pivottrace.run.directory import RunDir
@@ -44,12 +45,14 @@ _WAITING = (
 def wait_for_labels(run: RunDir) -> None:
     """Return once the present request of the run has the labels that it needs.
 
-    The tables are read again only if an answer has arrived, or another process has changed the run.
+    The tables are read again only if an answer or a remark has arrived, or another process has
+    changed the run.
     """
     seen = None
     while True:
         time.sleep(LOOK_AGAIN_S)
-        now = (num_answers(run), (run.path / MANIFEST).stat().st_mtime_ns)
+        arrived = (num_answers(run), len(read_remarks(run.path / STORE)))
+        now = (*arrived, (run.path / MANIFEST).stat().st_mtime_ns)
         if now != seen and not missing_labels(current_round(run)):
             return
         seen = now

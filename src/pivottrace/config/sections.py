@@ -183,8 +183,9 @@ class RolloutsConfig(Section):
     """Temperature of the samples; the trace is always greedy."""
     top_p: float = Field(1.0, gt=0, le=1)
     """Sample from the smallest set of tokens with this probability; 1 keeps every token."""
-    max_new_tokens: int = Field(1024, ge=1)
-    """Longest response, in tokens. Prompt and response together must fit the model's context."""
+    max_new_tokens: int = Field(512, ge=1)
+    """Longest response, in tokens. Prompt and response together must fit the model's context.
+    Models that reason at length need more."""
     stop: list[str] = Field(default_factory=list)
     """Texts that end a response."""
     batch_size: int = Field(256, ge=1)
@@ -243,7 +244,8 @@ class LabelsConfig(Section):
     includes the probes."""
     source: str | None = Field(None, description=SOURCE_HELP)
     partial: bool = False
-    """Continue with the labels given so far, and leave out questions without one."""
+    """Go on without the answers that are missing, once one answer to a request is in, or all rows
+    came back without one. Questions without an answer are left out."""
 
     _known = field_validator("source")(loads(label_source))
 

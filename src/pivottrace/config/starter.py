@@ -6,15 +6,11 @@ import shlex
 from pathlib import Path
 from typing import Any
 
-import tomli_w
-
 from pivottrace.config.presets import flat_values
 from pivottrace.config.sections import Config
-from pivottrace.config.template import inline_table
+from pivottrace.config.template import toml_value
 
 PLACE_OF_QUESTIONS = "questions.jsonl"
-# A few hundred tokens fit any model; reasoning at length needs more.
-STARTING_TOKENS = 512
 HEAD = """\
 # PivotTrace: which questions to label, which to train on the model's own vote, which to drop.
 # Edit the three settings behind >>>. Then: pivottrace validate {}
@@ -65,16 +61,10 @@ def _starting_values(config: Config) -> dict[str, Any]:
     wanted = {key: value for key, value in values.items() if key in SHOWN or value != defaults[key]}
     if wanted["pool.questions"] == defaults["pool.questions"]:
         wanted["pool.questions"] = PLACE_OF_QUESTIONS
-    if wanted["rollouts.max_new_tokens"] == defaults["rollouts.max_new_tokens"]:
-        wanted["rollouts.max_new_tokens"] = STARTING_TOKENS
     return wanted
 
 
 def _line(name: str, value: Any) -> str:
     if value is None:
         return f"# {name} = ..."
-    if isinstance(value, dict):
-        return f"{name} = {inline_table(value)}"
-    if isinstance(value, float) and value.is_integer() and value > 1:
-        value = int(value)  # a number of labels, not a share
-    return tomli_w.dumps({name: value}).strip()
+    return toml_value(name, value)

@@ -23,6 +23,22 @@ def inline_table(table: dict[str, Any]) -> str:
     return f"{{{', '.join(pair.strip() for pair in pairs)}}}"
 
 
+def toml_value(name: str, value: Any) -> str:
+    """A setting as a line of its section."""
+    if isinstance(value, dict):
+        return f"{name} = {inline_table(value)}"
+    if isinstance(value, float) and value.is_integer() and value > 1:
+        value = int(value)  # a number of labels, not a share
+    return tomli_w.dumps({name: value}).strip()
+
+
+def place_in_file(key: str, value: Any) -> str:
+    """The line of a file for a setting, and its place, in words. `key` is dotted."""
+    section, _, name = key.rpartition(".")
+    line = f"no `{name}`" if value is None else f"`{toml_value(name, value)}`"
+    return f"{line} under [{section}]" if section else f"{line} at the top"
+
+
 def template(config: Config, path: Path) -> str:
     """A configuration file with every setting and its meaning.
 

@@ -22,9 +22,7 @@ def ask(asked: Asked) -> str:
         f"  1. fill in the column `answer` of {file}\n"
         f"  2. pivottrace label import {place} {file}\n"
         f"  3. pivottrace run {place}\n"
-        f"Or answer in the browser: pivottrace label serve {place}, then pivottrace run {place}\n"
-        f"To go on without the answers that are still missing then: pivottrace run {place} "
-        f"--labels.partial true"
+        f"Or answer in the browser: pivottrace label serve {place}, then pivottrace run {place}"
     )
 
 

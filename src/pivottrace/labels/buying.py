@@ -24,8 +24,10 @@ from pivottrace.labels.budget import (
 from pivottrace.labels.intake import take_in
 from pivottrace.labels.requests import write_requests
 from pivottrace.labels.store import Given, Label
-from pivottrace.labels.waiting import questions_of
+from pivottrace.labels.waiting import is_over, questions_of
 from pivottrace.run.directory import RunDir
+
+WHEN_OVER = "once one answer is in, or all rows came back without one"
 
 
 def obtain(run: RunDir, question_ids: Sequence[str], purpose: Purpose) -> dict[str, str]:
@@ -33,9 +35,8 @@ def obtain(run: RunDir, question_ids: Sequence[str], purpose: Purpose) -> dict[s
 
     A question that cannot be answered has no answer here, and none is asked for again. The budget
     is checked before the source is asked. With `labels.partial` some answers may be
-    missing from the result. Then a source that asks people needs an answer to at least one question
-    of each request, and it asks no further. A source without people must have given at least one
-    label to the run.
+    missing from the result. Then a source that asks people asks no further once a request is over
+    (`waiting.is_over`). A source without people must have given at least one label to the run.
 
     Raises:
         LabelsNeeded: People have to give the answers, and they have been asked; or they have to
@@ -46,7 +47,8 @@ def obtain(run: RunDir, question_ids: Sequence[str], purpose: Purpose) -> dict[s
     source, known = source_of(run), labels_of(run)
     missing = [i for i in question_ids if i not in known]
     disputed = [i for i in question_ids if i in known and known[i].disputed]
-    goes_on = _goes_on_without(run, source, known, question_ids, purpose)
+    asks = source.ask is not None
+    goes_on = asks and run.config.labels.partial and is_over(run, question_ids, purpose)
     if missing and not (goes_on and source.answers is None):
         refuse_to_exceed(allowed_labels(run), len(bought(run)), len(missing))
         # A source may have new answers, even if the run goes on without them.
@@ -123,18 +125,6 @@ def every_answer(run: RunDir) -> dict[str, str]:
     return found
 
 
-def _goes_on_without(
-    run: RunDir,
-    source: LabelSource,
-    known: Mapping[str, Label],
-    question_ids: Sequence[str],
-    purpose: Purpose,
-) -> bool:
-    """Whether `labels.partial` accepts the answers that people have given to a request."""
-    answered = any(i in known and known[i].purpose == purpose for i in question_ids)
-    return run.config.labels.partial and source.ask is not None and answered
-
-
 def _buy(
     run: RunDir,
     source: LabelSource,
@@ -155,13 +145,24 @@ def _buy(
         take_in(run, [Given(i, answer, name, purpose) for i, answer in given.items()])
     if rest and source.ask is not None and asks:
         asked = source.ask(_asked(run, rest, purpose))
-        more = [asked]
+        more = [asked, _going_on_without(run)]
         if purpose == "probe":
             num_owned = sum(label.owned for label in map(known.get, _drawn(run)) if label)
             more.append(budget_in_words(allowed_labels(run), probes_wanted(run) - num_owned))
         if disputed := [i for i, label in known.items() if label.disputed]:
             more.append(_to_settle(run, disputed))
         raise LabelsNeeded("\n".join(more))
+
+
+def _going_on_without(run: RunDir) -> str:
+    """When the run goes on without the answers that are missing, and how."""
+    if run.config.labels.partial:
+        return f"The run goes on with labels.partial = true {WHEN_OVER}"
+    place = shlex.quote(str(run.path))
+    return (
+        f"To go on without the missing answers {WHEN_OVER}: pivottrace run {place} "
+        f"--labels.partial true"
+    )
 
 
 def _drawn(run: RunDir) -> list[str]:

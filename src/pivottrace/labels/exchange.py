@@ -50,12 +50,13 @@ class FileAnswers(NamedTuple):
 
     Attributes:
         rows: The rows with an answer, in the order of the file.
-        blank: Rows that leave their question unlabelled: empty ones, "NA", "don't know".
+        blank: Question and annotator of each row that leaves its question unlabelled: an empty one,
+            "NA", "don't know".
         skipped: Ids of the rows that were not read, because they are of other questions.
     """
 
     rows: list[FileAnswer]
-    blank: int
+    blank: list[tuple[str, str | None]]
     skipped: list[str]
 
     @property
@@ -144,7 +145,7 @@ def answers_of(
         confirmed: Whether the people stand by cells that cannot be read as an answer.
         only: Ids whose rows are read.
     """
-    rows, blank, skipped = [], 0, []
+    rows, blank, skipped = [], [], []
     for row in file_rows:
         question_id, place = known_id(row, known_ids), f"{origin}, {row.where}"
         if only is not None and question_id not in only:
@@ -159,7 +160,7 @@ def answers_of(
         cell = without_decimal_comma(row.cell) if row.decimal_comma else row.cell
         read = read_label(cell, f"{place}, {row.names[1]}", pattern, confirmed=confirmed)
         if read is None:
-            blank += 1
+            blank.append((question_id, row.annotator))
         else:
             rows.append(FileAnswer(question_id, read.answer, row.annotator, place))
     return FileAnswers(rows, blank, skipped)

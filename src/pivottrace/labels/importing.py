@@ -14,7 +14,8 @@ from pivottrace.labels import label_studio
 from pivottrace.labels.budget import STORE, labels_of
 from pivottrace.labels.exchange import FileAnswer, answers_of, read_label
 from pivottrace.labels.file_rows import FileRow, read_rows
-from pivottrace.labels.intake import take_in
+from pivottrace.labels.intake import open_store, take_in
+from pivottrace.labels.remarks import SOMEBODY, Remark
 from pivottrace.labels.slips import unlike_the_model
 from pivottrace.labels.store import Answer, Given
 from pivottrace.labels.store import read_answers as stored_answers
@@ -63,14 +64,14 @@ class Reading:
 
     Attributes:
         rows: Its answers.
-        blank: Rows without an answer.
+        blank: A remark for each row without an answer.
         skipped: Ids of the rows that were skipped, because their answers were not asked for.
         changed: Ids of questions whose label the answers replace.
         unlike: As for `Imported`.
     """
 
     rows: tuple[Given, ...]
-    blank: int
+    blank: tuple[Remark, ...]
     skipped: tuple[str, ...]
     changed: tuple[str, ...]
     unlike: tuple[tuple[str, str, str, str], ...]
@@ -157,23 +158,25 @@ def read_given(
     )
     changed = [i for i, answer in found.answers if i in known and known[i].answer != answer]
     settled = tuple(changed) if replace else ()
-    return Reading(rows, found.blank, tuple(found.skipped), settled, tuple(unlike))
+    blank = tuple(Remark(i, name or SOMEBODY, "skipped") for i, name in found.blank)
+    return Reading(rows, blank, tuple(found.skipped), settled, tuple(unlike))
 
 
 def store_file(run: RunDir, reading: Reading) -> Imported:
-    """Store the answers of a file, all of them or none.
+    """Store the answers of a file, all of them or none, and which questions it leaves open.
 
     An answer that differs from an earlier one is stored beside it, and neither is used until
     somebody settles the question. Raises BudgetError if they are more than the budget allows.
     """
     with Verifier.of(run.config.answers) as verifier:
         stored = take_in(run, reading.rows, partial(agree, equal=verifier.equal))
+    open_store(run).remark(*reading.blank)
     no_answer = len({row.question_id for row in reading.rows if row.answer is None})
     return Imported(
         stored.new,
         stored.settled,
         no_answer,
-        reading.blank,
+        len(reading.blank),
         reading.skipped,
         stored.differing,
         reading.unlike,

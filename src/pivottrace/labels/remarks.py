@@ -9,13 +9,16 @@ from typing import Literal, NamedTuple
 from pivottrace.labels.store_schema import SCHEMA_VERSION, only_reading, version_of
 
 RemarkKind = Literal["skipped", "vote_shown", "comment"]
-"""A person skipped a question, has seen the model's vote on it, or has commented on it."""
+"""A person skipped a question (on the page, or by a blank row of a file), has seen the model's vote
+on it, or has commented on it."""
 
 _INSERT = (
     "INSERT INTO remarks (question_id, annotator, kind, text, created_at) VALUES (?, ?, ?, ?, ?)"
 )
 _SAME = "SELECT 1 FROM remarks WHERE question_id = ? AND annotator = ? AND kind = ? AND text = ?"
 _SHOWN = "SELECT 1 FROM remarks WHERE question_id = ? AND annotator = ? AND kind = 'vote_shown'"
+SOMEBODY = "somebody"
+"""The annotator of a remark without a name."""
 
 
 class Remark(NamedTuple):

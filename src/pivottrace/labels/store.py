@@ -174,11 +174,12 @@ class LabelStore:
             connection.execute("COMMIT")
         return last
 
-    def remark(self, remark: Remark) -> None:
-        """Store a remark, unless the same one is there. Raises as `withdraw`."""
+    def remark(self, *remarks: Remark) -> None:
+        """Store remarks, except those that are there already. Raises as `withdraw`."""
         with connected(self.path) as connection:
             connection.execute("BEGIN IMMEDIATE")
-            insert_remark(connection, remark, _now())
+            for remark in remarks:
+                insert_remark(connection, remark, _now())
             connection.execute("COMMIT")
 
     def _refuse_beyond_budget(self, connection: sqlite3.Connection, used: int) -> None:

@@ -9,7 +9,8 @@ import pyarrow.compute as pc
 
 from pivottrace.ingest.prompts import last_user_message
 from pivottrace.label_sources import Purpose
-from pivottrace.labels.budget import labels_of, source_of
+from pivottrace.labels.budget import STORE, labels_of, source_of
+from pivottrace.labels.remarks import read_remarks
 from pivottrace.run.directory import RunDir
 from pivottrace.run.readings import earlier_labels
 
@@ -60,22 +61,60 @@ def requested(run: RunDir) -> dict[str, Purpose]:
 def missing_labels(run: RunDir) -> list[str]:
     """Questions of the present request that still need an answer, or need to be settled.
 
-    It is empty if the run can go on: with `labels.partial` after the first answer, and always if
-    its labels do not come from people.
+    It is empty if the run can go on: if `labels.partial` lets it, and always if its labels do not
+    come from people.
     """
-    if not run.is_done("pool") or source_of(run).ask is None or run.is_done("label"):
+    request, purpose = _present_request(run)
+    if run.config.labels.partial and is_over(run, request, purpose):
         return []
-    purpose: Purpose = "annotation" if run.is_done("calibrate") else "probe"
-    known, second = labels_of(run), set(second_probes(run)) if purpose == "probe" else set()
-    request = [
-        i
-        for i, asked_as in requested(run).items()
-        if asked_as == purpose and (i in second or not second)
-    ]
-    answered = any(i in known and known[i].purpose == purpose for i in request)
-    if run.config.labels.partial and answered:
-        return []
+    known = labels_of(run)
     return [i for i in request if i not in known or known[i].disputed]
+
+
+def can_go_on(run: RunDir) -> bool:
+    """Whether `labels.partial` would let the run go on without the answers that are missing now."""
+    return is_over(run, *_present_request(run))
+
+
+def is_over(run: RunDir, question_ids: Sequence[str], purpose: Purpose) -> bool:
+    """Whether `labels.partial` lets a run go on without the open questions of a request.
+
+    It does once one question has an answer, or once people have given all open ones back without
+    one.
+    """
+    known = labels_of(run)
+    if any(i in known and known[i].purpose == purpose for i in question_ids):
+        return True
+    still_open = {i for i in question_ids if i not in known}
+    return bool(still_open) and still_open <= given_back(run)
+
+
+def given_back(run: RunDir) -> set[str]:
+    """Questions that people have given back without an answer, in a file or on the page."""
+    return {each.question_id for each in read_remarks(run.path / STORE) if each.kind == "skipped"}
+
+
+def left_open(run: RunDir) -> list[str]:
+    """Questions that were chosen for a true answer and stayed without one; none before training.
+
+    They have no answer, or answers that differ. Ones that cannot be answered are not among them.
+    """
+    if not run.is_done("label"):
+        return []
+    triage = run.read_table("triage", made_by="triage", columns=["question_id", "route"])
+    chosen = triage.filter(pc.field("route") == "annotate")["question_id"].to_pylist()
+    known = labels_of(run)
+    return [i for i in chosen if i not in known or known[i].disputed]
+
+
+def _present_request(run: RunDir) -> tuple[list[str], Purpose]:
+    """The questions that people are asked for now, and the purpose; none if no one is asked."""
+    purpose: Purpose = "annotation" if run.is_done("calibrate") else "probe"
+    if not run.is_done("pool") or source_of(run).ask is None or run.is_done("label"):
+        return [], purpose
+    second = set(second_probes(run)) if purpose == "probe" else set()
+    asked_as = requested(run)
+    return [i for i in asked_as if asked_as[i] == purpose and (i in second or not second)], purpose
 
 
 def second_probes(run: RunDir) -> list[str]:

@@ -26,28 +26,20 @@ def question_numbers(row: Mapping[str, Any]) -> list[Number]:
         return f"{row[name]:.2f} ({number(f'{name}_low', 2)} – {number(f'{name}_high', 2)})"
 
     return [
-        Number("rank", number("rank"), "place in the ranking, from 0 (most certain) to 1"),
-        Number("score", number("score", 4), "uncertainty by the estimator that ranks the pool"),
-        Number("correctness μ", number("mu", 2), "expected share of right samples"),
+        Number("place in the ranking", number("rank"), "from 0 (most certain) to 1"),
+        Number("uncertainty", number("score", 4), "by the estimator that ranks the pool"),
+        Number("expected share of right samples", number("mu", 2), "0 to 1, as calibrated"),
         Number(
-            "vote right",
+            "chance that the vote is right",
             share("vote"),
-            "chance that the majority answer is right, with its 90 % interval",
+            "of the majority answer, with its 90 % interval",
         ),
+        Number("a label would teach", number("label_gain"), "by the true answer, from 0 to 0.25"),
+        Number("the vote would teach", number("vote_gain"), "by the vote; below 0: harm"),
         Number(
-            "gain of a label",
-            number("label_gain"),
-            "what the true answer is expected to teach, from 0 to 0.25",
-        ),
-        Number(
-            "gain of the vote",
-            number("vote_gain"),
-            "what the majority answer is expected to teach; below 0 it harms",
-        ),
-        Number(
-            "priority",
+            "the label beyond the vote",
             number("priority"),
             "the gain of a label beyond the best that can be done without one",
         ),
-        Number("weight", number("weight", 2), "factor of its advantage in training, from 0 to 1"),
+        Number("weight in training", number("weight", 2), "factor of its advantage, from 0 to 1"),
     ]

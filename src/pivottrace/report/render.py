@@ -14,7 +14,9 @@ from markupsafe import Markup
 
 from pivottrace.config import EMBEDDED_MODEL, dump_config
 from pivottrace.errors import counted
+from pivottrace.labels.budget import unanswerable
 from pivottrace.labels.requests import waiting_file
+from pivottrace.labels.waiting import left_open
 from pivottrace.report import collect, view_places, wording
 from pivottrace.report.annotators import annotators
 from pivottrace.report.correlations import RankCorrelation, rank_correlations
@@ -162,6 +164,8 @@ def _routes(run: RunDir) -> dict[str, Any] | None:
     routes = triage["route"].to_pylist()
     counts = Counter(routes)
     reasons = Counter(zip(routes, triage["reason"].to_pylist(), strict=True))
+    ids = triage["question_id"].to_pylist()
+    annotated = {i for i, route in zip(ids, routes, strict=True) if route == "annotate"}
     ranks = _floats(triage, "rank")
     mu = _floats(triage, "mu")
     return {
@@ -171,6 +175,8 @@ def _routes(run: RunDir) -> dict[str, Any] | None:
         "total": len(routes),
         "unranked": int(np.isnan(ranks).sum()),
         "counts": {route: counts[route] for route in ROUTES},
+        "left_open": len(left_open(run)),
+        "unanswerable": len(set(unanswerable(run)) & annotated),
         "reasons": {
             route: [(r[1], n) for r, n in reasons.most_common() if r[0] == route]
             for route in ROUTES

@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from pivottrace.config import EMBEDDED_MODEL
 from pivottrace.errors import counted
 from pivottrace.labels.budget import (
     FEW_TO_CHOOSE,
@@ -21,6 +22,7 @@ from pivottrace.labels.budget import (
     labels_of,
     unanswerable,
 )
+from pivottrace.labels.waiting import left_open
 from pivottrace.report.held_out_verdict import helped, of_sets
 from pivottrace.routing.routes import ROUTES
 from pivottrace.run.choices import driving_estimator
@@ -32,6 +34,9 @@ from pivottrace.run.storage import read_parquet
 # fewer of its questions teach anything, and too hard if fewer of the samples are right.
 FEW_TEACH = 0.15
 FEW_RIGHT = 0.1
+# A ranking with more of its questions at one place tells too few apart (ours). In the quick start,
+# 72 % have no pivot, and that is usual in the embedded world, where pivots carry information.
+MANY_TIED = 0.8
 ROUTE_WORDS = {  # of one question, and of several
     "annotate": ("gets a true answer", "get a true answer"),
     "weak": ("trains on the model's own vote", "train on the model's own vote"),
@@ -107,6 +112,8 @@ def _decided(run: RunDir, triage: pa.Table | None) -> str | None:
     )
     left = triage.filter(pc.invert(without))
     counts = {row["values"]: row["counts"] for row in left["route"].value_counts().to_pylist()}
+    without = len(left_open(run))
+    counts["annotate"] = counts.get("annotate", 0) - without
     parts = [
         f"{counts[route]:,} {ROUTE_WORDS[route][counts[route] != 1]}"
         + (_why_dropped(left) if route == "discard" else "")
@@ -114,6 +121,7 @@ def _decided(run: RunDir, triage: pa.Table | None) -> str | None:
         if counts.get(route)
     ]
     unanswered = triage.num_rows - left.num_rows
+    parts += [f"{without:,} chosen for a true answer stayed without one"] if without else []
     parts += [f"{unanswered:,} cannot be answered"] if unanswered else []
     return f"of {counted(triage.num_rows, 'question')}, {_listed(parts)}"
 
@@ -203,14 +211,22 @@ def too_weak(run: RunDir) -> str | None:
     num_probes = run.stage_facts("calibrate").get("num_probes")
     if not num_probes or (right := _observed(run)) >= FEW_RIGHT:
         return None
-    return _too_weak(f"on {counted(num_probes, 'probe')} {_share_right(right)}")
+    found = f"on {counted(num_probes, 'probe')} {_share_right(right)}"
+    return _too_weak(found, run.config.model.path)
 
 
-def _too_weak(found: str) -> str:
+def _too_weak(found: str, model: str) -> str:
     return (
         f"the model is too weak for these questions: {found}. Take a stronger model or easier "
-        f"questions, or train it first on worked solutions"
+        f"questions, or train it first on worked solutions{_of_another_world(model)}"
     )
+
+
+def _of_another_world(model: str) -> str:
+    """The reason that is the most frequent one with the embedded model."""
+    if model != EMBEDDED_MODEL:
+        return ""
+    return ". The embedded model knows only the questions of its own world (model.path)"
 
 
 def _share_right(right: float) -> str:
@@ -248,7 +264,7 @@ def _strength(run: RunDir, triage: pa.Table) -> Iterator[str]:
     if right >= FEW_RIGHT:
         found += f", and {teach.sum():,} of {counted(teach.size, 'question')} can teach it anything"
     if right < FEW_RIGHT or (teach.mean() < FEW_TEACH and right < 0.5):
-        yield _too_weak(found)
+        yield _too_weak(found, run.config.model.path)
     elif teach.mean() < FEW_TEACH:
         yield f"the model is too strong for these questions: {found}. Take harder questions"
 
@@ -267,10 +283,17 @@ def _of_the_ranking(run: RunDir, triage: pa.Table | None) -> Iterator[str]:
         return
     scores = _numbers(triage, "score")
     known = scores[~np.isnan(scores)]
-    if known.size > 1 and np.ptp(known) == 0:
+    tied = int(np.unique(known, return_counts=True)[1].max()) if known.size > 1 else 0
+    if tied == known.size > 1:
         yield (
             f"the ranking says nothing: {driving_estimator(run.config)} is the same for all "
             f"questions, so the votes alone decide"
+        )
+    elif tied > MANY_TIED * known.size:
+        yield (
+            f"the ranking says little: {driving_estimator(run.config)} is the same for {tied:,} of "
+            f"{counted(known.size, 'question')}, so the votes alone tell these apart. Another "
+            f"score.estimator may do better; the report compares them"
         )
     if (
         not run.stage_facts("triage")["counts"].get("weak")
@@ -287,12 +310,16 @@ def _of_the_budget(run: RunDir) -> Iterator[str]:
     allowed, probes = facts["labels_allowed"], facts["labels_asked"]
     if probes and allowed - probes < FEW_TO_CHOOSE * allowed:
         left = max(0, allowed - probes)
-        how = f"pivottrace redo {shlex.quote(str(run.path))} calibrate"
+        place = shlex.quote(str(run.path))
+        how = f"pivottrace redo {place} calibrate"
         if not run.begun_facts("train"):
-            how = "pivottrace run"
+            how = f"pivottrace run {place}"
+        cure = f". Raise labels.budget ({how} takes a new value)"
+        if allowed >= run.stage_facts("pool")["num_questions"]:
+            cure = ", and the budget is the whole pool: take more questions"
         yield (
             f"the budget is small: {probes:,} of {allowed:,} labels were probes, which leaves "
-            f"{left:,} to choose with. Raise labels.budget ({how} takes a new value)"
+            f"{left:,} to choose with{cure}"
         )
 
 

@@ -31,13 +31,15 @@ REASON_MEANING = {
     "annotate_fraction_highest": "it is in the highest fraction of the ranking",
     "annotate_probe": "it is a probe that still teaches, and its label is paid for",
     "annotate_labelled": "it had a label before, and it teaches",
-    "defer_budget": "a label would teach, but all labels go to other questions",
+    "defer_budget": "a label would teach, but the labels were planned for other questions",
     "defer_vote_unreliable": (
-        "votes as risky as this one are not proven reliable, and all labels go to other questions"
+        "votes as risky as this one are not proven reliable, and no label was planned for it"
     ),
     "defer_vote_harmful": "we expect that training on the vote would do more harm than good",
-    "defer_no_vote": "no answer won the vote, and all labels go to other questions",
-    "defer_vote_little": "its vote is not sure enough to teach much; labels teach more elsewhere",
+    "defer_no_vote": "no answer won the vote, and no label was planned for it",
+    "defer_vote_little": (
+        "its vote is not sure enough to teach much, and no label was planned for it"
+    ),
     "defer_unknown": "no probe was labelled, so nothing is known of its vote",
     "failed_no_score": "the question has no score",
 }

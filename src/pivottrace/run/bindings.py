@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from pivottrace.config import Config
 from pivottrace.label_sources import label_source
@@ -118,8 +118,20 @@ def settings_of(stage: str, config: Config) -> dict[str, Any]:
     return {key: _at(values, key) for key in STAGE_SETTINGS[stage]}
 
 
-def changed_settings(used: Mapping[str, Mapping[str, Any]], config: Config) -> list[str]:
-    """A line per setting that differs from the record of a stage.
+class Changed(NamedTuple):
+    """A setting that differs from the records of stages. As a text, it is a line for a message."""
+
+    key: str
+    was: Any
+    now: Any
+    stages: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return f"{self.key}: was {self.was!r}, now {self.now!r} (used by {', '.join(self.stages)})"
+
+
+def changed_settings(used: Mapping[str, Mapping[str, Any]], config: Config) -> list[Changed]:
+    """The settings that differ from the record of a stage.
 
     Two rules serve records of older versions. A recorded setting that the stage no longer reads may
     change. A setting that the record lacks had the value that is its default now.
@@ -129,7 +141,7 @@ def changed_settings(used: Mapping[str, Mapping[str, Any]], config: Config) -> l
         config: The present configuration.
     """
     values = config.model_dump(mode="json")
-    stages: dict[str, list[str]] = {}
+    changed: dict[str, Changed] = {}
     first = Config().model_dump(mode="json")
     for stage, settings in used.items():
         now = settings_of(stage, config)
@@ -138,8 +150,9 @@ def changed_settings(used: Mapping[str, Mapping[str, Any]], config: Config) -> l
             whole = {**_at(first, key), **was} if isinstance(was, dict) else was
             for name, old, new in _differences(key, whole, now.get(key, _at(values, key))):
                 if _is_within(name, now):
-                    stages.setdefault(f"{name}: was {old!r}, now {new!r}", []).append(stage)
-    return [f"{line} (used by {', '.join(names)})" for line, names in stages.items()]
+                    before = changed.setdefault(f"{name} {old!r}", Changed(name, old, new, ()))
+                    changed[f"{name} {old!r}"] = before._replace(stages=(*before.stages, stage))
+    return list(changed.values())
 
 
 def _is_within(key: str, keys: Iterable[str]) -> bool:

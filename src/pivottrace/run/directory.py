@@ -29,10 +29,9 @@ from pathlib import Path
 import pyarrow as pa
 
 from pivottrace.config import Config, dump_config, load_config
-from pivottrace.config.as_flags import as_flags
 from pivottrace.errors import ConfigError, RunDirError, TornFileError, first_line
-from pivottrace.run.bindings import changed_settings
 from pivottrace.run.crew import STORING_S, Crew
+from pivottrace.run.other_settings import refuse_other_settings
 from pivottrace.run.records import StageRecords, installed_versions, is_first_process
 from pivottrace.run.storage import (
     disk_errors,
@@ -294,35 +293,9 @@ class RunDir(StageRecords):
                 self.update_manifest(rounds=rounds)
 
     def _refuse_changed_settings(self) -> None:
-        # A dictionary, because rounds that recorded the same settings give the same line.
-        changed: dict[str, None] = {}
         rounds = self.manifest.get("rounds", {}).values()
-        for stages in rounds:
-            used = {stage: facts["settings"] for stage, facts in stages.items()}
-            changed |= dict.fromkeys(changed_settings(used, self.config))
-        if changed:
-            each = [
-                (name, facts["settings"]) for stages in rounds for name, facts in stages.items()
-            ]
-            of_stages = {name for name, own in each if changed_settings({name: own}, self.config)}
-            cure = self._redo_cure(of_stages)
-            raise ConfigError(
-                f"{self.path} was made with other settings:\n  "
-                + "\n  ".join(changed)
-                + f"\nPut them back, or give another output directory (--output).{cure}"
-            )
-
-    def _redo_cure(self, changed: set[str]) -> str:
-        """How to make stages again with changed settings, where only late stages read them."""
-        if not changed <= {"triage", "label", "train"}:
-            return ""
-        command = "train" if changed == {"train"} else "calibrate"
-        settings = as_flags(load_config(self.path / "config.toml"), self.config)
-        words = shlex.join(["pivottrace", "redo", str(self.path), command, *settings])
-        return (
-            f"\nOr make {' and '.join(sorted(changed))} again, and all later stages, with the "
-            f"labels that are there: {words}"
-        )
+        records = [{name: own["settings"] for name, own in stages.items()} for stages in rounds]
+        refuse_other_settings(self.path, records, self.config)
 
     # Timings ----------------------------------------------------------------------------------
 

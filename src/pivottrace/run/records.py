@@ -138,7 +138,7 @@ class StageRecords:
         if changed := changed_settings({stage: before["settings"]}, self.config):
             raise ConfigError(
                 f"{self.path}: another worker began with other settings:\n  "
-                + "\n  ".join(changed)
+                + "\n  ".join(map(str, changed))
                 + "\nGive all workers the same settings"
             )
 
