@@ -57,7 +57,7 @@ def examples(questions: int, seed: int) -> list[dict[str, Any]]:
 
 
 def main() -> None:
-    """Train, and save the model folder with what it was made of."""
+    """Train, and save the model folder with a record of its making."""
     parser = argparse.ArgumentParser()
     parser.add_argument("output", type=Path)
     parser.add_argument("--model", default="smollm2")

@@ -173,11 +173,27 @@ TABLES = {
         ("**Note that it is more than 5**", None),
         ("2**3", None),
     ],
+    "letter": [
+        ("A) 11", "A"),
+        ("D) antimony\nIt has the symbol Sb.", "D"),
+        ("(B) 24", "B"),
+        ("**C.** Because it is heavy.", "C"),
+        ("B\n\nBecause it is heavy.", "B"),
+        ("B: tin", "B"),
+        (" C", "C"),
+        ("A) 11, so A) it is.\nA) 11", "A"),
+        ("A) 11\nB) 50\nC) 19", None),
+        ("A man has 3 apples.", None),
+        ("I. Introduction", None),
+        ("As B) says, it is tin.", None),
+        ("A.5", None),
+        ("b) tin", None),
+    ],
 }
 
 
 def test_each_format_has_a_table():
-    assert tuple(TABLES) == DEFAULT_FORMATS == tuple(FORMATS)
+    assert tuple(TABLES) == tuple(FORMATS) == (*DEFAULT_FORMATS, "letter")
 
 
 @pytest.mark.parametrize(
@@ -192,7 +208,7 @@ def test_a_format_alone(name, text, answer):
 def test_a_format_reads_its_own_example(name):
     example = FORMATS[name].reads.strip("`").replace("a line `", "").replace('"', "")
     example = "**18**" if name == "bold" else example
-    assert extract_answer(example, formats=[name]) == "18"
+    assert extract_answer(example, formats=[name]) == ("B" if name == "letter" else "18")
 
 
 def test_the_order_of_the_formats():

@@ -21,6 +21,14 @@ def test_the_reader_of_a_configuration():
     assert reader(answers={"formats": ["line"], "pattern": r"\\boxed{(\d)}"}).read(text) == "2"
 
 
+def test_a_letter_at_the_beginning_is_the_last_resort_where_letters_are_compared():
+    chooses = {"verifier": "choice"}
+    assert reader(answers=chooses).read("D) antimony") == "D"
+    assert reader(answers=chooses).read("A) 11 is wrong. The answer is B.") == "B"
+    assert reader().read("D) antimony") is None
+    assert reader(answers={**chooses, "formats": ["boxed"]}).read("D) antimony") is None
+
+
 def test_template_words_come_from_both_texts_of_the_prompt():
     both = reader(
         pool={

@@ -99,6 +99,15 @@ def test_template_is_valid_and_equal_to_the_defaults(tmp_path):
     assert load_config(path) == Config()
 
 
+@pytest.mark.parametrize("flag", ["--map", "--questions", "--pool.prompt-suffix"])
+def test_a_value_that_lacks_its_quotes_is_refused(flag):
+    from pivottrace.commands.flags import load
+
+    with pytest.raises(ConfigError, match="needs quotes") as caught:
+        load(["--output", "runs/x", flag, "prompt=Convert", "this"])
+    assert f"{flag} 'prompt=Convert this'" in str(caught.value)
+
+
 def test_changed_settings_can_be_given_as_flags():
     from pivottrace.commands.flags import parse
 

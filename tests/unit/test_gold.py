@@ -5,9 +5,11 @@ import time
 import pytest
 from ingest_sources import write_jsonl
 
+from pivottrace.errors import DataError
 from pivottrace.ingest.questions import read_source
 from pivottrace.ingest.values import to_answer
-from pivottrace.verifier.gold import agree, read_gold, without_decimal_comma
+from pivottrace.verifier.decimal_signs import decimal_signs, without_decimal_comma
+from pivottrace.verifier.gold import agree, read_gold
 
 
 @pytest.mark.parametrize(
@@ -188,10 +190,56 @@ def test_a_pattern_is_tried_first():
         ("1, 2", "1, 2"),
         ("1,2,3", "1,2,3"),
         ("A,B", "A,B"),
+        ("3.500 m", "3500 m"),
+        ("1.234.567", "1234567"),
+        ("0.500", "0.500"),
+        ("CHF 1.235,00", "CHF 1235.00"),
+        ("1 234,50 €", "1234.50 €"),
+        ("x = 3,5", "x = 3.5"),
+        ("ca. 3.500 m", "ca. 3500 m"),
+        ("3,5 ||| 3.500", "3.5 ||| 3500"),
+        ("3,5 [tolerance 0,01]", "3.5 [tolerance 0.01]"),
+        ("2024-05-01", "2024-05-01"),
+        ("12.34.5", "12.34.5"),
     ],
 )
 def test_the_decimal_comma(text, number):
     assert without_decimal_comma(text) == number
+
+
+@pytest.mark.parametrize(
+    ("cells", "is_comma", "told"),
+    [
+        (["3.500 m", "3,5"], True, "'3.500 m' is 3500 m, as '3,5' shows; such cells: 1"),
+        (["7", "3.500"], True, "row 2: '3.500' is 3500; such cells: 1"),
+        (["3.500", "2.25"], False, "'3.500' is 3.500, as row 2: '2.25' shows"),
+        (["3.500", "0.125"], False, "the point is the decimal sign"),
+        (["2.25", "3,5"], True, None),  # each cell shows its own sign
+        (["1,234", "3,5", "1.234.567"], True, None),
+        (["7"], True, None),
+    ],
+)
+def test_a_column_decides_on_its_signs(cells, is_comma, told):
+    signs = decimal_signs((f"row {i}", cell) for i, cell in enumerate(cells, 1))
+    assert signs.comma == is_comma
+    assert signs.note is None if told is None else told in signs.note
+
+
+@pytest.mark.parametrize(
+    ("cells", "told"),
+    [
+        (
+            ["3.500", "2.25", "3,5"],
+            "row 1: '3.500' may be 3500 or 3.500: the decimal comma",
+        ),
+        (["2.25", "1,234"], "row 2: '1,234' may be 1234 or 1.234: the semicolons and the decimal"),
+        (["2.25", "1.234.567", "4.000 m"], "row 3: '4.000 m' may be 4000 or 4.000"),
+    ],
+)
+def test_a_column_with_both_signs_is_refused_where_a_cell_has_two_values(cells, told):
+    with pytest.raises(DataError) as caught:
+        decimal_signs((f"row {i}", cell) for i, cell in enumerate(cells, 1))
+    assert told in str(caught.value)
 
 
 def test_golds_agree_by_any_alternative_in_either_direction():

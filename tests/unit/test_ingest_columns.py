@@ -8,6 +8,7 @@ import pyarrow.parquet as pq
 from ingest_sources import refused, rows_of, user, write_jsonl
 
 from pivottrace.errors import ConfigError
+from pivottrace.ingest.questions import read_source
 
 # Columns ---------------------------------------------------------------------------------------
 
@@ -64,8 +65,25 @@ def test_wrong_columns_are_refused_with_the_nearest(tmp_path):
     assert "no column is the prompt" in message and "task, gold" in message
     message = refused(source, column_map={"prompt": "tasks"})
     assert "no column 'tasks'" in message and "nearest is 'task'" in message
+    spaced = write_jsonl(tmp_path / "s.jsonl", [{"Convert this": "3 km in m?", "key": 1}])
+    assert "Name it, as in --map 'prompt=Convert this'" in refused(spaced)
     message = refused(source, ConfigError, column_map={"question": "task"})
     assert "'question' is not a field" in message
+
+
+# Answers and ids that nobody named ---------------------------------------------------------------
+
+
+def test_a_column_that_may_be_the_answer_is_named(tmp_path):
+    row = {"question": "A?", "Lösung": "7", "my level": "easy", "Nr": 3}
+    source = write_jsonl(tmp_path / "q.jsonl", [row])
+    (note, ids) = read_source(source).notes
+    assert "no column is the answer" in note and "left: Lösung, my level. If" in note
+    assert "--map 'answer=Lösung'" in note and "--map id=Nr" in ids
+    assert read_source(source, column_map={"answer": "", "id": ""}).notes == ()
+    assert read_source(source, column_map={"answer": "Lösung", "id": ""}).notes == ()
+    only = write_jsonl(tmp_path / "only.jsonl", [{"question": "A?", "id": "1"}])
+    assert read_source(only).notes == ()
 
 
 # Ids -------------------------------------------------------------------------------------------

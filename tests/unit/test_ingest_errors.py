@@ -119,9 +119,14 @@ BAD_FILES = {
     "latin-1": (
         "q.jsonl",
         b'{"prompt": "A?"}\n{"prompt": "\xe9?"}\n',
-        "line 2: byte 13 (0xe9) is not UTF-8. Convert the file, with: iconv -f cp1252",
+        "line 2: byte 13 (0xe9) is not UTF-8. Give q_utf8.jsonl in its place, made with: iconv "
+        "-f cp1252 -t utf-8 ",
     ),
-    "utf-16": ("q.csv", "prompt\nA?\n".encode("utf-16"), "with: iconv -f utf-16 -t utf-8 q.csv"),
+    "utf-16": (
+        "q.csv",
+        "prompt\nA?\n".encode("utf-16"),
+        "in its place, made with: iconv -f utf-16 -t utf-8 ",
+    ),
     "huge number": ("q.jsonl", b'{"prompt": ' + b"1" * 5_000 + b"}", "line 1: not usable JSON"),
     "key twice": (
         "q.jsonl",

@@ -5,6 +5,7 @@ from itertools import permutations
 import pytest
 from ingest_sources import refused, rows_of, write_jsonl
 
+from pivottrace.errors import DataError
 from pivottrace.ingest import golds as golds_module
 from pivottrace.ingest.questions import read_source
 from pivottrace.verifier.gold import Gold
@@ -42,6 +43,27 @@ def test_a_semicolon_file_has_decimal_commas(tmp_path):
     assert [r["answer"] for r in rows_of(path)] == ["3.5", "1200.25", "7", "1.5"]
     path.write_text('question,answer\nA?,"3,5"\n')
     assert [r["answer"] for r in rows_of(path)] == ["3,5"]
+
+
+def test_a_point_before_three_digits_is_told_and_equals_the_plain_number(tmp_path):
+    path = tmp_path / "q.csv"
+    path.write_text("question;answer;error\nA?;3.500 m;0,01\nA?;3500 m;0,01\nB?;3,5;0,5\n")
+    read = read_source(str(path), column_map={"tolerance": "error"})
+    golds = read.table["answer"].to_pylist()
+    assert golds == ["3500 m [tolerance 0.01]", "3.5 [tolerance 0.5]"], "two rows are one question"
+    assert any("row 1: '3.500 m' is 3500 m, as '3,5' shows" in note for note in read.notes)
+    path.write_text("question;answer\nA?;3.500\nB?;3,5\nC?;2.25\n")
+    with pytest.raises(DataError, match=r"q\.csv: column 'answer': row 1: '3\.500' may be 3500 or"):
+        read_source(str(path))
+
+
+def test_golds_are_letters_of_options_in_the_text_where_letters_are_compared(tmp_path):
+    question = "{}?\nA) sodium\nB) tin\nC) lead"
+    golds = ["B", "tin", "C) lead", "E", *"ABC" * 10]
+    rows = [{"prompt": question.format(i), "answer": gold} for i, gold in enumerate(golds)]
+    read = read_source(write_jsonl(tmp_path / "q.jsonl", rows), verifier="choice")
+    assert read.table["answer"].to_pylist()[:5] == ["B", "B", "C", None, "A"]
+    assert "'E' names none of its options" in read.notes[-1]
 
 
 @pytest.mark.parametrize(

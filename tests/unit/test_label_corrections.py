@@ -12,6 +12,8 @@ from report_run import make_run as fabricate
 from pivottrace.cli import main
 from pivottrace.commands.status import describe
 from pivottrace.labels import budget, intake, requests
+from pivottrace.labels.exchange import FileAnswer
+from pivottrace.labels.option_answers import check_options
 from pivottrace.labels.store import Given
 from pivottrace.run.directory import FORGOTTEN, RunDir
 from pivottrace.schemas import TRAINING_ROWS
@@ -200,8 +202,27 @@ def test_text_where_the_model_gives_numbers_is_refused_unless_confirmed(tmp_path
     assert take_in(run, {first: "not answerable at all"}) == 2
     message = capsys.readouterr().err
     assert "row 1" in message and "reads as text" in message and "--confirm" in message
+    assert "Write it in that form, such as 1235, 1235.50 or 1235 CHF, or confirm" in message
     assert take_in(run, {first: "not answerable at all"}, "--confirm") == 0
     assert budget.true_answers(run)[first] == "not answerable at all"
+
+
+@pytest.mark.parametrize("verifier", ["choice", "math"])
+def test_answers_are_compared_with_the_options_of_their_question(verifier):
+    question = "Which is tin?\nA) Na\nB) 50\nC) Sn\nD) K"
+    answers = ("B", "E", "50", "K", "Sb")
+    rows = [FileAnswer("q", answer, None, f"row {i}") for i, answer in enumerate(answers)]
+    found = check_options(rows, {"q": question}, verifier)
+    refused = [problem.split(":")[0] for problem in found.problems]
+    if verifier == "math":
+        assert refused == ["row 1, column answer"]
+        assert [row.answer for row in found.rows] == ["B", "50", "K", "Sb"]
+        return
+    assert refused == ["row 1, column answer", "row 4, column answer"]
+    assert "'E' is no option of question 'q', which has A to D" in found.problems[0]
+    assert [row.answer for row in found.rows] == ["B", "B", "D"]
+    assert found.notes == ["question 'q': '50' is option B", "question 'q': 'K' is option D"]
+    assert check_options(rows, {"q": "Which is tin?"}, verifier).rows == rows
 
 
 def test_a_letter_that_looks_like_a_digit_is_refused_and_another_form_is_told(tmp_path, capsys):

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pivottrace.errors import BudgetError, DataError, RunDirError
-from pivottrace.labels.exchange import Request, export_requests, read_answers
+from pivottrace.labels.exchange import Request, export_requests, read_answers, refuse
 from pivottrace.labels.file_rows import escaped, unescaped
 from pivottrace.labels.store import Given, LabelStore, Stored, read_labels
 from pivottrace.labels.store import read_answers as stored_answers
@@ -215,6 +215,7 @@ def test_processes_cannot_pass_the_budget_together(path):
 def given_in(path, **options):
     """What a file gives: (id, answer, annotator) each, and how many rows are blank."""
     found = read_answers(path, IDS, **options)
+    refuse(str(path), found.problems)
     return [row[:3] for row in found.rows], len(found.blank)
 
 
@@ -311,6 +312,33 @@ def test_people_may_stand_by_what_cannot_be_read(tmp_path):
     assert given_in(path, confirmed=True) == ([("q1", "25?", None)], 0)
 
 
+def test_a_file_tells_all_its_problems_at_once(tmp_path):
+    path = tmp_path / "labels.csv"
+    path.write_text("id,answer\nq1,25?\nq9,3\n007,7\n-3,We take 9. Then we add 8. So it goes on.\n")
+    found = read_answers(path, IDS)
+    assert found.answers == [("007", "7")]
+    with pytest.raises(DataError) as caught:
+        refuse(str(path), found.problems)
+    first, *rows = str(caught.value).splitlines()
+    assert first == f"{path}: 3 problems, and nothing of it is stored:"
+    assert [row.split(",")[0].strip() for row in rows] == [
+        "row 1 (line 2)",
+        "row 2 (line 3)",
+        "row 4 (line 5)",
+    ]
+
+
+def test_a_semicolon_file_decides_on_its_points_as_a_whole(tmp_path):
+    path = tmp_path / "labels.csv"
+    path.write_text("id;answer\nq1;3.500 m\n007;3,5\n")
+    found = read_answers(path, IDS)
+    assert found.answers == [("q1", "3500 m"), ("007", "3.5")]
+    assert "row 1 (line 2): '3.500 m' is 3500 m" in found.note
+    path.write_text("id;answer\nq1;3.500\n007;3,5\n-3;2.25\n")
+    with pytest.raises(DataError, match=r"column answer, row 1 \(line 2\): '3\.500' may"):
+        read_answers(path, IDS)
+
+
 def test_the_users_own_pattern_reads_labels_too(tmp_path):
     path = tmp_path / "labels.csv"
     path.write_text("id,answer\nq1,Result: 7 of 9\n")
@@ -365,7 +393,7 @@ def test_bad_csv_is_refused_by_row(tmp_path, text, message):
     path = tmp_path / "labels.csv"
     path.write_text(text)
     with pytest.raises(DataError, match=message) as caught:
-        read_answers(path, IDS)
+        refuse(str(path), read_answers(path, IDS).problems)
     assert str(path) in str(caught.value)
 
 
@@ -389,7 +417,7 @@ def test_bad_jsonl_is_refused_by_row(tmp_path, line, message):
     path = tmp_path / "labels.jsonl"
     path.write_text('{"id": "007", "answer": "1"}\n' + line + "\n")
     with pytest.raises(DataError, match=message):
-        read_answers(path, IDS)
+        refuse(str(path), read_answers(path, IDS).problems)
 
 
 def test_unreadable_files_are_refused(tmp_path):
@@ -400,7 +428,7 @@ def test_unreadable_files_are_refused(tmp_path):
     path = tmp_path / "labels.csv"
     path.write_bytes("id,answer\nq1,é\n".encode("cp1252"))
     with pytest.raises(DataError, match="byte 13 is not UTF-8"):
-        read_answers(path, IDS)
+        refuse(str(path), read_answers(path, IDS).problems)
 
 
 def test_blank_and_repeated_rows(tmp_path):

@@ -8,7 +8,7 @@ from report_run import make_run as fabricate
 
 from pivottrace.cli import main
 from pivottrace.errors import DataError
-from pivottrace.ingest.options import letters_in, read_options
+from pivottrace.ingest.options import options_in, read_options
 from pivottrace.labels import budget
 from pivottrace.labels import label_studio as studio
 from pivottrace.labels.exchange import Request
@@ -67,7 +67,8 @@ def test_a_task_shows_the_question_as_text_and_never_the_vote():
     ],
 )
 def test_options_are_choices(question, letters):
-    assert "".join(letters_in(question)) == letters
+    options = options_in(question)
+    assert "".join(options.labels if options else ()) == letters
     choices = studio.task_of(Request("q", question, "annotation"), 0.1, "r")["data"]["choices"]
     assert [c["value"] for c in choices] == [*letters, "cannot be answered"]
 

@@ -44,6 +44,11 @@ def test_each_cause_has_its_cure(reason, words):
     assert message.endswith(f"{AGAIN}.") and caught.value.exit_code == 1
 
 
+def test_the_cure_of_an_unknown_format_names_the_pattern():
+    with pytest.raises(NoAnswersError, match=r"or describe it by answers\.pattern"):
+        refuse_unanswered({"no_answer": 2}, 2, configured())
+
+
 def test_a_pattern_is_named_in_place_of_the_formats():
     config = configured(answers={"pattern": "Z: (.*)"})
     with pytest.raises(NoAnswersError, match=r"no answer that answers\.pattern can read: correct"):
@@ -119,7 +124,9 @@ def test_the_note_comes_at_once_and_again(make_run, capsys):
     run = make_run(["a", "b", "c"])
     for _ in range(2):
         greedy.run(run)
-        assert "note: 2 of 3 greedy responses gave no answer, so" in capsys.readouterr().err
+        told = capsys.readouterr().err
+        assert "note: 2 of 3 greedy responses gave no answer, so" in told
+        assert "One response ends: 'b'" in told
     greedy.run(make_run(["a", "b"], "half"))
     assert "greedy responses gave no answer" not in capsys.readouterr().err
 

@@ -3,7 +3,7 @@
 import pytest
 from ingest_sources import write_jsonl
 
-from pivottrace.commands.validate import what_was_read
+from pivottrace.commands.validate import compares_letters, what_was_read
 from pivottrace.config import ModelConfig
 from pivottrace.ingest.questions import Reading, read_source
 from pivottrace.models.load import load_tokenizer
@@ -31,6 +31,25 @@ def test_five_golds_stand_beside_their_cells(tmp_path):
 def test_golds_of_several_forms_are_counted(tmp_path):
     rows = [{"prompt": f"{i}?", "answer": a} for i, a in enumerate(["1", "2.5", "red", "B"])]
     assert "  golds: 2 number, 1 text, 1 letter" in shown(write_jsonl(tmp_path / "q.jsonl", rows))
+
+
+def test_few_golds_of_another_form_are_named(tmp_path):
+    answers = [*map(str, range(30)), "k. A.", "2x+1"]
+    rows = [{"prompt": f"{i}?", "answer": a} for i, a in enumerate(answers)]
+    lines = shown(write_jsonl(tmp_path / "q.jsonl", rows))
+    assert any("30 number" not in line and "1 as text: 'k. A.'" in line for line in lines)
+    assert any("1 as expression: '2x+1'" in line for line in lines)
+
+
+def test_options_without_the_verifier_of_letters_are_told(tmp_path):
+    rows = [{"question": f"{i}?\nA) 1\nB) 2", "answer": "AB"[i % 2]} for i in range(4)]
+    pool = read_source(write_jsonl(tmp_path / "q.jsonl", rows)).table
+    (note,) = compares_letters(pool, "math")
+    assert "4 of 4 questions have options" in note and 'verifier = "choice"' in note
+    assert not list(compares_letters(pool, "choice"))
+    rows[0]["answer"] = "1"
+    pool = read_source(write_jsonl(tmp_path / "q.jsonl", rows)).table
+    assert not list(compares_letters(pool, "math")), "contents are compared as mathematics"
 
 
 def test_a_long_cell_is_cut(tmp_path):

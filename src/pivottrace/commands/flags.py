@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import shlex
 import tomllib
 from difflib import get_close_matches
 from functools import partial
@@ -21,6 +22,19 @@ from pivottrace.config.template import inline_table
 from pivottrace.errors import ConfigError
 
 WHERE = "command line"
+# Flags of one text, which may have spaces.
+_ONE_VALUE = (
+    "--map",
+    "--questions",
+    "--model",
+    "--output",
+    "--pool.questions",
+    "--pool.template",
+    "--pool.system-prompt",
+    "--pool.prompt-suffix",
+    "--model.path",
+    "--answers.pattern",
+)
 # Kinds of numbers: as a word for tyro, and as the help shows them.
 _NUMBERS: dict[Any, tuple[Any, str]] = {
     int: (str, "INT"),
@@ -90,6 +104,7 @@ def parse(flags: list[str], default: Config) -> Config:
     flags = list(flags)
     if (preset := take_option(flags, "--preset")) is not None:
         default = apply_preset(default, preset)
+    _refuse_a_word_too_many(flags)
     columns = dict(default.pool.map)
     while (pair := take_option(flags, "--map")) is not None:
         source, separator, column = pair.partition("=")
@@ -110,6 +125,16 @@ def parse(flags: list[str], default: Config) -> Config:
         return Config.model_validate(_values(default, given))
     except ValidationError as error:
         raise ConfigError(explain(WHERE, error)) from None
+
+
+def _refuse_a_word_too_many(flags: list[str]) -> None:
+    """Refuse a second word behind a flag of one value: quotes are missing. Raises ConfigError."""
+    for flag, value, more in zip(flags, flags[1:], flags[2:], strict=False):
+        if flag in _ONE_VALUE and not more.startswith("--"):
+            raise ConfigError(
+                f"{flag} {value} {more}: a value with spaces needs quotes: "
+                f"{flag} {shlex.quote(f'{value} {more}')}"
+            )
 
 
 def _refuse_unknown_flags(flags: list[str]) -> None:

@@ -234,6 +234,7 @@ def _imported(run: RunDir, found: importing.Imported, fill_in: str | None) -> It
     ]
     more = "".join(f", {words(n)}" for n, words in fates if n)
     new = counted(found.new, "new label")
+    yield from (f"note: {note}" for note in found.notes)
     for question_id, answer, kind, own in found.unlike:
         yield (
             f"note: question {field(question_id)}: {field(answer)!r} reads as {kind}, and the "

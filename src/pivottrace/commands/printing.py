@@ -16,7 +16,7 @@ from pivottrace.routing.routes import ROUTES
 from pivottrace.run.directory import RunDir
 from pivottrace.run.outputs import AUDIT
 from pivottrace.run.readings import samples_taken
-from pivottrace.stages.unanswered import greedy_failures, many_unanswered
+from pivottrace.stages.unanswered import unanswered_note
 
 PLAN_HEAD = (
     "budget   labels annotate     weak  discard    defer  wrong votes  learning (90 % band)"
@@ -28,7 +28,7 @@ AUDIT_HEAD = "label wrong  vote right  samples  label → the model's answer  (q
 def plan_lines(run: RunDir, table: pa.Table) -> list[str]:
     """A plan, an explanation of its terms, and the next command."""
     rows, place = table.to_pylist(), quoted(run.path)
-    unanswered = many_unanswered(*greedy_failures(run), run.config)
+    unanswered = unanswered_note(run)
     num_probes = run.stage_facts("calibrate").get("num_probes")
     lines = [PLAN_HEAD, *_plan_rows(rows), ""]
     if num_probes:

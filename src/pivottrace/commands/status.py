@@ -24,6 +24,7 @@ from pivottrace.run.readings import evaluation_facts, samples_taken
 from pivottrace.run.records import RUN_WIDE
 from pivottrace.run.rounds import all_rounds, current_round, is_last_round, start_model
 from pivottrace.stages.train import training_notes
+from pivottrace.stages.unanswered import unanswered_note
 
 PARTS_OF = {
     "greedy": ("rollouts_greedy",),
@@ -156,6 +157,8 @@ def notes(run: RunDir) -> Iterator[str]:
         reasons = ", ".join(f"{reason} {count}" for reason, count in sorted(failures.items()))
         total = greedy["num_questions"]
         yield f"{sum(failures.values())} of {total} greedy traces gave no answer: {reasons}"
+    if many := unanswered_note(run):
+        yield many
     failed = run.stage_facts("sample").get("num_failed", 0)
     if failed and failed == greedy.get("num_questions"):
         from pivottrace.rollouts.answer_reader import unread_note

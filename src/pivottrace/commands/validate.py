@@ -10,6 +10,9 @@ from typing import TYPE_CHECKING, Any
 from pivottrace.config import Config
 from pivottrace.errors import counted, first_of
 
+ODD_SHARE = 0.05
+"""Share of golds up to which another form may be a slip (ours)."""
+
 if TYPE_CHECKING:
     import pyarrow as pa
 
@@ -54,6 +57,7 @@ def validate(config: Config) -> Iterator[str]:
     yield from _labels(config, len(pool), answered, allowed)
     yield f"ranking: {driving_estimator(config)}"
     yield f"answers: compared by {config.answers.verifier}"
+    yield from compares_letters(pool, config.answers.verifier)
     if config.train.enabled:
         trainer, lacking = trainer_of(config)
         yield f"training: by {trainer}"
@@ -77,6 +81,24 @@ def validate(config: Config) -> Iterator[str]:
     yield from _of_another_world(tokenizer, pool, config)
     yield f"prompt: {template}; the longest has {longest} tokens{reads}; the first one:"
     yield tokenizer.decode(next(iter(prompts.values())))
+
+
+def compares_letters(pool: pa.Table, verifier: str) -> Iterator[str]:
+    """A note if most questions have options and letters are not compared as letters."""
+    from pivottrace.ingest.options import options_in
+    from pivottrace.ingest.prompts import last_user_message
+
+    golds = [gold for gold in pool["answer"].to_pylist() if gold]
+    if verifier not in ("math", "exact") or any(_form(gold) != "letter" for gold in golds):
+        return
+    texts = [last_user_message(prompt) for prompt in pool["prompt"].to_pylist()]
+    num_with_options = sum(options_in(text) is not None for text in texts)
+    if 2 * num_with_options > len(texts):
+        yield (
+            f"  note: {num_with_options} of {counted(len(texts), 'question')} have options. If the "
+            'answers are their letters, set verifier = "choice" under [answers]: "A) 11" and "A" '
+            "are one answer there. It is fixed once the run has begun"
+        )
 
 
 def _served_context(config: Config) -> tuple[str, int | None] | None:
@@ -183,7 +205,6 @@ def what_was_read(read: Reading) -> Iterator[str]:
     are no gold, the columns that the user named as unused, and the notes.
     """
     from pivottrace.ingest.settling import shortened
-    from pivottrace.verifier.truths import read_truth
 
     if read.golds:
         cells = [shortened(cell) for cell, _ in read.golds]
@@ -192,15 +213,9 @@ def what_was_read(read: Reading) -> Iterator[str]:
         for cell, (_, gold) in zip(cells, read.golds, strict=True):
             yield f"  {cell:<{width}}  {gold if gold is not None else '(no gold)'}"
         golds = [gold for gold in read.table["answer"].to_pylist() if gold]
-        forms = Counter(_form(read_truth(gold).alternatives[0]) for gold in golds)
+        forms = Counter(map(_form_of_truth, golds))
         yield "  golds: " + ", ".join(f"{count} {form}" for form, count in forms.most_common())
-        usual, count = forms.most_common(1)[0]
-        if "text" in forms and usual != "text" and 2 * count > len(golds):
-            texts = first_of([repr(shortened(gold)) for gold in golds if _is_text(gold)])
-            yield (
-                f"  note: most golds read as {usual}, and {forms['text']} as text: {texts}. No "
-                f"answer of another form equals them; correct them if they are slips"
-            )
+        yield from _odd_forms(golds, forms)
     for none in read.unreadable:
         yield f"  {read.unit} {none.number}: {shortened(none.cell)!r} {none.problem}"
     if read.num_unreadable > len(read.unreadable):
@@ -210,10 +225,27 @@ def what_was_read(read: Reading) -> Iterator[str]:
     yield from (f"  note: {note}" for note in read.notes)
 
 
-def _is_text(gold: str) -> bool:
+def _odd_forms(golds: list[str], forms: Counter[str]) -> Iterator[str]:
+    """A note for each form of few golds among many of another one: they may be slips."""
+    from pivottrace.ingest.settling import shortened
+
+    usual, count = forms.most_common(1)[0]
+    if 2 * count <= len(golds):
+        return
+    for form, number in forms.most_common()[1:]:
+        if form != "text" and number > max(1, ODD_SHARE * len(golds)):
+            continue
+        odd = [repr(shortened(gold)) for gold in golds if _form_of_truth(gold) == form]
+        yield (
+            f"  note: most golds read as {usual}, and {number} as {form}: {first_of(odd)}. No "
+            f"answer of another form equals them; correct them if they are slips"
+        )
+
+
+def _form_of_truth(gold: str) -> str:
     from pivottrace.verifier.truths import read_truth
 
-    return _form(read_truth(gold).alternatives[0]) == "text"
+    return _form(read_truth(gold).alternatives[0])
 
 
 def _form(gold: str) -> str:

@@ -13,12 +13,14 @@ from pivottrace.errors import DataError
 from pivottrace.ingest.columns import Columns, look_up, without
 from pivottrace.ingest.golds import Choice, choice_of, read_cell, with_tolerance
 from pivottrace.ingest.messages import parse_messages, to_messages
-from pivottrace.ingest.options import Options
+from pivottrace.ingest.options import Options, options_in
+from pivottrace.ingest.prompts import last_user_message
 from pivottrace.ingest.question_parts import Part, nested_parts, parts_of
 from pivottrace.ingest.question_template import Template
 from pivottrace.ingest.rows import Row, Source
 from pivottrace.ingest.values import is_missing, kind_of, to_id, to_json
 from pivottrace.schemas import QUESTIONS
+from pivottrace.verifier.decimal_signs import without_decimal_comma
 
 SHOWN_GOLDS = 5  # beside their cells, in `pivottrace validate`
 SHOWN_UNREADABLE = 5  # by row, in messages
@@ -56,6 +58,9 @@ class Builder:
         template: Makes the prompt; None if a column is the prompt.
         pattern: The user's `answers.pattern`.
         unused: Columns that are not a part of the question, by the user's word.
+        decimal_comma: Whether the comma is the decimal sign of the answers.
+        compares_letters: Whether answers are compared as letters, so that the options are also
+            looked for in the text of the question.
         parts: Columns that look like a part of the question.
         num_given: Golds given so far, readable or not.
         num_unreadable: Golds of these that are none; `unreadable` has the first ones.
@@ -71,6 +76,8 @@ class Builder:
     template: Template | None
     pattern: str | None
     unused: Sequence[str]
+    decimal_comma: bool = False
+    compares_letters: bool = False
     parts: list[Part] = field(default_factory=list)
     num_rows: int = 0
     num_given: int = 0
@@ -104,10 +111,15 @@ class Builder:
             self._look_for_parts(number, values, messages)
             digest = digest_of(messages)
             column = ".".join(self.columns.answer or ())
+            if options is None and self.compares_letters:
+                options = options_in(last_user_message(messages))
             answer = self._answer(number, values, options)
             column = ".".join(self.columns.tolerance or ())
             if self.columns.tolerance is not None:
-                answer = with_tolerance(answer, look_up(values, self.columns.tolerance))
+                tolerance = look_up(values, self.columns.tolerance)
+                if self.decimal_comma and isinstance(tolerance, str):
+                    tolerance = without_decimal_comma(tolerance)
+                answer = with_tolerance(answer, tolerance)
             column = id_column(self.columns)
             question_id = self._id(number, values) or short_id(digest)
             column = "extra"
@@ -158,7 +170,7 @@ class Builder:
         if self.columns.answer is None:
             return None
         value = look_up(values, self.columns.answer)
-        gold = read_cell(value, self.pattern, self.source.decimal_comma)
+        gold = read_cell(value, self.pattern, self.decimal_comma)
         if gold.answer is None and gold.problem is None:
             if isinstance(value, str) and value.strip():
                 self.num_open += 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
+import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
@@ -51,9 +52,6 @@ DEFAULT_NAMES: dict[str, tuple[str, ...]] = {
 # A table with these columns is in verl's format:
 # https://verl.readthedocs.io/en/latest/preparation/prepare_data.html
 VERL_COLUMNS = {"data_source", "prompt", "reward_model"}
-
-# A column with one of these words in its name is perhaps the user's id.
-ID_WORDS = {"id", "ids", "nr", "no", "num", "number", "key", "uid", "uuid", "idx", "index"}
 
 _PUNCTUATION = re.compile(r"[\s_-]+")
 
@@ -143,7 +141,7 @@ def choose_columns(
             f"{source_name}: no column is the prompt (looked for "
             f"{', '.join(DEFAULT_NAMES['prompt'])}). "
             + what_there_is(available)
-            + f" Name it, as in {nested or f'--map prompt={_longest(rows, available)}'}"
+            + f" Name it, as in {nested or map_flag('prompt', _longest(rows, available))}"
         )
     paths = {key: path_of(column, available) for key, column in chosen.items()}
     columns = Columns(
@@ -231,13 +229,18 @@ def _nested_names(rows: Callable[[], Iterator[Row]]) -> str:
         for column, value in row.items():
             inside = tuple(value) if isinstance(value, Mapping) else ()
             flags = [
-                f"--map {key}={column}.{names[0]}"
+                map_flag(key, f"{column}.{names[0]}")
                 for key in ("prompt", "answer")
                 if (names := _named(DEFAULT_NAMES[key], inside))
             ]
-            if flags and flags[0].startswith("--map prompt"):
+            if flags and "prompt=" in flags[0]:
                 return " ".join(flags)
     return ""
+
+
+def map_flag(key: str, column: str) -> str:
+    """Return the flag that maps a field to a column, as a shell takes it."""
+    return f"--map {shlex.quote(f'{key}={column}')}"
 
 
 def path_of(column: str, available: Sequence[str]) -> Path:
@@ -245,24 +248,6 @@ def path_of(column: str, available: Sequence[str]) -> Path:
     if not column:
         return ()
     return (column,) if column in available else tuple(column.split("."))
-
-
-def perhaps_ids(available: Sequence[str], columns: Columns) -> Iterator[str]:
-    """Yield a note about columns that may be the user's ids, if ids are made from the prompts."""
-    if columns.id or columns.id_mapped:
-        return
-    taken = {path[0] for path in (columns.prompt, columns.answer or ()) if path}
-    names = [n for n in available if n not in taken and ID_WORDS & set(_words(n))]
-    if names:
-        yield (
-            f"ids are made from the questions, because no column is called "
-            f"{', '.join(DEFAULT_NAMES['id'])}. To keep your own: --map id={names[0]}"
-        )
-
-
-def _words(name: str) -> list[str]:
-    """Return the words of a column's name, in lower case: chat_id and chatId have the same."""
-    return re.sub(r"(?<=[a-z])(?=[A-Z])|[\W_]+", " ", name).lower().split()
 
 
 def _longest(rows: Callable[[], Iterator[Row]], available: Sequence[str]) -> str:

@@ -13,7 +13,8 @@ from pivottrace.errors import DataError
 from pivottrace.ingest.columns import Path, plain
 from pivottrace.ingest.options import Options
 from pivottrace.ingest.values import is_missing, kind_of, number_text, to_answer, valid_text
-from pivottrace.verifier.gold import Gold, read_gold, without_decimal_comma
+from pivottrace.verifier.decimal_signs import without_decimal_comma
+from pivottrace.verifier.gold import Gold, read_gold
 from pivottrace.verifier.truths import write_truth
 
 MOST_UNREADABLE = 0.05
@@ -30,7 +31,7 @@ def read_cell(value: Any, pattern: str | None, decimal_comma: bool = False) -> G
     Args:
         value: The value.
         pattern: The user's `answers.pattern`.
-        decimal_comma: Whether "3,5" means 3.5.
+        decimal_comma: Whether "3,5" means 3.5, and "3.500" means 3500.
 
     Raises:
         DataError: The value is an object, or a list with another list, an object or true or false.

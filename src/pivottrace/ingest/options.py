@@ -49,22 +49,6 @@ class Options:
         return found[0] if len(found) == 1 else None
 
 
-def letters_in(question: str) -> tuple[str, ...]:
-    """Return the letters of the options that a question ends with; none if it has no options.
-
-    Each option is a line that begins with its letter, from A on, as `Options.text` writes it. An
-    option may go on in further lines.
-    """
-    found: list[str] = []
-    for line in question.splitlines():
-        match = _OWN_LETTER.fullmatch(line)
-        if match is not None and match[1] == "A":
-            found = ["A"]
-        elif match is not None and match[1] == ascii_uppercase[len(found) : len(found) + 1]:
-            found.append(match[1])
-    return tuple(found) if len(found) > 1 else ()
-
-
 def is_options_name(name: str) -> bool:
     """Return whether a column of this name holds options."""
     return plain(name) in _OPTION_NAMES
@@ -97,6 +81,26 @@ def read_options(value: Any) -> Options | None:
         return Options(text, letters, tuple(match[2] for match in own if match))
     text = "\n".join(f"{letter}) {c}" for letter, c in zip(letters, contents, strict=True))
     return Options(text, labels or letters, contents)
+
+
+def options_in(question: str) -> Options | None:
+    """Return the options that stand in a question, each on a line with its letter; None if none do.
+
+    The lines begin with "A)", "(B)", "C." or "D:", in this order from A, and are at least two. Of
+    several lists the last one counts.
+    """
+    contents: list[str] = []
+    for line in question.split("\n"):
+        own = _OWN_LETTER.fullmatch(line)
+        if own is not None and own[1] == "A":
+            contents = [own[2]]
+        elif own is not None and contents and own[1] == ascii_uppercase[len(contents) % 26]:
+            contents.append(own[2])
+    if len(contents) < 2:
+        return None
+    letters = tuple(ascii_uppercase[: len(contents)])
+    text = "\n".join(f"{letter}) {c}" for letter, c in zip(letters, contents, strict=True))
+    return Options(text, letters, tuple(contents))
 
 
 def _from_json(text: str) -> Any:

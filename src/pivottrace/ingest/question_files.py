@@ -49,5 +49,5 @@ def open_file(name: str, path: Path, column_map: dict[str, str], limit: int | No
         found.rows,
         found.unit,
         column_map,
-        decimal_comma=found.decimal_comma,
+        semicolons=found.semicolons,
     )

@@ -110,7 +110,18 @@ def cure(parts: Sequence[Part], columns: Columns, template_text: str | None) -> 
         mapped = ", in place of the prompt in the map" if columns.prompt_mapped else ""
         lines.insert(0, f"{line}  # the question with it{mapped}")
     head = "Add one of these lines under [pool]:" if usable else "Add this line under [pool]:"
+    if any(_holds_options(part) for part in usable):
+        lines += [
+            "If the answers are letters of the options, add this under [answers] too:",
+            'verifier = "choice"  # compares letters: "A) 11" and "A" are one answer',
+        ]
     return "\n  ".join([head, *lines])
+
+
+def _holds_options(part: Part) -> bool:
+    """Whether a part is a list of options, or one option."""
+    name = part.path[-1]
+    return name in _LETTER_COLUMNS or is_options_name(name) or plain(name).startswith("option")
 
 
 def _template_with(parts: Sequence[Part], question: str) -> str:

@@ -15,10 +15,13 @@ from pivottrace.config import Config
 from pivottrace.errors import ConfigError, DataError
 from pivottrace.ingest import settling
 from pivottrace.ingest.building import BUILT, Builder, IdTrouble, Unreadable
-from pivottrace.ingest.columns import choose_columns, perhaps_ids
+from pivottrace.ingest.columns import Columns, choose_columns
+from pivottrace.ingest.overlooked import perhaps_answers, perhaps_ids
 from pivottrace.ingest.question_template import parse_template
 from pivottrace.ingest.repeats import OnDuplicate
+from pivottrace.ingest.rows import Source
 from pivottrace.ingest.sources import open_source
+from pivottrace.verifier.decimal_signs import Signs, decimal_signs
 
 BATCH_ROWS = 8_192  # rows held as Python objects at a time
 
@@ -119,14 +122,41 @@ def read_source(
     settings = settling.Settings(
         template, limit, "answer" in asked, on_duplicate, verifier, timeout_s
     )
-    builder = Builder(opened, columns, filler, answer_pattern, unused)
+    signs = _signs_of_answers(opened, columns, limit)
+    notes = [signs.note] if signs.note else []
+    if "answer" not in asked and not opened.fixed_columns:
+        parts = [field.path for field in filler.fields] if filler else []
+        notes += perhaps_answers(opened.columns, columns, parts, unused)
+    reading = (filler, answer_pattern, unused, signs.comma, verifier == "choice")
+    builder = Builder(opened, columns, *reading)
     try:
-        return _read(builder, settings, *perhaps_ids(opened.columns, columns))
+        return _read(builder, settings, *notes, *perhaps_ids(opened.columns, columns))
     except IdTrouble as trouble:
         # The column of ids was our guess, so it is given up and not the user's mistake.
         without_ids = replace(columns, id=(), id_optional=False)
-        builder = Builder(opened, without_ids, filler, answer_pattern, unused)
-        return _read(builder, settings, f"{trouble} Ids were made from the questions instead")
+        builder = Builder(opened, without_ids, *reading)
+        notes.append(f"{trouble} Ids were made from the questions instead")
+        return _read(builder, settings, *notes)
+
+
+def _signs_of_answers(source: Source, columns: Columns, limit: int | None) -> Signs:
+    """Decide what comma and point are in the answers, which needs all of them.
+
+    Raises:
+        DataError: The answers show both readings, and one of them has either.
+    """
+    if columns.answer is None or not source.semicolons:
+        return Signs(comma=False)
+    place = f"{source.name}: column {columns.answer[0]!r}"
+    cells = (
+        (f"{source.unit} {number}", str(values[columns.answer[0]] or ""))
+        for number, values in islice(source.rows(), limit)
+    )
+    try:
+        signs = decimal_signs(cells)
+    except DataError as error:
+        raise DataError(f"{place}: {error}") from None
+    return replace(signs, note=signs.note and f"{place}: {signs.note}")
 
 
 def read_pool(config: Config) -> Reading:

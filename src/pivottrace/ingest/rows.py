@@ -35,7 +35,8 @@ class Source:
         unit: The unit of a row's number, "row" or "line".
         column_map: The source string's own column options.
         fixed_columns: The columns have known meanings, so that a column map does not apply.
-        decimal_comma: Whether "3,5" in a column of answers is 3.5.
+        semicolons: Whether semicolons separate the columns. Spreadsheets write them where the
+            comma is the decimal sign.
         revision: The commit of the Hub that the rows are of; None if that is not known.
     """
 
@@ -45,5 +46,5 @@ class Source:
     unit: str = "row"
     column_map: dict[str, str] = field(default_factory=dict)
     fixed_columns: bool = False
-    decimal_comma: bool = False
+    semicolons: bool = False
     revision: str | None = None

@@ -10,9 +10,10 @@ import codecs
 import csv
 import json
 import re
+import shlex
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from itertools import islice
+from itertools import count, islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,7 +27,7 @@ class Opened(NamedTuple):
     columns: tuple[str, ...]
     rows: Callable[[], Iterator[Row]]
     unit: str
-    decimal_comma: bool = False
+    semicolons: bool = False
 
 
 PARQUET_BATCH_ROWS = 8_192
@@ -130,8 +131,7 @@ def read_csv(name: str, path: Path, limit: int | None) -> Opened:
                 )
             yield number, {k: v if v != "" else None for k, v in zip(header, record, strict=True)}
 
-    # Spreadsheets write semicolons where the comma is the decimal sign.
-    return Opened(tuple(header), rows, "row", decimal_comma=separator == ";")
+    return Opened(tuple(header), rows, "row", semicolons=separator == ";")
 
 
 def _separator(lines: Iterator[str]) -> str:
@@ -214,12 +214,20 @@ def _lines(name: str, path: Path) -> Iterator[tuple[int, str]]:
                 line = raw.decode("utf-8")
             except UnicodeDecodeError as error:
                 utf16 = number == 1 and raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+                new = _unused_name(path)
                 raise DataError(
                     f"{name}: line {number}: byte {error.start + 1} "
-                    f"(0x{raw[error.start]:02x}) is not UTF-8. Convert the file, with: "
-                    f"iconv -f {'utf-16' if utf16 else 'cp1252'} -t utf-8 {path.name}"
+                    f"(0x{raw[error.start]:02x}) is not UTF-8. Give {new.name} "
+                    f"in its place, made with: iconv -f {'utf-16' if utf16 else 'cp1252'} -t utf-8 "
+                    f"{shlex.quote(str(path))} > {shlex.quote(str(new))}"
                 ) from None
             yield number, line.removeprefix(_BOM) if number == 1 else line
+
+
+def _unused_name(path: Path) -> Path:
+    """A name beside a file that no file has, for its copy in UTF-8."""
+    names = (f"{path.stem}_utf8{'_' * number}{path.suffix}" for number in count())
+    return next(new for name in names if not (new := path.with_name(name)).exists())
 
 
 def _parse_object(name: str, number: int, line: str) -> dict[str, Any]:

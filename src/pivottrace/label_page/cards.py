@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
 from pivottrace.config import AnswersConfig
+from pivottrace.ingest.options import options_in
 from pivottrace.labels.exchange import understood
 from pivottrace.labels.slips import forms_of_answer
 from pivottrace.labels.store import Answer
@@ -17,8 +17,6 @@ from pivottrace.verifier.forms import form_of
 MAX_QUESTION = 100_000
 """Characters of a question that the page shows. It says so where it cuts."""
 UNANSWERABLE = "cannot be answered"
-
-_OPTION = re.compile(r"^\s*\(?([A-Z])\s*[).:]\s*(\S.*)$")
 
 
 @dataclass(frozen=True)
@@ -153,17 +151,17 @@ def split_options(text: str, settings: AnswersConfig) -> tuple[str, list[Option]
     """
     if settings.verifier != "choice":
         return text, []
-    lines, found, start = text.splitlines(), list[Option](), 0
-    for number, line in enumerate(lines):
-        match = _OPTION.match(line)
-        if match and match[1] == "A":
-            found, start = [], number
-        if match and ord(match[1]) == ord("A") + len(found):
-            found.append(Option(match[1], clean(match[2].strip())))
-    if len(found) < 2:
+    found = options_in(text)
+    if found is None:
         return text, []
-    is_end = len(lines) - start == len(found)
-    return ("\n".join(lines[:start]).rstrip() if is_end else text), found
+    options = [Option(*each) for each in zip(found.labels, map(_line, found.contents), strict=True)]
+    lines = text.rstrip().split("\n")
+    is_end = options_in("\n".join(lines[-len(options) :])) == found
+    return ("\n".join(lines[: -len(options)]).rstrip() if is_end else text), options
+
+
+def _line(content: str) -> str:
+    return clean(content.strip())
 
 
 def read_typed(text: str, settings: AnswersConfig, own: Sequence[str]) -> Reading:

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import re
 from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,11 +14,15 @@ from pivottrace.ingest.settling import shortened
 from pivottrace.label_sources import Purpose
 from pivottrace.labels.file_rows import COLUMNS, FileRow, escaped, is_csv, known_id, read_rows
 from pivottrace.run.storage import write_text
-from pivottrace.verifier.gold import read_gold, without_decimal_comma
+from pivottrace.verifier.decimal_signs import Signs, decimal_signs, without_decimal_comma
+from pivottrace.verifier.gold import read_gold
 from pivottrace.verifier.placeholders import says_unanswerable
 
 MAX_CELL_CHARS = 32_000
 """Spreadsheets cut a cell at 32,767 characters; a longer question is cut here, visibly."""
+_FIRST_NUMBER = re.compile(r"\d+")
+SHOWN_PROBLEMS = 20
+"""Rows of a refused file that the message names."""
 
 
 @dataclass(frozen=True)
@@ -53,11 +58,15 @@ class FileAnswers(NamedTuple):
         blank: Question and annotator of each row that leaves its question unlabelled: an empty one,
             "NA", "don't know".
         skipped: Ids of the rows that were not read, because they are of other questions.
+        problems: The rows that cannot be taken in, one sentence each.
+        note: How the numbers of a file with semicolons were read, if that is a question.
     """
 
     rows: list[FileAnswer]
     blank: list[tuple[str, str | None]]
     skipped: list[str]
+    problems: list[str]
+    note: str | None = None
 
     @property
     def answers(self) -> list[tuple[str, str | None]]:
@@ -104,10 +113,12 @@ def read_answers(
 
     Needs the columns (or keys) `id` and `answer`; `annotator` is read if it is there, and others
     are ignored. CSV may be separated by commas, semicolons or tabs. In a file with semicolons the
-    comma is the decimal sign: "3,5" is 3.5, and "1,234" is 1.234. In JSONL an answer may be a
+    comma is usually the decimal sign (`verifier.decimal_signs`). In JSONL an answer may be a
     number, taken as it is written.
 
-    Answers are read as `read_label` reads them.
+    Answers are read as `read_label` reads them. A row that cannot be taken in is a problem, so that
+    one reading names all of them: its id is unknown, or its answer is a derivation, a guess or too
+    long.
 
     Args:
         path: A `.csv` or `.jsonl` file.
@@ -117,9 +128,8 @@ def read_answers(
         only: Ids whose rows are read. Rows of other ids, known or not, are skipped.
 
     Raises:
-        DataError: The file is missing, not UTF-8 or malformed, a column is missing, or a value has
-            the wrong type. Or an id is unknown, or an answer is a derivation, a guess or too long.
-            The message names file, row and column.
+        DataError: The file is missing, not UTF-8 or malformed, a column is missing, a value has
+            the wrong type, or a number has two readings. The message names file, row and column.
     """
     return answers_of(
         str(path), read_rows(path), known_ids, pattern, confirmed=confirmed, only=only
@@ -144,26 +154,69 @@ def answers_of(
         pattern: The user's `answers.pattern`.
         confirmed: Whether the people stand by cells that cannot be read as an answer.
         only: Ids whose rows are read.
+
+    Raises:
+        DataError: A number of a file with semicolons has two readings.
     """
-    rows, blank, skipped = [], [], []
+    file_rows = list(file_rows)
+    signs = _signs(origin, file_rows)
+    rows, blank, skipped, problems = [], [], list[str](), list[str]()
     for row in file_rows:
         question_id, place = known_id(row, known_ids), f"{origin}, {row.where}"
         if only is not None and question_id not in only:
             skipped.append(row.id)
             continue
         if question_id is None:
-            raise DataError(
+            problems.append(
                 f"{place}, {row.names[0]}: {row.id!r} is not a question of this run; "
                 "use the ids of the exported file (spreadsheets drop leading zeros: import the "
                 "id column as text), or skip the rows of other questions with --skip-unasked"
             )
-        cell = without_decimal_comma(row.cell) if row.decimal_comma else row.cell
-        read = read_label(cell, f"{place}, {row.names[1]}", pattern, confirmed=confirmed)
+            continue
+        cell = without_decimal_comma(row.cell) if signs.comma else row.cell
+        try:
+            read = read_label(cell, f"{place}, {row.names[1]}", pattern, confirmed=confirmed)
+        except DataError as error:
+            problems.append(str(error))
+            continue
         if read is None:
             blank.append((question_id, row.annotator))
         else:
             rows.append(FileAnswer(question_id, read.answer, row.annotator, place))
-    return FileAnswers(rows, blank, skipped)
+    return FileAnswers(rows, blank, skipped, problems, signs.note)
+
+
+def refuse(origin: str, problems: Sequence[str]) -> None:
+    """Refuse a file whose rows have problems, all of them in one message.
+
+    Raises:
+        DataError: There is a problem.
+    """
+    if len(problems) == 1:
+        raise DataError(problems[0])
+    if problems:
+        rows = [problem.removeprefix(f"{origin}, ") for problem in problems]
+        rows.sort(key=lambda row: int(_FIRST_NUMBER.findall(row)[0]))  # "row 3 (line 5): ..."
+        more = [f"and {len(rows) - SHOWN_PROBLEMS} more"] if len(rows) > SHOWN_PROBLEMS else []
+        raise DataError(
+            "\n  ".join(
+                [
+                    f"{origin}: {len(rows)} problems, and nothing of it is stored:",
+                    *rows[:SHOWN_PROBLEMS],
+                    *more,
+                ]
+            )
+        )
+
+
+def _signs(origin: str, rows: Sequence[FileRow]) -> Signs:
+    """The meaning of comma and point in the answers."""
+    if not (rows and rows[0].semicolons):
+        return Signs(comma=False)
+    try:
+        return decimal_signs((row.where, row.cell) for row in rows)
+    except DataError as error:
+        raise DataError(f"{origin}, column answer, {error}") from None
 
 
 class Read(NamedTuple):

@@ -41,7 +41,7 @@ class FileRow:
         cell: Its cell of the column answer, stripped.
         annotator: Its cell of the column annotator, stripped; None if blank or missing.
         from_csv: Whether a spreadsheet may have escaped its cells.
-        decimal_comma: Whether "3,5" means 3.5 in its file.
+        semicolons: Whether semicolons separate the columns of its file.
         question: The question that the person has seen; None if the file need not hold it.
         names: The names of its id and of its answer in messages.
     """
@@ -51,7 +51,7 @@ class FileRow:
     cell: str
     annotator: str | None = None
     from_csv: bool = False
-    decimal_comma: bool = False
+    semicolons: bool = False
     question: str | None = None
     names: tuple[str, str] = ("column id", "column answer")
 
@@ -128,7 +128,7 @@ def _csv_rows(path: Path, text: str) -> Iterator[FileRow]:
             cell = unescaped(named["answer"].strip())
             annotator = unescaped(named.get("annotator", "").strip())
             row = _row(path, where, named["id"], cell, annotator)
-            yield replace(row, from_csv=True, decimal_comma=separator == ";")
+            yield replace(row, from_csv=True, semicolons=separator == ";")
     except csv.Error as error:
         raise DataError(
             f"{path}, row {number + 1} (line {reader.line_num}): not valid CSV ({error}); "

@@ -12,17 +12,23 @@ from pivottrace.label_sources import Purpose
 from pivottrace.label_sources.people import FILE
 from pivottrace.labels import label_studio
 from pivottrace.labels.budget import STORE, labels_of
-from pivottrace.labels.exchange import FileAnswer, answers_of, read_label
+from pivottrace.labels.exchange import FileAnswer, answers_of, read_label, refuse
 from pivottrace.labels.file_rows import FileRow, read_rows
 from pivottrace.labels.intake import open_store, take_in
+from pivottrace.labels.option_answers import Checked, check_options, is_letter
 from pivottrace.labels.remarks import SOMEBODY, Remark
 from pivottrace.labels.slips import unlike_the_model
-from pivottrace.labels.store import Answer, Given
+from pivottrace.labels.store import Answer, Given, Label
 from pivottrace.labels.store import read_answers as stored_answers
 from pivottrace.labels.waiting import questions_of, requested
 from pivottrace.run.directory import RunDir
 from pivottrace.verifier import Verifier
 from pivottrace.verifier.gold import agree
+
+_LETTERS = (
+    "the answers are letters of options, and answers.verifier compares them as mathematics. "
+    'verifier = "choice" under [answers] compares letters; it takes another output directory'
+)
 
 
 @dataclass(frozen=True)
@@ -38,6 +44,7 @@ class Imported:
         differing: Ids of questions whose answers differ now.
         unlike: Answers of another form than the model's own: (question id, answer, its form, the
             model's form) each.
+        notes: How answers were read, where that is a question.
     """
 
     new: int
@@ -47,6 +54,7 @@ class Imported:
     skipped: tuple[str, ...]
     differing: tuple[str, ...]
     unlike: tuple[tuple[str, str, str, str], ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -68,6 +76,7 @@ class Reading:
         skipped: Ids of the rows that were skipped, because their answers were not asked for.
         changed: Ids of questions whose label the answers replace.
         unlike: As for `Imported`.
+        notes: As for `Imported`.
     """
 
     rows: tuple[Given, ...]
@@ -75,6 +84,7 @@ class Reading:
     skipped: tuple[str, ...]
     changed: tuple[str, ...]
     unlike: tuple[tuple[str, str, str, str], ...]
+    notes: tuple[str, ...]
 
 
 def read_file(
@@ -97,7 +107,8 @@ def read_file(
             not know, are skipped.
 
     Raises:
-        DataError: An unknown id, a question that was not chosen, or an answer that cannot be read.
+        DataError: An unknown id, a question that was not chosen, an answer that cannot be read or
+            looks like a slip, or is no option of its question. The message names all rows.
         ConfigError: The file is to replace labels, and has two answers to one question.
     """
     if is_export(path):
@@ -146,20 +157,39 @@ def read_given(
     found = answers_of(
         origin, file_rows, set(ids), settings.pattern, confirmed=confirmed, only=only
     )
-    _refuse_unasked(origin, found.rows, purposes)
-    given = [] if confirmed else [(a.question_id, a.answer, a.place) for a in found.rows]
+    questions = questions_of(run, [row.question_id for row in found.rows])
+    checked = Checked(found.rows, [], [])
+    if not confirmed:
+        checked = check_options(found.rows, questions, settings.verifier)
+    given = [] if confirmed else [(a.question_id, a.answer, a.place) for a in checked.rows]
     unlike = unlike_the_model(run, given)
+    unasked = _unasked(origin, found.rows, purposes)
+    refuse(origin, [*found.problems, *unasked, *checked.problems, *unlike.slips])
     if replace:
         with Verifier.of(settings) as verifier:
-            _refuse_two_answers(found.rows, partial(agree, equal=verifier.equal))
+            _refuse_two_answers(checked.rows, partial(agree, equal=verifier.equal))
     rows = tuple(
         Given(i, answer, FILE.name, purposes[i], annotator, settles=replace)
-        for i, answer, annotator, _ in found.rows
+        for i, answer, annotator, _ in checked.rows
     )
-    changed = [i for i, answer in found.answers if i in known and known[i].answer != answer]
-    settled = tuple(changed) if replace else ()
+    changed = [row.question_id for row in rows if _changes(row, known)]
     blank = tuple(Remark(i, name or SOMEBODY, "skipped") for i, name in found.blank)
-    return Reading(rows, blank, tuple(found.skipped), settled, tuple(unlike))
+    others = [each for each in unlike.others if not is_letter(each[1], questions[each[0]])]
+    notes = [*([found.note] if found.note else []), *checked.notes]
+    if len(others) < len(unlike.others):
+        notes.append(_LETTERS)
+    return Reading(
+        rows,
+        blank,
+        tuple(found.skipped),
+        tuple(changed) if replace else (),
+        tuple(others),
+        tuple(notes),
+    )
+
+
+def _changes(row: Given, known: Mapping[str, Label]) -> bool:
+    return row.question_id in known and known[row.question_id].answer != row.answer
 
 
 def store_file(run: RunDir, reading: Reading) -> Imported:
@@ -180,6 +210,7 @@ def store_file(run: RunDir, reading: Reading) -> Imported:
         reading.skipped,
         stored.differing,
         reading.unlike,
+        reading.notes,
     )
 
 
@@ -216,10 +247,17 @@ def read_correction(
             f"{where}: {text!r} is no answer. Give one, or 'cannot be answered' to take the "
             f"question out"
         )
+    answer = read.answer
     if not confirmed:
-        unlike_the_model(run, [(question_id, read.answer, where)])
+        row = FileAnswer(question_id, answer, annotator, where)
+        verifier = run.config.answers.verifier
+        checked = check_options([row], questions_of(run, [question_id]), verifier)
+        slips = unlike_the_model(run, [(question_id, answer, where)]).slips
+        for problem in (*checked.problems, *slips):
+            raise DataError(problem)
+        answer = checked.rows[0].answer
     purpose = purposes[question_id]
-    return Given(question_id, read.answer, FILE.name, purpose, annotator, settles=True)
+    return Given(question_id, answer, FILE.name, purpose, annotator, settles=True)
 
 
 def conflicts(run: RunDir) -> list[Conflict]:
@@ -247,18 +285,20 @@ def _refuse_other_questions(run: RunDir, origin: str, file_rows: Sequence[FileRo
             )
 
 
-def _refuse_unasked(
+def _unasked(
     origin: str, answers: Sequence[FileAnswer], purposes: Mapping[str, Purpose]
-) -> None:
+) -> list[str]:
+    """The problem of rows whose questions do not wait for a label: one sentence, or none."""
     unasked = [answer for answer in answers if answer.question_id not in purposes]
-    if unasked:
-        others = [f"{a.place.removeprefix(f'{origin}, ')} {a.question_id!r}" for a in unasked[1:]]
-        rows = f"; the same holds for {first_of(others)}" if others else ""
-        raise DataError(
-            f"{unasked[0].place}: question {unasked[0].question_id!r} does not wait for a label"
-            f"{rows}. Fill in only the file that the run wrote last, or skip the rows of other "
-            f"questions with --skip-unasked."
-        )
+    if not unasked:
+        return []
+    others = [f"{a.place.removeprefix(f'{origin}, ')} {a.question_id!r}" for a in unasked[1:]]
+    rows = f"; the same holds for {first_of(others)}" if others else ""
+    return [
+        f"{unasked[0].place}: question {unasked[0].question_id!r} does not wait for a label"
+        f"{rows}. Fill in only the file that the run wrote last, or skip the rows of other "
+        f"questions with --skip-unasked."
+    ]
 
 
 def _refuse_two_answers(answers: Sequence[FileAnswer], same: Callable[[str, str], bool]) -> None:

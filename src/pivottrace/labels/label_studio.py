@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from pivottrace.errors import DataError
-from pivottrace.ingest.options import letters_in
+from pivottrace.ingest.options import options_in
 from pivottrace.ingest.rows import each_key_once
 from pivottrace.labels.exchange import Request
 from pivottrace.labels.file_rows import SHORT_FORM, FileRow, read_text
@@ -66,7 +66,8 @@ def task_of(request: Request, its_score: float, run: str) -> Task:
         its_score: As `score` gives it.
         run: Name of the run, for people who look at several.
     """
-    choices = [*letters_in(request.question), UNANSWERABLE]
+    options = options_in(request.question)
+    choices = [*(options.labels if options else ()), UNANSWERABLE]
     return {
         "data": {
             "question_id": request.id,

@@ -9,7 +9,6 @@ from typing import NamedTuple
 import pyarrow.compute as pc
 
 from pivottrace.config import AnswersConfig
-from pivottrace.errors import DataError
 from pivottrace.run.directory import RunDir
 from pivottrace.run.storage import read_parquet
 from pivottrace.verifier.forms import form_of
@@ -18,6 +17,17 @@ from pivottrace.verifier.truths import read_truth
 
 # A word of digits and of letters that look like them, with at least one of both.
 LOOKALIKE = re.compile(r"(?<![^\W\d_])(?=[0-9oOlI]*\d)(?=[0-9oOlI]*[oOlI])[0-9oOlI]+(?![^\W\d_])")
+
+
+# How an answer of each form looks, for messages.
+_EXAMPLES = {
+    "number": "1235, 1235.50 or 1235 CHF",
+    "expression": "2x+1",
+    "set": "3, 8",
+    "letter": "B",
+    "time": "15:30",
+    "ratio": "2:3",
+}
 
 
 class Forms(NamedTuple):
@@ -53,10 +63,20 @@ def forms_of_answer(settings: AnswersConfig, answer: str, own: Iterable[str]) ->
     )
 
 
-def unlike_the_model(
-    run: RunDir, answers: Iterable[tuple[str, str | None, str]]
-) -> list[tuple[str, str, str, str]]:
-    """The answers of another form than the model's own. One that looks like a slip is refused.
+class Unlike(NamedTuple):
+    """Answers of another form than the model's own answers to the same question.
+
+    Attributes:
+        others: (question id, answer, its form, the model's form) each, as `Imported.unlike`.
+        slips: The answers that look like a slip, one sentence each with place and cure.
+    """
+
+    others: list[tuple[str, str, str, str]]
+    slips: list[str]
+
+
+def unlike_the_model(run: RunDir, answers: Iterable[tuple[str, str | None, str]]) -> Unlike:
+    """Find the answers of another form than the model's own, and the slips among them.
 
     A slip never equals an answer of the model, so it would look like a wrong model. A text among
     other forms, and a number with a letter that looks like a digit, are taken for slips.
@@ -64,36 +84,31 @@ def unlike_the_model(
     Args:
         run: The run, after sampling.
         answers: (question id, answer, place) each.
-
-    Returns:
-        As `Imported.unlike`.
-
-    Raises:
-        DataError: An answer looks like a slip.
     """
     given = [(i, answer, place) for i, answer, place in answers if answer is not None]
+    found = Unlike([], [])
     if not given:
-        return []
-    own, unlike = own_answers(run, {i for i, *_ in given}), []
+        return found
+    own = own_answers(run, {i for i, *_ in given})
     for question_id, answer, place in given:
         forms = forms_of_answer(run.config.answers, answer, own.get(question_id, ()))
         if forms.lookalike:
-            raise DataError(
+            found.slips.append(
                 f"{place}: {answer!r} has a letter that looks like a digit in "
                 f"{forms.lookalike!r}. Write the digit, or confirm the answer with --confirm"
             )
-        if forms.is_other:
-            unlike.append(
-                (question_id, answer, " or ".join(forms.given), " or ".join(forms.wanted))
-            )
-        if forms.is_text:
-            example = own[question_id][0]
-            raise DataError(
+        elif forms.is_text:
+            example, wanted = own[question_id][0], forms.wanted[0]
+            looks = f", such as {_EXAMPLES[wanted]}" if wanted in _EXAMPLES else ""
+            found.slips.append(
                 f"{place}: {answer!r} reads as text, and the model's answer {example!r} to "
-                f"question {question_id!r} as {forms.wanted[0]}. Write it in that form, or "
-                f"confirm it with --confirm"
+                f"question {question_id!r} as {wanted}. Write it in that form{looks}, or confirm "
+                f"it with --confirm"
             )
-    return unlike
+        elif forms.is_other:
+            unlike = (" or ".join(forms.given), " or ".join(forms.wanted))
+            found.others.append((question_id, answer, *unlike))
+    return found
 
 
 def _kind(settings: AnswersConfig, answer: str) -> str:

@@ -175,7 +175,7 @@ class LabelStore:
         return last
 
     def remark(self, *remarks: Remark) -> None:
-        """Store remarks, except those that are there already. Raises as `withdraw`."""
+        """Store remarks. One that is there already is not stored again. Raises as `withdraw`."""
         with connected(self.path) as connection:
             connection.execute("BEGIN IMMEDIATE")
             for remark in remarks:

@@ -11,7 +11,7 @@ from pivottrace.config import Config
 from pivottrace.errors import counted
 from pivottrace.run.directory import RunDir
 from pivottrace.verifier.answers import extract_answer
-from pivottrace.verifier.formats import DEFAULT_FORMATS
+from pivottrace.verifier.formats import DEFAULT_FORMATS, LETTER
 from pivottrace.verifier.placeholders import placeholders_of
 
 SHOWN_CHARS = 160
@@ -34,10 +34,16 @@ class AnswerReader:
 
     @classmethod
     def of(cls, config: Config) -> Self:
-        """The reader of `[answers]`, with the template words of the prompt of `[pool]`."""
+        """The reader of `[answers]`, with the template words of the prompt of `[pool]`.
+
+        If letters are compared, a letter that begins a response is read behind the default formats.
+        """
+        formats = tuple(config.answers.formats)
+        if config.answers.verifier == "choice" and formats == DEFAULT_FORMATS:
+            formats = (*formats, LETTER.name)
         return cls(
             config.answers.pattern,
-            tuple(config.answers.formats),
+            formats,
             placeholders_of(config.pool.system_prompt, config.pool.prompt_suffix),
         )
 
@@ -73,7 +79,10 @@ class AnswerReader:
         if num_cut == num_responses:
             cut = f" All of them were cut at {limit}: raise it."
         tried = f"answers.formats: {', '.join(self.formats)}"
-        cure = "Name the format of the responses in answers.formats, or ask for a "
+        cure = (
+            "Name the format of the responses in answers.formats, tell where the answer stands by "
+            "a regular expression in answers.pattern, or ask for a "
+        )
         if self.pattern is not None:
             tried = f"answers.pattern: {self.pattern!r}"
             cure = "Correct the pattern, or leave it out to use answers.formats, or ask for a "
@@ -88,6 +97,15 @@ def end_of(text: str) -> str:
     safe = "".join(c if unicodedata.category(c)[0] not in "CZ" else " " for c in text)
     line = " ".join(safe.split())
     return line if len(line) <= SHOWN_CHARS else f"…{line[-SHOWN_CHARS:]}"
+
+
+def first_unread(run: RunDir) -> str | None:
+    """The end of the first whole greedy response without an answer; None if all have one."""
+    for part in run.iter_parts("rollouts_greedy", "greedy", ["text", "answer", "finish"]):
+        for row in part.to_pylist():
+            if row["answer"] is None and row["text"].strip() and row["finish"] != "length":
+                return end_of(row["text"])
+    return None
 
 
 def unread_note(run: RunDir) -> str | None:

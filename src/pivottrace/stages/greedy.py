@@ -24,7 +24,7 @@ def run(run: RunDir) -> None:
         _write(run)
     failures, num_questions = greedy_failures(run)
     refuse_unanswered(failures, num_questions, run.config)
-    say_many_unanswered(failures, num_questions, run.config)
+    say_many_unanswered(run)
 
 
 def _write(run: RunDir) -> None:

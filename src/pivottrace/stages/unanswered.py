@@ -11,6 +11,7 @@ from collections.abc import Mapping
 
 from pivottrace.config import Config
 from pivottrace.errors import NoAnswersError
+from pivottrace.rollouts.answer_reader import first_unread
 from pivottrace.run.directory import RunDir
 
 MANY = 0.5
@@ -47,10 +48,17 @@ def refuse_unanswered_table(run: RunDir, name: str, made_by: str) -> None:
     refuse_unanswered(counts, len(failures), run.config)
 
 
-def say_many_unanswered(failures: Mapping[str, int], num_questions: int, config: Config) -> None:
-    """Print the sentence of `many_unanswered` as a note."""
-    if note := many_unanswered(failures, num_questions, config):
+def say_many_unanswered(run: RunDir) -> None:
+    """Print the sentence of `unanswered_note` as a note."""
+    if note := unanswered_note(run):
         print(f"note: {note}", file=sys.stderr, flush=True)
+
+
+def unanswered_note(run: RunDir) -> str | None:
+    """The sentence of `many_unanswered` for a run, with the end of one such response."""
+    note = many_unanswered(*greedy_failures(run), run.config)
+    response = first_unread(run) if note else None
+    return note if response is None else f"{note}. One response ends: {response!r}"
 
 
 def many_unanswered(failures: Mapping[str, int], num_questions: int, config: Config) -> str | None:
@@ -73,7 +81,8 @@ def greedy_failures(run: RunDir) -> tuple[dict[str, int], int]:
 def _why(failures: Mapping[str, int], config: Config) -> str:
     """The most frequent cause, with its number and its cure."""
     limit = f"rollouts.max_new_tokens = {config.rollouts.max_new_tokens}"
-    reader, cure = "answers.formats", "name their format there, or ask for a known one"
+    reader = "answers.formats"
+    cure = "name their format there, or describe it by answers.pattern, or ask for a known one"
     if config.answers.pattern is not None:
         reader, cure = "answers.pattern", "correct it, or leave it out to use answers.formats"
     causes = {

@@ -6,7 +6,15 @@ from fractions import Fraction
 from functools import lru_cache
 
 from pivottrace.verifier.splitting import words
-from pivottrace.verifier.units import CURRENCY_SIGNS, FACTORS, MONEY, Words, read_words
+from pivottrace.verifier.units import (
+    CURRENCY_SIGNS,
+    FACTORS,
+    MONEY,
+    MONEY_BEFORE,
+    SIGNS,
+    Words,
+    read_words,
+)
 
 MAX_EXPONENT = 400
 """A power of ten beyond this is left to the parser, which may give up."""
@@ -30,11 +38,19 @@ _REPEATING = re.compile(
 )
 _BASE = re.compile(r"\(?(?P<digits>[0-9A-Fa-f]+)\)?_\s*(?:\{\s*\(?(\d{1,2})\)?\s*\}|(\d))")
 _LEADING = re.compile(
-    rf"[+-]?\s*(?:{_FRACTION}|{_PLAIN}(?:\s*{_FRACTION}|\s*/\s*\d+|\s+\d+/\d+|[eE][+-]?\d+"
+    rf"[+-]?\s*(?:{_FRACTION}|(?!0)\d{{1,3}}(?: \d{{3}})+(?:\.\d+)?(?!\d|\s*/\s*\d)"
+    rf"|{_PLAIN}(?:\s*{_FRACTION}|\s*/\s*\d+|\s+\d+/\d+|[eE][+-]?\d+"
     r"|\s*(?:\\times|\\cdot|\*)\s*10\s*\^\s*\{\s*[+-]?\d+\s*\})?)"
 )
 _PREFIXED = re.compile(r"0[xX][0-9A-Fa-f]{1,64}|0[bB][01]{1,256}")
-_SIGN = re.compile(r"([+-]?)\s*(\\\$|[$€£¥₹])\s*([+-]?)\s*")
+_SIGN = re.compile(rf"([+-]?)\s*({MONEY_BEFORE})\s*([+-]?)\s*")
+# "1.428,00", "1 428,00" and "1.234.567" have one reading only, whatever the file.
+_CONTINENTAL = re.compile(
+    r"(?P<whole>[+-]?(?!0)\d{1,3}(?:(?:\.\d{3})+(?=,\d)|(?: \d{3})+(?=,\d)|(?:\.\d{3}){2,}))"
+    r"(?:,(?P<decimals>\d+))?(?![\d.,]*\d)"
+)
+_CENTS = re.compile(r"([+-]?\d+),(\d{2})(?![\d.,]*\d)")
+"""With a currency it is an amount of money: "CHF 43,20"."""
 _SPACED_THOUSANDS = re.compile(r"([+-]?)(\d{1,3}(?: \d{3})+)(\.\d+)?")
 _SMALL = {
     word: value
@@ -113,8 +129,9 @@ def _repeating(found: re.Match[str]) -> Fraction:
 def amount(text: str) -> Amount | None:
     r"""Read a number with a currency before it, and a factor, a unit or a remark behind it.
 
-    Examples: "$1.2 million" is 1,200,000 with the mark "$", "25k" is 25,000, "5 km" has the mark
-    "km", "12 apples" has none, "101_{2}" has the mark "base 2", "twenty-five" is 25.
+    Examples: "$1.2 million" is 1,200,000 with the mark "$", "CHF 1.428,50" is 1428.5 with the mark
+    "CHF", "25k" is 25,000, "5 km" has the mark "km", "12 apples" has none, "101_{2}" has the mark
+    "base 2", "twenty-five" is 25.
 
     Returns:
         The number; None if the text is anything else, such as "5 squared" or "two of 18".
@@ -132,6 +149,7 @@ def amount(text: str) -> Amount | None:
     if sign := _SIGN.match(text):
         currency = CURRENCY_SIGNS[sign.group(2)]
         text = sign.group(1) + sign.group(3) + text[sign.end() :]
+    text = _with_decimal_point(text, currency)
     value, rest = plain_number(text), ""
     if value is None:
         leading = _LEADING.match(text)
@@ -148,6 +166,18 @@ def amount(text: str) -> Amount | None:
     if currency and mark in ("", *MONEY):
         mark = currency if mark in ("", currency) else mark
     return Amount(value * factor, mark or currency)
+
+
+def _with_decimal_point(text: str, currency: str) -> str:
+    """Write a decimal comma as a point if the number has one reading only."""
+    if continental := _CONTINENTAL.match(text):
+        whole = re.sub(r"[. ]", "", continental["whole"])
+        return f"{whole}.{continental['decimals'] or 0}{text[continental.end() :]}"
+    if cents := _CENTS.match(text):
+        behind = read_suffix(text[cents.end() :], after_money=bool(currency))
+        if behind is not None and (currency or behind[1] in MONEY):
+            return f"{cents[1]}.{cents[2]}{text[cents.end() :]}"
+    return text
 
 
 def read_suffix(text: str, *, after_money: bool = False) -> Words | None:
@@ -183,7 +213,7 @@ _SUFFIX_TEXT = re.compile(
 _MODULUS = re.compile(
     r"\s*(?:\(\s*(mod|(?:in )?base)\s+(\d{1,9})\s*\)|((?:in )?base)\s+(\d{1,9}))\s*"
 )
-_ONLY_WORDS = re.compile(r"[\s\-–]*[A-Za-z$€£¥₹¢%(][A-Za-z$€£¥₹¢%\s()/.,'\-^{}0-9]*")
+_ONLY_WORDS = re.compile(rf"[\s\-–]*[A-Za-zł{SIGNS}¢%(][A-Za-zł{SIGNS}¢%\s()/.,'\-^{{}}0-9]*")
 
 
 def in_words(text: str) -> Amount | None:

@@ -12,6 +12,7 @@ from difflib import get_close_matches
 from itertools import islice
 
 from pivottrace.errors import ConfigError
+from pivottrace.verifier.multiple_choice import letter_first
 from pivottrace.verifier.notation import without_text_commands
 from pivottrace.verifier.splitting import words
 from pivottrace.verifier.value_text import NUMBERED, clean, is_derivation, is_value, value_at
@@ -281,9 +282,12 @@ LINE = AnswerFormat("line", "a line `Answer: 18`", _on_a_line)
 STATED = AnswerFormat("stated", '"the answer is 18"', _stated)
 BOLD = AnswerFormat("bold", "`**18**` on the last line", _bold)
 
-FORMATS = {each.name: each for each in (TAGS, BOXED, HASHES, LINE, STATED, BOLD)}
-DEFAULT_FORMATS = tuple(FORMATS)
-"""All formats. A line comes before a sentence, because a sentence may go on in prose."""
+LETTER = AnswerFormat("letter", "`B) 18` at the beginning", letter_first)
+
+DEFAULT_FORMATS = tuple(each.name for each in (TAGS, BOXED, HASHES, LINE, STATED, BOLD))
+"""A line comes before a sentence, because a sentence may go on in prose. A letter is none of them:
+it is read of multiple-choice questions alone, behind all others."""
+FORMATS = {each.name: each for each in (TAGS, BOXED, HASHES, LINE, STATED, BOLD, LETTER)}
 
 
 def format_named(name: str) -> AnswerFormat:

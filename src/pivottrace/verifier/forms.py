@@ -62,7 +62,7 @@ class Form:
 EMPTY = Form("empty")
 REMARK = re.compile(r"\s*\((?P<words>[^()\d\\=<>]*[A-Za-z]{2}[^()\\=<>]*)\)$")
 _ABOUT = re.compile(
-    r"(?:\\approx|\\sim|=|≈|~|approximately|approx\.?|about|around|roughly|exactly)\s*(?=[\d.$\\+-])",
+    r"(?:\\approx|\\sim|=|≈|~|approximately|approx\.?|circa|ca\.?|about|around|roughly|exactly)\s*(?=[\d.$\\+-])",
     re.IGNORECASE,
 )
 _TIME = re.compile(
@@ -102,9 +102,11 @@ _TRAILING_UNIT = re.compile(
 )
 _CONNECTIVE = re.compile(r"\\(?:lor|vee|land|wedge)(?![A-Za-z])")  # of statements: "p \land q"
 _OF_DEGREES = re.compile(r"\\(?:sin|cos|tan|cot|sec|csc)(?![A-Za-z])")
-# A date, a version or an address is no difference and no quotient: "2024-05-01", "1.2.3".
+# A date, a version, an address or initials are no difference and no product: "2024-05-01", "1.2.3",
+# "k. A.". Groups of three digits are thousands: "1.234.567".
 _CODE = re.compile(
-    r"\d{4}([-/.])\d{1,2}\1\d{1,2}|\d{1,2}([-/.])\d{1,2}\2\d{4}|\d+(?:\.\d+){2,}"
+    r"\d{4}([-/.])\d{1,2}\1\d{1,2}|\d{1,2}([-/.])\d{1,2}\2\d{4}"
+    r"|(?!(?!0)\d{1,3}(?:\.\d{3})+$)\d+(?:\.\d+){2,}|[A-Za-z](?:\.\s?[A-Za-z])+"
     r"|[IVX]{2,}|(?:no|No|NO|on|On|ON|ok|Ok|OK)"
 )
 _ARITHMETIC = re.compile(

@@ -42,10 +42,6 @@ _DOUBT_BEHIND = re.compile(
     rf"[\s,;.(\[–-]*\b(?:{_DOUBTS})[\s)\].!?]*$|\s*\(?\?+\)?$", re.IGNORECASE
 )
 _THOUSANDS = re.compile(r"[-+]?(?!0)\d{1,3}(,\d{3})+(\.\d+)?")
-# "3,5", "1.200,5" and "€ 3,5" where the decimal sign is a comma; a unit may follow.
-_DECIMAL_COMMA = re.compile(
-    r"(?P<number>[-+]?(?:[$€£¥]\s?)?(?:\d+|\d{1,3}(?:\.\d{3})+),\d+)(?P<behind>(?:[^\d,].*)?)"
-)
 _TOLERANCE = re.compile(r"\[tolerance ([^\]]*)\]\s*$")
 
 
@@ -149,19 +145,6 @@ def _has_mark(words: str) -> bool:
     """Whether a remark is a unit, a factor, or a part of the mathematics ("mod n")."""
     behind = read_suffix(f"({words})")
     return bool(behind and (behind[0] != 1 or behind[1])) or words.startswith("mod ")
-
-
-def without_decimal_comma(text: str) -> str:
-    """Write "3,5", "1.200,5" and "3,5 km" with a decimal point; any other text stays.
-
-    It is for files whose separator is a semicolon, because there the comma is the decimal sign. So
-    "1,234" is 1.234.
-    """
-    stripped = text.strip()
-    found = _DECIMAL_COMMA.fullmatch(stripped)
-    if found is None or read_suffix(found["behind"]) is None:
-        return text
-    return found["number"].replace(".", "").replace(",", ".") + found["behind"]
 
 
 def first_that_differs(

@@ -1,6 +1,7 @@
 r"""Multiple-choice answers as their letters."""
 
 import re
+from collections.abc import Iterator
 
 from pivottrace.verifier.exact_text import normalise_exact
 from pivottrace.verifier.notation import without_text_commands
@@ -16,6 +17,12 @@ _LETTERS = re.compile(
 )
 _RUN = re.compile(r"[A-J]{2,10}")
 _JOINTS = re.compile(r"\b(?:and|or)\b", re.IGNORECASE)
+
+# "A man has 3" is no answer, because no mark sets the letter off, and "I." heads a part.
+_LETTER_FIRST = re.compile(
+    r"\s*[*_$]{0,3}[(\[]?(?!I[.:\s])([A-J])(?:[)\].:]+[*_$]{0,3}(?=\s|$)|[*_$]{0,3}[ \t]*(?:\n|$))"
+)
+_LETTERED_LINE = re.compile(r"^[ \t>*_-]*[(\[]?([A-J])[)\].:]+(?=\s|$)", re.MULTILINE)
 
 
 def normalise_choice(answer: str) -> str:
@@ -41,3 +48,16 @@ def normalise_choice(answer: str) -> str:
     if rest and not set_off:
         return text.casefold()
     return "".join(sorted(set(re.findall(r"[A-Z]", _JOINTS.sub("", letters).upper()))))
+
+
+def letter_first(text: str) -> Iterator[str]:
+    """The option's letter that begins a response: set off by a mark, or alone in its line.
+
+    A response that lists several options has not chosen one.
+    """
+    first = _LETTER_FIRST.match(text)
+    if first is None:
+        return
+    letter = first.group(1)
+    if all(other == letter for other in _LETTERED_LINE.findall(text)):
+        yield letter

@@ -44,6 +44,9 @@ _SPELLINGS = {
     "€": "€ euro euros eur",
     "¥": "¥ yen yuan rmb",
     "₹": "₹ rupee rupees",
+    "CHF": "chf sfr franken",
+    **{"RUB": "₽", "KRW": "₩", "TRY": "₺", "ILS": "₪", "VND": "₫", "UAH": "₴", "NGN": "₦"},
+    **{"THB": "฿", "PHP": "₱", "PLN": "zł"},
     "%": "% percent pct",
     "deg": "deg degree degrees",
     "rad": "rad radian radians",
@@ -76,8 +79,33 @@ _SPELLINGS = {
 _MARK_OF = {word: mark for mark, spellings in _SPELLINGS.items() for word in spellings.split()}
 # These single letters are units only where a text command shows it: "5 \\text{ N}".
 _CAPITALS = {letter: letter for letter in "NJWVAKCFMT"}
-MONEY = frozenset({"$", "cent", "€", "¥", "₹", "pound"})
-CURRENCY_SIGNS = {"$": "$", r"\$": "$", "£": "pound", "€": "€", "¥": "¥", "₹": "₹"}
+# ISO 4217 without ALL, CUP and TOP, which are English words too. They count in capitals only.
+_CODES = (
+    *words("AED AFN AMD AOA ARS AUD AWG AZN BAM BBD BDT BGN BHD BIF BMD BND BOB BRL BSD BTN BWP"),
+    *words("BYN BZD CAD CDF CHF CLP CNY COP CRC CVE CZK DJF DKK DOP DZD EGP ERN ETB EUR FJD FKP"),
+    *words("GBP GEL GHS GIP GMD GNF GTQ GYD HKD HNL HTG HUF IDR ILS INR IQD IRR ISK JMD JOD JPY"),
+    *words("KES KGS KHR KMF KPW KRW KWD KYD KZT LAK LBP LKR LRD LSL LYD MAD MDL MGA MKD MMK MNT"),
+    *words("MOP MRU MUR MVR MWK MXN MYR MZN NAD NGN NIO NOK NPR NZD OMR PAB PEN PGK PHP PKR PLN"),
+    *words("PYG QAR RON RSD RUB RWF SAR SBD SCR SDG SEK SGD SHP SLE SOS SRD SSP STN SYP SZL THB"),
+    *words("TJS TMT TND TRY TTD TWD TZS UAH UGX USD UYU UZS VES VND VUV WST XAF XCD XOF XPF YER"),
+    *words("ZAR ZMW"),
+)
+_OWN_SIGN = {"USD": "$", "EUR": "€", "GBP": "pound", "JPY": "¥", "CNY": "¥", "INR": "₹"}
+CURRENCY_CODES = {code: _OWN_SIGN.get(code, code) for code in _CODES}
+_SIGNS_OF_CODES = {
+    **{"₽": "RUB", "₩": "KRW", "₺": "TRY", "₪": "ILS", "₫": "VND", "₴": "UAH", "₦": "NGN"},
+    **{"฿": "THB", "₱": "PHP", "zł": "PLN", "Fr.": "CHF", "SFr.": "CHF"},
+}
+MONEY = frozenset({"cent", *CURRENCY_CODES.values()})
+CURRENCY_SIGNS = {
+    **{"$": "$", r"\$": "$", "£": "pound", "€": "€", "¥": "¥", "₹": "₹"},
+    **_SIGNS_OF_CODES,
+    **CURRENCY_CODES,
+}
+SIGNS = "$€£¥₹₽₩₺₪₫₴₦฿₱"
+"""Currency signs of one character, for a class of a regular expression."""
+MONEY_BEFORE = rf"(?:\\\$|[{SIGNS}]|zł|S?Fr\.|(?:{'|'.join(CURRENCY_CODES)})(?![A-Za-z]))"
+"""A currency before a number, for a regular expression."""
 
 FACTORS = {
     "dozen": 12,
@@ -117,7 +145,7 @@ _POWERS_BEHIND = {"squared": 2, "cubed": 3}
 _PER_CENT = re.compile(r"\bper\s+cent\b", re.IGNORECASE)
 _POWER = re.compile(r"\^\s*\{?\s*-?\d+\s*\}?")
 _SPELT_POWER = re.compile(r"(?<=[A-Za-z])([23])(?![\d.])")  # cm2
-_TOKENS = re.compile(r"\^\s*\{?\s*(-?\d)\s*\}?|([A-Za-z$€£¥₹¢%]+)|(/)|(\S)")
+_TOKENS = re.compile(rf"\^\s*\{{?\s*(-?\d)\s*\}}?|([A-Za-zł{SIGNS}¢%]+)|(/)|(\S)")
 
 
 Words = tuple[int, str]
@@ -186,8 +214,10 @@ def _mark_of(tokens: list[re.Match[str]], as_text: bool) -> str | None:
             parts[-1] += str(_POWERS_BEHIND[word])
             continue
         is_capital = len(spelled) == 1 and spelled.isupper() and word != "l"  # 5M: no metres
-        unit = (_CAPITALS.get(spelled) if as_text else None) or (
-            None if is_capital else _MARK_OF.get(word)
+        unit = (
+            (_CAPITALS.get(spelled) if as_text else None)
+            or CURRENCY_CODES.get(spelled)
+            or (None if is_capital else _MARK_OF.get(word))
         )
         if (
             unit is None
