@@ -299,7 +299,8 @@ def test_unloadable_function_is_a_configuration_error(user_module, kind, message
     "kind", ["maths", "", "module", "module:", ":f", "a b:c", "os:system('x')"]
 )
 def test_unknown_kind_is_refused(kind):
-    with pytest.raises(ConfigError, match=r"use math, exact, choice or package\.module:function"):
+    choices = r"use math, exact, choice, reasoning-gym or package\.module:function"
+    with pytest.raises(ConfigError, match=choices):
         Verifier(kind)
 
 

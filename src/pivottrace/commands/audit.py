@@ -121,7 +121,7 @@ def _contradicted(run: RunDir, min_share: float) -> list[dict[str, Any]]:
             {
                 "question_id": row["question_id"],
                 "purpose": label.purpose,
-                "label": truths[row["question_id"]],
+                "label": label.answer,
                 "vote": row["vote_answer"],
                 "vote_share": row["vote_share"],
             }

@@ -26,6 +26,7 @@ def validate(config: Config) -> Iterator[str]:
     Raises:
         PivotTraceError: A check has failed; the message has the cure.
     """
+    from pivottrace.commands.gym_notes import gym_notes
     from pivottrace.models.backends import sampler_opener
     from pivottrace.models.load import (
         check_weights,
@@ -58,6 +59,10 @@ def validate(config: Config) -> Iterator[str]:
     yield f"ranking: {driving_estimator(config)}"
     yield f"answers: compared by {config.answers.verifier}"
     yield from compares_letters(pool, config.answers.verifier)
+    own = [each.table for each in held_out if each.origin.benchmark is None]
+    tables = [read.table, *own]
+    notes = dict.fromkeys(note for table in tables for note in gym_notes(config, table))
+    yield from (f"  note: {note}" for note in notes)
     if config.train.enabled:
         trainer, lacking = trainer_of(config)
         yield f"training: by {trainer}"
@@ -211,7 +216,7 @@ def what_was_read(read: Reading) -> Iterator[str]:
         width = max(map(len, ("cell", *cells)))
         yield f"  {'cell':<{width}}  read as"
         for cell, (_, gold) in zip(cells, read.golds, strict=True):
-            yield f"  {cell:<{width}}  {gold if gold is not None else '(no gold)'}"
+            yield f"  {cell:<{width}}  {shortened(gold) if gold is not None else '(no gold)'}"
         golds = [gold for gold in read.table["answer"].to_pylist() if gold]
         forms = Counter(map(_form_of_truth, golds))
         yield "  golds: " + ", ".join(f"{count} {form}" for form, count in forms.most_common())

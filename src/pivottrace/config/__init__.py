@@ -11,9 +11,9 @@ from pivottrace.config.presets import (
     load_config,
     parse_config,
 )
+from pivottrace.config.section import Section
 from pivottrace.config.sections import (
     EMBEDDED_MODEL,
-    AlarmsConfig,
     AnswersConfig,
     CalibrateConfig,
     Config,
@@ -22,16 +22,18 @@ from pivottrace.config.sections import (
     ModelConfig,
     PivotsConfig,
     PoolConfig,
-    RefineConfig,
     RolloutsConfig,
     RoundsConfig,
     ScoreConfig,
-    Section,
     ServerConfig,
     StudyConfig,
     TraceConfig,
-    TrainConfig,
     TriageConfig,
+)
+from pivottrace.config.training_sections import (
+    AlarmsConfig,
+    RefineConfig,
+    TrainConfig,
     WeakConfig,
 )
 

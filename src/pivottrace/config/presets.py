@@ -10,7 +10,8 @@ from typing import Any
 import tomli_w
 from pydantic import ValidationError
 
-from pivottrace.config.sections import Config, PivotsConfig, Section, TraceConfig
+from pivottrace.config.section import Section
+from pivottrace.config.sections import Config, PivotsConfig, TraceConfig
 from pivottrace.errors import ConfigError
 
 _PAPER: dict[str, dict[str, Any]] = {

@@ -10,7 +10,8 @@ from typing import Any
 import tomli_w
 
 from pivottrace.config.presets import PRESETS
-from pivottrace.config.sections import Config, Section
+from pivottrace.config.section import Section
+from pivottrace.config.sections import Config
 
 
 def inline_table(table: dict[str, Any]) -> str:

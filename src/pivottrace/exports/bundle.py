@@ -162,6 +162,7 @@ def _card(
     routes = Counter(row.route for row in data.train)
     paths = [Path(name) for name in tables if name.endswith(".parquet")]
     configs = [f"  - split: {path.stem}\n    path: {path}\n" for path in paths]
+    is_scored = run.config.answers.verifier == "reasoning-gym"
     places: dict[str, Any] = {
         "TRAINER": of.trainer,
         "FRONT": kit_text("card_front.yaml", SPLITS="".join(configs).rstrip()) if configs else None,
@@ -175,6 +176,7 @@ def _card(
         "PROMPT": prompt,
         "FORMATS": run.config.answers.pattern or ", ".join(run.config.answers.formats),
         "VERIFIER": run.config.answers.verifier,
+        "SCORERS": kit_text("card_scorers.md").strip() if is_scored else None,
         "COPY": of.verifier,
         "STOP": ", ".join(f"`{text!r}`" for text in run.config.rollouts.stop) or None,
     }

@@ -18,9 +18,10 @@ from pivottrace.ingest.prompts import last_user_message
 from pivottrace.ingest.question_parts import Part, nested_parts, parts_of
 from pivottrace.ingest.question_template import Template
 from pivottrace.ingest.rows import Row, Source
-from pivottrace.ingest.values import is_missing, kind_of, to_id, to_json
+from pivottrace.ingest.values import is_missing, kind_of, to_id, to_json, valid_text
 from pivottrace.schemas import QUESTIONS
 from pivottrace.verifier.decimal_signs import without_decimal_comma
+from pivottrace.verifier.gold import Gold
 
 SHOWN_GOLDS = 5  # beside their cells, in `pivottrace validate`
 SHOWN_UNREADABLE = 5  # by row, in messages
@@ -170,7 +171,10 @@ class Builder:
         if self.columns.answer is None:
             return None
         value = look_up(values, self.columns.answer)
-        gold = read_cell(value, self.pattern, self.decimal_comma)
+        if self.source.as_written:
+            gold = Gold(valid_text(value), None)
+        else:
+            gold = read_cell(value, self.pattern, self.decimal_comma)
         if gold.answer is None and gold.problem is None:
             if isinstance(value, str) and value.strip():
                 self.num_open += 1

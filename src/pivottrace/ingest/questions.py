@@ -78,7 +78,8 @@ def read_source(
 
     Args:
         source: `.jsonl`, `.json`, `.csv`, `.tsv`, `.parquet` (verl's is recognised), a `datasets`
-            folder, a Hub id or `world:PRESET`, with options after "?"; see `ingest.sources`.
+            folder, a Hub id, `world:PRESET`, `reasoning-gym:TASK` or a `.toml` file of its tasks,
+            with options after "?"; see `ingest.sources`.
         column_map: `prompt`, `answer`, `id`, `tolerance` → column; see
             `ingest.columns.choose_columns`.
         split: Split of a `datasets` folder, a Hub id or the embedded world.
@@ -213,6 +214,7 @@ def _read(builder: Builder, settings: settling.Settings, *notes: str) -> Reading
         numbers.extend(number for number, _ in chunk)
         built = [builder.build(row) for row in chunk]
         batches.append(pa.RecordBatch.from_pylist(built, schema=BUILT))
+    notes = (*builder.source.notes, *notes)
     found = settling.Settled(pa.Table.from_batches(batches, schema=BUILT), numbers, list(notes))
     settling.refuse_lost_parts(builder, settings)
     settling.settle_golds(builder, settings, found)

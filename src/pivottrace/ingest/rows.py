@@ -35,9 +35,11 @@ class Source:
         unit: The unit of a row's number, "row" or "line".
         column_map: The source string's own column options.
         fixed_columns: The columns have known meanings, so that a column map does not apply.
+        as_written: Answers are whole texts, in which no final answer is looked for.
         semicolons: Whether semicolons separate the columns. Spreadsheets write them where the
             comma is the decimal sign.
         revision: The commit of the Hub that the rows are of; None if that is not known.
+        notes: Decisions that opening it took, one sentence each.
     """
 
     name: str
@@ -46,5 +48,7 @@ class Source:
     unit: str = "row"
     column_map: dict[str, str] = field(default_factory=dict)
     fixed_columns: bool = False
+    as_written: bool = False
     semicolons: bool = False
     revision: str | None = None
+    notes: tuple[str, ...] = ()

@@ -5,6 +5,7 @@
     openai/gsm8k  openai/gsm8k:main                 a Hub id, with the name of its configuration
     world:default  world:hard                       the embedded world
     bench:aime24  bench:gsm8k                       a benchmark (`ingest.benchmark_source`)
+    reasoning-gym:chain_sum  gym.toml               a task of reasoning-gym, a file of tasks
 
 Options follow a question mark: `openai/gsm8k:main?split=test`, `test.csv?prompt=task&answer=gold`,
 `world:default?num=200&seed=1&split=evaluation`. They hold for this source only and override `--map`
@@ -21,6 +22,7 @@ from urllib.parse import parse_qsl
 
 from pivottrace.errors import ConfigError
 from pivottrace.ingest.benchmark_table import BENCH_PREFIX
+from pivottrace.ingest.gym_source import is_gym, open_gym
 from pivottrace.ingest.question_files import open_file
 from pivottrace.ingest.rows import Source
 from pivottrace.run.storage import digest_file
@@ -53,6 +55,13 @@ def open_source(text: str, split: str | None = None, limit: int | None = None) -
         if column_map:
             raise ConfigError(f"{text}: the embedded world has no columns to map; leave them out")
         return open_world(text, base.removeprefix(WORLD_PREFIX), options, split)
+    if is_gym(base):
+        if column_map or split is not None:
+            raise ConfigError(
+                f"{text}: reasoning-gym has no columns to map and no splits; leave them out, and "
+                f"give held-out questions another seed"
+            )
+        return open_gym(text, base, options, limit)
     if options:
         known = ", ".join(("split", *COLUMN_OPTIONS))
         raise ConfigError(f"{text}: {next(iter(options))!r} is not an option; there are {known}")
@@ -94,8 +103,8 @@ def source_digest(text: str) -> str | None:
     """Return the SHA-256, in hex, of the bytes that a source string names.
 
     The digest of a folder covers the names and contents of all its files. The result is None for
-    the Hub and the embedded world, which do not name bytes on this machine, and for a path that no
-    longer exists.
+    the Hub, the embedded world and a task of reasoning-gym, which name no bytes here. So it is for
+    a path that no longer exists.
     """
     base, options = split_options(text)
     if base.startswith(BENCH_PREFIX):

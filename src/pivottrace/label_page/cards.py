@@ -9,6 +9,7 @@ from typing import Literal
 from pivottrace.config import AnswersConfig
 from pivottrace.ingest.options import options_in
 from pivottrace.labels.exchange import understood
+from pivottrace.labels.option_answers import letters_of, read_option
 from pivottrace.labels.slips import forms_of_answer
 from pivottrace.labels.store import Answer
 from pivottrace.report.texts import clean, cut
@@ -164,7 +165,7 @@ def _line(content: str) -> str:
     return clean(content.strip())
 
 
-def read_typed(text: str, settings: AnswersConfig, own: Sequence[str]) -> Reading:
+def read_typed(text: str, settings: AnswersConfig, question: str, own: Sequence[str]) -> Reading:
     """Read what a person types, with the reader of label files.
 
     Nothing of the model's own answers is said but the form that they have.
@@ -172,6 +173,7 @@ def read_typed(text: str, settings: AnswersConfig, own: Sequence[str]) -> Readin
     Args:
         text: The text.
         settings: The run's `answers`.
+        question: The text of the question, in which its options stand.
         own: The model's own answers to the question. Their form tells slips.
     """
     found = understood(text, settings.pattern)
@@ -183,7 +185,10 @@ def read_typed(text: str, settings: AnswersConfig, own: Sequence[str]) -> Readin
         )
     if found.answer is None:
         return Reading(None, "blank", "No answer yet")
-    answer = found.answer
+    answer = read_option(found.answer, question, settings.verifier)
+    if answer is None:
+        problem = f"It is no option of this question, which has {letters_of(question)}"
+        return Reading(found.answer, "answer", "", problem)
     form = form_of(answer) if settings.verifier == "math" else ""
     says = f"Read as {clean(answer)}" + (f" ({form})" if form else "")
     return Reading(answer, "answer", says, _problem(answer, settings, own))

@@ -80,7 +80,7 @@ class Desk:
     def read(self, question_id: str, text: str) -> Reading:
         """How an answer would be read. Nothing is stored."""
         queue = self._now()[0]
-        return read_typed(text, queue.run.config.answers, queue.own.get(question_id, ()))
+        return _read(queue, question_id, text)
 
     def answer(self, person: Person, question_id: str, text: str, *, confirmed: bool) -> Screen:
         """Store an answer, and give the next question. The same answer again changes nothing.
@@ -239,7 +239,7 @@ class Desk:
             purpose = known.labels[question_id].purpose
         if purpose is None:
             raise DataError("This question does not wait for a label any more")
-        reading = read_typed(text, queue.run.config.answers, queue.own.get(question_id, ()))
+        reading = _read(queue, question_id, text)
         if reading.kind == "blank":
             raise DataError("This leaves the question open. Write an answer, or skip the question")
         if reading.problem is not None and not confirmed:
@@ -268,6 +268,11 @@ class Desk:
                 f"{used[1]} has used this answer already. To change it: {shlex.join(words)} "
                 f"ANSWER --redo"
             )
+
+
+def _read(queue: Queue, question_id: str, text: str) -> Reading:
+    own = queue.own.get(question_id, ())
+    return read_typed(text, queue.run.config.answers, queue.text_of(question_id), own)
 
 
 def _store(run: RunDir, given: Given) -> Stored:

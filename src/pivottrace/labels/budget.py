@@ -12,6 +12,7 @@ from pivottrace.label_sources import LabelSource, label_source, source_for
 from pivottrace.labels.store import Label, num_stored, read_labels
 from pivottrace.routing.probes import default_num_probes
 from pivottrace.run.directory import RunDir
+from pivottrace.run.entries import with_entries
 
 FEW_TO_CHOOSE = 0.25
 """A smaller share of the budget beside the probes is called too small for a choice."""
@@ -106,10 +107,13 @@ def bought(run: RunDir) -> dict[str, Label]:
 def true_answers(run: RunDir, first: int | None = None) -> dict[str, str]:
     """The true answers that stages may use, by question id. Arguments and errors: `labels_of`.
 
-    A disputed label is none until it is settled, and "cannot be answered" is none at all.
+    A disputed label is none until it is settled, and "cannot be answered" is none at all. An answer
+    has what the verifier needs behind it; a label's own text is in `labels_of`.
     """
     known = labels_of(run, first).items()
-    return {i: label.answer for i, label in known if label.answer and not label.disputed}
+    return with_entries(
+        run, {i: label.answer for i, label in known if label.answer and not label.disputed}
+    )
 
 
 def unanswerable(run: RunDir, first: int | None = None) -> list[str]:

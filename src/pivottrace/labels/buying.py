@@ -26,6 +26,7 @@ from pivottrace.labels.requests import write_requests
 from pivottrace.labels.store import Given, Label
 from pivottrace.labels.waiting import is_over, questions_of
 from pivottrace.run.directory import RunDir
+from pivottrace.run.entries import with_entries
 
 WHEN_OVER = "once one answer is in, or all rows came back without one"
 
@@ -99,12 +100,14 @@ def num_asked(run: RunDir, question_ids: Sequence[str], purpose: Purpose) -> int
 def known_answers(run: RunDir) -> dict[str, str]:
     """The true answers that a pool has, in its order: for a study, which buys nothing.
 
-    A source that has its answers beforehand gives them; else the pool's answer column does.
+    A source that has its answers beforehand gives them; else the pool's answer column does. They
+    have what the verifier needs behind them, as in `true_answers`.
     """
     source = source_of(run)
     ids = run.read_table("pool", made_by="run")["id"].to_pylist()
     asked = _asked(run, ids, "annotation")
-    return _answers(source, asked) if source.simulates else dict(asked.pool_answers())
+    answers = _answers(source, asked) if source.simulates else asked.pool_answers()
+    return with_entries(run, answers)
 
 
 def every_answer(run: RunDir) -> dict[str, str]:

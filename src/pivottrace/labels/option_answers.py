@@ -41,26 +41,52 @@ def check_options(
     """
     found = Checked([], [], [])
     for row in rows:
-        options = options_in(questions[row.question_id])
-        if options is None or row.answer is None:
+        question = questions[row.question_id]
+        read = None if row.answer is None else read_option(row.answer, question, verifier)
+        if row.answer is None:
             found.rows.append(row)
-            continue
-        given = [a for a in read_truth(row.answer).alternatives if _is_checked(a, verifier)]
-        letters = [_letters(answer, options) for answer in given]
-        if None in letters:
-            found.problems.append(_no_option(row, options))
-        elif verifier != "choice":
-            found.rows.append(row)
+        elif read is None:
+            found.problems.append(
+                f"{row.place}: {row.answer!r} is no option of question {row.question_id!r}, which "
+                f"has {letters_of(question)}. Write the letter of an option, or confirm the "
+                f"answer with --confirm"
+            )
         else:
-            read = write_truth([each for each in letters if each is not None])
             found.rows.append(row._replace(answer=read))
-            if [normalise_choice(answer) for answer in given] != letters:
+            if normalise_choice(row.answer) != normalise_choice(read):
                 found.notes.append(f"question {row.question_id!r}: {row.answer!r} is option {read}")
     return found
 
 
-def _is_checked(answer: str, verifier: str) -> bool:
-    return verifier == "choice" or _ONE_LETTER.fullmatch(answer) is not None
+def read_option(answer: str, question: str, verifier: str) -> str | None:
+    """An answer to a question, with the letter of an option in place of its content.
+
+    Args:
+        answer: One answer, or alternatives as `write_truth` joins them.
+        question: The text of the question.
+        verifier: As for `check_options`.
+
+    Returns:
+        The answer; as it is if the question has no options, or the verifier compares no letters.
+        None if an alternative is no option.
+    """
+    options = options_in(question)
+    if options is None:
+        return answer
+    given = read_truth(answer).alternatives
+    if verifier != "choice":
+        single = [each for each in given if _ONE_LETTER.fullmatch(each)]
+        return None if any(_letters(each, options) is None for each in single) else answer
+    letters = [_letters(each, options) for each in given]
+    found = [each for each in letters if each is not None]
+    return write_truth(found) if len(found) == len(letters) else None
+
+
+def letters_of(question: str) -> str:
+    """The letters of a question with options, in words: "A to D"."""
+    options = options_in(question)
+    assert options is not None
+    return f"{options.labels[0]} to {options.labels[-1]}"
 
 
 def is_letter(answer: str, question: str) -> bool:
@@ -83,11 +109,3 @@ def _letters(answer: str, options: Options) -> str | None:
         return letters
     content = options.by_content(answer)
     return None if content is None else options.labels[content]
-
-
-def _no_option(row: FileAnswer, options: Options) -> str:
-    return (
-        f"{row.place}, column answer: {row.answer!r} is no option of question "
-        f"{row.question_id!r}, which has {options.labels[0]} to {options.labels[-1]}. Write the "
-        f"letter of an option, or confirm the answer with --confirm"
-    )

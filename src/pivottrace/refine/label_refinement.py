@@ -89,7 +89,7 @@ class LabelRefinement:
         history = self._histories.get(question_id)
         if history is None or history.replacement is None:
             return label
-        return label if self._equal(label, history.replacement) else history.replacement
+        return label if self._equal(history.replacement, label) else history.replacement
 
     def state_dict(self) -> dict[str, Any]:
         """Return the histories by question."""

@@ -19,6 +19,7 @@ from pivottrace.labels.requests import waiting_file
 from pivottrace.labels.waiting import left_open
 from pivottrace.report import collect, view_places, wording
 from pivottrace.report.annotators import annotators
+from pivottrace.report.breakdown import breakdown
 from pivottrace.report.correlations import RankCorrelation, rank_correlations
 from pivottrace.report.difficulty_figure import difficulty_figure
 from pivottrace.report.examples import examples
@@ -78,6 +79,7 @@ def _context(run: RunDir, unfinished: Sequence[str], decode: Decode | None) -> d
         "asked": _asked(run),
         "routes": _routes(run),
         "flows": _flows(run),
+        "breakdown": breakdown(run),
         "calibration": _calibration(run),
         "ranking": _ranking(run),
         "spent": collect.spending(run),

@@ -18,6 +18,7 @@ from pivottrace.models.rendering import render_prompts
 from pivottrace.models.sampler import Sampler, Sampling
 from pivottrace.rollouts.answer_reader import AnswerReader
 from pivottrace.run.directory import RunDir
+from pivottrace.run.entries import judged
 from pivottrace.schemas import EVALUATION
 from pivottrace.stats.accuracy import QuestionCounts, count_by_question
 from pivottrace.verifier import Verifier
@@ -25,11 +26,15 @@ from pivottrace.verifier.formats import DEFAULT_FORMATS
 
 
 def held_out_questions(run: RunDir) -> list[dict[str, Any]]:
-    """The evaluation questions that have an answer, in order; empty if there is no such table."""
+    """The evaluation questions that have an answer, in order; empty if there is no such table.
+
+    The answer is as `run.entries.judged` writes it.
+    """
     if not run.table_path("evaluation").is_file():
         return []
     questions = run.read_table("evaluation", made_by="run").to_pylist()
-    return [question for question in questions if question["answer"] is not None]
+    answered = [question for question in questions if question["answer"] is not None]
+    return [judged(question, run.config) for question in answered]
 
 
 def by_set(questions: Sequence[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pivottrace.config import Config
 from pivottrace.errors import ConfigError
+from pivottrace.ingest.gym_source import is_gym
+from pivottrace.ingest.sources import split_options
 from pivottrace.label_sources import source_for
 from pivottrace.labels.budget import budget_labels, refuse_missing_answers
 from pivottrace.routing.shares import round_steps
@@ -39,9 +41,20 @@ def refuse_the_impossible(config: Config, num_questions: int, num_answered: int)
     refuse_missing_answers(config, source, num_answered, allowed)
     driving_estimator(config)
     refuse_unprovable_floor(config)
+    refuse_strange_questions(config)
     with Verifier.of(config.answers) as verifier:
         verifier.load()
     return allowed
+
+
+def refuse_strange_questions(config: Config) -> None:
+    """Refuse questions that the scorers of reasoning-gym do not know. Raises ConfigError."""
+    source = config.pool.questions
+    if config.answers.verifier == "reasoning-gym" and not is_gym(split_options(source)[0]):
+        raise ConfigError(
+            f"answers.verifier = 'reasoning-gym' judges questions of reasoning-gym, and "
+            f"pool.questions is {source!r}. Set answers.verifier to math, exact or choice"
+        )
 
 
 def refuse_unprovable_floor(config: Config) -> None:

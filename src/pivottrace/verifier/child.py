@@ -1,15 +1,15 @@
-r"""The process that values expressions or runs a user function, and that can be killed.
+r"""The process that values expressions, scores replies or runs a user function, and can be killed.
 
 The protocol uses the pipes that were stdin and stdout. The parent writes one JSON line of settings
 (read by `verifier.process.BOOT`), then one line per batch: `[processor_s, [[argument, …], …]]`, the
 seconds of processor time for each item and the items. This side reads a whole batch before it
 works, so the parent never blocks in a write. It answers `true` once it has loaded and once it has
 read a batch, then one line per item: `{"value": …}` or `{"error": …}`. It loads only math-verify
-(sympy, no numpy, no torch) or the user's module.
+(sympy, no numpy, no torch), reasoning-gym or the user's module.
 
-Expressions are valued in a fork of the loaded process. If the fork ends, the line `{"ended": exit
-code}` says so, and the next fork takes over in milliseconds. A user's module gets no fork, because
-it may have started threads or hold a GPU.
+Expressions and scores are made in a fork of the loaded process. If the fork ends, the line
+`{"ended": exit code}` says so, and the next fork takes over in milliseconds. A user's module gets
+no fork, because it may have started threads or hold a GPU.
 """
 
 import gc
@@ -21,6 +21,8 @@ import signal
 import sys
 from collections.abc import Callable
 from typing import Any, BinaryIO
+
+from pivottrace.verifier.process import OWN_KINDS
 
 Function = Callable[..., Any]
 
@@ -36,13 +38,13 @@ def main(settings: dict[str, Any]) -> None:
     """Serve comparisons until the parent closes the pipe.
 
     Args:
-        settings: `kind` ("math" or "module:function"), `wall_s` (seconds by the clock that the
-            parent waits for an item), `memory_bytes` (None is no limit).
+        settings: `kind` (one of `OWN_KINDS`, or "module:function"), `wall_s` (seconds by the clock
+            that the parent waits for an item), `memory_bytes` (None is no limit).
     """
     replies = _claim_stdout()
     try:
         kind = settings["kind"]
-        function = math_function() if kind == "math" else load_function(kind)
+        function = _OWN[kind]() if kind in _OWN else load_function(kind)
     except _SetupError as error:
         _send(replies, {"error": str(error)})
         return
@@ -52,7 +54,7 @@ def main(settings: dict[str, Any]) -> None:
     # parent's own, because the parent may be dead.
     for number in (signal.SIGPROF, signal.SIGALRM):
         signal.signal(number, signal.SIG_DFL)
-    if kind == "math":
+    if kind in OWN_KINDS:
         _continue_in_forks(replies)
     _serve(function, math.ceil(settings["wall_s"]) + 1, replies)
 
@@ -175,3 +177,22 @@ def math_function() -> Function:
         "expression", "x+1"
     )  # the first parse takes longest, and forks need not repeat it
     return evaluator.answer
+
+
+def score_function() -> Function:
+    """The function of replies that a task's own scorer judges.
+
+    Raises:
+        _SetupError: If reasoning-gym is not installed.
+    """
+    try:
+        from pivottrace.verifier.gym_scorer import judge
+    except ImportError as error:
+        raise _SetupError(
+            f"reasoning-gym cannot be imported ({error}); install it with pip install "
+            "reasoning-gym, or choose another verifier (math, exact, choice)"
+        ) from error
+    return judge
+
+
+_OWN = {"math": math_function, "reasoning-gym": score_function}

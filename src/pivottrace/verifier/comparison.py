@@ -22,7 +22,9 @@ from pivottrace.verifier.functions import Functions
 from pivottrace.verifier.keys import vote_classes
 from pivottrace.verifier.mathematics import Mathematics
 from pivottrace.verifier.multiple_choice import normalise_choice
-from pivottrace.verifier.truths import read_truth
+from pivottrace.verifier.process import OWN_KINDS
+from pivottrace.verifier.scores import Scores
+from pivottrace.verifier.truths import Truth, read_truth
 from pivottrace.verifier.workers import Workers
 
 DEFAULT_MEMORY_BYTES = 2 * 1024**3
@@ -31,6 +33,7 @@ _FUNCTION = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*")
 _NORMALISERS: dict[str, Callable[[str], str]] = {
     "exact": normalise_exact,
     "choice": normalise_choice,
+    "reasoning-gym": normalise_exact,  # for votes, and for truths without an entry
 }
 
 
@@ -75,11 +78,12 @@ class Verifier:
 
         Args:
             kind: "math" (the rules of docs/answers.md), "exact" (`normalise_exact`,
-                case-sensitive), "choice" (`normalise_choice`), or "package.module:function" with
+                case-sensitive), "choice" (`normalise_choice`), "reasoning-gym" (the scorer of the
+                question's task; "exact" for votes), or "package.module:function" with
                 `function(answer: str, truth: str) -> bool`, deterministic, importable from
                 `sys.path`; it is called in a process of its own.
             timeout_s: Seconds that one item may take in a process, > 0: of processor time for an
-                expression, and by the clock for a function, which may wait for something.
+                expression or a score, and by the clock for a function, since it may wait.
             tolerance: Greatest relative difference of a right number from the truth, in [0, 1).
                 None is `keys.DEFAULT_TOLERANCE`, which serves only where a decimal cannot be
                 exact. Votes have no tolerance. Only "math" uses it.
@@ -91,8 +95,8 @@ class Verifier:
         """
         if kind not in ("math", *_NORMALISERS) and not _FUNCTION.fullmatch(kind):
             raise ConfigError(
-                f"answers.verifier = {kind!r} is unknown; use math, exact, choice or "
-                f"package.module:function"
+                f"answers.verifier = {kind!r} is unknown; use math, exact, choice, reasoning-gym "
+                f"or package.module:function"
             )
         if not (math.isfinite(timeout_s) and timeout_s > 0):
             raise ConfigError(f"verifier timeout_s must be a positive number, not {timeout_s}")
@@ -101,9 +105,10 @@ class Verifier:
         self.kind = kind
         self._tolerance = None if tolerance is None else Fraction(str(tolerance))
         # A user's function may hold a model of its own, so it gets one process.
-        most = None if kind == "math" else 1
+        most = None if kind in OWN_KINDS else 1
         self._workers = Workers(kind, timeout_s, memory_bytes, most)
         self._mathematics = Mathematics(self._workers)
+        self._scores = Scores(self._workers)
         self._functions = Functions(kind, self._workers)
         self._normalise = _NORMALISERS.get(kind)
         self._lock = threading.RLock()
@@ -126,12 +131,12 @@ class Verifier:
         self.close()
 
     def load(self) -> None:
-        """Load a user's function now, so that a wrong one is refused early.
+        """Load a user's function or the scorers now, so that a missing one is refused early.
 
         Raises:
-            ConfigError: If the module or function cannot be loaded.
+            ConfigError: If the module, the function or reasoning-gym cannot be loaded.
         """
-        if ":" in self.kind:
+        if ":" in self.kind or self.kind == "reasoning-gym":
             self._workers.load()
 
     def close(self) -> None:
@@ -141,12 +146,12 @@ class Verifier:
     @property
     def timeouts(self) -> int:
         """Items that took too long, or were left behind such ones; each counts as not equal."""
-        return self._functions.timeouts + self._mathematics.timeouts
+        return self._functions.timeouts + self._mathematics.timeouts + self._scores.timeouts
 
     @property
     def crashes(self) -> int:
-        """Items of kind "math" that ended each of their processes or its memory; not equal."""
-        return self._mathematics.crashes
+        """Items that ended each of their processes or its memory; not equal. No function's."""
+        return self._mathematics.crashes + self._scores.crashes
 
     def facts(self) -> dict[str, int]:
         """Return the facts that a stage records: how many items timed out, and how many crashed."""
@@ -199,17 +204,18 @@ class Verifier:
             for: see `decisions.MOST_SLOW`, where the answers to one truth are a question.
 
         Raises:
-            ConfigError: If the user's module or function cannot be loaded, or math-verify is not
-                installed.
+            ConfigError: If the user's module or function cannot be loaded, or math-verify or
+                reasoning-gym is not installed.
             DataError: If the lengths differ, or the user's function raises, returns None or ends
-                its process. The message names the function and the index of the pair.
+                its process. The message names the function and the index of the pair. Or
+                reasoning-gym cannot score one of its questions.
         """
         if len(answers) != len(truths):
             raise DataError(
                 f"{len(answers)} answers against {len(truths)} truths; give one truth an answer"
             )
         right = [False] * len(answers)
-        pairs, indices, tolerances = [], [], []
+        pairs, indices, wanted = [], [], []
         for index, (answer, text) in enumerate(zip(answers, truths, strict=True)):
             if answer is None or not answer.strip():
                 continue
@@ -217,8 +223,8 @@ class Verifier:
             for alternative in truth.alternatives:
                 pairs.append((answer, alternative))
                 indices.append(index)
-                tolerances.append(self._tolerance if truth.tolerance is None else truth.tolerance)
-        for index, verdict in zip(indices, self._compare(pairs, indices, tolerances), strict=True):
+                wanted.append(truth)
+        for index, verdict in zip(indices, self._compare(pairs, indices, wanted), strict=True):
             right[index] |= verdict
         return right
 
@@ -226,15 +232,31 @@ class Verifier:
         self,
         pairs: Sequence[tuple[str, str]],
         indices: Sequence[int],
-        tolerances: Sequence[Fraction | None],
+        wanted: Sequence[Truth],
     ) -> list[bool]:
         if self.kind == "math":
+            own = [truth.tolerance for truth in wanted]
+            tolerances = [self._tolerance if tolerance is None else tolerance for tolerance in own]
             with self._lock:
                 return self._mathematics.verdicts(pairs, tolerances)
-        if self._normalise:
-            keys = [(self._normalise(answer), self._normalise(truth)) for answer, truth in pairs]
-            return [bool(answer) and answer == truth for answer, truth in keys]
-        return self._calls(pairs, indices)
+        if self._normalise is None:
+            return self._calls(pairs, indices)
+        keys = [(self._normalise(answer), self._normalise(truth)) for answer, truth in pairs]
+        verdicts = [bool(answer) and answer == truth for answer, truth in keys]
+        return self._scored(pairs, wanted, verdicts) if self.kind == "reasoning-gym" else verdicts
+
+    def _scored(
+        self, pairs: Sequence[tuple[str, str]], wanted: Sequence[Truth], verdicts: list[bool]
+    ) -> list[bool]:
+        """The verdicts; a scorer gives its own where a truth has an entry."""
+        items = {
+            place: (*pair, truth.entry)
+            for place, (pair, truth) in enumerate(zip(pairs, wanted, strict=True))
+            if truth.entry is not None
+        }
+        with self._lock:
+            scored = dict(zip(items, self._scores.verdicts(list(items.values())), strict=True))
+        return [scored.get(place, verdict) for place, verdict in enumerate(verdicts)]
 
     def _calls(self, pairs: Sequence[tuple[str, str]], indices: Sequence[int]) -> list[bool]:
         with self._lock:
@@ -248,6 +270,7 @@ class Verifier:
         self._lock = threading.RLock()
         self._workers.forget()
         self._mathematics = Mathematics(self._workers)
+        self._scores = Scores(self._workers)
         self._functions = Functions(self.kind, self._workers)
 
 

@@ -1,4 +1,4 @@
-"""The parent's end of a process that values expressions or runs a user function.
+"""The parent's end of a process that values expressions, scores replies or runs a user function.
 
 The other end is `pivottrace.verifier.child`, whose docstring has the protocol. We use a plain
 subprocess, because `multiprocessing` imports the caller's main script again, and often torch too.
@@ -27,6 +27,10 @@ BOOT = (
     "from pivottrace.verifier.child import main; main(settings)"
 )
 
+OWN_KINDS = ("math", "reasoning-gym")
+"""Kinds whose function is no user's. It computes on one core and holds nothing, so its process may
+be forked, and be limited by processor time."""
+
 Item = Sequence[str]
 SLOW, LATE, DIED = "slow", "late", "died"
 """Replies for an item that used up its processor time, that had none until its deadline by the
@@ -42,7 +46,7 @@ class ChildProcess:
         """Start it.
 
         Args:
-            kind: "math" or "module:function".
+            kind: One of `OWN_KINDS`, or "module:function".
             timeout_s: After each such time without a reply the process is continued, in case that
                 somebody has stopped it.
             wall_s: Seconds by the clock after which a reply is late.
@@ -54,7 +58,7 @@ class ChildProcess:
             [sys.executable, "-P", "-c", BOOT],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL if kind == "math" else None,
+            stderr=subprocess.DEVNULL if kind in OWN_KINDS else None,
             start_new_session=True,  # Ctrl-C is ours to handle; grandchildren die with it
         )
         self.stop = weakref.finalize(self, _end, self._process, self.owner_pid)
@@ -70,7 +74,7 @@ class ChildProcess:
         }
 
     def load(self) -> Any:
-        """Wait until math-verify or the user's module is loaded.
+        """Wait until math-verify, reasoning-gym or the user's module is loaded.
 
         Returns:
             True; {"error": …} if it cannot be loaded; `LATE` or `DIED`.

@@ -1,4 +1,4 @@
-"""The processes that value expressions and run users' functions, as one pool that can be killed."""
+"""The processes that value, score and run users' functions, as one pool that can be killed."""
 
 import os
 import sys
@@ -11,6 +11,7 @@ from pivottrace.errors import ConfigError
 from pivottrace.verifier.process import (
     DIED,
     LATE,
+    OWN_KINDS,
     SLOW,
     STARTUP_TIMEOUT_S,
     ChildProcess,
@@ -47,9 +48,9 @@ class ProcessEnded(Exception):
 class Workers:
     """At most one process per core; each starts at need. Threads may share them.
 
-    An expression has a limit of processor time, so that the verdict does not depend on other work
-    on the machine. A user's function has one by the clock, because it may wait for something, or
-    compute on several cores.
+    An expression and a scored reply have a limit of processor time, so that the verdict does not
+    depend on other work on the machine. A user's function has one by the clock, because it may wait
+    for something, or compute on several cores.
 
     A process that ends at an item, or is late by the clock, may have been killed or stopped from
     outside. The item is asked again, alone in a fresh process.
@@ -63,7 +64,7 @@ class Workers:
         self._kind = kind
         self._timeout_s = timeout_s
         self._processor_s, self._wall_s = 0.0, timeout_s
-        if kind == "math":
+        if kind in OWN_KINDS:
             self._processor_s, self._wall_s = timeout_s, WALL_FACTOR * timeout_s
         self._memory_bytes = memory_bytes
         self._most = most or len(os.sched_getaffinity(0))
@@ -91,10 +92,11 @@ class Workers:
 
         Args:
             items: Requests, or pairs of a user's function.
-            share: Share of its processor time that each may have, in (0, 1]; only of expressions.
+            share: Share of its processor time that each may have, in (0, 1]. A user's function has
+                no such time.
 
         Raises:
-            ConfigError: The user's module, or math-verify, cannot be loaded.
+            ConfigError: The user's module, math-verify or reasoning-gym cannot be loaded.
             ProcessEnded: A user's function ends its process. Nothing more is asked of it.
         """
         replies: list[Any] = [None] * len(items)
@@ -177,7 +179,7 @@ class Workers:
                 self._stop(slot)
                 return SLOW
         self._stop(slot)
-        if self._kind != "math":
+        if self._kind not in OWN_KINDS:
             raise ProcessEnded(item)
         return DIED
 
