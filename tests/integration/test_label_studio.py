@@ -17,7 +17,7 @@ from pathlib import Path
 import httpx2
 import pytest
 from real_packages import environment
-from report_run import make_run as fabricate
+from report_run import make_waiting_run
 
 from pivottrace.cli import main
 from pivottrace.labels import budget, label_projects, label_studio_server
@@ -136,17 +136,7 @@ def run(tmp_path, url, monkeypatch, capsys):
     """A run that waits for the labels of its twelve probes."""
     monkeypatch.setenv("LABEL_STUDIO_URL", url)
     monkeypatch.setenv("LABEL_STUDIO_API_KEY", TOKEN)
-    made = fabricate(
-        tmp_path / "run",
-        "sample",
-        60,
-        rollouts={"num_samples": 8, "sampling": "fixed"},
-        labels={"budget": 20, "source": "file"},
-        calibrate={"num_probes": 12},
-        triage={"hopeless": "annotate", "least_label_gain": 0.0},
-        train={"enabled": False},
-    )
-    assert main(["calibrate", str(made.path)]) == 3
+    made = make_waiting_run(tmp_path / "run")
     capsys.readouterr()
     return made
 

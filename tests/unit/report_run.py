@@ -6,6 +6,7 @@ import random
 import numpy as np
 import pyarrow as pa
 
+from pivottrace.cli import main
 from pivottrace.config import parse_config
 from pivottrace.run.directory import RunDir
 from pivottrace.schemas import EVALUATION, QUESTIONS, ROLLOUTS, SIGNALS
@@ -299,3 +300,19 @@ class World:
             for k in range(4)
         ]
         run.write_table(f"evaluation_{when}", pa.Table.from_pylist(rows, schema=EVALUATION))
+
+
+def make_waiting_run(path):
+    """A run of 60 questions that waits for the labels of its twelve probes."""
+    run = make_run(
+        path,
+        "sample",
+        60,
+        rollouts={"num_samples": 8, "sampling": "fixed"},
+        labels={"budget": 20, "source": "file"},
+        calibrate={"num_probes": 12},
+        triage={"hopeless": "annotate", "least_label_gain": 0.0},
+        train={"enabled": False},
+    )
+    assert main(["calibrate", str(run.path)]) == 3
+    return run

@@ -4,7 +4,7 @@ import json
 from itertools import pairwise
 
 import pytest
-from report_run import make_run as fabricate
+from report_run import make_waiting_run
 
 from pivottrace.cli import main
 from pivottrace.errors import DataError
@@ -134,17 +134,7 @@ def test_what_cannot_be_read_is_refused(tasks, message):
 
 @pytest.fixture
 def run(tmp_path, capsys):
-    made = fabricate(
-        tmp_path / "run",
-        "sample",
-        60,
-        rollouts={"num_samples": 8, "sampling": "fixed"},
-        labels={"budget": 20, "source": "file"},
-        calibrate={"num_probes": 12},
-        triage={"hopeless": "annotate", "least_label_gain": 0.0},
-        train={"enabled": False},
-    )
-    assert main(["calibrate", str(made.path)]) == 3
+    made = make_waiting_run(tmp_path / "run")
     capsys.readouterr()
     return made
 
