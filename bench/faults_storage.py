@@ -201,7 +201,7 @@ def locked_store(bench: Bench) -> Iterator[Row]:
                 failed.append(f"{waited:.0f} s: {error}")
         other.execute("ROLLBACK")
     failed += [each for each in [unclear(*call("status", copy))] if each]
-    note = f"with a wait of {SHORT_WAIT_S:g} s, not {store.LOCK_WAIT_S:g} s"
+    note = f"with a wait of {SHORT_WAIT_S:g} s, not {store_schema.LOCK_WAIT_S:g} s"
     yield Row("a label store under another program's lock", 1, failed, note)
 
 
