@@ -16,6 +16,8 @@ from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
+from transformers.utils.logging import disable_progress_bar
+
 from pivottrace.cli import main as pivottrace
 
 QUESTIONS, PART_SIZE, STEPS = 16, 8, 2
@@ -81,6 +83,7 @@ class Ended(NamedTuple):
 
 def make_bench(folder: Path, seed: int, flips: int) -> Bench:
     """Make the run. Raises SystemExit if that fails."""
+    disable_progress_bar()  # as the command does outside terminals
     started = time.monotonic()
     ended = called(*run_arguments(folder / "run"))
     if ended.code:

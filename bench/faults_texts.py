@@ -23,6 +23,7 @@ from faults_bench import Bench, Row, call
 from pivottrace.commands import audit
 from pivottrace.labels.store import read_labels
 from pivottrace.report import examples
+from pivottrace.report.telling import Telling, Why
 from pivottrace.run.directory import RunDir
 from pivottrace.run.storage import read_parquet, write_parquet
 from pivottrace.world.problems import generate
@@ -75,6 +76,8 @@ FORMULAS = (
 TEXTS = MARKUP + HIDDEN + FORMULAS
 # Tags that a page of texts does not need.
 LIVE = {"script", "iframe", "object", "embed", "img", "link", "form", "base", "input", "video"}
+# A place in the report, or in the viewer's page beside it.
+OWN_PLACE = re.compile(r"(view/[\w-]+\.html)?(#[\w-]*)?")
 SHOWN = {"\n", "\t", "\u200c", "\u200d"}
 UNSAFE = {"Cc", "Cf", "Cs", "Zl", "Zp"}
 # Cells that begin so are run by a spreadsheet; a plain number is not.
@@ -174,13 +177,22 @@ def report(bench: Bench) -> Iterator[Row]:
     says = {"text": everything, "answer": everything, "tokens": tokens, "failure": None}
     for part in run.glob("rounds/00/rollouts_greedy/*.parquet"):
         change(part, says)
+    signals = {name: [0.5] * len(tokens) for name in ("far_mass", "entropy", "self_certainty")}
+    for part in run.glob("rounds/00/signals/*.parquet"):
+        change(part, signals)
     change(run / "rounds/00/votes.parquet", {"vote_answer": everything})
     change(run / "rounds/00/triage.parquet", {"reason": everything})
-    with patch.object(examples, "_chosen", pa.Table.to_pylist):  # all, not three of each route
+    with patch.object(examples, "telling", every_question):  # not three of each route
         code, told = call("report", run)
     failed = [told[-300:]] if code else list(faults_of((run / "report.html").read_text("utf-8")))
     note = "each as id, prompt, model text, answer, vote and reason, in one page; no browser"
     yield Row("hostile texts in the report", len(TEXTS), failed, note)
+
+
+def every_question(triage: pa.Table) -> list[Telling]:
+    """Every question, as one that is shown for its route."""
+    ids, routes = triage["question_id"].to_pylist(), triage["route"].to_pylist()
+    return [Telling(i, route, Why.TYPICAL) for i, route in zip(ids, routes, strict=True)]
 
 
 def change(path: Path, values: dict[str, Any]) -> None:
@@ -200,7 +212,7 @@ def faults_of(page: str) -> Iterator[str]:
     for tag, attributes in found.tags:
         yield from (f"{tag} {name}" for name in attributes if name.startswith("on"))
         for name in ("src", "href", "xlink:href", "srcset"):
-            if not (attributes.get(name) or "#").startswith("#"):
+            if not OWN_PLACE.fullmatch(attributes.get(name) or "#"):
                 yield f"{tag} {name}={attributes[name]}"
     if not re.fullmatch(r"\s*PivotTrace · \w+", found.titles[0]):
         yield f"the title {found.titles[0]!r}"
