@@ -190,7 +190,7 @@ def report(bench: Bench) -> Iterator[Row]:
 
 
 def every_question(triage: pa.Table) -> list[Telling]:
-    """Every question, as one that is shown for its route."""
+    """Every question of the table, chosen as a typical one."""
     ids, routes = triage["question_id"].to_pylist(), triage["route"].to_pylist()
     return [Telling(i, route, Why.TYPICAL) for i, route in zip(ids, routes, strict=True)]
 

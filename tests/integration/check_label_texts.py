@@ -99,6 +99,7 @@ def settle(opened, server, result):
     ana.screenshot(path=f"{told['pictures']}/label-page-conflict.png")
     result["findings"] += findings(ana)
     ana.keyboard.press("Tab")
+    ana.keyboard.press("Tab")
     answered(ana, "Enter")
     result["settled"] = [held, question, ana.inner_text("#notice")]
     ana.screenshot(path=f"{told['pictures']}/label-page-choice.png")

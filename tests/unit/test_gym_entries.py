@@ -16,7 +16,7 @@ from pivottrace.labels.store import Given
 from pivottrace.rollouts.held_out import held_out_questions
 from pivottrace.run.directory import RunDir
 from pivottrace.run.entries import with_entries
-from pivottrace.schemas import QUESTIONS
+from pivottrace.schemas import HELD_OUT, QUESTIONS
 from pivottrace.stages.preconditions import refuse_strange_questions
 from pivottrace.verifier import Verifier
 from pivottrace.verifier.truths import read_truth, with_entry
@@ -24,7 +24,7 @@ from pivottrace.verifier.truths import read_truth, with_entry
 ENTRY = "('chain_sum', {}, '1 + 1 =', {'numbers': (1, 1)})"
 
 
-def make_run(path, verifier):
+def make_run(path, verifier, sets=()):
     values = {
         "output": str(path),
         "answers": {"verifier": verifier},
@@ -36,13 +36,19 @@ def make_run(path, verifier):
             "id": f"q{number}",
             "prompt": [{"role": "user", "content": "1 + 1 ="}],
             "answer": "2",
-            "source": "test",
-            "extra": extra,
+            "source": source,
+            "extra": json.dumps(extra),
         }
-        for number, extra in enumerate([json.dumps({"entry": ENTRY}), "{}"])
+        for number, (source, extra) in enumerate(
+            [
+                ("reasoning-gym:chain_sum?size=1", {"task": "chain_sum", "entry": ENTRY}),
+                ("mine.jsonl", {"entry": "a column of the user's own"}),
+            ]
+        )
     ]
     run.write_table("pool", pa.Table.from_pylist(rows, schema=QUESTIONS))
-    run.write_table("evaluation", pa.Table.from_pylist(rows, schema=QUESTIONS))
+    of_sets = [{**row, "set": "s", "verifier": own} for own in (None, *sets) for row in rows]
+    run.write_table("evaluation", pa.Table.from_pylist(of_sets, schema=HELD_OUT))
     run.mark_done("pool", num_questions=2, num_with_answer=2)
     given = [Given(f"q{number}", "2", "file", "annotation") for number in range(2)]
     intake.open_store(run).add_many(given)
@@ -58,6 +64,9 @@ def test_a_truth_has_its_entry_for_the_scorer_only(tmp_path):
     plain = make_run(tmp_path / "plain", "math")
     assert true_answers(plain) == {"q0": "2", "q1": "2"}
     assert [question["answer"] for question in held_out_questions(plain)] == ["2", "2"]
+    mixed = make_run(tmp_path / "mixed", "math", sets=["reasoning-gym"])
+    answers = [question["answer"] for question in held_out_questions(mixed)]
+    assert answers == ["2", "2", with_entry("2", ENTRY), "2"]
 
 
 def test_no_truths_need_no_pool(tmp_path):
@@ -85,7 +94,7 @@ def questions(*pairs):
             "id": str(number),
             "prompt": [{"role": "user", "content": str(number)}],
             "answer": answer,
-            "source": "test",
+            "source": "reasoning-gym:x" if task else "test",
             "extra": json.dumps({"task": task, "entry": ENTRY} if task else {}),
         }
         for number, (task, answer) in enumerate(pairs)

@@ -346,3 +346,10 @@ def test_paid_labels_that_are_lost_are_missed_beside_owned_ones(run, capsys):
     intake.open_store(run).add_many(owned)
     assert main(["run", str(run.path), *UNTIL]) == 2
     assert f"holds 0 labels, and the run has paid for {BUDGET}" in capsys.readouterr().err
+
+
+def test_a_confirmed_answer_leaves_the_reading_of_the_others_as_it_is():
+    question = "Which is tin?\nA) Na\nB) Sn"
+    rows = [FileAnswer("q", answer, None, "row") for answer in ("Sn", "E")]
+    found = check_options(rows, {"q": question}, "choice", confirmed=True)
+    assert [row.answer for row in found.rows] == ["B", "E"] and not found.problems

@@ -28,6 +28,16 @@ def answer(desk, person, question_id, text):
     return desk.answer(person, question_id, text, confirmed=False)
 
 
+def undo(desk, person, question_id):
+    return desk.undo(person, question_id, number_of(desk, person, question_id))
+
+
+def number_of(desk, person, question_id):
+    """The number of a person's last answer to a question; 0 without one."""
+    given = read_answers(desk._folder / budget.STORE).get(question_id, [])
+    return max((a.number for a in given if a.annotator == person.name), default=0)
+
+
 def test_questions_come_in_the_order_of_asking_until_the_run_can_go_on(run, desk):
     screen, asked = desk.screen(ANA), []
     while screen.card.kind == "question":
@@ -119,17 +129,17 @@ def test_a_conflict_in_the_run_is_shown_to_anybody(run, desk):
 def test_ones_last_answer_is_taken_back_until_a_stage_has_used_it(run, desk):
     probes = probes_of(run)
     answer(desk, ANA, probes[0], "7")
-    screen = desk.undo(ANA, probes[0])
+    screen = undo(desk, ANA, probes[0])
     assert (screen.card.id, screen.card.draft) == (probes[0], "7")
     assert screen.progress.left == BUDGET and screen.last is None
-    assert desk.undo(ANA, probes[0]).notice == "This answer is taken back already."
+    assert undo(desk, ANA, probes[0]).notice == "This answer is taken back already."
     for question_id in probes:
         answer(desk, ANA, question_id, "8")
     assert main(["run", str(run.path), "--until", "label"]) == 3
     with pytest.raises(
         DataError, match=rf"calibrate has used .* label correct {run.path} .*--redo"
     ):
-        desk.undo(ANA, probes[0])
+        undo(desk, ANA, probes[0])
 
 
 def test_nobody_takes_back_what_another_person_has_answered_since(run, desk):
@@ -137,9 +147,9 @@ def test_nobody_takes_back_what_another_person_has_answered_since(run, desk):
     answer(desk, ANA, first, "7")
     answer(desk, BEN, first, "8")
     with pytest.raises(DataError, match="its last answer is by Ben"):
-        desk.undo(ANA, first)
-    desk.undo(BEN, first)
-    assert desk.undo(ANA, first).card.draft == "7"
+        undo(desk, ANA, first)
+    undo(desk, BEN, first)
+    assert undo(desk, ANA, first).card.draft == "7"
 
 
 def test_the_vote_is_shown_after_an_answer_only_and_calibration_leaves_the_next_one_out(
@@ -152,7 +162,7 @@ def test_the_vote_is_shown_after_an_answer_only_and_calibration_leaves_the_next_
         answer(desk, ANA, question_id, truths[question_id])
     assert "vote" in desk.vote(ANA, probes[0])
     desk.vote(ANA, probes[1])
-    desk.undo(ANA, probes[0])
+    undo(desk, ANA, probes[0])
     answer(desk, ANA, probes[0], truths[probes[0]])
     assert main(["run", str(run.path), "--until", "label"]) == 3
     facts = run.stage_facts("calibrate")
@@ -288,3 +298,37 @@ def test_with_partial_labels_the_page_goes_on_after_the_run_could(tmp_path):
     desk = Desk(run.path)
     screen = answer(desk, ANA, desk.screen(ANA).card.id, "7")
     assert screen.card.kind == "question" and screen.progress.done == 1
+
+
+def test_taking_back_that_is_sent_again_takes_back_one_answer(run, desk):
+    first = desk.screen(ANA).card.id
+    answer(desk, BEN, first, "6")
+    answer(desk, ANA, first, "5")
+    desk.settle(ANA, first, "6", confirmed=False)
+    number = number_of(desk, ANA, first)
+    desk.undo(ANA, first, number)
+    assert desk.undo(ANA, first, number).notice == "This answer is taken back already."
+    assert budget.labels_of(run)[first].disputed  # Ana's 5 is still there
+
+
+def test_stored_answers_are_chosen_and_sent_again_as_they_are(run, desk):
+    first = desk.screen(ANA).card.id
+    desk.answer(ANA, first, "the answer is none", confirmed=True)
+    screen = undo(desk, ANA, first)
+    assert answer(desk, ANA, first, screen.card.draft).last.answer == "none"
+    answer(desk, BEN, first, "7")
+    card = desk.screen(BEN).card
+    (chosen,) = [o for o in card.opinions if o.answer == "none"]
+    desk.settle(BEN, first, chosen.answer, confirmed=False, number=chosen.number)
+    assert budget.labels_of(run)[first].answer == "none"
+
+
+def test_a_conflict_is_settled_for_the_label_that_a_stage_has_used(run, desk):
+    probes = probes_of(run)
+    for question_id in probes:
+        answer(desk, ANA, question_id, "7")
+    assert main(["run", str(run.path), "--until", "label"]) == 3
+    answer(desk, BEN, probes[0], "8")
+    with pytest.raises(DataError, match="has used this answer"):
+        desk.settle(ANA, probes[0], "8", confirmed=False)
+    assert desk.settle(ANA, probes[0], "7", confirmed=False).notice == "Settled: 7"

@@ -225,7 +225,8 @@ def test_answers_problems_and_the_busy_run_have_statuses_of_their_own(tmp_path):
     screen = post(client, "answer", **doubtful, confirmed=True, comment=" odd ").json()
     assert screen["last"]["answer"] == "4o" and screen["card"]["id"] != first
     assert "model's" in post(client, "vote", id=first).json()["vote"]
-    assert post(client, "undo", id=first).json()["card"]["draft"] == "4o"
+    number = screen["last"]["number"]
+    assert post(client, "undo", id=first, number=number).json()["card"]["draft"] == "4o"
     assert post(client, "skip", id=first).json()["notice"].startswith("Skipped")
     assert post(client, "hold").status_code == 200 == post(client, "leave").status_code
 
@@ -312,3 +313,12 @@ def test_a_killed_server_goes_on_at_its_port_with_the_browsers_of_before(tmp_pat
         assert process.wait(timeout=60) == 0
         assert f"all stored\nnext: pivottrace run {run.path}\n" in lines
     assert [label.annotator for label in budget.labels_of(run).values()] == ["Ana"]
+
+
+@pytest.mark.parametrize("foreign", ['prefs={"a":1}', "flag", "name=José"])
+def test_cookies_of_other_programs_do_not_lock_people_out(asked, client, foreign):
+    enter(client, asked)
+    own = "; ".join(f"{name}={value}" for name, value in client.cookies.items())
+    client.cookies.clear()
+    cookie = f"{foreign}; {own}".encode("latin-1")
+    assert post(client, "next", {b"cookie": cookie}).status_code == 200

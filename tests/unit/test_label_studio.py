@@ -92,8 +92,13 @@ def test_each_submitted_annotation_is_an_answer_and_a_task_without_one_is_blank(
         ("q1", "1e3", "ben@x.org"),
     ]
     empty = annotation(text(["  "]))
-    for blank in (task(), task(skip), task(empty), task(annotation())):
-        assert cells(blank) == [("q1", "", None)]
+    assert cells(task()) == [("q1", "", None)]
+    for given_back in (task(skip), task(empty), task(annotation())):
+        assert cells(given_back) == [("q1", "", "Label Studio user 1")]
+    is_given = [
+        row.is_given for each in (task(), task(skip)) for row in studio.rows("x", [each], {})
+    ]
+    assert is_given == [False, True]
     unanswerable = annotation(text(["cannot be answered"], "choice"), by=None)
     assert cells(task(unanswerable)) == [("q1", "cannot be answered", None)]
     remark = text(["hard"], "remark")

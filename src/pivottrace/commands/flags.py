@@ -130,7 +130,7 @@ def parse(flags: list[str], default: Config) -> Config:
 def _refuse_a_word_too_many(flags: list[str]) -> None:
     """Refuse a second word behind a flag of one value: quotes are missing. Raises ConfigError."""
     for flag, value, more in zip(flags, flags[1:], flags[2:], strict=False):
-        if flag in _ONE_VALUE and not more.startswith("--"):
+        if flag in _ONE_VALUE and not value.startswith("--") and not more.startswith("--"):
             raise ConfigError(
                 f"{flag} {value} {more}: a value with spaces needs quotes: "
                 f"{flag} {shlex.quote(f'{value} {more}')}"

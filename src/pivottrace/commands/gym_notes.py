@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 
 import pyarrow as pa
@@ -11,15 +10,16 @@ from pivottrace.config import Config
 from pivottrace.errors import first_of
 from pivottrace.ingest.gym_source import VERBATIM, as_reply
 from pivottrace.rollouts.answer_reader import AnswerReader
+from pivottrace.run.entries import task_of
 from pivottrace.verifier.exact_text import normalise_exact
 from pivottrace.verifier.forms import form_of
 
 
 def gym_notes(config: Config, questions: pa.Table) -> Iterator[str]:
-    """Yield advice on a table of schema `QUESTIONS`; nothing for other questions."""
-    extras = [json.loads(extra) if extra else {} for extra in questions["extra"].to_pylist()]
-    golds = questions["answer"].to_pylist()
-    known = [(e["task"], g) for e, g in zip(extras, golds, strict=True) if "entry" in e and g]
+    """Yield advice on questions that are compared as `config` says; nothing for other questions."""
+    rows = questions.select(["source", "extra", "answer"]).to_pylist()
+    found = [(task_of(row), row["answer"]) for row in rows]
+    known = [(task, gold) for task, gold in found if task is not None and gold]
     if config.answers.verifier != "reasoning-gym":
         yield from _other_scorers(known)
     elif len(known) < questions.num_rows:

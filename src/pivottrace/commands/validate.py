@@ -59,9 +59,8 @@ def validate(config: Config) -> Iterator[str]:
     yield f"ranking: {driving_estimator(config)}"
     yield f"answers: compared by {config.answers.verifier}"
     yield from compares_letters(pool, config.answers.verifier)
-    own = [each.table for each in held_out if each.origin.benchmark is None]
-    tables = [read.table, *own]
-    notes = dict.fromkeys(note for table in tables for note in gym_notes(config, table))
+    compared = [(config, pool), *((_as_set(each, config), each.table) for each in held_out)]
+    notes = dict.fromkeys(note for settings, rows in compared for note in gym_notes(settings, rows))
     yield from (f"  note: {note}" for note in notes)
     if config.train.enabled:
         trainer, lacking = trainer_of(config)
@@ -138,6 +137,14 @@ def _held_out_prompts(
     rows = [row for each in held_out for row in each.table.to_pylist()]
     prompts = render_held_out(tokenizer, rows, config.pool)
     return dict(zip((row["id"] for row in rows), prompts, strict=True))
+
+
+def _as_set(held_out: SetReading, config: Config) -> Config:
+    """The configuration with the answers of a held-out set."""
+    from pivottrace.rollouts.held_out import answers_of
+
+    first = held_out.table.slice(0, 1).to_pylist()[0]
+    return config.model_copy(update={"answers": answers_of(first, config)})
 
 
 def _of_set(held_out: SetReading, config: Config) -> Iterator[str]:

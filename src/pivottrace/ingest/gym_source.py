@@ -29,9 +29,8 @@ from pivottrace.plugins import require
 from pivottrace.run.progress import progress
 from pivottrace.verifier.answers import extract_answer
 from pivottrace.verifier.exact_text import MAX_ANSWER_CHARS
+from pivottrace.verifier.gym_names import GYM_PREFIX, GYM_SUFFIX
 
-GYM_PREFIX = "reasoning-gym:"
-GYM_SUFFIX = ".toml"
 COLUMNS = ("id", "prompt", "answer", "task", "difficulty", "entry")
 VERBATIM = r"(?s)<answer>\s*(.*?)\s*</answer>"
 """A value of `answers.pattern` that takes an answer as it is written, over lines and sentences."""
@@ -56,11 +55,6 @@ class Made:
     num_unreadable: dict[str, int]
 
 
-def is_gym(text: str) -> bool:
-    """Whether a source string names questions of reasoning-gym."""
-    return text.startswith(GYM_PREFIX) or text.endswith(GYM_SUFFIX)
-
-
 def open_gym(name: str, base: str, options: Mapping[str, str], limit: int | None) -> Source:
     """Open one task, or the tasks of a TOML file. The questions are made now.
 
@@ -77,6 +71,11 @@ def open_gym(name: str, base: str, options: Mapping[str, str], limit: int | None
         DataError: The file cannot be read, or no question is left.
     """
     require("reasoning_gym", "gym", f"{name}:")
+    if base.endswith(GYM_SUFFIX) and options:
+        raise ConfigError(
+            f"{name}: {next(iter(options))!r} is not an option of a file of tasks. Write it under "
+            f"each [[task]] of the file"
+        )
     if base.endswith(GYM_SUFFIX):
         tasks = _tasks_of(name, Path(base).expanduser())
     else:

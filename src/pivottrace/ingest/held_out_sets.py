@@ -23,6 +23,7 @@ from pivottrace.ingest.question_template import parse_template
 from pivottrace.ingest.questions import Reading, read_source, settings_of_reading
 from pivottrace.ingest.sources import split_options
 from pivottrace.schemas import HELD_OUT
+from pivottrace.verifier.gym_names import GYM_PREFIX
 from pivottrace.world import WORLD_PREFIX
 
 RUN_PROMPT = "run"
@@ -202,8 +203,8 @@ def _asks_as_the_run(text: str, options: dict[str, str]) -> bool:
 
 
 def _name(base: str) -> str:
-    """The name of a benchmark or preset, the stem of a file or folder, or the Hub's short name."""
-    for prefix in (BENCH_PREFIX, WORLD_PREFIX):
+    """The name of a benchmark, preset or task; a file's stem; or the Hub's short name."""
+    for prefix in (BENCH_PREFIX, WORLD_PREFIX, GYM_PREFIX):
         if base.startswith(prefix):
             return base.removeprefix(prefix)
     path = Path(base)

@@ -22,10 +22,11 @@ from urllib.parse import parse_qsl
 
 from pivottrace.errors import ConfigError
 from pivottrace.ingest.benchmark_table import BENCH_PREFIX
-from pivottrace.ingest.gym_source import is_gym, open_gym
+from pivottrace.ingest.gym_source import open_gym
 from pivottrace.ingest.question_files import open_file
 from pivottrace.ingest.rows import Source
 from pivottrace.run.storage import digest_file
+from pivottrace.verifier.gym_names import is_gym
 from pivottrace.world import WORLD_PREFIX
 
 COLUMN_OPTIONS = ("prompt", "answer", "id", "tolerance")

@@ -46,11 +46,21 @@ class OfQuestion(BaseModel):
     comment: Text = ""
 
 
+class OfAnswer(OfQuestion):
+    """A request about a stored answer, by its number."""
+
+    number: int
+
+
 class Typed(OfQuestion):
-    """An answer as it was typed. With `confirmed`, one may look like a slip."""
+    """An answer as it was typed. With `confirmed`, one may look like a slip.
+
+    `number` is that of a stored answer which settles a conflict as it stands.
+    """
 
     text: Text
     confirmed: bool = False
+    number: int | None = None
 
 
 def make_app(desk: Desk, keys: Keys, port: int, title: str) -> FastAPI:
@@ -134,7 +144,7 @@ def make_app(desk: Desk, keys: Keys, port: int, title: str) -> FastAPI:
     @app.post("/settle")
     def settle(body: Typed, person: By) -> Screen:
         noted(person, body)
-        return desk.settle(person, body.id, body.text, confirmed=body.confirmed)
+        return desk.settle(person, body.id, body.text, confirmed=body.confirmed, number=body.number)
 
     @app.post("/skip")
     def skip(body: OfQuestion, person: By) -> Screen:
@@ -142,8 +152,8 @@ def make_app(desk: Desk, keys: Keys, port: int, title: str) -> FastAPI:
         return desk.skip(person, body.id)
 
     @app.post("/undo")
-    def undo(body: OfQuestion, person: By) -> Screen:
-        return desk.undo(person, body.id)
+    def undo(body: OfAnswer, person: By) -> Screen:
+        return desk.undo(person, body.id, body.number)
 
     @app.post("/vote")
     def vote(body: OfQuestion, person: By) -> dict[str, str]:

@@ -34,6 +34,7 @@ class Opinion:
 
     answer: str
     by: str
+    number: int
 
 
 @dataclass(frozen=True)
@@ -68,6 +69,7 @@ class Last:
     id: str
     question: str
     answer: str
+    number: int
 
 
 @dataclass(frozen=True)
@@ -126,7 +128,9 @@ def conflict_card(
     question_id: str, text: str, settings: AnswersConfig, answers: Sequence[Answer]
 ) -> Card:
     """The card of a question whose answers differ."""
-    opinions = [Opinion(in_words(a.answer), clean(a.annotator or "somebody")) for a in answers]
+    opinions = [
+        Opinion(in_words(a.answer), clean(a.annotator or "somebody"), a.number) for a in answers
+    ]
     stem, options = split_options(text, settings)
     return Card("conflict", question_id, shown(stem), options, opinions=opinions)
 

@@ -52,6 +52,8 @@ class Desk:
         """Open the desk of a run directory. Raises as `read_queue` and `read_remarks`."""
         self._folder, self._one_at_a_time = folder, threading.RLock()
         self._claims = Claims()
+        # Answers taken back, by seat and question: sent again unchanged, one is stored as it was.
+        self._drafts: dict[tuple[str, str], str | None] = {}
         self._put_off: set[tuple[str, str]] = set()  # conflicts, by seat
         self._queue = read_queue(folder, None)
         # In the order of skipping: the first comes back first.
@@ -105,13 +107,30 @@ class Desk:
         self._skipped.get(person.name, {}).pop(question_id, None)
         return self.screen(person, "" if before else said_about(stored))
 
-    def settle(self, person: Person, question_id: str, text: str, *, confirmed: bool) -> Screen:
-        """Store the answer that settles a question whose answers differ. Raises as `answer`."""
+    def settle(
+        self,
+        person: Person,
+        question_id: str,
+        text: str,
+        *,
+        confirmed: bool,
+        number: int | None = None,
+    ) -> Screen:
+        """Store the answer that settles a question whose answers differ. Raises as `answer`.
+
+        With the `number` of a stored answer, that one settles it as it stands.
+        """
         with self._writing() as (queue, known):
             label = known.labels.get(question_id)
             if label is not None and label.disputed:
-                self._refuse_if_used(queue.run, question_id)
-                given = self._given(queue, known, person, question_id, text, confirmed)
+                chosen = [a for a in known.answers[question_id] if a.number == number]
+                if chosen:
+                    answer, purpose = chosen[0].answer, label.purpose
+                    given = Given(question_id, answer, PAGE.name, purpose, person.name)
+                else:
+                    given = self._given(queue, known, person, question_id, text, confirmed)
+                if given.answer != label.answer:
+                    self._refuse_if_used(queue.run, question_id)
                 _store(queue.run, replace(given, settles=True))
                 notice = f"Settled: {in_words(given.answer)}"
             else:
@@ -139,15 +158,18 @@ class Desk:
         with self._writing() as (queue, known):
             self._remark(queue, known, person, question_id, "comment", text.strip())
 
-    def undo(self, person: Person, question_id: str) -> Screen:
+    def undo(self, person: Person, question_id: str, number: int) -> Screen:
         """Take a person's answer back, and show its question again.
+
+        A page that got no reply asks again, so only the answer with this number is taken back.
 
         Raises:
             DataError: It is not the question's last answer, or a stage has used it.
             RunBusyError: The run is at work.
         """
         with self._writing() as (queue, known):
-            if own_answer(known, person, question_id) is None:
+            own = own_answer(known, person, question_id)
+            if own is None or own.number != number:
                 card, notice = None, "This answer is taken back already."
             else:
                 self._refuse_if_used(queue.run, question_id)
@@ -167,6 +189,7 @@ class Desk:
             return None, notice
         self._claims.release(person.seat)
         self._claims.take(person.seat, question_id)
+        self._drafts[person.seat, question_id] = taken.answer
         return card_of_question(queue, question_id, draft=in_words(taken.answer)), notice
 
     def vote(self, person: Person, question_id: str) -> str:
@@ -239,6 +262,9 @@ class Desk:
             purpose = known.labels[question_id].purpose
         if purpose is None:
             raise DataError("This question does not wait for a label any more")
+        draft = self._drafts.get((person.seat, question_id), "")
+        if text and text == in_words(draft):
+            return Given(question_id, draft, PAGE.name, purpose, person.name)
         reading = _read(queue, question_id, text)
         if reading.kind == "blank":
             raise DataError("This leaves the question open. Write an answer, or skip the question")

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from http.cookies import CookieError, SimpleCookie
 
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import cookie_parser
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -94,9 +94,5 @@ class Guard:
 
 
 def read_cookie(headers: Headers, name: str) -> str | None:
-    """The value of a cookie; None without it, or if the header is malformed."""
-    try:
-        found = SimpleCookie(headers.get("cookie", "")).get(name)
-    except CookieError:
-        return None
-    return found.value if found else None
+    """The value of a cookie; None without it. Other programs of this machine may set any others."""
+    return cookie_parser(headers.get("cookie", "")).get(name)

@@ -82,7 +82,7 @@ def screen_of(person: Person, queue: Queue, known: Known, card: Card, notice: st
 
 def _last(queue: Queue, answer: Answer) -> Last:
     text = field(queue.text_of(answer.question_id))
-    return Last(answer.question_id, text, in_words(answer.answer))
+    return Last(answer.question_id, text, in_words(answer.answer), answer.number)
 
 
 def said_about(stored: Stored) -> str:
@@ -104,7 +104,10 @@ def rest_of(run: RunDir, num_left: int) -> Card:
         return _rest("The run is at work. Its next questions appear here by themselves.")
     if needed:
         what = f"{counted(len(needed), 'question')} {'waits' if len(needed) == 1 else 'wait'}"
-        return _rest(f"{what} to be settled by somebody else.")
+        return _rest(
+            f"{what} to be settled by somebody else. To settle here, load the page again, or:",
+            f"pivottrace label conflicts {shlex.quote(str(run.path))}",
+        )
     return _rest(
         "The run has the answers that it needs now. It goes on with the command below, or by "
         "itself if it was started with --wait. Its next questions appear here by themselves.",

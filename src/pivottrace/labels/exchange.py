@@ -57,6 +57,7 @@ class FileAnswers(NamedTuple):
         rows: The rows with an answer, in the order of the file.
         blank: Question and annotator of each row that leaves its question unlabelled: an empty one,
             "NA", "don't know".
+        num_untouched: Rows that no person has handed in; they are blank, too.
         skipped: Ids of the rows that were not read, because they are of other questions.
         problems: The rows that cannot be taken in, one sentence each.
         note: How the numbers of a file with semicolons were read, if that is a question.
@@ -67,6 +68,7 @@ class FileAnswers(NamedTuple):
     skipped: list[str]
     problems: list[str]
     note: str | None = None
+    num_untouched: int = 0
 
     @property
     def answers(self) -> list[tuple[str, str | None]]:
@@ -161,6 +163,7 @@ def answers_of(
     file_rows = list(file_rows)
     signs = _signs(origin, file_rows)
     rows, blank, skipped, problems = [], [], list[str](), list[str]()
+    num_untouched = 0
     for row in file_rows:
         question_id, place = known_id(row, known_ids), f"{origin}, {row.where}"
         if only is not None and question_id not in only:
@@ -179,11 +182,13 @@ def answers_of(
         except DataError as error:
             problems.append(str(error))
             continue
-        if read is None:
+        if not row.is_given:
+            num_untouched += 1
+        elif read is None:
             blank.append((question_id, row.annotator))
         else:
             rows.append(FileAnswer(question_id, read.answer, row.annotator, place))
-    return FileAnswers(rows, blank, skipped, problems, signs.note)
+    return FileAnswers(rows, blank, skipped, problems, signs.note, num_untouched)
 
 
 def refuse(origin: str, problems: Sequence[str]) -> None:

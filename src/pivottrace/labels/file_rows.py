@@ -44,6 +44,7 @@ class FileRow:
         semicolons: Whether semicolons separate the columns of its file.
         question: The question that the person has seen; None if the file need not hold it.
         names: The names of its id and of its answer in messages.
+        is_given: Whether a person has handed it in. An unopened task is not.
     """
 
     where: str
@@ -54,6 +55,7 @@ class FileRow:
     semicolons: bool = False
     question: str | None = None
     names: tuple[str, str] = ("column id", "column answer")
+    is_given: bool = True
 
 
 def escaped(cell: str) -> str:

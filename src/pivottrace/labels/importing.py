@@ -15,7 +15,7 @@ from pivottrace.labels.budget import STORE, labels_of
 from pivottrace.labels.exchange import FileAnswer, answers_of, read_label, refuse
 from pivottrace.labels.file_rows import FileRow, read_rows
 from pivottrace.labels.intake import open_store, take_in
-from pivottrace.labels.option_answers import Checked, check_options, is_letter
+from pivottrace.labels.option_answers import check_options, is_letter
 from pivottrace.labels.remarks import SOMEBODY, Remark
 from pivottrace.labels.slips import unlike_the_model
 from pivottrace.labels.store import Answer, Given, Label
@@ -72,7 +72,8 @@ class Reading:
 
     Attributes:
         rows: Its answers.
-        blank: A remark for each row without an answer.
+        blank: A remark for each row that a person handed in without an answer.
+        num_untouched: Rows that no person handed in, such as unopened tasks.
         skipped: Ids of the rows that were skipped, because their answers were not asked for.
         changed: Ids of questions whose label the answers replace.
         unlike: As for `Imported`.
@@ -81,6 +82,7 @@ class Reading:
 
     rows: tuple[Given, ...]
     blank: tuple[Remark, ...]
+    num_untouched: int
     skipped: tuple[str, ...]
     changed: tuple[str, ...]
     unlike: tuple[tuple[str, str, str, str], ...]
@@ -158,9 +160,7 @@ def read_given(
         origin, file_rows, set(ids), settings.pattern, confirmed=confirmed, only=only
     )
     questions = questions_of(run, [row.question_id for row in found.rows])
-    checked = Checked(found.rows, [], [])
-    if not confirmed:
-        checked = check_options(found.rows, questions, settings.verifier)
+    checked = check_options(found.rows, questions, settings.verifier, confirmed=confirmed)
     given = [] if confirmed else [(a.question_id, a.answer, a.place) for a in checked.rows]
     unlike = unlike_the_model(run, given)
     unasked = _unasked(origin, found.rows, purposes)
@@ -181,6 +181,7 @@ def read_given(
     return Reading(
         rows,
         blank,
+        found.num_untouched,
         tuple(found.skipped),
         tuple(changed) if replace else (),
         tuple(others),
@@ -189,7 +190,9 @@ def read_given(
 
 
 def _changes(row: Given, known: Mapping[str, Label]) -> bool:
-    return row.question_id in known and known[row.question_id].answer != row.answer
+    """Whether a row gives a question another label, or a label that calibration can use."""
+    label = known.get(row.question_id)
+    return label is not None and (label.answer != row.answer or label.vote_shown)
 
 
 def store_file(run: RunDir, reading: Reading) -> Imported:
@@ -206,7 +209,7 @@ def store_file(run: RunDir, reading: Reading) -> Imported:
         stored.new,
         stored.settled,
         no_answer,
-        len(reading.blank),
+        len(reading.blank) + reading.num_untouched,
         reading.skipped,
         stored.differing,
         reading.unlike,

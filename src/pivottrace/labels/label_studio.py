@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -196,7 +197,7 @@ def rows(origin: str, tasks: Iterable[Task], people: Mapping[int, str]) -> Itera
     tasks = list(tasks)
     _refuse_other_configuration(origin, tasks)
     for task in tasks:
-        answered = False
+        answered, looked_at = False, task.get("annotations") or []
         for annotation in _submitted(task):
             where = f"task {task.get('id')}, annotation {annotation.get('id')}"
             cell = _answer(annotation, f"{origin}, {where}")
@@ -204,7 +205,9 @@ def rows(origin: str, tasks: Iterable[Task], people: Mapping[int, str]) -> Itera
                 answered = True
                 yield _row(task, where, cell, _annotator(annotation, people))
         if not answered:
-            yield _row(task, f"task {task.get('id')}", "", None)
+            by = _annotator(looked_at[-1], people) if looked_at else None
+            row = _row(task, f"task {task.get('id')}", "", by)
+            yield replace(row, is_given=bool(looked_at))
 
 
 def _row(task: Task, where: str, cell: str, annotator: str | None) -> FileRow:

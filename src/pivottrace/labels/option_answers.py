@@ -29,7 +29,11 @@ class Checked(NamedTuple):
 
 
 def check_options(
-    rows: Sequence[FileAnswer], questions: Mapping[str, str], verifier: str
+    rows: Sequence[FileAnswer],
+    questions: Mapping[str, str],
+    verifier: str,
+    *,
+    confirmed: bool = False,
 ) -> Checked:
     """Compare answers with the options of their questions; other questions stay as they are.
 
@@ -38,12 +42,13 @@ def check_options(
         questions: The text of each question, by id.
         verifier: `answers.verifier`. With "choice" an answer must be one or several options. With
             another one, only a single letter must be an option.
+        confirmed: Whether answers that are no option are taken as they stand.
     """
     found = Checked([], [], [])
     for row in rows:
         question = questions[row.question_id]
         read = None if row.answer is None else read_option(row.answer, question, verifier)
-        if row.answer is None:
+        if row.answer is None or (read is None and confirmed):
             found.rows.append(row)
         elif read is None:
             found.problems.append(

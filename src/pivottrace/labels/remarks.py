@@ -16,7 +16,10 @@ _INSERT = (
     "INSERT INTO remarks (question_id, annotator, kind, text, created_at) VALUES (?, ?, ?, ?, ?)"
 )
 _SAME = "SELECT 1 FROM remarks WHERE question_id = ? AND annotator = ? AND kind = ? AND text = ?"
-_SHOWN = "SELECT 1 FROM remarks WHERE question_id = ? AND annotator = ? AND kind = 'vote_shown'"
+_SHOWN = (
+    "SELECT 1 FROM remarks WHERE question_id = ? AND kind = 'vote_shown' "
+    "AND (annotator = ? OR ? IS NULL)"
+)
 SOMEBODY = "somebody"
 """The annotator of a remark without a name."""
 
@@ -42,8 +45,12 @@ def insert_remark(connection: sqlite3.Connection, remark: Remark, now: str) -> N
 
 
 def has_seen_vote(connection: sqlite3.Connection, question_id: str, annotator: str | None) -> bool:
-    """Whether a person was shown the model's vote on a question."""
-    return connection.execute(_SHOWN, (question_id, annotator)).fetchone() is not None
+    """Whether a person was shown the model's vote on a question; without a name: whether anybody.
+
+    Anybody may have given an answer without a name.
+    """
+    key = (question_id, annotator, annotator)
+    return connection.execute(_SHOWN, key).fetchone() is not None
 
 
 def read_remarks(path: Path) -> list[Remark]:

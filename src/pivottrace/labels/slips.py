@@ -78,7 +78,8 @@ class Unlike(NamedTuple):
 def unlike_the_model(run: RunDir, answers: Iterable[tuple[str, str | None, str]]) -> Unlike:
     """Find the answers of another form than the model's own, and the slips among them.
 
-    A slip never equals an answer of the model, so it would look like a wrong model. A text among
+    The model's answers are not quoted, because an answer that is shown draws people to it. A slip
+    never equals an answer of the model, so it would look like a wrong model. A text among
     other forms, and a number with a letter that looks like a digit, are taken for slips.
 
     Args:
@@ -98,12 +99,11 @@ def unlike_the_model(run: RunDir, answers: Iterable[tuple[str, str | None, str]]
                 f"{forms.lookalike!r}. Write the digit, or confirm the answer with --confirm"
             )
         elif forms.is_text:
-            example, wanted = own[question_id][0], forms.wanted[0]
+            wanted = forms.wanted[0]
             looks = f", such as {_EXAMPLES[wanted]}" if wanted in _EXAMPLES else ""
             found.slips.append(
-                f"{place}: {answer!r} reads as text, and the model's answer {example!r} to "
-                f"question {question_id!r} as {wanted}. Write it in that form{looks}, or confirm "
-                f"it with --confirm"
+                f"{place}: {answer!r} reads as text, and question {question_id!r} seems to ask "
+                f"for: {wanted}. Write it in that form{looks}, or confirm it with --confirm"
             )
         elif forms.is_other:
             unlike = (" or ".join(forms.given), " or ".join(forms.wanted))

@@ -97,14 +97,14 @@ def given_back(run: RunDir) -> set[str]:
 def left_open(run: RunDir) -> list[str]:
     """Questions that were chosen for a true answer and stayed without one; none before training.
 
-    They have no answer, or answers that differ. Ones that cannot be answered are not among them.
+    Ones that cannot be answered are not among them, and neither are those whose answers differ.
     """
     if not run.is_done("label"):
         return []
     triage = run.read_table("triage", made_by="triage", columns=["question_id", "route"])
     chosen = triage.filter(pc.field("route") == "annotate")["question_id"].to_pylist()
     known = labels_of(run)
-    return [i for i in chosen if i not in known or known[i].disputed]
+    return [i for i in chosen if i not in known]
 
 
 def _present_request(run: RunDir) -> tuple[list[str], Purpose]:
@@ -113,8 +113,16 @@ def _present_request(run: RunDir) -> tuple[list[str], Purpose]:
     if not run.is_done("pool") or source_of(run).ask is None or run.is_done("label"):
         return [], purpose
     second = set(second_probes(run)) if purpose == "probe" else set()
-    asked_as = requested(run)
-    return [i for i in asked_as if asked_as[i] == purpose and (i in second or not second)], purpose
+    asked_as, known = requested(run), labels_of(run)
+
+    def is_asked(question_id: str) -> bool:
+        if not second or question_id in second:
+            return True
+        # A first probe that lost its label is asked again, unless the run goes on without it.
+        label = known.get(question_id)
+        return (label is None or label.disputed) and not run.config.labels.partial
+
+    return [i for i in asked_as if asked_as[i] == purpose and is_asked(i)], purpose
 
 
 def second_probes(run: RunDir) -> list[str]:

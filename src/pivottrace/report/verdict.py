@@ -112,8 +112,8 @@ def _decided(run: RunDir, triage: pa.Table | None) -> str | None:
     )
     left = triage.filter(pc.invert(without))
     counts = {row["values"]: row["counts"] for row in left["route"].value_counts().to_pylist()}
-    without = len(left_open(run))
-    counts["annotate"] = counts.get("annotate", 0) - without
+    without, disputed = len(left_open(run)), _num_disputed(run, left)
+    counts["annotate"] = counts.get("annotate", 0) - without - disputed
     parts = [
         f"{counts[route]:,} {ROUTE_WORDS[route][counts[route] != 1]}"
         + (_why_dropped(left) if route == "discard" else "")
@@ -122,8 +122,16 @@ def _decided(run: RunDir, triage: pa.Table | None) -> str | None:
     ]
     unanswered = triage.num_rows - left.num_rows
     parts += [f"{without:,} chosen for a true answer stayed without one"] if without else []
+    parts += [f"{disputed:,} have true answers that differ"] if disputed else []
     parts += [f"{unanswered:,} cannot be answered"] if unanswered else []
     return f"of {counted(triage.num_rows, 'question')}, {_listed(parts)}"
+
+
+def _num_disputed(run: RunDir, triage: pa.Table) -> int:
+    """Questions chosen for a true answer whose answers differ, so that no stage uses them."""
+    known = labels_of(run)
+    chosen = triage.filter(pc.field("route") == "annotate")["question_id"].to_pylist()
+    return sum(i in known and known[i].disputed for i in chosen) if run.is_done("label") else 0
 
 
 def _why_dropped(triage: pa.Table) -> str:

@@ -174,7 +174,9 @@ def sample_and_check(
 
 def _reader_of(question: Mapping[str, Any], config: Config) -> AnswerReader:
     """A benchmark's own prompt asks for a format of its own; see `answers_of`."""
-    return AnswerReader.of(config) if question.get("asked") is None else AnswerReader()
+    if question.get("asked") is not None:
+        return AnswerReader()
+    return AnswerReader.of(config.model_copy(update={"answers": answers_of(question, config)}))
 
 
 def _warn_if_unread(

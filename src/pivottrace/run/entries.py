@@ -12,6 +12,7 @@ from typing import Any
 
 from pivottrace.config import Config
 from pivottrace.run.directory import RunDir
+from pivottrace.verifier.gym_names import is_gym
 from pivottrace.verifier.truths import with_entry
 
 
@@ -23,18 +24,28 @@ def with_entries(run: RunDir, truths: Mapping[str, str]) -> dict[str, str]:
     """
     if run.config.answers.verifier != "reasoning-gym" or not truths:
         return dict(truths)
-    pool = run.read_table("pool", made_by="run", columns=["id", "extra"])
-    extras = dict(zip(pool["id"].to_pylist(), pool["extra"].to_pylist(), strict=True))
-    return {i: _with_entry(truth, extras.get(i)) for i, truth in truths.items()}
+    pool = run.read_table("pool", made_by="run", columns=["id", "source", "extra"])
+    rows = {row["id"]: row for row in pool.to_pylist()}
+    return {i: _with_entry(truth, rows[i]) if i in rows else truth for i, truth in truths.items()}
 
 
 def judged(question: Mapping[str, Any], config: Config) -> dict[str, Any]:
-    """A row of schema `QUESTIONS`, its answer as `answers.verifier` wants it."""
-    if config.answers.verifier != "reasoning-gym":
+    """A row of schema `HELD_OUT`, its answer as its set's verifier wants it."""
+    if (question.get("verifier") or config.answers.verifier) != "reasoning-gym":
         return dict(question)
-    return {**question, "answer": _with_entry(question["answer"], question["extra"])}
+    return {**question, "answer": _with_entry(question["answer"], question)}
 
 
-def _with_entry(truth: str, extra: str | None) -> str:
-    entry = json.loads(extra).get("entry") if extra else None
-    return with_entry(truth, entry) if isinstance(entry, str) else truth
+def task_of(question: Mapping[str, Any]) -> str | None:
+    """The task of reasoning-gym that made a row of schema `QUESTIONS`; None if none did."""
+    base = (question["source"] or "").partition("?")[0]
+    return _extra(question).get("task") if is_gym(base) else None
+
+
+def _with_entry(truth: str, question: Mapping[str, Any]) -> str:
+    return with_entry(truth, _extra(question)["entry"]) if task_of(question) else truth
+
+
+def _extra(question: Mapping[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(question["extra"] or "{}")
+    return found

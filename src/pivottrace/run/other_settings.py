@@ -70,7 +70,10 @@ def _made_again(path: Path, stages: set[str], config: Config) -> list[str]:
     if not stages <= {"triage", "label", "train"}:
         return []
     command = "train" if stages == {"train"} else "calibrate"
-    settings = as_flags(load_config(path / "config.toml"), config)
+    try:
+        settings = as_flags(load_config(path / "config.toml"), config)
+    except ConfigError:  # the file is lost or torn
+        return []
     words = shlex.join(["pivottrace", "redo", str(path), command, *settings])
     return [
         f"make {' and '.join(sorted(stages))} again, and all later stages, with the labels that "

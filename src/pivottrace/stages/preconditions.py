@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pivottrace.config import Config
 from pivottrace.errors import ConfigError
-from pivottrace.ingest.gym_source import is_gym
 from pivottrace.ingest.sources import split_options
 from pivottrace.label_sources import source_for
 from pivottrace.labels.budget import budget_labels, refuse_missing_answers
@@ -13,6 +12,7 @@ from pivottrace.run.choices import driving_estimator
 from pivottrace.training.reward import check_training
 from pivottrace.training.verl_environment import verl_environment
 from pivottrace.verifier import Verifier
+from pivottrace.verifier.gym_names import is_gym
 
 WITHOUT_GPU = (
     "The run goes up to its training, and stops there with the command for a machine that can train"

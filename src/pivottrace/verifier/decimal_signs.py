@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from pivottrace.errors import DataError
 from pivottrace.verifier.amounts import read_suffix
+from pivottrace.verifier.forms import form_of
 from pivottrace.verifier.truths import ALTERNATIVES
 from pivottrace.verifier.units import MONEY_BEFORE
 
@@ -144,4 +145,10 @@ def _with_point(text: str) -> str:
 def _digits(text: str) -> str:
     """The number of a cell as it is written; "" if the cell is no number."""
     found = _CELL.fullmatch(text.strip())
-    return found["digits"] if found and read_suffix(found["behind"].rstrip(".")) is not None else ""
+    if found is None:
+        return ""
+    if read_suffix(found["behind"].rstrip(".")) is not None:
+        return found["digits"]
+    # A unit that is not in the list, such as °C: with a point it would be read as a number.
+    pointed = f"{found['before']}1.5{found['behind']}"
+    return found["digits"] if form_of(pointed) == "number" else ""

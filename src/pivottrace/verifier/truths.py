@@ -5,6 +5,7 @@ may carry the entry that its task's scorer judges by.
 """
 
 import re
+import sys
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import lru_cache
@@ -34,8 +35,8 @@ class Truth:
 def read_truth(text: str) -> Truth:
     """Split a truth's text."""
     gold, mark, entry = text.partition(_ENTRY)
-    # An entry may have thousands of characters, so it is not kept.
-    return replace(_read_gold(gold), entry=entry) if mark else _read_gold(text)
+    # An entry may have thousands of characters: one copy serves all replies, and none is kept here.
+    return replace(_read_gold(gold), entry=sys.intern(entry)) if mark else _read_gold(text)
 
 
 @lru_cache(maxsize=65_536)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from pivottrace.labels.budget import STORE, labels_of
+from pivottrace.labels.budget import STORE, labels_of, true_answers
 from pivottrace.labels.store import Answer, Label, read_answers
 from pivottrace.report import collect
 from pivottrace.report.examples import threshold, tokenizer_decode
@@ -108,6 +108,7 @@ class _Rows:
         self.signals = self._of_parts("signals", SIGNAL_COLUMNS)
         self.sampled = _samples(run, ids)
         self.labels = labels_of(run) if run.is_done("pool") else {}
+        self.truths = true_answers(run) if run.is_done("pool") else {}
         self.answers = read_answers(run.path / STORE)
         self.routed = {
             each.round_index: collect.table_rows(each, "triage", ids) for each in all_rounds(run)
@@ -147,7 +148,6 @@ def _view(
 ) -> QuestionView:
     greedy, sampled = rows.greedy.get(question_id), rows.sampled.get(question_id)
     label = rows.labels.get(question_id)
-    truth = None if label is None or label.disputed else label.answer
     before, after = ranked.neighbours(question_id)
     routings = [
         _routing(index, routed[question_id])
@@ -177,7 +177,7 @@ def _view(
             sampled,
             rows.votes.get(question_id),
             greedy["answer"] if greedy else None,
-            truth,
+            rows.truths.get(question_id),
             verifier,
             max_chars,
         ),

@@ -67,16 +67,21 @@ function say(text, isTrouble = false) {
 // Runs one request at a time, and shows the screen that it gives.
 async function act(path, body, failed = showProblem) {
   if (busy) return;
-  busy = true;
-  document.body.setAttribute("aria-busy", "true");
+  setBusy(true);
   try {
     show(await send(path, body));
   } catch (error) {
     failed(error);
   } finally {
-    busy = false;
-    document.body.removeAttribute("aria-busy");
+    setBusy(false);
   }
+}
+
+// What is being sent stays as it is: an edit in the meantime would be lost.
+function setBusy(is) {
+  busy = is;
+  document.body.setAttribute("aria-busy", String(is));
+  at("answer").readOnly = at("comment").readOnly = is;
 }
 
 // Drawing -----------------------------------------------------------------------------------------
@@ -122,9 +127,14 @@ function drawRest() {
 async function poll() {
   if (busy || card.kind !== "rest" || !at("name-form").hidden) return;
   const before = card.message;
-  await act("/next", {}, (error) => say(error.message));
+  await act("/next", {}, pollLater);
   if (card.kind === "rest" && card.message === before) return;
   if (card.kind === "rest") at("rest-title").focus();
+}
+
+function pollLater(error) {
+  say(error.message);
+  if (error.status !== 401) timer = setTimeout(poll, POLL_MS);
 }
 
 function drawCard({ done, asked }) {
@@ -160,7 +170,8 @@ function drawQuestion() {
 
 function drawOpinions() {
   at("opinions").replaceChildren(
-    ...card.opinions.map(({ answer, by }) => choice(answer, `by ${by}`, "", () => submit(answer))),
+    ...card.opinions.map(({ answer, by, number }) =>
+      choice(answer, `by ${by}`, "", () => submit(answer, number))),
   );
 }
 
@@ -195,7 +206,8 @@ function choice(text, remark, key, chosen) {
 
 // Options take single keys while they have the focus; a text is typed everywhere else.
 function focusFirst() {
-  if (card.opinions.length) at("opinions").firstChild.focus({ preventScroll: true });
+  // The Enter that follows the person's own answer must not choose one of those that differ.
+  if (card.opinions.length) at("opinions").focus({ preventScroll: true });
   else if (card.options.length && !card.draft) at("options").focus({ preventScroll: true });
   else at("answer").focus({ preventScroll: true });
 }
@@ -210,10 +222,11 @@ function showProblem(error) {
 
 const isWorking = () => card.kind !== "rest" && at("name-form").hidden;
 
-function submit(text) {
+// `number` is that of a stored answer, which is taken as it is.
+function submit(text, number = null) {
   if (!isWorking()) return;
   const path = card.kind === "conflict" ? "/settle" : "/answer";
-  act(path, { id: card.id, text, confirmed: confirming, comment: at("comment").value });
+  act(path, { id: card.id, text, number, confirmed: confirming, comment: at("comment").value });
 }
 
 function skip() {
@@ -221,7 +234,7 @@ function skip() {
 }
 
 function undo() {
-  if (last !== null) act("/undo", { id: last.id });
+  if (last !== null) act("/undo", { id: last.id, number: last.number });
 }
 
 async function showVote() {
@@ -285,6 +298,7 @@ async function giveName(event) {
 }
 
 function askName() {
+  if (busy) return;
   clearTimeout(timer);
   at("work").hidden = at("rest").hidden = true;
   at("name-form").hidden = false;
@@ -294,20 +308,29 @@ function askName() {
 // Keys --------------------------------------------------------------------------------------------
 
 const WITH_ALT = {
-  KeyS: skip,
-  KeyX: () => card.kind === "question" && submit("cannot be answered"),
-  KeyZ: undo,
-  KeyV: showVote,
-  KeyC: openComment,
-  KeyM: togglePlain,
+  S: skip,
+  X: () => card.kind === "question" && submit("cannot be answered"),
+  Z: undo,
+  V: showVote,
+  C: openComment,
+  M: togglePlain,
 };
 
+// The letter on the key. Where Alt makes another sign of it, as on a Mac: the letter of its place.
+const letterOf = ({ key, code }) =>
+  /^[a-z]$/i.test(key) ? key.toUpperCase() : code.replace("Key", "");
+
 document.addEventListener("keydown", (event) => {
-  const act_ = event.altKey && !event.ctrlKey && !event.metaKey && WITH_ALT[event.code];
+  const act_ = event.altKey && !event.ctrlKey && !event.metaKey && WITH_ALT[letterOf(event)];
   if (!act_) return;
   event.preventDefault();
   if (!event.repeat) act_();
 });
+
+// A key that is held down answers one question, not the next one too.
+document.addEventListener("keydown", (event) => {
+  if (event.key === "Enter" && event.repeat && event.target !== at("comment")) event.preventDefault();
+}, true);
 
 function chooseByKey(event) {
   if (event.altKey || event.ctrlKey || event.metaKey || event.repeat) return;
@@ -345,5 +368,5 @@ setInterval(() => isWorking() && once("/hold", {}).catch(() => {}), HOLD_MS);
 addEventListener("pagehide", () => once("/leave", {}, { keepalive: true }).catch(() => {}));
 addEventListener("pageshow", (event) => event.persisted && location.reload());
 
-if (at("who").textContent.trim()) act("/next", {}, (error) => say(error.message));
+if (at("who").textContent.trim()) act("/next", {}, pollLater);
 else askName();
