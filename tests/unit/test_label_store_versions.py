@@ -57,6 +57,22 @@ ROWS_3 = [
 ]
 
 
+# A process that moves a store and ends itself before one of the statements.
+KILLED = """
+import os, pathlib, sys
+from pivottrace.labels import store, store_schema
+class Killed(tuple):
+    def __iter__(self):
+        for number, statement in enumerate(tuple.__iter__(self)):
+            if number == int(sys.argv[2]):
+                os.kill(os.getpid(), 9)
+            yield statement
+        os.kill(os.getpid(), 9)
+store_schema.{statements} = Killed(store_schema.{statements})
+store.LabelStore(pathlib.Path(sys.argv[1]), 9)
+"""
+
+
 @pytest.fixture
 def of_3(tmp_path):
     """A store of version 3 with every verdict that it knew, and a gap in the numbers."""
@@ -125,19 +141,7 @@ def test_a_budget_that_an_old_store_exceeds_is_refused_and_no_label_is_lost(old)
 
 @pytest.mark.parametrize("statements_before", range(7))
 def test_a_process_killed_while_it_moves_labels_leaves_the_old_store(old, statements_before):
-    script = (
-        "import os, pathlib, sys\n"
-        "from pivottrace.labels import store, store_schema\n"
-        "class Killed(tuple):\n"
-        "    def __iter__(self):\n"
-        "        for number, statement in enumerate(tuple.__iter__(self)):\n"
-        "            if number == int(sys.argv[2]):\n"
-        "                os.kill(os.getpid(), 9)\n"
-        "            yield statement\n"
-        "        os.kill(os.getpid(), 9)\n"
-        "store_schema.FROM_LABELS = Killed(store_schema.FROM_LABELS)\n"
-        "store.LabelStore(pathlib.Path(sys.argv[1]), 9)\n"
-    )
+    script = KILLED.format(statements="FROM_LABELS")
     command = [sys.executable, "-c", script, str(old), str(statements_before)]
     assert subprocess.run(command, timeout=60).returncode == -9
     assert read_labels(old) == LABELS
@@ -245,19 +249,7 @@ def test_a_store_of_version_3_is_read_as_it_was_before_and_after_it_moves(of_3, 
 
 @pytest.mark.parametrize("statements_before", range(8))
 def test_a_process_killed_while_it_moves_version_3_leaves_it(of_3, statements_before):
-    script = (
-        "import os, pathlib, sys\n"
-        "from pivottrace.labels import store, store_schema\n"
-        "class Killed(tuple):\n"
-        "    def __iter__(self):\n"
-        "        for number, statement in enumerate(tuple.__iter__(self)):\n"
-        "            if number == int(sys.argv[2]):\n"
-        "                os.kill(os.getpid(), 9)\n"
-        "            yield statement\n"
-        "        os.kill(os.getpid(), 9)\n"
-        "store_schema.FROM_3 = Killed(store_schema.FROM_3)\n"
-        "store.LabelStore(pathlib.Path(sys.argv[1]), 9)\n"
-    )
+    script = KILLED.format(statements="FROM_3")
     before = read_answers(of_3)
     command = [sys.executable, "-c", script, str(of_3), str(statements_before)]
     assert subprocess.run(command, timeout=60).returncode == -9
