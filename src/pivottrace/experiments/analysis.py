@@ -180,6 +180,8 @@ def _arm(
         },
         "alarms": _alarms(facts),
         "curve": _band([r.curve(0.0) for r in results.values()]),
+        # On the arm's own seeds: seeds differ by as much as arms do.
+        "reference_curve": _band([r.curve(0.0) for s, r in reference.items() if s in results]),
         "speed": None,
     }
     with_curves = all(result.curve(0.0).steps.size for result in reference.values())
@@ -237,7 +239,7 @@ def _speed(ours: Mapping[int, Curve], theirs: Mapping[int, Curve]) -> dict[str, 
 
 def _band(curves: Sequence[Curve]) -> dict[str, list[float]] | None:
     """Return the mean measured curve over seeds with its standard error; None without curves."""
-    if not all(curve.steps.size for curve in curves):
+    if not curves or not all(curve.steps.size for curve in curves):
         return None
     accuracy = np.array([curve.accuracy for curve in curves])  # (seeds, K)
     error = (
@@ -248,12 +250,6 @@ def _band(curves: Sequence[Curve]) -> dict[str, list[float]] | None:
         "accuracy": accuracy.mean(axis=0).round(DIGITS).tolist(),
         "error": error.round(DIGITS).tolist(),
     }
-
-
-def reference_target(figures: Mapping[str, Any]) -> float | None:
-    """Return the accuracy at which speed-ups are measured, over all seeds of the reference."""
-    speed = figures["arms"][figures["reference"]]["speed"]
-    return None if speed is None else speed["target"]
 
 
 def _means(rows: Sequence[Mapping[str, float]]) -> dict[str, float]:

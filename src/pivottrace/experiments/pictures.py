@@ -12,7 +12,6 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from pivottrace.experiments.analysis import reference_target
 from pivottrace.report.svg import COLOURS, drawing, new_figure
 from pivottrace.stats.arms import NOT_WORSE_MARGIN
 
@@ -29,6 +28,8 @@ _PERCENT = PercentFormatter(1.0, decimals=0)
 def curves_picture(figures: Mapping[str, Any]) -> str | None:
     """Draw a panel per arm: the learning curves of arm and reference, with a standard error each.
 
+    Both curves and the target are of the arm's own seeds.
+
     Returns:
         The SVG's text, the same for the same figures; None if the reference has no curve.
     """
@@ -43,20 +44,21 @@ def curves_picture(figures: Mapping[str, Any]) -> str | None:
         figure = new_figure(WIDTH, 0.4 + PANEL_HEIGHT * rows)
         panels = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).ravel()
         for panel, arm in zip(panels, others, strict=False):
-            _curve(panel, reference["curve"], "soft")
+            if arm["reference_curve"] is not None:
+                _curve(panel, arm["reference_curve"], "soft")
             if arm is not reference:
                 _curve(panel, arm["curve"], "annotate")
-            target = reference_target(figures)
-            if target is not None:
-                panel.axhline(target, color=COLOURS["ink"], lw=0.8, ls="--")
+            if arm["speed"] is not None:
+                panel.axhline(arm["speed"]["target"], color=COLOURS["ink"], lw=0.8, ls="--")
             panel.set_title(arm["title"], fontsize=8)
             panel.yaxis.set_major_formatter(_PERCENT)
+            panel.yaxis.set_major_locator(_whole_percents())
         for place, panel in enumerate(panels):
             panel.set_visible(place < len(others))
             if place + columns >= len(others):  # the lowest panel of its column
                 panel.set_xlabel("training step")
                 panel.tick_params(labelbottom=True)
-        _legend(figure, reference["title"], has_target=reference_target(figures) is not None)
+        _legend(figure, reference["title"], has_target=reference["speed"] is not None)
         figure.supylabel("held-out accuracy", fontsize=8.5, color=COLOURS["soft"])
         return _svg(figure)
 
@@ -82,7 +84,10 @@ def _curve(axes: Axes, curve: Mapping[str, Any], role: str) -> None:
 
 def _legend(figure: Figure, reference: str, *, has_target: bool) -> None:
     """Name the lines of all panels, above them."""
-    looks = [(reference, "soft", "-", 1.8), ("the arm above the panel", "annotate", "-", 1.8)]
+    looks = [
+        (f"{reference}, same seeds", "soft", "-", 1.8),
+        ("the arm above the panel", "annotate", "-", 1.8),
+    ]
     if has_target:
         looks.append(("target of the speed-up", "ink", "--", 0.8))
     lines = [
@@ -109,8 +114,12 @@ def _by_labels(axes: Axes, arms: list[Mapping[str, Any]]) -> None:
     )
     axes.xaxis.set_major_formatter(_PERCENT)
     axes.yaxis.set_major_formatter(_PERCENT)
-    # With these steps there is no tick at 72.5 %, which would be shown as 72 %.
-    axes.yaxis.set_major_locator(MaxNLocator(steps=[1, 2, 5, 10]))
+    axes.yaxis.set_major_locator(_whole_percents())
+
+
+def _whole_percents() -> MaxNLocator:
+    """Ticks without one at 72.5 %, which would be shown as 72 %."""
+    return MaxNLocator(steps=[1, 2, 5, 10])
 
 
 def _differences(axes: Axes, arms: list[Mapping[str, Any]], reference: str) -> None:
