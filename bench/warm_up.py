@@ -1,6 +1,6 @@
 """A short supervised warm-up on worked solutions, so that a small model half knows the tasks.
 
-    python bench/warm_up.py runs/smollm2-warm [--questions 2400] [--seed 1001]
+    python bench/warm_up.py runs/smollm2-warm [--questions 2400] [--seed 7000000]
 
 The solutions are written by program (worked_solutions.py), for questions of the same tasks and
 other seeds than any pool. TRL's `SFTTrainer` trains all weights for one pass, on the solutions
@@ -20,39 +20,28 @@ from trl import SFTConfig, SFTTrainer
 
 from pivottrace.config import ModelConfig
 from pivottrace.models.load import load_model
+from real_model_pools import OPTIONS, every_question
 from worked_solutions import SOLVERS, solution
 
-SIZES: dict[str, dict[str, Any]] = {
-    "chain_sum": {"min_terms": 2, "max_terms": 5, "min_digits": 1, "max_digits": 2},
-    "count_bits": {"max_n": 1023},
-    "decimal_chain_sum": {"max_terms": 4, "max_digits": 2, "max_decimal_places": 1},
-    "fraction_simplification": {"max_value": 30, "max_factor": 12, "styles": ("plain",)},
-    "gcd": {"max_value": 200},
-    "lcm": {"max_value": 30},
-    "leg_counting": {"max_animals": 4, "max_instances": 9},
-    "letter_counting": {"min_words": 3, "max_words": 8},
-    "prime_factorization": {"max_value": 300},
-    "products": {"max_digits": 2},
-    "simple_geometry": {},
-}
-"""Options of each task, the same in every pool."""
-BATCH = 32
+BATCH, PASSES = 16, 2
+"""Rows of a forward pass, and passes of a step."""
 
 
 def examples(questions: int, seed: int) -> list[dict[str, Any]]:
-    """Prompts and completions, the same number of each task, in turns."""
-    each = questions // len(SIZES)
-    tasks = {
-        task: list(reasoning_gym.create_dataset(task, size=each, seed=seed, **options))
-        for task, options in SIZES.items()
-    }
+    """Prompts and completions, the same number of each task, in turns; none is in a pool."""
+    in_pools, each = every_question(), questions // len(SOLVERS)
+    tasks = {}
+    for task in SOLVERS:
+        drawn = reasoning_gym.create_dataset(task, size=5 * each, seed=seed, **OPTIONS[task])
+        new = {entry["question"]: entry for entry in drawn if entry["question"] not in in_pools}
+        tasks[task] = list(new.values())[:each]
     return [
         {
-            "prompt": [{"role": "user", "content": tasks[task][index]["question"]}],
-            "completion": [{"role": "assistant", "content": solution(task, tasks[task][index])}],
+            "prompt": [{"role": "user", "content": entry["question"]}],
+            "completion": [{"role": "assistant", "content": solution(task, entry)}],
         }
-        for index in range(each)
-        for task in SOLVERS
+        for of_all_tasks in zip(*tasks.values(), strict=False)
+        for task, entry in zip(SOLVERS, of_all_tasks, strict=True)
     ]
 
 
@@ -62,7 +51,7 @@ def main() -> None:
     parser.add_argument("output", type=Path)
     parser.add_argument("--model", default="smollm2")
     parser.add_argument("--questions", type=int, default=2400)
-    parser.add_argument("--seed", type=int, default=1001, help="pools have smaller seeds")
+    parser.add_argument("--seed", type=int, default=7_000_000, help="pools have smaller seeds")
     parser.add_argument("--learning-rate", type=float, default=2e-4)
     options = parser.parse_args()
 
@@ -71,6 +60,7 @@ def main() -> None:
     settings = SFTConfig(
         output_dir=str(options.output / "checkpoints"),
         per_device_train_batch_size=BATCH,
+        gradient_accumulation_steps=PASSES,
         num_train_epochs=1,
         learning_rate=options.learning_rate,
         lr_scheduler_type="cosine",

@@ -14,8 +14,9 @@ from transformers import (
 )
 from transformers.cache_utils import DynamicLayer
 
-from pivottrace.models import compact
-from pivottrace.models.compact import RoomyLayer, compacting, generate_compacting
+from pivottrace.models import cache_layers, compact
+from pivottrace.models.cache_layers import RoomyLayer
+from pivottrace.models.compact import compacting, generate_compacting, generate_refilling
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -83,7 +84,7 @@ def test_room_for_keys_leaves_the_responses_whenever_it_is_used_up(varied, monke
 
     append = RoomyLayer.update
     monkeypatch.setattr(RoomyLayer, "update", update)
-    monkeypatch.setattr(compact, "SPELL", room)
+    monkeypatch.setattr(cache_layers, "ROOM", room)
     assert torch.equal(generate_compacting(varied, IDS, MASK, settings(), spell=3), expected)
     assert max(taken) == expected.size(1) - 2, "all but the first spell's tokens are put into room"
 
@@ -143,11 +144,12 @@ def test_a_cache_with_a_recurrent_state_is_decoded_whole():
     assert torch.equal(generate_compacting(model, IDS, MASK, settings(), spell=2), expected)
 
 
-def test_samples_of_the_first_spell_are_the_very_same(varied):
+def test_samples_of_the_first_spell_are_the_very_same(varied, monkeypatch):
     sampled = settings(do_sample=True, top_k=0)
     torch.manual_seed(5)
     expected = plain(varied, sampled)
     torch.manual_seed(5)
+    monkeypatch.setattr(compact, "ENOUGH", 1.0)
     found = generate_compacting(varied, IDS, MASK, sampled, spell=4)
     assert torch.equal(found[:, : WIDTH + 4], expected[:, : WIDTH + 4])
     assert varied_lengths(found)
@@ -169,6 +171,69 @@ def test_later_spells_sample_the_distribution_of_plain_generate(varied):
     shares = [s[:, -1].bincount(minlength=19) / len(s) for s in (expected, found)]
     # Five standard errors of a difference of two shares.
     assert (shares[0] - shares[1]).abs().max() < 5 * (2 * 0.25 / 4000) ** 0.5
+
+
+def responses_to(model, prompts, config, **more):
+    """The responses by number, up to their ends."""
+    found = dict(generate_refilling(model, prompts, config, **more))
+    assert sorted(found) == list(range(len(prompts)))
+    return [up_to_the_end(found[number]) for number in range(len(prompts))]
+
+
+def one_by_one(model, prompts, config):
+    rows = [
+        model.generate(torch.tensor([p]), generation_config=config)[0, len(p) :].tolist()
+        for p in prompts
+    ]
+    return [up_to_the_end(row) for row in rows]
+
+
+def up_to_the_end(row):
+    return row[: next((i for i, token in enumerate(row) if token in [0, *ENDS]), len(row))]
+
+
+# Prompts that grow, so that late ones are wider than the batch which they enter.
+MANY = [[*p, *range(8, 8 + more)] for more in (0, 1, 9, 3, 11) for p in PROMPTS]
+
+
+@pytest.mark.parametrize("places", [1, 2, 5, 100])
+@pytest.mark.parametrize("spell", [1, 3, 100])
+def test_waiting_prompts_take_the_places_of_ended_rows(varied, places, spell):
+    expected = one_by_one(varied, MANY, settings())
+    assert len(set(map(len, expected))) > 2
+    assert responses_to(varied, MANY, settings(), places=places, spell=spell) == expected
+
+
+def test_places_that_fall_free_are_taken_at_once(varied):
+    """Decoded rows, with the empty ones, beside the tokens that there are."""
+    decoded = []
+
+    def count(module, arguments, keywords, output):
+        if keywords["input_ids"].size(1) == 1:
+            decoded.append(len(keywords["input_ids"]))
+
+    expected = one_by_one(varied, MANY, settings())
+    handle = varied.register_forward_hook(count, with_kwargs=True)
+    try:
+        responses_to(varied, MANY, settings(), places=6, spell=2)
+    finally:
+        handle.remove()
+    assert max(decoded) == 6
+    assert sum(decoded) < 1.3 * sum(map(len, expected))
+
+
+def test_a_sliding_window_is_filled_batch_after_batch():
+    torch.manual_seed(0)
+    model = MistralForCausalLM(MistralConfig(**SIZES, sliding_window=4)).eval()
+    expected = one_by_one(model, MANY, settings())
+    assert responses_to(model, MANY, settings(), places=4, spell=2) == expected
+
+
+def test_a_cache_that_cannot_lose_rows_still_answers_every_prompt(varied, monkeypatch):
+    """The model chooses another cache than its configuration promises."""
+    monkeypatch.setattr(compact, "can_drop_rows", lambda cache: False)
+    found = responses_to(varied, MANY, settings(), places=4, spell=2)
+    assert found == one_by_one(varied, MANY, settings())
 
 
 @pytest.mark.parametrize("work", ["small", "large"])

@@ -18,28 +18,24 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 PROMPTS = [[8, 9], [8, 10, 11], [12]]
 
 
-def by_hand(model, prompts, seed, start, **sampling):
+def by_hand(model, prompts, seed, **sampling):
     """A batch of prompts by `generate` of transformers, seeded as the sampler promises."""
     width = max(map(len, prompts))
     ids = torch.tensor([[0] * (width - len(p)) + p for p in prompts])
     settings = GenerationConfig(max_new_tokens=6, eos_token_id=1, pad_token_id=0, **sampling)
-    torch.manual_seed(seed + start)
+    torch.manual_seed(seed)
     rows = model.generate(ids, attention_mask=(ids != 0).long(), generation_config=settings)
     rows = rows[:, width:].tolist()
     return [row[: next((i for i, t in enumerate(row) if t in (0, 1)), len(row))] for row in rows]
 
 
-def test_each_batch_is_seeded_by_the_rows_before_it(start, tokenizer):
+def test_the_first_samples_are_those_of_transformers(start, tokenizer):
     """Rows go by prompt length: the samples of a prompt follow one another."""
-    settings = Sampling(num_samples=4, temperature=0.8, max_new_tokens=6, batch_size=5, seed=7)
+    settings = Sampling(num_samples=4, temperature=0.8, max_new_tokens=6, batch_size=12, seed=7)
     found = TransformersSampler(start.eval(), tokenizer).sample(PROMPTS, settings)
     rows = [p for p in ([12], [8, 9], [8, 10, 11]) for _ in range(4)]
     sampling = {"do_sample": True, "temperature": 0.8, "top_p": 1.0, "top_k": 0}
-    expected = [
-        tokens
-        for at in (0, 5, 10)
-        for tokens in by_hand(start, rows[at : at + 5], 7, at, **sampling)
-    ]
+    expected = by_hand(start, rows, 7, **sampling)
     assert [found[2], found[0], found[1]] == [expected[:4], expected[4:8], expected[8:]]
     assert len({tuple(tokens) for tokens in expected}) > 6
 
@@ -47,7 +43,7 @@ def test_each_batch_is_seeded_by_the_rows_before_it(start, tokenizer):
 def test_greedy_responses_are_those_of_transformers(start, tokenizer):
     settings = Sampling(num_samples=1, temperature=None, max_new_tokens=6)
     found = TransformersSampler(start.eval(), tokenizer).sample(PROMPTS, settings)
-    expected = [by_hand(start, [prompt], 0, 0, do_sample=False) for prompt in PROMPTS]
+    expected = [by_hand(start, [prompt], 0, do_sample=False) for prompt in PROMPTS]
     assert found == expected
 
 
@@ -59,17 +55,35 @@ def test_running_out_of_memory_leaves_samples_repeatable(start, tokenizer, monke
         )
         return TransformersSampler(start, tokenizer).sample(PROMPTS, settings)
 
-    expected, own = sample(4), generate.generate_compacting
+    expected, own = sample(4), generate.generate_refilling
     assert len({tuple(tokens) for responses in expected for tokens in responses}) > 6
 
-    def short_of_memory(model, input_ids, *args, **kwargs):
-        if len(input_ids) > 4:
+    def short_of_memory(model, prompts, *args, places, **kwargs):
+        if places > 4:
             torch.rand(3)  # the attempt drew before it failed
             raise error
-        return own(model, input_ids, *args, **kwargs)
+        return own(model, prompts, *args, places=places, **kwargs)
 
-    monkeypatch.setattr(generate, "generate_compacting", short_of_memory)
+    monkeypatch.setattr(generate, "generate_refilling", short_of_memory)
     assert sample(8) == sample(8) == expected
+
+
+def test_responses_that_had_ended_when_memory_ran_out_are_kept(start, tokenizer, monkeypatch):
+    """Greedily, so that those which begin anew are the same again."""
+    settings = Sampling(num_samples=1, temperature=None, max_new_tokens=6, batch_size=2)
+    expected = TransformersSampler(start, tokenizer).sample(PROMPTS, settings)
+    own, asked = generate.generate_refilling, []
+
+    def short_of_memory(model, prompts, *args, places, **kwargs):
+        asked.append((len(prompts), places))
+        for number, response in enumerate(own(model, prompts, *args, places=places, **kwargs)):
+            if number == 1 and places > 1:
+                raise NO_MEMORY[0]
+            yield response
+
+    monkeypatch.setattr(generate, "generate_refilling", short_of_memory)
+    assert TransformersSampler(start, tokenizer).sample(PROMPTS, settings) == expected
+    assert asked == [(3, 2), (2, 1)]
 
 
 def test_a_response_that_reaches_the_limit_is_recorded_as_cut(start, tokenizer):

@@ -45,24 +45,39 @@ def in_batches(
     while len(results) < len(rows):
         start = len(results)
         batch = rows[start : start + batch_size]
-        try:
-            results += work(start, batch)
-            continue
-        except RuntimeError as error:
-            if not _out_of_memory(error):
-                raise
-        # Outside the `except` block the traceback is gone. The memory that the failed attempt had
-        # allocated is free then.
-        if len(batch) == 1:
-            raise ModelError(
-                "memory ran out with one sequence at a time: use a smaller model, dtype = "
-                "'bfloat16', or fewer new tokens (rollouts.max_new_tokens, in training "
-                "train.max_new_tokens)"
-            )
-        batch_size = len(batch) // 2
-        logger.warning("out of memory: going on with %d sequences at once", batch_size)
-        torch.cuda.empty_cache()
+        if not memory_suffices(lambda: results.extend(work(start, batch))):  # noqa: B023
+            batch_size = half_of(len(batch))
     return results
+
+
+def memory_suffices(attempt: Callable[[], object]) -> bool:
+    """Make an attempt, and say whether it ended before memory ran out."""
+    try:
+        attempt()
+        return True
+    except RuntimeError as error:
+        if not _out_of_memory(error):
+            raise
+    # Outside the `except` block the traceback is gone. The memory that the failed attempt had
+    # allocated is free then.
+    torch.cuda.empty_cache()
+    return False
+
+
+def half_of(batch_size: int) -> int:
+    """The size to go on with after memory ran out; said as a warning.
+
+    Raises:
+        ModelError: The size was 1.
+    """
+    if batch_size == 1:
+        raise ModelError(
+            "memory ran out with one sequence at a time: use a smaller model, dtype = "
+            "'bfloat16', or fewer new tokens (rollouts.max_new_tokens, in training "
+            "train.max_new_tokens)"
+        )
+    logger.warning("out of memory: going on with %d sequences at once", batch_size // 2)
+    return batch_size // 2
 
 
 def _out_of_memory(error: RuntimeError) -> bool:

@@ -1,78 +1,41 @@
-"""Generation that drops finished rows, so that a few long responses do not make all others wait.
+"""Generation in which ended rows leave, so that a few long responses do not make all others wait.
 
 `generate` of transformers decodes every row of a batch until the last one ends, so that short
-responses cost as much as the longest. Here the batch is decoded in spells of a few tokens. Ended
-rows leave it between two spells, with their cache. And the cache of transformers copies all keys
-and values for every token. Here it has room for the next tokens after the first spell. Figures:
-bench/generation.py.
+responses cost as much as the longest. Here the batch is decoded in spells of a few tokens. Between
+two spells, a waiting prompt takes the place of an ended row. Where none waits, the row leaves the
+batch with its cache. And the cache of transformers copies all keys and values for every token.
+Here it has room for the next tokens after the first spell. Figures: bench/generation.py.
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import torch
-from transformers.cache_utils import DynamicCache, DynamicLayer, DynamicSlidingWindowLayer
+from torch.nn.functional import pad
+from transformers import StoppingCriteria
+from transformers.cache_utils import DynamicCache
 
 from pivottrace.attention.engine import current_tracer
+from pivottrace.models.cache_layers import can_drop_rows, can_refill, make_room
 
-# Tokens between two looks for ended rows; a spell costs a few milliseconds of its own.
+# Tokens between two looks for ended rows, at most; a spell costs a few milliseconds of its own.
 SPELL = 24
+# A spell is over when this share of its rows has ended.
+ENOUGH = 1 / 8
 # Multiplications per decoded token (rows times weights) below which one thread is as fast as two:
 # threads wait for one another after each operation, and these are then over in some 0.1 ms. Beside
 # other work that waiting is what takes long (figures: docs/training-runs.md).
 ONE_THREAD_BELOW = 200_000_000
 
-
-class RoomyLayer(DynamicLayer):
-    """A cache layer that adds a token without a copy of all tokens before it.
-
-    Keys and values are the beginning of buffers (B, H, S + room, D). When the room is used up, the
-    layer makes new buffers with room for `SPELL` tokens.
-    """
-
-    keys: torch.Tensor
-    values: torch.Tensor
-
-    def __init__(self, layer: DynamicLayer) -> None:
-        """Take over the keys and values of a layer, which must hold some."""
-        super().__init__()
-        self.__dict__.update(layer.__dict__)
-        self._buffers = [self.keys, self.values]
-
-    def update(
-        self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Append keys and values (B, H, T, D), and return all of them, as `DynamicLayer` does."""
-        self.keys, self._buffers[0] = _appended(self.keys, key_states, self._buffers[0])
-        self.values, self._buffers[1] = _appended(self.values, value_states, self._buffers[1])
-        return self.keys, self.values
-
-    def batch_select_indices(self, indices: torch.Tensor) -> None:
-        """Keep these rows, and release the buffers that held all rows."""
-        super().batch_select_indices(indices)
-        self._buffers = [self.keys, self.values]
-
-
-def _appended(
-    held: torch.Tensor, added: torch.Tensor, buffer: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Join `added` to the end of `held` along the tokens; also return the buffer of the result."""
-    start, end = held.size(-2), held.size(-2) + added.size(-2)
-    # Reordered keys are in a tensor of their own.
-    if buffer.data_ptr() != held.data_ptr() or buffer.size(-2) < end:
-        buffer = held.new_empty(*held.shape[:-2], end + SPELL, held.size(-1))
-        buffer[..., :start, :] = held
-    buffer[..., start:end, :] = added
-    return buffer[..., :end, :], buffer
-
-
-# Cache layers that keep nothing but the keys and values of each row, so that rows can leave them.
-ROW_LAYERS = (DynamicLayer, DynamicSlidingWindowLayer, RoomyLayer)
+# Numbered prompts.
+Waiting = deque[tuple[int, Sequence[int]]]
 
 
 def generate_compacting(
@@ -99,7 +62,7 @@ def generate_compacting(
         input_ids: (B, S) prompts, padded on the left.
         attention_mask: (B, S), 0 on the padding.
         generation_config: Needs `max_new_tokens`, `eos_token_id` and `pad_token_id`.
-        spell: Tokens per spell.
+        spell: Tokens per spell, at most.
         generate: The model's own `generate`; by default `model.generate`.
         **more: Further arguments of `generate`.
 
@@ -107,51 +70,237 @@ def generate_compacting(
         (B, S + T) prompts and responses, padded on the right after their end. T is the length of
         the longest response.
     """
-    generate = generate or model.generate
-    limit, ends = generation_config.max_new_tokens, _ends(generation_config, input_ids.device)
-    whole = partial(generate, input_ids=input_ids, attention_mask=attention_mask, **more)
-    if limit is None or limit <= spell or ends is None or generation_config.stop_strings:
-        return whole(generation_config=generation_config)
-    tracer = current_tracer()
-    if tracer is not None and not _can_drop_rows(DynamicCache(config=model.config)):
-        # We test the cache before the first spell, so that no token is traced twice.
-        return whole(generation_config=generation_config)
-    width, device = input_ids.size(1), input_ids.device
+    own = partial(generate or model.generate, **more)
+    batch = _Batch.of(input_ids, attention_mask)
+    if not _has_spells(model, generation_config, spell):
+        return _whole(own, batch, generation_config)
+    width = input_ids.size(1)
     # (B, S + limit) prompts and responses; columns after a response stay padding.
-    done = torch.full((input_ids.size(0), width + limit), generation_config.pad_token_id).to(device)
+    done = input_ids.new_full(
+        (input_ids.size(0), width + generation_config.max_new_tokens),
+        generation_config.pad_token_id,
+    )
     done[:, :width] = input_ids
-    rows = torch.arange(input_ids.size(0), device=device)  # rows still in the batch
-    settings = copy.copy(generation_config)
-    settings.return_dict_in_generate = True
-    cache, reached = None, width
-    while rows.numel() and reached < width + limit:
-        start = reached
-        settings.max_new_tokens = min(spell, width + limit - start)
-        with _threads_for(model, rows.numel()):
-            output = generate(
-                input_ids=input_ids,
-                attention_mask=attention_mask,
-                past_key_values=cache,
-                generation_config=settings,
-                **more,
+    reached = width
+    for row, response in _decode(model, own, batch, generation_config, spell, deque()):
+        done[row, width : width + response.numel()] = response
+        reached = max(reached, width + response.numel())
+    return done[:, :reached]
+
+
+def generate_refilling(
+    model: Any,
+    prompts: Sequence[Sequence[int]],
+    generation_config: Any,
+    *,
+    places: int,
+    spell: int = SPELL,
+    **more: Any,
+) -> Iterator[tuple[int, list[int]]]:
+    """Respond to any number of prompts, `places` of them at a time.
+
+    A prompt that waits takes the place of a response that has ended. Where `generate_compacting`
+    decodes as a whole, and where a layer has a sliding window, the prompts go batch after batch.
+
+    Args:
+        model: A causal language model.
+        prompts: N prompts. The sooner like lengths follow one another, the less is padded.
+        generation_config: As for `generate_compacting`.
+        places: Rows of a batch.
+        spell: Tokens per spell, at most.
+        **more: Further arguments of `generate`.
+
+    Yields:
+        The index of a prompt, and the tokens of its response, as responses end. Whatever follows an
+        end token means nothing.
+    """
+    own, pad_id = partial(model.generate, **more), generation_config.pad_token_id
+    waiting: Waiting = deque(enumerate(prompts))
+    refills = _has_spells(model, generation_config, spell) and can_refill(model)
+    while waiting:
+        batch = _next_batch(waiting, places, pad_id, model.device)
+        if refills:
+            for row, tokens in _decode(model, own, batch, generation_config, spell, waiting):
+                yield row, tokens.tolist()
+        else:
+            output = generate_compacting(
+                model, batch.ids, batch.mask, generation_config, spell=spell, **more
             )
-        cache = output.past_key_values
-        if not _can_drop_rows(cache):
-            return whole(generation_config=generation_config)
-        _make_room(cache)
-        input_ids = output.sequences
-        reached = input_ids.size(1)  # a spell ends early if its last row ends
-        done[rows, start:reached] = input_ids[:, start:]
-        added = attention_mask.new_ones(input_ids.size(0), reached - start)
-        attention_mask = torch.cat([attention_mask, added], dim=1)
-        # (rows in the batch, columns of this spell) -> indices of the rows that have not ended.
-        kept = (~torch.isin(input_ids[:, start:], ends).any(dim=1)).nonzero()[:, 0]
-        if kept.numel() < rows.numel():
-            input_ids, attention_mask, rows = input_ids[kept], attention_mask[kept], rows[kept]
-            cache.batch_select_indices(kept)
+            responses = output[:, batch.ids.size(1) :].tolist()
+            yield from zip(batch.rows.tolist(), responses, strict=True)
+
+
+@dataclass
+class _Batch:
+    """B rows that are being decoded, W tokens wide.
+
+    Attributes:
+        ids: (B, W) tokens, padded on the left.
+        mask: (B, W), 0 on the padding.
+        rows: (B,) the number of the prompt in each row.
+        begins: (B,) the column in which each row's response begins.
+        ended: (B,) whether a row has ended.
+        cache: Keys and values of all columns but the last; None before the first token.
+    """
+
+    ids: torch.Tensor
+    mask: torch.Tensor
+    rows: torch.Tensor
+    begins: torch.Tensor
+    ended: torch.Tensor
+    cache: Any = None
+
+    @classmethod
+    def of(cls, ids: torch.Tensor, mask: torch.Tensor) -> _Batch:
+        """Prompts (B, S) before their first token."""
+        begins = ids.new_full((ids.size(0),), ids.size(1))
+        return cls(ids, mask, torch.arange(ids.size(0)), begins, begins < 0)
+
+    def advance(self, sequences: torch.Tensor, ends: torch.Tensor, limit: int) -> None:
+        """Take over the tokens of a spell: (B, W + T)."""
+        new = sequences[:, self.ids.size(1) :]
+        self.ids, self.mask = sequences, torch.cat([self.mask, torch.ones_like(new)], dim=1)
+        self.ended = self.ended | torch.isin(new, ends).any(dim=1)
+        self.ended |= self.ids.size(1) - self.begins >= limit
+
+    def keep(self, kept: torch.Tensor) -> None:
+        """Drop all rows but these (K,)."""
+        self.rows = self.rows[kept.cpu()]
+        self.ids, self.mask, self.begins, self.ended = (
+            each[kept] for each in (self.ids, self.mask, self.begins, self.ended)
+        )
+        self.cache.batch_select_indices(kept)
+
+    def fill(self, places: torch.Tensor, new: _Batch) -> None:
+        """Put the rows of another batch at these places (K,)."""
+        more = new.ids.size(1) - self.ids.size(1)
+        if more > 0:
+            self.set_width(new.ids.size(1))
+        start = self.ids.size(1) - new.ids.size(1)
+        self.mask[places, :start] = 0
+        self.ids[places, start:], self.mask[places, start:] = new.ids, new.mask
+        self.rows[places.cpu()] = new.rows
+        self.begins[places] = start + new.begins
+        self.ended[places] = new.ended
+        for layer, of_new in zip(self.cache.layers, new.cache.layers, strict=True):
+            layer.fill(places, of_new)
+        unused = int(self.mask.any(dim=0).int().argmax())
+        if unused:
+            self.set_width(self.ids.size(1) - unused)
+
+    def set_width(self, width: int) -> None:
+        """Drop the first columns, which no row uses any more, or put padding before them."""
+        more = width - self.ids.size(1)
+        self.ids, self.mask = (pad(each, (more, 0)) for each in (self.ids, self.mask))
+        self.begins = self.begins + more
+        for layer in self.cache.layers:
+            layer.set_width(width - 1)
+
+
+class _Enough(StoppingCriteria):
+    """Ends a spell when enough of its rows have ended."""
+
+    def __init__(self, batch: _Batch, ends: torch.Tensor) -> None:
+        self._ended, self._ends = batch.ended.clone(), ends
+
+    def __call__(self, input_ids: torch.Tensor, scores: Any, **more: Any) -> torch.Tensor:
+        """(B,) True for all rows or for none."""
+        self._ended |= torch.isin(input_ids[:, -1], self._ends)
+        return (self._ended.float().mean() >= ENOUGH).expand_as(self._ended)
+
+
+def _decode(
+    model: Any,
+    generate: Any,
+    batch: _Batch,
+    generation_config: Any,
+    spell: int,
+    waiting: Waiting,
+) -> Iterator[tuple[int, torch.Tensor]]:
+    """Yield the number of each prompt and its response (T,), as responses end.
+
+    Prompts that wait are taken as places fall free. All are taken, unless the model decodes as a
+    whole after all: then the batch alone.
+    """
+    limit, pad_id = generation_config.max_new_tokens, generation_config.pad_token_id
+    ends = torch.tensor(generation_config.eos_token_id, device=batch.ids.device).flatten()
+    tracer = current_tracer()
+    while batch.rows.numel():
+        left = limit - int((batch.ids.size(1) - batch.begins).max())
+        with _threads_for(model, batch.rows.numel()):
+            output = _spell(generate, batch, generation_config, min(spell, left), ends)
+        if not can_drop_rows(output.past_key_values):  # the model has chosen another cache
+            output = _whole(generate, batch, generation_config)
+            yield from zip(batch.rows.tolist(), output[:, batch.ids.size(1) :], strict=True)
+            return
+        batch.cache = output.past_key_values
+        make_room(batch.cache)
+        batch.advance(output.sequences, ends, limit)
+        gone = batch.ended.nonzero()[:, 0]
+        for place in gone.tolist():
+            yield int(batch.rows[place]), batch.ids[place, batch.begins[place] :]
+        if waiting and gone.numel():
+            new = _next_batch(waiting, gone.numel(), pad_id, batch.ids.device)
+            first = _spell(generate, new, generation_config, 1, ends)
+            new.cache = first.past_key_values
+            new.advance(first.sequences, ends, limit)
+            entered, gone = gone[: new.rows.numel()], gone[new.rows.numel() :]
+            batch.fill(entered, new)
+        if gone.numel():
+            stays = torch.ones_like(batch.ended)
+            stays[gone] = False
+            kept = stays.nonzero()[:, 0]
+            batch.keep(kept)
             if tracer is not None:
                 tracer.select_rows(kept)
-    return done[:, :reached]
+
+
+def _spell(
+    generate: Any, batch: _Batch, generation_config: Any, num_tokens: int, ends: torch.Tensor
+) -> Any:
+    """Generate some tokens more for every row."""
+    settings = copy.copy(generation_config)
+    settings.return_dict_in_generate, settings.max_new_tokens = True, num_tokens
+    return generate(
+        input_ids=batch.ids,
+        attention_mask=batch.mask,
+        past_key_values=batch.cache,
+        generation_config=settings,
+        stopping_criteria=[_Enough(batch, ends)],
+    )
+
+
+def _whole(generate: Any, batch: _Batch, generation_config: Any) -> torch.Tensor:
+    """Generate without spells."""
+    output: torch.Tensor = generate(
+        input_ids=batch.ids, attention_mask=batch.mask, generation_config=generation_config
+    )
+    return output
+
+
+def _next_batch(waiting: Waiting, places: int, pad_id: int, device: torch.device) -> _Batch:
+    """The prompts that wait longest, at most `places`, padded on the left."""
+    taken = [waiting.popleft() for _ in range(min(places, len(waiting)))]
+    width = max(len(prompt) for _, prompt in taken)
+    ids = torch.full((len(taken), width), pad_id)
+    mask = torch.zeros_like(ids)
+    for place, (_, prompt) in enumerate(taken):
+        ids[place, width - len(prompt) :] = torch.tensor(list(prompt))
+        mask[place, width - len(prompt) :] = 1
+    batch = _Batch.of(ids.to(device), mask.to(device))
+    batch.rows = torch.tensor([row for row, _ in taken])
+    return batch
+
+
+def _has_spells(model: Any, generation_config: Any, spell: int) -> bool:
+    """Whether rows may leave before the last one has ended."""
+    limit, tracer = generation_config.max_new_tokens, current_tracer()
+    if limit is None or limit <= spell or generation_config.stop_strings:
+        return False
+    if generation_config.eos_token_id is None or generation_config.pad_token_id is None:
+        return False
+    # We test the cache before the first spell, so that no token is traced twice.
+    return tracer is None or can_drop_rows(DynamicCache(config=model.config))
 
 
 @contextmanager
@@ -167,26 +316,6 @@ def _threads_for(model: Any, num_rows: int) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(threads)
-
-
-def _ends(generation_config: Any, device: torch.device) -> torch.Tensor | None:
-    ends = generation_config.eos_token_id
-    if ends is None or generation_config.pad_token_id is None:
-        return None
-    return torch.tensor(ends, device=device).flatten()
-
-
-def _can_drop_rows(cache: Any) -> bool:
-    """Whether every layer can drop rows. A subclass counts as no, as it may hold more than keys."""
-    layers = getattr(cache, "layers", ())
-    return bool(layers) and all(type(layer) in ROW_LAYERS for layer in layers)
-
-
-def _make_room(cache: Any) -> None:
-    """Give room to the layers that grow. Layers with a sliding window drop old tokens instead."""
-    for index, layer in enumerate(cache.layers):
-        if type(layer) is DynamicLayer and layer.get_seq_length():
-            cache.layers[index] = RoomyLayer(layer)
 
 
 @contextmanager

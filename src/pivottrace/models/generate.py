@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import torch
 from transformers import GenerationConfig
 
 from pivottrace.config import ModelConfig, RolloutsConfig
-from pivottrace.models.batches import in_batches
-from pivottrace.models.compact import generate_compacting
+from pivottrace.models.batches import half_of, memory_suffices
+from pivottrace.models.compact import generate_refilling
 from pivottrace.models.digests import digests
 from pivottrace.models.load import load_model, max_positions, stop_token_ids
 from pivottrace.models.sampler import Sampling
@@ -46,11 +47,11 @@ class TransformersSampler:
         return dict(self._facts)
 
     def sample(self, prompts: Sequence[Sequence[int]], settings: Sampling) -> list[list[list[int]]]:
-        """See `Sampler.sample`. Prompts of similar length are batched together.
+        """See `Sampler.sample`. Up to `batch_size` sequences are generated at a time.
 
-        Each batch is seeded by the seed plus the number of rows before it. If memory runs out, the
-        batch size is halved, down to 1. The same samples then come only from a call in which memory
-        runs out at the same places.
+        When one ends, a waiting prompt takes its place; prompts go by length. If memory runs out,
+        the batch size is halved, down to 1, and the unfinished responses begin anew. The same
+        samples then come only from a call in which memory runs out at the same places.
 
         Raises:
             ModelError: Memory runs out with a single sequence, or the model has no embedding for a
@@ -60,36 +61,41 @@ class TransformersSampler:
         # (N,) prompts by length; then each prompt stands once per sample.
         order = sorted(range(len(prompts)), key=lambda i: (len(prompts[i]), i))
         rows = [index for index in order for _ in range(settings.num_samples)]
-
-        def work(start: int, batch: Sequence[int]) -> list[list[int]]:
-            torch.manual_seed(settings.seed + start)
-            return self._generate([prompts[i] for i in batch], settings)
-
+        responses: dict[int, list[int]] = {}  # by the place in `rows`
+        size = settings.batch_size
+        while len(responses) < len(rows):
+            left = [place for place in range(len(rows)) if place not in responses]
+            asked = [prompts[rows[place]] for place in left]
+            # Failed attempts draw random numbers too, so each has a seed of its own.
+            torch.manual_seed(settings.seed + len(responses))
+            attempt = partial(self._respond, left, asked, size, settings, responses)
+            if not memory_suffices(attempt):
+                size = half_of(min(size, len(left)))
         results: list[list[list[int]]] = [[] for _ in prompts]
-        for index, tokens in zip(rows, in_batches(rows, settings.batch_size, work), strict=True):
-            results[index].append(tokens)
+        for place, index in enumerate(rows):
+            results[index].append(responses[place])
         return results
 
     @torch.inference_mode()
-    def _generate(self, prompts: Sequence[Sequence[int]], settings: Sampling) -> list[list[int]]:
-        """Token ids of one response to each of B prompts, up to the end of the response."""
+    def _respond(
+        self,
+        places: Sequence[int],
+        prompts: Sequence[Sequence[int]],
+        size: int,
+        settings: Sampling,
+        responses: dict[int, list[int]],
+    ) -> None:
+        """Add the response to each prompt, up to its end, as soon as it has ended."""
         ends = stop_token_ids(self.model, self.tokenizer)
         pad = self.tokenizer.pad_token_id
-        # Pad on the left, so that every response begins in the same column: (B, S).
-        width = max(len(prompt) for prompt in prompts)
-        input_ids = torch.full((len(prompts), width), pad)
-        attention_mask = torch.zeros_like(input_ids)
-        for row, prompt in enumerate(prompts):
-            input_ids[row, width - len(prompt) :] = torch.tensor(list(prompt))
-            attention_mask[row, width - len(prompt) :] = 1
-        output = generate_compacting(
+        for number, tokens in generate_refilling(
             self.model,
-            input_ids.to(self.model.device),
-            attention_mask.to(self.model.device),
+            prompts,
             _generation_config(settings, ends, pad),
+            places=size,
             tokenizer=self.tokenizer if settings.stop else None,
-        )[:, width:].tolist()  # (B, T)
-        return [_up_to_the_end(row, {*ends, pad}) for row in output]
+        ):
+            responses[places[number]] = _up_to_the_end(tokens, {*ends, pad})
 
 
 def open_transformers(model: ModelConfig, rollouts: RolloutsConfig) -> TransformersSampler:
