@@ -1,12 +1,13 @@
 """Cost of tracing against plain SDPA: time and peak memory on a Qwen3-0.6B layer shape.
 
     python bench/attention.py [--lengths 1024 2048 …] [--layers 2] [--repeats 7] [--output FILE.csv]
+    python bench/attention.py --model smollm2 --lengths 2048 --output build/smollm2.csv
 
 Variants run interleaved in one process; time is the median of the ratios to plain SDPA in the same
 round, with the lowest and the highest (of seven, a 98 % interval of the median). Peak memory is the
 memory that a forward adds to the loaded model (largest resident size), in its own process for each
 variant. Its growth is fitted as a power of T. Lengths that the output file already has are not run
-again.
+again. With `--model` a whole model, named as in `model.path`, takes the place of the layers.
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ import torch
 import transformers
 
 from pivottrace.attention import AttentionDistance, FarMass, trace
+from pivottrace.config import ModelConfig
+from pivottrace.models.load import load_model
 
 SHAPE = {
     "hidden_size": 1024,
@@ -52,15 +55,20 @@ UP_TO = {
 }
 
 
-def build(layers: int) -> Any:
+def build(name: str | None, layers: int) -> Any:
+    if name is not None:
+        return load_model(ModelConfig(path=name, device="cpu"))[0].eval()
     torch.manual_seed(0)
     config = transformers.Qwen3Config(**SHAPE, num_hidden_layers=layers)
     return transformers.Qwen3ForCausalLM(config).eval()
 
 
-def variants(model: Any, layers: int) -> dict[str, Callable[[torch.Tensor], None]]:
+def variants(model: Any) -> dict[str, Callable[[torch.Tensor], None]]:
     """Make the compared variants; each takes (1, T) tokens and keeps no logits."""
-    top = {layers // 2: [3, 7, 12]}  # about 5 % of the heads, none beyond the middle layer
+    layers, heads = model.config.num_hidden_layers, model.config.num_attention_heads
+    # About 5 % of the heads, none beyond the middle layer.
+    per_layer = heads // 5
+    top = {layer: [*range(per_layer)] for layer in range(layers // 2, 0, -4)}
 
     def plain(tokens: torch.Tensor) -> None:
         model.model(tokens, use_cache=False)
@@ -108,11 +116,11 @@ def variants(model: Any, layers: int) -> dict[str, Callable[[torch.Tensor], None
     }
 
 
-def peak_of(name: str, length: int, layers: int) -> float:
+def peak_of(name: str, length: int, model: list[str]) -> float:
     """Measure the MiB that a variant adds to the loaded model, in its own process."""
     command = [sys.executable, __file__, "--memory-of", name, "--lengths", str(length)]
     done = subprocess.run(
-        [*command, "--layers", str(layers)],
+        [*command, *model],
         capture_output=True,
         text=True,
         check=True,
@@ -148,7 +156,7 @@ def rounds(chosen: dict[str, Any], tokens: torch.Tensor, repeats: int) -> dict[s
 
 def measure(runs: dict[str, Any], length: int, layers: int, repeats: int) -> list[dict[str, Any]]:
     """Make one row per variant; its memory is measured later."""
-    tokens = torch.randint(0, SHAPE["vocab_size"], (1, length))
+    tokens = torch.randint(0, 1000, (1, length))
     chosen = {name: run for name, run in runs.items() if length <= UP_TO.get(name, length)}
     seconds = rounds(chosen, tokens, repeats)
     ratios = {name: values / seconds[PLAIN] for name, values in seconds.items()}
@@ -190,28 +198,30 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--lengths", type=int, nargs="+", default=[1024, 2048, 4096, 8192, 16384])
     parser.add_argument("--layers", type=int, default=2)
+    parser.add_argument("--model", help="a name or folder, as in model.path")
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--output", type=Path, default=Path("build/bench-attention.csv"))
     parser.add_argument("--memory-of", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    model = build(arguments.layers)
-    runs = variants(model, arguments.layers)
+    model = build(arguments.model, arguments.layers)
+    layers, runs = model.config.num_hidden_layers, variants(model)
     if arguments.memory_of:
-        tokens = torch.randint(0, SHAPE["vocab_size"], (1, arguments.lengths[0]))
+        tokens = torch.randint(0, 1000, (1, arguments.lengths[0]))
         runs[arguments.memory_of](tokens[:, :64])
         print(added_by(lambda: runs[arguments.memory_of](tokens)))
         return
     path = arguments.output
     path.parent.mkdir(parents=True, exist_ok=True)
     done = pl.read_csv(path).to_dicts() if path.is_file() else []
-    rows = [row for row in done if row["layers"] == arguments.layers]
+    rows = [row for row in done if row["layers"] == layers]
     for length in arguments.lengths:
         if not any(row["T"] == length for row in rows):
-            rows += measure(runs, length, arguments.layers, arguments.repeats)
+            rows += measure(runs, length, layers, arguments.repeats)
             pl.DataFrame(rows).write_csv(path)
+    of_model = ["--model", arguments.model] if arguments.model else ["--layers", str(layers)]
     for row in rows:
         if row["MiB"] is None:
-            row["MiB"] = peak_of(row["variant"], row["T"], arguments.layers)
+            row["MiB"] = peak_of(row["variant"], row["T"], of_model)
             pl.DataFrame(rows).write_csv(path)
     print_table(rows)
 

@@ -4,7 +4,8 @@
                              [--ways decoding afterwards auto]
 
 Greedy decoding of random prompts of 64 tokens, far mass and WAAD of all heads. `0.6B` is
-Qwen3-0.6B's whole shape with random weights, float32. Variants run interleaved in one process;
+Qwen3-0.6B's whole shape with random weights, float32; other names are those of `model.path`, such
+as `smollm2`. Variants run interleaved in one process;
 the figure is the median of the ratios to plain `generate` in the same round, with the lowest and
 the highest (of seven, a 98 % interval of the median).
 """
@@ -39,8 +40,8 @@ WAYS = ("decoding", "afterwards", "auto")
 
 
 def build(name: str) -> Any:
-    if name == "embedded":
-        return load_model(ModelConfig(path="embedded"))[0]
+    if name != "0.6B":
+        return load_model(ModelConfig(path=name, device="cpu"))[0].eval()
     torch.manual_seed(0)
     return transformers.Qwen3ForCausalLM(transformers.Qwen3Config(**SHAPE)).eval()
 

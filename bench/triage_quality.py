@@ -3,6 +3,7 @@
     python bench/triage_quality.py [--seeds 40-49] [--presets default hard mastered] [--arms new …]
     python bench/triage_quality.py --report [--seeds 40-49]
     python bench/triage_quality.py --model FOLDER --seeds 60-62 --presets default
+    python bench/triage_quality.py --file FILE --seeds 11-13 --presets judged
 
 Each pool (a preset and a seed) gets one base run: traces, 16 samples per question, and 32 fresh
 samples that no arm sees (about five minutes; kept under runs/). Each arm of the file is forked from
@@ -10,7 +11,7 @@ it and runs calibration and triage as `pivottrace run` does. Arms that sample ot
 of their own. Results are kept as JSON under docs/results/triage-quality/, one file per preset and
 arm, so a further arm takes seconds per pool. Two processes may not share a preset. With `--model`
 another model answers in place of the embedded one, and runs and results are kept under the name of
-its folder.
+its folder. Another file may have other pools: a preset is what stands in it for `{preset}`.
 
 Definitions, with mu the share of right fresh samples of a question and n their number:
 
@@ -102,6 +103,7 @@ class Fresh:
         has_vote: (Q,) whether it has a winner.
         mode_right: (Q,) whether the most frequent fresh answer is right.
         tokens: Response tokens of the base's rollouts, greedy ones included.
+        comparing: How answers are compared.
     """
 
     ids: list[str]
@@ -113,6 +115,7 @@ class Fresh:
     has_vote: np.ndarray
     mode_right: np.ndarray
     tokens: int
+    comparing: AnswersConfig
 
 
 def main() -> None:
@@ -120,7 +123,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--file", type=Path, default=FILE)
-    parser.add_argument("--presets", nargs="+", default=list(PRESETS), choices=PRESETS)
+    parser.add_argument("--presets", nargs="+", default=list(PRESETS))
     parser.add_argument("--seeds", default="40-49", help="for instance 40-49, or 60")
     parser.add_argument("--arms", nargs="+", help="names; all by default")
     parser.add_argument("--model", type=Path, help="folder of a model in place of the embedded one")
@@ -160,11 +163,12 @@ def of_model(experiment: Experiment, model: Path | None) -> Experiment:
 
 def of_preset(experiment: Experiment, preset: str) -> Experiment:
     """The experiment on pools of one preset, with run directories of its own."""
-    questions = experiment.base["pool"]["questions"].replace("{preset}", preset)
+    sources = ("questions", "evaluation")
+    pool = {key: experiment.base["pool"][key].replace("{preset}", preset) for key in sources}
     return replace(
         experiment,
         output=experiment.output / preset,
-        base=merged(experiment.base, {"pool": {"questions": questions}}),
+        base=merged(experiment.base, {"pool": pool}),
     )
 
 
@@ -279,6 +283,7 @@ def read_fresh(run: RunDir) -> Fresh:
         has_vote=np.array([row["vote_answer"] is not None for row in votes]),
         mode_right=np.array(mode_right, dtype=bool),
         tokens=tokens_of(run),
+        comparing=run.config.answers,
     )
 
 
@@ -334,7 +339,7 @@ def figures_of(
     bought = labelled | np.isin(fresh.ids, paid)
     # An arm that samples anew has votes of its own.
     own_right, own_share = fresh.vote_right.copy(), fresh.vote_share.copy()
-    with Verifier.of(AnswersConfig()) as verifier:
+    with Verifier.of(fresh.comparing) as verifier:
         for place in np.flatnonzero(weak).tolist():
             vote = rows[place]["pseudo_label"]
             own_right[place] = verifier.check_many([vote], [fresh.truths[place]])[0]

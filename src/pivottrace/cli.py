@@ -143,12 +143,10 @@ def _help(arguments: list[str]) -> None:
 
 
 def _demo(arguments: list[str]) -> None:
-    from importlib.resources import files
-
-    from pivottrace.commands.opening import create_run
+    from pivottrace.commands.demo import demo_run
     from pivottrace.pipeline import run_all
 
-    run = create_run([str(files("pivottrace.world") / "demo.toml"), *arguments])
+    run = demo_run(arguments)
     run_all(run)
     _print_summary(run)
 

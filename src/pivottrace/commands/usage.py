@@ -5,7 +5,7 @@ from __future__ import annotations
 # Each command with its arguments and purpose, in the order of the list.
 MAIN: dict[str, tuple[str, str]] = {
     "demo": (
-        "[SETTINGS]",
+        "[--model smollm2] [SETTINGS]",
         "run everything on the embedded world: a laptop, a few minutes, a report",
     ),
     "init": ("FILE [--all] [SETTINGS]", "write a short configuration file; --all: every setting"),
@@ -159,6 +159,10 @@ SERVE = """
 The page is for this machine only. The link has a token, and whoever has it may label. The same
 command with the same port lets a page that is open go on. Ctrl-C stops it; every answer is stored.
 """
+DEMO = """
+  --model smollm2      a real language model of 135 million parameters and questions of
+                       reasoning-gym, in some twenty minutes; needs the extras smollm and gym
+"""
 REDO = """
 Labels are kept, and so are the rollouts of the first round. `calibrate` includes triage, label and
 training. Plans, audit.csv, exports in RUN/export, the report and RUN/view go with the stages that
@@ -231,6 +235,8 @@ def help_of(command: str) -> str:
         return f"{text}{VIEW}"
     if command == "label serve":
         return f"{text}{SERVE}"
+    if command == "demo":
+        return f"{text}{DEMO}\n{SETTINGS}\npivottrace run --help lists all settings.\n"
     if command == "redo":
         return f"{text}{REDO}{SETTINGS}"
     if "SETTINGS" not in arguments:
