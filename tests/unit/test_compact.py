@@ -114,6 +114,23 @@ def test_a_layer_with_room_holds_what_a_plain_one_does():
     assert kept[30] == {2 * 32 * 4 * 4}
 
 
+def test_a_filled_row_keeps_nothing_of_the_sequence_before_it():
+    """A NaN would spread, because the mask gives it a weight of 0, and 0 times NaN is NaN."""
+    old, new = DynamicLayer(), DynamicLayer()
+    old.update(*torch.full((2, 3, 1, 5, 4), torch.nan))
+    new.update(*torch.ones(2, 1, 1, 2, 4))
+    layer = RoomyLayer(old)
+    layer.update(*torch.zeros(2, 3, 1, 1, 4))
+    layer.fill(torch.tensor([1]), new)
+    assert layer.keys[1, 0, :, 0].tolist() == [0, 0, 0, 0, 1, 1]
+    layer.set_width(8)
+    layer.set_width(3)
+    assert layer.values[1, 0, :, 0].tolist() == [0, 1, 1]
+    layer.update(*torch.full((2, 3, 1, 1, 4), 2.0))
+    assert layer.values[:, 0, :, 0].tolist()[1] == [0, 1, 1, 2]
+    assert layer.get_seq_length() == 4
+
+
 @pytest.mark.parametrize("spell", [1, 3])
 def test_rows_leave_a_sliding_window(spell):
     torch.manual_seed(0)
