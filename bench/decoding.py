@@ -4,10 +4,10 @@
                              [--ways decoding afterwards auto]
 
 Greedy decoding of random prompts of 64 tokens, far mass and WAAD of all heads. `0.6B` is
-Qwen3-0.6B's whole shape with random weights, float32; other names are those of `model.path`, such
-as `smollm2`. Variants run interleaved in one process;
-the figure is the median of the ratios to plain `generate` in the same round, with the lowest and
-the highest (of seven, a 98 % interval of the median).
+Qwen3-0.6B's whole shape with random weights, float32. Other names are as in `model.path`, such as
+`smollm2`. Variants run interleaved in one process; the figure is the median of the ratios to plain
+`generate` in the same round, with the lowest and the highest (of seven, a 98 % interval of the
+median).
 """
 
 import argparse

@@ -2,7 +2,7 @@
 
 `generate` of transformers decodes every row of a batch until the last one ends, so that short
 responses cost as much as the longest. Here the batch is decoded in spells of a few tokens. Between
-two spells, a waiting prompt takes the place of an ended row. Where none waits, the row leaves the
+two spells, a waiting prompt takes the place of an ended row. If none waits, the row leaves the
 batch with its cache. And the cache of transformers copies all keys and values for every token.
 Here it has room for the next tokens after the first spell. Figures: bench/generation.py.
 """
@@ -99,8 +99,8 @@ def generate_refilling(
 ) -> Iterator[tuple[int, list[int]]]:
     """Respond to any number of prompts, `places` of them at a time.
 
-    A prompt that waits takes the place of a response that has ended. Where `generate_compacting`
-    decodes as a whole, and where a layer has a sliding window, the prompts go batch after batch.
+    A prompt that waits takes the place of a response that has ended. If `generate_compacting` would
+    decode as a whole, or if a layer has a sliding window, the prompts go batch after batch.
 
     Args:
         model: A causal language model.
