@@ -16,18 +16,18 @@ import reasoning_gym
 import tomli_w
 
 OPTIONS: dict[str, dict[str, Any]] = {
-    "chain_sum": {"min_terms": 3, "max_terms": 7, "min_digits": 1, "max_digits": 2},
-    "count_bits": {"max_n": 1023},
-    "decimal_chain_sum": {"min_terms": 3, "max_terms": 5, "max_digits": 2, "max_decimal_places": 1},
-    "fraction_simplification": {"max_value": 30, "max_factor": 12, "styles": ["plain"]},
-    "gcd": {"max_value": 300},
-    "lcm": {"max_value": 40},
-    "leg_counting": {"min_animals": 2, "max_animals": 5, "max_instances": 9},
-    "letter_counting": {"min_words": 5, "max_words": 12},
+    "chain_sum": {"min_terms": 3, "max_terms": 6, "min_digits": 1, "max_digits": 1},
+    "count_bits": {"max_n": 511},
+    "decimal_chain_sum": {"max_terms": 4, "max_digits": 1, "max_decimal_places": 1},
+    "fraction_simplification": {"max_value": 12, "max_factor": 9, "styles": ["plain"]},
+    "gcd": {"max_value": 80},
+    "lcm": {"max_value": 25},
+    "leg_counting": {"min_animals": 2, "max_animals": 4, "max_instances": 5},
+    "letter_counting": {"min_words": 3, "max_words": 8},
     "prime_factorization": {"max_value": 400},
     "products": {"min_digits": 1, "max_digits": 2},
     "simple_equations": {"max_terms": 2, "max_value": 9},
-    "simple_geometry": {"max_sides": 5},
+    "simple_geometry": {"max_sides": 4},
 }
 DEVELOPMENT = ("chain_sum", "count_bits", "gcd", "leg_counting", "letter_counting")
 JUDGED = (

@@ -23,8 +23,7 @@ from pivottrace.models.load import load_model
 from real_model_pools import OPTIONS, every_question
 from worked_solutions import SOLVERS, solution
 
-BATCH, PASSES = 16, 2
-"""Rows of a forward pass, and passes of a step."""
+BATCH = 16
 
 
 def examples(questions: int, seed: int) -> list[dict[str, Any]]:
@@ -52,7 +51,7 @@ def main() -> None:
     parser.add_argument("--model", default="smollm2")
     parser.add_argument("--questions", type=int, default=2400)
     parser.add_argument("--seed", type=int, default=7_000_000, help="pools have smaller seeds")
-    parser.add_argument("--learning-rate", type=float, default=2e-4)
+    parser.add_argument("--learning-rate", type=float, default=3e-4)
     options = parser.parse_args()
 
     model, tokenizer = load_model(ModelConfig(path=options.model, device="cpu", dtype="float32"))
@@ -60,7 +59,6 @@ def main() -> None:
     settings = SFTConfig(
         output_dir=str(options.output / "checkpoints"),
         per_device_train_batch_size=BATCH,
-        gradient_accumulation_steps=PASSES,
         num_train_epochs=1,
         learning_rate=options.learning_rate,
         lr_scheduler_type="cosine",

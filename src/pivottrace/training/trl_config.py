@@ -66,8 +66,8 @@ def grpo_arguments(
     on_cpu = model.device.type == "cpu"
     batch_size, accumulation = batch_layout(config, num_processes, on_cpu)
     bf16 = uses_bfloat16(config, model)
-    if bf16 and on_cpu:
-        logger.warning("train.precision is bfloat16 on the CPU: slower than float32 on most")
+    if bf16 and on_cpu and not _has_bfloat16_products():
+        logger.warning("train.precision is bfloat16, which is slower than float32 on this CPU")
     arguments = GRPOConfig(
         output_dir=str(output),
         seed=seed,
@@ -133,6 +133,13 @@ def uses_bfloat16(config: TrainConfig, model: Any) -> bool:
         half = model.dtype in (torch.bfloat16, torch.float16)
         return half and model.device.type == "cuda"
     return config.precision == "bfloat16"
+
+
+def _has_bfloat16_products() -> bool:
+    """Whether the CPU multiplies matrices of bfloat16 in its hardware (AMX)."""
+    if not hasattr(torch.cpu, "get_capabilities"):  # torch 2.10
+        return False
+    return bool(torch.cpu.get_capabilities().get("amx_bf16"))
 
 
 def batch_layout(
