@@ -4,7 +4,8 @@
 
 The solutions are written by program (worked_solutions.py), for questions of the same tasks and
 other seeds than any pool. TRL's `SFTTrainer` trains all weights for one pass, on the solutions
-alone. About 40 minutes on two idle cores; `--questions` sets how well the model knows the tasks.
+alone. `--questions` sets how well the model knows the tasks. 2,400 take about half an hour on two
+idle cores with AMX.
 """
 
 import argparse
@@ -66,7 +67,7 @@ def main() -> None:
         logging_steps=5,
         save_strategy="no",
         report_to="none",
-        bf16=False,
+        bf16=True,  # the products; a CPU with AMX is twice as fast in it
         gradient_checkpointing=False,
         use_cpu=True,
         seed=options.seed,
