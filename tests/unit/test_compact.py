@@ -239,6 +239,32 @@ def test_places_that_fall_free_are_taken_at_once(varied):
     assert sum(decoded) < 1.3 * sum(map(len, expected))
 
 
+@pytest.mark.parametrize(
+    "rule", [{"no_repeat_ngram_size": 2}, {"repetition_penalty": 1.5}, {"min_new_tokens": 4}]
+)
+def test_rules_of_the_model_read_one_sequence_only(varied, monkeypatch, rule):
+    """A filled row has nothing of the sequence that was there; some rules allow no spells."""
+    for name, value in rule.items():
+        monkeypatch.setattr(varied.generation_config, name, value)
+    expected = one_by_one(varied, MANY, settings())
+    assert responses_to(varied, MANY, settings(), places=4, spell=3) == expected
+
+
+def test_a_batch_is_no_wider_than_a_prompt_and_its_response(varied):
+    widths = []
+    handle = varied.register_forward_hook(
+        lambda model, arguments, keywords, output: widths.append(
+            keywords["attention_mask"].size(1) if "attention_mask" in keywords else 0
+        ),
+        with_kwargs=True,
+    )
+    try:
+        responses_to(varied, MANY, settings(), places=3, spell=2)
+    finally:
+        handle.remove()
+    assert 0 < max(widths) <= max(map(len, MANY)) + 12 + 2
+
+
 def test_a_sliding_window_is_filled_batch_after_batch():
     torch.manual_seed(0)
     model = MistralForCausalLM(MistralConfig(**SIZES, sliding_window=4)).eval()

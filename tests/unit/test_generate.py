@@ -1,12 +1,14 @@
 """The transformers sampler: its seeds, its limits, and a machine that runs out of memory."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from training_run import NO_MEMORY
 from transformers import GenerationConfig
 
 from pivottrace.config import ModelConfig, PoolConfig, RolloutsConfig
-from pivottrace.models import generate
+from pivottrace.models import compact, generate
 from pivottrace.models.asking import ask
 from pivottrace.models.backends import open_sampler
 from pivottrace.models.generate import TransformersSampler
@@ -68,22 +70,43 @@ def test_running_out_of_memory_leaves_samples_repeatable(start, tokenizer, monke
     assert sample(8) == sample(8) == expected
 
 
-def test_responses_that_had_ended_when_memory_ran_out_are_kept(start, tokenizer, monkeypatch):
-    """Greedily, so that those which begin anew are the same again."""
-    settings = Sampling(num_samples=1, temperature=None, max_new_tokens=6, batch_size=2)
-    expected = TransformersSampler(start, tokenizer).sample(PROMPTS, settings)
+def test_no_response_is_kept_when_memory_runs_out(start, tokenizer, monkeypatch):
+    """Short ones end first: if they were kept, only long ones would be drawn again."""
+    settings = Sampling(num_samples=4, temperature=1.0, max_new_tokens=6, batch_size=4, seed=3)
+    expected = TransformersSampler(start, tokenizer).sample(
+        PROMPTS, replace(settings, batch_size=2)
+    )
     own, asked = generate.generate_refilling, []
 
     def short_of_memory(model, prompts, *args, places, **kwargs):
         asked.append((len(prompts), places))
         for number, response in enumerate(own(model, prompts, *args, places=places, **kwargs)):
-            if number == 1 and places > 1:
+            if number == 5 and places > 2:
                 raise NO_MEMORY[0]
             yield response
 
     monkeypatch.setattr(generate, "generate_refilling", short_of_memory)
     assert TransformersSampler(start, tokenizer).sample(PROMPTS, settings) == expected
-    assert asked == [(3, 2), (2, 1)]
+    assert asked == [(12, 4), (12, 2)]
+
+
+def test_places_are_filled_again_while_sampling(start, tokenizer, monkeypatch):
+    """First tokens of 3,000 samples, of which a few are decoded at a time: shares of the model."""
+    filled = []
+    own = compact._Batch.fill
+    monkeypatch.setattr(
+        compact._Batch, "fill", lambda batch, *more: (filled.append(1), own(batch, *more))
+    )
+    settings = Sampling(num_samples=3000, temperature=1.0, max_new_tokens=6, batch_size=200)
+    monkeypatch.setattr(compact.generate_refilling, "__kwdefaults__", {"spell": 2})
+    (samples,) = TransformersSampler(start.eval(), tokenizer).sample([[8, 9]], settings)
+    assert len(filled) > 5
+    with torch.no_grad():
+        expected = start(torch.tensor([[8, 9]])).logits[0, -1].softmax(-1)
+    ends = torch.tensor([not tokens for tokens in samples]).float().mean()
+    assert abs(ends - expected[[0, 1]].sum()) < 5 * (0.25 / 3000) ** 0.5
+    firsts = torch.tensor([tokens[0] for tokens in samples if tokens]).bincount(minlength=19) / 3000
+    assert (firsts - expected)[2:].abs().max() < 5 * (0.25 / 3000) ** 0.5
 
 
 def test_a_response_that_reaches_the_limit_is_recorded_as_cut(start, tokenizer):

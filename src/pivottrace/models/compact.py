@@ -21,6 +21,7 @@ import torch
 from torch.nn.functional import pad
 from transformers import StoppingCriteria
 from transformers.cache_utils import DynamicCache
+from transformers.integrations import is_deepspeed_zero3_enabled, is_fsdp_managed_module
 
 from pivottrace.attention.engine import current_tracer
 from pivottrace.models.cache_layers import can_drop_rows, can_refill, make_room
@@ -34,6 +35,14 @@ ENOUGH = 1 / 8
 # other work that waiting is what takes long (figures: docs/training-runs.md).
 ONE_THREAD_BELOW = 200_000_000
 
+# Settings of `generate` that count tokens from its call on, or the tokens of the prompt too.
+OF_WHOLE_RESPONSES = (
+    "min_length",
+    "min_new_tokens",
+    "begin_suppress_tokens",
+    "forced_eos_token_id",
+    "exponential_decay_length_penalty",
+)
 # Numbered prompts.
 Waiting = deque[tuple[int, Sequence[int]]]
 
@@ -71,7 +80,7 @@ def generate_compacting(
         the longest response.
     """
     own = partial(generate or model.generate, **more)
-    batch = _Batch.of(input_ids, attention_mask)
+    batch = _Batch.of(input_ids, attention_mask, generation_config.pad_token_id)
     if not _has_spells(model, generation_config, spell):
         return _whole(own, batch, generation_config)
     width = input_ids.size(1)
@@ -140,6 +149,7 @@ class _Batch:
         rows: (B,) the number of the prompt in each row.
         begins: (B,) the column in which each row's response begins.
         ended: (B,) whether a row has ended.
+        pad_id: The token of the padding.
         cache: Keys and values of all columns but the last; None before the first token.
     """
 
@@ -148,13 +158,14 @@ class _Batch:
     rows: torch.Tensor
     begins: torch.Tensor
     ended: torch.Tensor
+    pad_id: int
     cache: Any = None
 
     @classmethod
-    def of(cls, ids: torch.Tensor, mask: torch.Tensor) -> _Batch:
+    def of(cls, ids: torch.Tensor, mask: torch.Tensor, pad_id: int) -> _Batch:
         """Prompts (B, S) before their first token."""
         begins = ids.new_full((ids.size(0),), ids.size(1))
-        return cls(ids, mask, torch.arange(ids.size(0)), begins, begins < 0)
+        return cls(ids, mask, torch.arange(ids.size(0)), begins, begins < 0, pad_id)
 
     def advance(self, sequences: torch.Tensor, ends: torch.Tensor, limit: int) -> None:
         """Take over the tokens of a spell: (B, W + T)."""
@@ -177,21 +188,26 @@ class _Batch:
         if more > 0:
             self.set_width(new.ids.size(1))
         start = self.ids.size(1) - new.ids.size(1)
-        self.mask[places, :start] = 0
+        # Rules such as no_repeat_ngram_size read all ids of a row, so the old ones must go too.
+        self.ids[places, :start], self.mask[places, :start] = self.pad_id, 0
         self.ids[places, start:], self.mask[places, start:] = new.ids, new.mask
         self.rows[places.cpu()] = new.rows
         self.begins[places] = start + new.begins
         self.ended[places] = new.ended
         for layer, of_new in zip(self.cache.layers, new.cache.layers, strict=True):
             layer.fill(places, of_new)
-        unused = int(self.mask.any(dim=0).int().argmax())
+
+    def trim(self) -> None:
+        """Drop the first columns if no row uses them any more."""
+        unused = int(self.mask.any(dim=0).int().argmax()) if self.rows.numel() else 0
         if unused:
             self.set_width(self.ids.size(1) - unused)
 
     def set_width(self, width: int) -> None:
-        """Drop the first columns, which no row uses any more, or put padding before them."""
+        """Drop the first columns, or put padding before them."""
         more = width - self.ids.size(1)
-        self.ids, self.mask = (pad(each, (more, 0)) for each in (self.ids, self.mask))
+        self.ids = pad(self.ids, (more, 0), value=self.pad_id)
+        self.mask = pad(self.mask, (more, 0))
         self.begins = self.begins + more
         for layer in self.cache.layers:
             layer.set_width(width - 1)
@@ -224,7 +240,7 @@ def _decode(
     """
     limit, pad_id = generation_config.max_new_tokens, generation_config.pad_token_id
     ends = torch.tensor(generation_config.eos_token_id, device=batch.ids.device).flatten()
-    tracer = current_tracer()
+    tracer, refills = current_tracer(), bool(waiting)
     while batch.rows.numel():
         left = limit - int((batch.ids.size(1) - batch.begins).max())
         with _threads_for(model, batch.rows.numel()):
@@ -253,6 +269,8 @@ def _decode(
             batch.keep(kept)
             if tracer is not None:
                 tracer.select_rows(kept)
+        if refills:
+            batch.trim()
 
 
 def _spell(
@@ -287,7 +305,7 @@ def _next_batch(waiting: Waiting, places: int, pad_id: int, device: torch.device
     for place, (_, prompt) in enumerate(taken):
         ids[place, width - len(prompt) :] = torch.tensor(list(prompt))
         mask[place, width - len(prompt) :] = 1
-    batch = _Batch.of(ids.to(device), mask.to(device))
+    batch = _Batch.of(ids.to(device), mask.to(device), pad_id)
     batch.rows = torch.tensor([row for row, _ in taken])
     return batch
 
@@ -299,8 +317,18 @@ def _has_spells(model: Any, generation_config: Any, spell: int) -> bool:
         return False
     if generation_config.eos_token_id is None or generation_config.pad_token_id is None:
         return False
+    if any(_setting(model, generation_config, name) for name in OF_WHOLE_RESPONSES):
+        return False
+    if is_deepspeed_zero3_enabled() or is_fsdp_managed_module(model):
+        return False  # all processes must take the same steps
     # We test the cache before the first spell, so that no token is traced twice.
     return tracer is None or can_drop_rows(DynamicCache(config=model.config))
+
+
+def _setting(model: Any, generation_config: Any, name: str) -> Any:
+    """A setting of `generate`, which the model's own configuration fills in."""
+    given = getattr(generation_config, name, None)
+    return getattr(model.generation_config, name, None) if given is None else given
 
 
 @contextmanager

@@ -50,8 +50,9 @@ class TransformersSampler:
         """See `Sampler.sample`. Up to `batch_size` sequences are generated at a time.
 
         When one ends, a waiting prompt takes its place; prompts go by length. If memory runs out,
-        the batch size is halved, down to 1, and the unfinished responses begin anew. The same
-        samples then come only from a call in which memory runs out at the same places.
+        the batch size is halved, down to 1, and all of them begin anew: were the ended ones kept,
+        only long responses would be drawn again. So the samples are those of a call with the
+        smaller size.
 
         Raises:
             ModelError: Memory runs out with a single sequence, or the model has no embedding for a
@@ -62,15 +63,9 @@ class TransformersSampler:
         order = sorted(range(len(prompts)), key=lambda i: (len(prompts[i]), i))
         rows = [index for index in order for _ in range(settings.num_samples)]
         responses: dict[int, list[int]] = {}  # by the place in `rows`
-        size = settings.batch_size
-        while len(responses) < len(rows):
-            left = [place for place in range(len(rows)) if place not in responses]
-            asked = [prompts[rows[place]] for place in left]
-            # Failed attempts draw random numbers too, so each has a seed of its own.
-            torch.manual_seed(settings.seed + len(responses))
-            attempt = partial(self._respond, left, asked, size, settings, responses)
-            if not memory_suffices(attempt):
-                size = half_of(min(size, len(left)))
+        size = min(settings.batch_size, max(len(rows), 1))
+        while not memory_suffices(partial(self._respond, rows, prompts, size, settings, responses)):
+            size = half_of(size)
         results: list[list[list[int]]] = [[] for _ in prompts]
         for place, index in enumerate(rows):
             results[index].append(responses[place])
@@ -79,23 +74,24 @@ class TransformersSampler:
     @torch.inference_mode()
     def _respond(
         self,
-        places: Sequence[int],
+        rows: Sequence[int],
         prompts: Sequence[Sequence[int]],
         size: int,
         settings: Sampling,
         responses: dict[int, list[int]],
     ) -> None:
-        """Add the response to each prompt, up to its end, as soon as it has ended."""
+        """Fill in the response to the prompt of each row, up to its end."""
         ends = stop_token_ids(self.model, self.tokenizer)
         pad = self.tokenizer.pad_token_id
-        for number, tokens in generate_refilling(
+        torch.manual_seed(settings.seed)
+        for place, tokens in generate_refilling(
             self.model,
-            prompts,
+            [prompts[index] for index in rows],
             _generation_config(settings, ends, pad),
             places=size,
             tokenizer=self.tokenizer if settings.stop else None,
         ):
-            responses[places[number]] = _up_to_the_end(tokens, {*ends, pad})
+            responses[place] = _up_to_the_end(tokens, {*ends, pad})
 
 
 def open_transformers(model: ModelConfig, rollouts: RolloutsConfig) -> TransformersSampler:
