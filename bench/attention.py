@@ -13,6 +13,7 @@ again. With `--model` a whole model, named as in `model.path`, takes the place o
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import subprocess
 import sys
@@ -66,9 +67,10 @@ def build(name: str | None, layers: int) -> Any:
 def variants(model: Any) -> dict[str, Callable[[torch.Tensor], None]]:
     """Make the compared variants; each takes (1, T) tokens and keeps no logits."""
     layers, heads = model.config.num_hidden_layers, model.config.num_attention_heads
-    # About 5 % of the heads, none beyond the middle layer.
-    per_layer = heads // 5
-    top = {layer: [*range(per_layer)] for layer in range(layers // 2, 0, -4)}
+    # At least 5 % of the heads, none beyond the middle layer.
+    chosen = [3, 7, 12] if heads == SHAPE["num_attention_heads"] else [heads // 2]
+    number = max(1, math.ceil(0.05 * layers * heads / len(chosen)))
+    top = dict.fromkeys(range(layers // 2, layers // 2 - number, -1), chosen)
 
     def plain(tokens: torch.Tensor) -> None:
         model.model(tokens, use_cache=False)
@@ -154,7 +156,7 @@ def rounds(chosen: dict[str, Any], tokens: torch.Tensor, repeats: int) -> dict[s
     return {name: np.array(values) for name, values in seconds.items()}
 
 
-def measure(runs: dict[str, Any], length: int, layers: int, repeats: int) -> list[dict[str, Any]]:
+def measure(runs: dict[str, Any], length: int, model: str, repeats: int) -> list[dict[str, Any]]:
     """Make one row per variant; its memory is measured later."""
     tokens = torch.randint(0, 1000, (1, length))
     chosen = {name: run for name, run in runs.items() if length <= UP_TO.get(name, length)}
@@ -162,7 +164,7 @@ def measure(runs: dict[str, Any], length: int, layers: int, repeats: int) -> lis
     ratios = {name: values / seconds[PLAIN] for name, values in seconds.items()}
     return [
         {
-            "layers": layers,
+            "model": model,
             "T": length,
             "variant": name,
             "seconds": float(np.median(seconds[name])),
@@ -204,7 +206,11 @@ def main() -> None:
     parser.add_argument("--memory-of", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     model = build(arguments.model, arguments.layers)
-    layers, runs = model.config.num_hidden_layers, variants(model)
+    runs = variants(model)
+    chosen = (
+        ["--model", arguments.model] if arguments.model else ["--layers", str(arguments.layers)]
+    )
+    of_model = " ".join(chosen)
     if arguments.memory_of:
         tokens = torch.randint(0, 1000, (1, arguments.lengths[0]))
         runs[arguments.memory_of](tokens[:, :64])
@@ -213,15 +219,14 @@ def main() -> None:
     path = arguments.output
     path.parent.mkdir(parents=True, exist_ok=True)
     done = pl.read_csv(path).to_dicts() if path.is_file() else []
-    rows = [row for row in done if row["layers"] == layers]
+    rows = [row for row in done if row["model"] == of_model]
     for length in arguments.lengths:
         if not any(row["T"] == length for row in rows):
-            rows += measure(runs, length, layers, arguments.repeats)
+            rows += measure(runs, length, of_model, arguments.repeats)
             pl.DataFrame(rows).write_csv(path)
-    of_model = ["--model", arguments.model] if arguments.model else ["--layers", str(layers)]
     for row in rows:
         if row["MiB"] is None:
-            row["MiB"] = peak_of(row["variant"], row["T"], of_model)
+            row["MiB"] = peak_of(row["variant"], row["T"], chosen)
             pl.DataFrame(rows).write_csv(path)
     print_table(rows)
 

@@ -72,7 +72,7 @@ def problems(model: str, number: int) -> list[tuple[str, str]]:
     from real_model_pools import entries, files
 
     pool = [(each["question"], each["answer"]) for each in entries(files()["judged-11"])]
-    return [pool[index * 5 % len(pool)] for index in range(number)]  # of all tasks, in turns
+    return [pool[index * 29 % len(pool)] for index in range(number)]  # tasks in turns: 28 of each
 
 
 def training_rows(asked: list[tuple[str, str]], annotate: float) -> pa.Table:

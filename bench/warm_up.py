@@ -35,12 +35,14 @@ def examples(questions: int, seed: int) -> list[dict[str, Any]]:
         drawn = reasoning_gym.create_dataset(task, size=5 * each, seed=seed, **OPTIONS[task])
         new = {entry["question"]: entry for entry in drawn if entry["question"] not in in_pools}
         tasks[task] = list(new.values())[:each]
+        if len(tasks[task]) < each:
+            raise SystemExit(f"{task} has no {each} questions outside the pools: give fewer")
     return [
         {
             "prompt": [{"role": "user", "content": entry["question"]}],
             "completion": [{"role": "assistant", "content": solution(task, entry)}],
         }
-        for of_all_tasks in zip(*tasks.values(), strict=False)
+        for of_all_tasks in zip(*tasks.values(), strict=True)
         for task, entry in zip(SOLVERS, of_all_tasks, strict=True)
     ]
 

@@ -19,6 +19,8 @@ CASES = {
     "simple_geometry": ({"n_sides": 4, "known_angles": [60.0, 33.0, 100.0]}, "167", 4),
     "prime_factorization": ({"number": 12, "factors": [2, 2, 3]}, "2 × 2 × 3", 0),
 }
+# Steps that begin with the result, such as 90 = 7 * 12 + 6.
+TURNS = {"gcd": 2, "lcm": 2, "fraction_simplification": 2, "prime_factorization": 2}
 
 
 @pytest.mark.parametrize("task", CASES)
@@ -33,7 +35,9 @@ def test_steps_are_true_and_end_in_the_answer(task):
         one, other = Decimal(first), Decimal(second)
         values = {"+": one + other, "-": one - other, "*": one * other}
         assert (values[sign] if sign in values else one / other) == Decimal(result)
-    for whole, first, second, rest in TURNED.findall(body):
+    turned = TURNED.findall(body)
+    assert len(turned) == TURNS.get(task, 0)
+    for whole, first, second, rest in turned:
         assert int(whole) == int(first) * int(second) + int(rest or 0)
     assert answer.split("/")[0].split(" × ")[-1] in body
 

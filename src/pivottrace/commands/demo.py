@@ -22,7 +22,8 @@ def demo_run(arguments: list[str]) -> RunDir:
         ConfigError: There is no demo with that model, or a package that it needs is missing.
     """
     rest = list(arguments)
-    model = take_option(rest, "--model") or "embedded"
+    model = take_option(rest, "--model")
+    model = "embedded" if model is None else model
     if model not in MODELS:
         raise ConfigError(
             f"there is no demo with the model {model!r}: give --model {' or '.join(MODELS)}. Your "

@@ -6,7 +6,7 @@ from __future__ import annotations
 MAIN: dict[str, tuple[str, str]] = {
     "demo": (
         "[--model smollm2] [SETTINGS]",
-        "run everything on the embedded world: a laptop, a few minutes, a report",
+        "run everything on questions and a model that packages bring along: a laptop, a report",
     ),
     "init": ("FILE [--all] [SETTINGS]", "write a short configuration file; --all: every setting"),
     "validate": ("FILE [SETTINGS]", "check a configuration, its data and its model"),
@@ -95,6 +95,7 @@ SHORTCUTS = {
     "--model": "--model.path",
     "--budget": "--labels.budget",
 }
+MODEL_SHORTCUT = "  --model PATH             --model.path"
 SETTINGS = """\
 Settings override the values of FILE or RUN. The flag of a setting is its key, as in
 --train.steps 100. Write true and false out (--train.enabled false), and write a table as in the
@@ -160,6 +161,7 @@ The page is for this machine only. The link has a token, and whoever has it may 
 command with the same port lets a page that is open go on. Ctrl-C stops it; every answer is stored.
 """
 DEMO = """
+  --model embedded     a small synthetic world and its model, in a few minutes; the default
   --model smollm2      a real language model of 135 million parameters and questions of
                        reasoning-gym, in some twenty minutes; needs the extras smollm and gym
 """
@@ -236,7 +238,8 @@ def help_of(command: str) -> str:
     if command == "label serve":
         return f"{text}{SERVE}"
     if command == "demo":
-        return f"{text}{DEMO}\n{SETTINGS}\npivottrace run --help lists all settings.\n"
+        settings = SETTINGS.replace(f"{MODEL_SHORTCUT}\n", "")  # --model names the demo here
+        return f"{text}{DEMO}\n{settings}\npivottrace run --help lists all settings.\n"
     if command == "redo":
         return f"{text}{REDO}{SETTINGS}"
     if "SETTINGS" not in arguments:

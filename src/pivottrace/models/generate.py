@@ -50,9 +50,9 @@ class TransformersSampler:
         """See `Sampler.sample`. Up to `batch_size` sequences are generated at a time.
 
         When one ends, a waiting prompt takes its place; prompts go by length. If memory runs out,
-        the batch size is halved, down to 1, and all of them begin anew: were the ended ones kept,
-        only long responses would be drawn again. So the samples are those of a call with the
-        smaller size.
+        the batch size is halved, down to 1, and all responses begin anew. If the ended ones were
+        kept, only long ones would be drawn again. So a call with the smaller size draws the same
+        samples.
 
         Raises:
             ModelError: Memory runs out with a single sequence, or the model has no embedding for a
