@@ -97,8 +97,8 @@ def test_places_are_filled_again_while_sampling(start, tokenizer, monkeypatch):
     monkeypatch.setattr(
         compact._Batch, "fill", lambda batch, *more: (filled.append(1), own(batch, *more))
     )
-    settings = Sampling(num_samples=3000, temperature=1.0, max_new_tokens=6, batch_size=200)
-    monkeypatch.setattr(compact.generate_refilling, "__kwdefaults__", {"spell": 2})
+    more = compact.SPELL + 6  # a limit within one spell is decoded batch by batch
+    settings = Sampling(num_samples=3000, temperature=1.0, max_new_tokens=more, batch_size=200)
     (samples,) = TransformersSampler(start.eval(), tokenizer).sample([[8, 9]], settings)
     assert len(filled) > 5
     with torch.no_grad():
