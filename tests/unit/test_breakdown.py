@@ -7,7 +7,7 @@ import pytest
 
 from pivottrace.config import parse_config
 from pivottrace.report import build_report
-from pivottrace.report.breakdown import breakdown
+from pivottrace.report.breakdown import breakdown, kind_of_each
 from pivottrace.run.directory import RunDir
 from pivottrace.schemas import EVALUATION, QUESTIONS, TRIAGE
 
@@ -82,6 +82,12 @@ def test_columns_that_tell_nothing_are_left_out(tmp_path):
     assert breakdown(make_run(tmp_path / "one", [SUM, SUM])) == {}
     assert breakdown(make_run(tmp_path / "many", many)) == {}
     assert list(breakdown(make_run(tmp_path / "few", many[:40]))) == ["family"]
+
+
+def test_each_question_of_the_pool_has_a_kind(tmp_path):
+    run = make_run(tmp_path / "two", [SUM, None, GAME], [SUM])
+    assert kind_of_each(run) == ("task", {"q0": "chain_sum", "q1": "", "q2": "countdown"})
+    assert kind_of_each(make_run(tmp_path / "one", [SUM, SUM], [GAME])) is None
 
 
 def test_a_difficulty_is_read_as_words(tmp_path):

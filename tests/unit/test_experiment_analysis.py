@@ -54,6 +54,14 @@ def test_not_worse_and_better_are_said_separately(experiment):
     assert "before training 45.0 % [44.1, 45.9]" in page
 
 
+def test_a_pair_may_name_the_model_before_training(experiment):
+    experiment = replace(experiment, compare=(("full", BASE),))
+    [gap] = analyse(experiment)["compared"]
+    assert (gap["mean"], gap["better"]) == (0.05, True)
+    page = write_experiment_report(experiment).read_text()
+    assert "| full | before training | 3 | +5.0 [" in page
+
+
 def test_own_rollouts_count_in_tokens_and_not_in_steps(experiment):
     speed = {name: arm["speed"] for name, arm in analyse(experiment)["arms"].items()}
     # No spread over seeds: the target is the reference's last point itself.

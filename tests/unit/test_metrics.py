@@ -44,6 +44,19 @@ def test_auroc_is_the_share_of_pairs_in_order(case):
         assert value == pytest.approx(u / len(pairs), abs=1e-12)
 
 
+def test_auroc_within_kinds_compares_no_two_kinds(case):
+    scores, wrong, _, counts = case
+    kinds = np.arange(40) % 3
+    for value, row in zip(auroc(scores, wrong, counts, kinds), counts, strict=True):
+        s, w, k = drawn(scores, row), drawn(wrong, row), drawn(kinds, row)
+        both = [itertools.product(s[w & (k == kind)], s[~w & (k == kind)]) for kind in range(3)]
+        pairs = [(a > b) + (a == b) / 2 for a, b in itertools.chain(*both)]
+        assert value == pytest.approx(np.mean(pairs), abs=1e-12)
+    only_kinds = np.where(kinds == 0, 1.0, 0.0)
+    assert auroc(only_kinds, wrong, kinds=kinds)[0] == 0.5
+    assert np.isnan(auroc(scores, kinds > 0, kinds=kinds)[0])  # each kind all right or all wrong
+
+
 def test_average_precision_by_brute_force(case):
     scores, wrong, _, counts = case
     for value, row in zip(average_precision(scores, wrong, counts), counts, strict=True):

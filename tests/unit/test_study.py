@@ -1,5 +1,6 @@
 """The study's own arithmetic, on made-up pools: no model."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -54,6 +55,8 @@ def make_pool(seed, num=80, **scores):
         correctness=correctness,
         vote_right=correctness > 0.5,
         sampled=correctness,
+        kind_column=None,
+        kinds=np.zeros(num, dtype=np.int64),
         num_failed=0,
         num_unanswered=0,
     )
@@ -74,6 +77,24 @@ def test_pools_are_averaged_by_their_questions_and_compared_in_pairs():
         -results["estimators"]["onset_density"]["spearman"]["value"], abs=1e-5
     )
     assert results == compare(pools, "onset_density")
+
+
+def test_a_score_that_tells_only_kinds_apart_is_worth_nothing_within_them():
+    hard = np.arange(80) % 2
+    rng = np.random.default_rng(0)
+    correctness = np.where(hard, 0.2, 0.8) + rng.uniform(-0.1, 0.1, 80)
+    pool = replace(
+        make_pool(0, only_kinds=hard * 1.0, true=1 - correctness),
+        wrong=rng.random(80) > correctness,
+        correctness=correctness,
+        kind_column="task",
+        kinds=hard,
+    )
+    figures = compare([pool], "only_kinds")["estimators"]
+    assert figures["only_kinds"]["auroc"]["value"] > 0.7
+    assert figures["only_kinds"]["auroc_within_kinds"]["value"] == 0.5
+    assert figures["only_kinds"]["spearman_given_kinds"]["value"] is None
+    assert figures["true"]["spearman_given_kinds"]["value"] < -0.9
 
 
 def test_a_control_is_not_judged_given_itself():
@@ -100,7 +121,7 @@ def test_what_cannot_be_judged_has_a_reason_and_spoils_nothing():
 
 def test_all_right_has_no_auroc_but_a_risk():
     pool = make_pool(0)
-    pool = PoolEvidence(**{**vars(pool), "wrong": np.zeros(80, dtype=bool)})
+    pool = replace(pool, wrong=np.zeros(80, dtype=bool))
     figures = compare([pool], "onset_density")["estimators"]["onset_density"]
     assert figures["auroc"]["value"] is None
     assert figures["aurc"]["value"] == 0

@@ -63,7 +63,7 @@ def analyse(experiment: Experiment) -> dict[str, Any]:
             for arm in experiment.arms
             if found[arm.name]
         },
-        "compared": _compared(experiment, found),
+        "compared": _compared(experiment, {**found, BASE: before}),
         "missing": _missing(experiment, found),
         "elsewhere": {name: _elsewhere(experiment, name) for name in experiment.also_evaluate},
     }
@@ -88,7 +88,7 @@ def _elsewhere(experiment: Experiment, name: str) -> dict[str, Any] | None:
             for arm in there.arms
             if found[arm.name]
         },
-        "compared": _compared(there, found),
+        "compared": _compared(there, {**found, BASE: before}),
         "missing": _missing(there, found),
     }
 

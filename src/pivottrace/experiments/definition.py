@@ -44,7 +44,8 @@ class ExperimentConfig(Section):
     reference: str
     """The arm that the others are compared with."""
     compare: list[tuple[str, str]] = Field(default_factory=list)
-    """Further pairs of arms, (arm, other), whose difference is reported."""
+    """Further pairs of arms, (arm, other), whose difference is reported; `before` is the model
+    before training."""
     cluster_by: str | None = None
     """Column of the held-out questions. Questions with the same value are not independent, in all
     seeds. By default each question stands for itself."""
@@ -93,7 +94,8 @@ class Experiment:
         results: Folder of results and the report.
         seeds: All seeds, in the order in which they are run.
         reference: Name of the arm that the others are compared with.
-        compare: Further pairs of arms, (arm, other), whose difference is reported.
+        compare: Further pairs of arms, (arm, other), whose difference is reported. `BASE` stands
+            for the model before training.
         cluster_by: Column of the held-out questions; questions with the same value are not
             independent.
         also_evaluate: Sources of further held-out questions, by name.
@@ -265,7 +267,8 @@ def _check(experiment: Experiment) -> None:
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise ConfigError(f"{path}: two arms are named {twice[0]!r}; their files would be the same")
-    for name in (experiment.reference, *(name for pair in experiment.compare for name in pair)):
+    compared = {name for pair in experiment.compare for name in pair}
+    for name in (experiment.reference, *sorted(compared - {BASE})):
         experiment.arm(name)
     for name in experiment.also_evaluate:
         if not _NAME.fullmatch(name) or name in OWN_FOLDERS:

@@ -9,7 +9,7 @@ from statistics import fmean
 from typing import Any
 
 from pivottrace.experiments.analysis import analyse
-from pivottrace.experiments.definition import Experiment
+from pivottrace.experiments.definition import BASE, Experiment
 from pivottrace.experiments.pictures import curves_picture, labels_picture
 from pivottrace.run.storage import write_text
 
@@ -136,11 +136,12 @@ def _fewer_seeds_lines(figures: Figures) -> Iterator[str]:
 def _compared_lines(figures: Figures) -> Iterator[str]:
     if not figures["compared"]:
         return
-    arms = figures["arms"]
+    title_of = {name: arm["title"] for name, arm in figures["arms"].items()}
+    title_of[BASE] = "before training"
     yield ""
     yield _header("arm", "less", "seeds", "points", "not worse", "better")
     for gap in figures["compared"]:
-        titles = [arms[gap[key]]["title"] for key in ("arm", "other")]
+        titles = [title_of[gap[key]] for key in ("arm", "other")]
         verdicts = ["yes" if gap[key] else "no" for key in ("not_worse", "better")]
         yield f"| {' | '.join([*titles, str(len(gap['seeds'])), _points(gap), *verdicts])} |"
 

@@ -55,6 +55,19 @@ def breakdown(run: RunDir) -> dict[str, list[Group]]:
     return {column: _groups(column, pool, held_out, verdicts) for column in _kinds(both)}
 
 
+def kind_of_each(run: RunDir) -> tuple[str, dict[str, str]] | None:
+    """The first column that sorts the pool's questions into kinds, and each question's value.
+
+    Returns:
+        The column, and question id → value ("" without one); None if all are of one kind.
+    """
+    pool = _columns(run, "pool")
+    columns = _kinds(pool)
+    if not columns:
+        return None
+    return columns[0], dict(pool.select("id", pl.col(columns[0]).fill_null("")).iter_rows())
+
+
 def _kinds(questions: pl.DataFrame) -> list[str]:
     """The columns that sort the questions, each in a way of its own."""
     found: list[str] = []

@@ -26,6 +26,7 @@ def auroc(
     scores: npt.ArrayLike,
     wrong: npt.ArrayLike,
     weights: FloatArray | None = None,
+    kinds: IntArray | None = None,
 ) -> FloatArray:
     """Return the chance that a wrong question scores above a right one; ties count half.
 
@@ -33,10 +34,12 @@ def auroc(
         scores: (Q,) finite.
         wrong: (Q,) bool, whether the greedy answer is wrong; the score should find these questions.
         weights: (B, Q).
+        kinds: (Q,) kind of each question; only questions of one kind are compared. By default all
+            are of one.
 
     Returns:
         (B,) in [0, 1]; higher is better. 0.5 is chance (a constant score gives it). NaN if nothing
-        or everything is wrong.
+        or everything is wrong, in each kind.
 
     Raises:
         DataError: Lengths differ, or a score is not finite.
@@ -44,12 +47,16 @@ def auroc(
     Source: Mann and Whitney (1947).
     """
     values, target, counts = _checked(scores, wrong, weights)
-    order, starts = tie_groups(values)
-    bad = _by_group(counts * target, order, starts)  # (B, K)
-    good = _by_group(counts * ~target, order, starts)
-    below = np.cumsum(good, axis=1) - good
-    pairs = bad.sum(axis=1) * good.sum(axis=1)
-    return _divide((bad * (below + good / 2.0)).sum(axis=1), pairs)
+    above, pairs = np.zeros(len(counts)), np.zeros(len(counts))
+    for kind in np.unique(kinds) if kinds is not None else [None]:
+        rows = np.ones(values.size, np.bool_) if kind is None else kinds == kind
+        order, starts = tie_groups(values[rows])
+        bad = _by_group(counts[:, rows] * target[rows], order, starts)  # (B, K)
+        good = _by_group(counts[:, rows] * ~target[rows], order, starts)
+        below = np.cumsum(good, axis=1) - good
+        above += (bad * (below + good / 2.0)).sum(axis=1)
+        pairs += bad.sum(axis=1) * good.sum(axis=1)
+    return _divide(above, pairs)
 
 
 def average_precision(

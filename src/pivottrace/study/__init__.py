@@ -109,6 +109,7 @@ def _describe(pool: Any) -> dict[str, Any]:
         "greedy_wrong": float(pool.wrong.mean()),
         "mean_correctness": float(pool.correctness.mean()),
         "majority_right": float(pool.vote_right.mean()),
+        "kind_column": pool.kind_column,
     }
 
 

@@ -34,10 +34,12 @@ from pivottrace.study.pools import PoolEvidence
 # Metric: +1 if more is better, -1 if less is better.
 DIRECTIONS = {
     "auroc": 1,
+    "auroc_within_kinds": 1,
     "auprc": 1,
     "spearman": -1,
     "spearman_given_length": -1,
     "spearman_given_controls": -1,
+    "spearman_given_kinds": -1,
     "ece": -1,
     "brier": -1,
     "aurc": -1,
@@ -132,6 +134,9 @@ class _Judge:
         self._routes = oracle_routes(self._correctness, pool.vote_right[rows], MASTERED_FLOOR)
         self._controls = {c: values[rows] for c, values in controls.items()}
         self._is_control = {name} & controls.keys()
+        self._kinds = pool.kinds[rows]
+        # A column of 0 and 1 per kind, but for one.
+        self._indicators = [(self._kinds == kind) * 1.0 for kind in np.unique(self._kinds)[1:]]
         enough = self._scores.size >= 2
         self._chance = cross_fitted(self._scores, self._wrong, seed) if enough else None
 
@@ -145,10 +150,12 @@ class _Judge:
         at_fractions = overlap_at_fractions(scores, truth, PAPER_FRACTIONS, weights)
         return {
             "auroc": auroc(scores, wrong, weights),
+            "auroc_within_kinds": auroc(scores, wrong, weights, self._kinds),
             "auprc": average_precision(scores, wrong, weights),
             "spearman": spearman(scores, truth, weights),
             "spearman_given_length": self._partial(("length",), weights),
             "spearman_given_controls": self._partial(CONTROLS, weights),
+            "spearman_given_kinds": self._partial(CONTROLS, weights, self._indicators),
             "ece": expected_calibration_error(self._chance, wrong, weights),
             "brier": brier(self._chance, wrong, weights),
             "aurc": area_under_risk_coverage(scores, wrong, weights),
@@ -156,11 +163,13 @@ class _Judge:
             "overlap_fractions": at_fractions.agreement,
         }
 
-    def _partial(self, controls: Sequence[str], weights: FloatArray) -> FloatArray:
+    def _partial(
+        self, controls: Sequence[str], weights: FloatArray, further: Sequence[FloatArray] = ()
+    ) -> FloatArray:
         known = [self._controls[name] for name in controls if name in self._controls]
         if self._is_control & set(controls):
             return np.full(len(weights), np.nan)
-        return partial_spearman(self._scores, self._correctness, known, weights)
+        return partial_spearman(self._scores, self._correctness, [*known, *further], weights)
 
 
 def _mean_over_pools(values: Sequence[FloatArray], sizes: FloatArray) -> FloatArray:

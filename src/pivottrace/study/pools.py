@@ -18,6 +18,7 @@ from pivottrace.errors import ConfigError, DataError
 from pivottrace.label_sources import source_for
 from pivottrace.labels.buying import known_answers
 from pivottrace.pipeline import run_step
+from pivottrace.report.breakdown import kind_of_each
 from pivottrace.routing.probes import draw_probes, rank_fractions
 from pivottrace.routing.weighting import combine, cross_fitted_places, rank_features
 from pivottrace.run.choices import driving_estimator, estimators_of, pivot_estimator
@@ -25,7 +26,7 @@ from pivottrace.run.directory import RunDir
 from pivottrace.run.readings import estimator_scores, sampled_answers, scored_estimators, voted
 from pivottrace.stages import truth
 from pivottrace.stages.pool import read_sources
-from pivottrace.stats.ranking_metrics import BoolArray, FloatArray
+from pivottrace.stats.ranking_metrics import BoolArray, FloatArray, IntArray
 from pivottrace.verifier import Verifier
 
 # Labelled questions that a calibration or a combination is fitted on.
@@ -51,6 +52,9 @@ class PoolEvidence:
         vote_right: (Q,) whether the majority of the estimators' samples is right.
         sampled: (Q,) share of right answers among the estimators' own samples, as a probe's label
             would show it.
+        kind_column: Column of the pool that sorts its questions into kinds (`report.breakdown`);
+            None if all are of one kind.
+        kinds: (Q,) number of the question's kind; all 0 if there is one kind.
         num_failed: Number of questions left out, because their trace failed.
         num_unanswered: Number of further questions, which have no true answer.
     """
@@ -63,6 +67,8 @@ class PoolEvidence:
     correctness: FloatArray
     vote_right: BoolArray
     sampled: FloatArray
+    kind_column: str | None
+    kinds: IntArray
     num_failed: int
     num_unanswered: int
 
@@ -180,6 +186,8 @@ def read_evidence(run: RunDir) -> PoolEvidence:
     sampled = _sampled_correctness(run, kept_ids)
     competing = {name: scores[name] for name in scores if estimators[name].competes}
     combined = combined_score(competing, sampled, default_pivots(run.config), run.config.seed)
+    column_of_kinds, kind_of = kind_of_each(run) or (None, {})
+    named = np.unique([kind_of.get(i, "") for i in kept_ids], return_inverse=True)[1]
     return PoolEvidence(
         run=run,
         name=run.path.name,
@@ -189,6 +197,8 @@ def read_evidence(run: RunDir) -> PoolEvidence:
         correctness=(column(truths, "num_correct") / column(truths, "num_samples"))[kept],
         vote_right=truths["vote_right"].to_numpy(zero_copy_only=False).astype(bool)[kept],
         sampled=sampled,
+        kind_column=column_of_kinds,
+        kinds=named.astype(np.int64),
         num_failed=int((~kept).sum()),
         num_unanswered=run.stage_facts("pool").get("num_left_out", 0) + int((~answered).sum()),
     )

@@ -13,17 +13,27 @@ from pivottrace.study.study_verdict import verdict_lines
 Figure = Mapping[str, Any]
 HEADERS = {
     "auroc": "AUROC",
+    "auroc_within_kinds": "… within kinds",
     "auprc": "AUPRC",
     "spearman": "Spearman",
     "spearman_given_length": "… given length",
     "spearman_given_controls": "… and re-checks",
+    "spearman_given_kinds": "… and kinds",
     "ece": "ECE",
     "brier": "Brier",
     "aurc": "AURC",
     "overlap": "overlap",
     "overlap_fractions": "overlap, paper's shares",
 }
-RANKING = ("auroc", "auprc", "spearman", "spearman_given_length", "spearman_given_controls")
+RANKING = (
+    "auroc",
+    "auroc_within_kinds",
+    "auprc",
+    "spearman",
+    "spearman_given_length",
+    "spearman_given_controls",
+    "spearman_given_kinds",
+)
 USE = ("aurc", "ece", "brier", "overlap", "overlap_fractions")
 ADVANTAGES = ("auroc", "auprc", "spearman", "aurc", "overlap")
 SYMBOLS = {"zeta": "ζ", "psi": "ψ", "window": "Δ"}
@@ -89,11 +99,21 @@ def _head(results: Figure) -> Iterator[str]:
     )
 
 
+def _shown(results: Figure) -> list[str]:
+    """The metrics of a ranking that these pools have columns for."""
+    left_out = set()
+    if "recheck_words" not in results["estimators"]:
+        left_out.add("spearman_given_controls")
+    if not any(pool["kind_column"] for pool in results["pools"]):
+        left_out |= {"auroc_within_kinds", "spearman_given_kinds"}
+    return [metric for metric in RANKING if metric not in left_out]
+
+
 def _rankings(results: Figure) -> Iterator[str]:
     estimators = results["estimators"]
     order = sorted(estimators, key=lambda n: (n == ORACLE, -(estimators[n]["auroc"]["value"] or 0)))
     yield "\n## How well each ranks\n"
-    shown = RANKING if "recheck_words" in estimators else RANKING[:-1]
+    shown = _shown(results)
     rows = [
         (
             name_of(n),
@@ -113,6 +133,12 @@ def _rankings(results: Figure) -> Iterator[str]:
         yield (
             f"\nSpearman of {name_of(results['default'])}, as a share of that of consistency: "
             f"{_cell(ratio)}."
+        )
+    columns = sorted({pool["kind_column"] for pool in results["pools"]} - {None})
+    if columns:
+        yield (
+            f"\nKinds are the values of {' and '.join(f'`{c}`' for c in columns)}. A score that "
+            f"only tells kinds apart is worth 0.5 within kinds."
         )
     yield "\n## What each is worth in use\n"
     yield _table(
