@@ -54,7 +54,7 @@ class PoolEvidence:
             would show it.
         kind_column: Column of the pool that sorts its questions into kinds (`report.breakdown`);
             None if all are of one kind.
-        kinds: (Q,) number of the question's kind; all 0 if there is one kind.
+        kinds: (Q,) number of the question's kind; all 0 if they are of one kind.
         num_failed: Number of questions left out, because their trace failed.
         num_unanswered: Number of further questions, which have no true answer.
     """
