@@ -52,7 +52,7 @@ def right_by(rng: np.random.Generator, model: VoteModel, counts: AnswerCounts, x
     """Right classes drawn from the model's own chances."""
     drawn = []
     for i in range(len(x)):
-        *classes, none = slow_chances(model.values, *one_of(counts, i), x[i])
+        *classes, none = slow_chances(model.values, *one_of(counts, i), x[i], steps_of(counts))
         drawn.append(rng.choice([*range(len(classes)), NONE], p=[*classes, none]))
     return np.array(drawn, dtype=np.int64)
 
@@ -64,12 +64,22 @@ def one_of(counts: AnswerCounts, i: int) -> tuple[list[int], int, int]:
     return sizes, int(counts.greedy[p]), int(counts.num_samples[p])
 
 
-def slow_chances(values, sizes: list[int], greedy: int, samples: int, x) -> list[float]:
+def steps_of(counts: AnswerCounts) -> int:
+    """The most samples of a question; 0 if all that have samples have equally many."""
+    numbers = {int(n) for n in counts.num_samples if n}
+    return max(numbers) if len(numbers) > 1 else 0
+
+
+def slow_chances(values, sizes: list[int], greedy: int, samples: int, x, steps: int) -> list[float]:
     """The chance of each class, and of none of them at the end, by the formula."""
-    gamma, delta, kappa, *weights = (float(v) for v in values)
+    gamma, delta, kappa, rho, *weights = (float(v) for v in values)
     doubt = sum(w * float(f) for w, f in zip(weights, x, strict=True))
+    scale = 1.0
+    if steps and samples:
+        scale = steps / samples
+        doubt += rho * (math.log2(samples / steps) + 1.0)
     etas = [
-        gamma * math.log(n + ALPHA) + (delta - doubt / 2 if place == greedy else 0.0)
+        gamma * math.log(n * scale + ALPHA) + (delta - doubt / 2 if place == greedy else 0.0)
         for place, n in enumerate(sizes)
     ]
     etas.append(kappa + doubt / 2)
@@ -87,10 +97,12 @@ def slow_alphas(sizes: list[int], greedy: int, samples: int, a: float, b: float)
     return alphas, each / 2, samples + a + b
 
 
-def slow_expect(values, one, x, a: float, b: float) -> tuple[float, float, float]:
+def slow_expect(
+    values, one, x, a: float, b: float, steps: int
+) -> tuple[float, float, float, float]:
     """(mu, label_gain, vote_gain, vote_weight) of one question, by a loop over the right answer."""
     alphas, unseen, total = slow_alphas(*one, a, b)
-    chances = slow_chances(values, *one, x)
+    chances = slow_chances(values, *one, x, steps)
     spread = total * (total + 1)
     mu = label = vote = 0.0
     ranked = sorted(one[0], reverse=True)

@@ -29,8 +29,8 @@ def test_gains_equal_a_loop_over_the_right_answer(seed: int, size: int, num_feat
     mu, label, vote, weight = ex.expect(answer_chances(model, counts, features), prior)
     for i in range(size):
         a, b = prior[0][i], prior[1][i]
-        one = answer_pools.one_of(counts, i)
-        by_hand = answer_pools.slow_expect(model.values, one, features[i], a, b)
+        one, steps = answer_pools.one_of(counts, i), answer_pools.steps_of(counts)
+        by_hand = answer_pools.slow_expect(model.values, one, features[i], a, b, steps)
         assert (mu[i], label[i], vote[i]) == pytest.approx(by_hand[:3], abs=2e-9)
         assert weight[i] == pytest.approx(by_hand[3], abs=1e-6)
     rounding = 10.0**-ex.GAIN_DECIMALS

@@ -223,7 +223,8 @@ def test_a_pool_is_expected_what_its_questions_are(
             assert all(np.isnan(column[i]) for column in vars(expected).values())
             continue
         one, x = answer_pools.one_of(scored.counts, i), scored.features[i]
-        mu, label, vote, weight = answer_pools.slow_expect(model.values, one, x, a[i], b[i])
+        steps = answer_pools.steps_of(scored.counts)
+        mu, label, vote, weight = answer_pools.slow_expect(model.values, one, x, a[i], b[i], steps)
         assert (expected.mu[i], expected.vote_gain[i]) == pytest.approx((mu, vote), abs=1e-5)
         assert expected.vote_weight[i] == pytest.approx(weight, abs=1e-3)
         if scored.evidence.labelled[i]:  # its true answer is known

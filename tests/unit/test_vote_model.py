@@ -28,7 +28,8 @@ def plain_loss(values, counts, features, right) -> float:
     mean, sd = vm.prior(features.shape[1])
     loss = sum(((v - m) / s) ** 2 / 2 for v, m, s in zip(values, mean, sd, strict=True))
     for i, place in enumerate(right):
-        chances = answer_pools.slow_chances(values, *answer_pools.one_of(counts, i), features[i])
+        one, steps = answer_pools.one_of(counts, i), answer_pools.steps_of(counts)
+        chances = answer_pools.slow_chances(values, *one, features[i], steps)
         loss -= math.log(chances[-1] if place == vm.NONE else chances[place])
     return loss
 
@@ -79,7 +80,7 @@ def test_without_a_label_the_priors_stand(num_features) -> None:
     fitted = vm.fit_votes(names, answer_counts([], [], []), nothing, np.empty(0, int))
     mean, sd = vm.prior(num_features)
     assert fitted.values.tolist() == mean.tolist()
-    assert fitted.weights.tolist() == mean[3:].tolist()
+    assert fitted.weights.tolist() == mean[4:].tolist()
     np.testing.assert_allclose(fitted.covariance, np.diag(sd**2))
 
 
@@ -93,7 +94,10 @@ def test_chances_equal_a_loop_over_the_classes(seed: int, size: int, num_feature
     found = chances.expect(np.where(counts.is_class, values, np.nan), of_none)
     for i in range(size):
         *classes, none = answer_pools.slow_chances(
-            model.values, *answer_pools.one_of(counts, i), features[i]
+            model.values,
+            *answer_pools.one_of(counts, i),
+            features[i],
+            answer_pools.steps_of(counts),
         )
         own = values[counts.pattern[i]]
         by_hand = sum(c * own[k] for k, c in enumerate(classes)) + none * of_none
@@ -103,14 +107,16 @@ def test_chances_equal_a_loop_over_the_classes(seed: int, size: int, num_feature
     np.testing.assert_allclose(chances.expect(np.ones(counts.sizes.shape), 1.0), 1.0)
 
 
-def test_more_samples_make_a_vote_surer_and_a_doubtful_trace_less_sure() -> None:
+def test_agreement_makes_a_vote_surer_and_a_doubtful_trace_less_sure() -> None:
     model = vm.fit_votes(("f",), answer_counts([], [], []), np.empty((0, 1)), np.empty(0, int))
-    sizes = [[2, 2], [3, 1], [4], [8], [16]]
-    counts = answer_counts(sizes, [0] * 5, [sum(s) for s in sizes])
-    vote = answer_pools.vote_chance(model, counts, np.zeros((5, 1)))
+    counts = answer_counts([[2, 2], [3, 1], [4]], [0] * 3, [4] * 3)
+    vote = answer_pools.vote_chance(model, counts, np.zeros((3, 1)))
     assert (np.diff(vote) > 0).all()
-    doubtful = answer_pools.vote_chance(model, counts, np.ones((5, 1)))
+    doubtful = answer_pools.vote_chance(model, counts, np.ones((3, 1)))
     assert (doubtful < vote).all()
+    # More samples of all questions make a unanimous vote surer.
+    more = answer_pools.vote_chance(model, answer_counts([[16]], [0], [16]), np.zeros((1, 1)))
+    assert more[0] > vote[-1]
     # The trace speaks for its own answer: beside it, another answer gains by a trace's doubt.
     other = answer_counts([[3, 1]], [1], [4])
     values = np.array([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]])  # of the vote, of the greedy answer
@@ -120,6 +126,22 @@ def test_more_samples_make_a_vote_surer_and_a_doubtful_trace_less_sure() -> None
         for x in (-1.0, 1.0)
     )
     assert unsure > sure
+
+
+def test_sampling_that_stopped_early_is_no_doubt_and_late_is() -> None:
+    """On stepwise pools unanimous votes were right in 98 % after 4 samples, in 43 % after 16."""
+    model = vm.fit_votes((), answer_counts([], [], []), np.empty((0, 0)), np.empty(0, int))
+    counts = answer_counts([[4], [8], [16]], [0] * 3, [4, 8, 16])
+    vote = answer_pools.vote_chance(model, counts, np.zeros((3, 0)))
+    assert (np.diff(vote) < 0).all()
+    # Labels say how much: late votes are wrong here in half of the cases, early ones never.
+    rng = np.random.default_rng(0)
+    numbers = np.repeat([4, 16], 100)
+    many = answer_counts([[n] for n in numbers], [0] * 200, numbers)
+    right = np.where((numbers == 16) & (rng.random(200) < 0.5), vm.NONE, 0)
+    learnt = vm.fit_votes((), many, np.zeros((200, 0)), right)
+    chances = answer_pools.vote_chance(learnt, counts, np.zeros((3, 0)))
+    assert chances[0] > 0.97 and chances[2] == pytest.approx(0.5, abs=0.1)
 
 
 @settings(max_examples=40, deadline=None)
@@ -134,7 +156,7 @@ def test_the_interval_is_the_delta_method_on_the_log_odds(seed, size, num_featur
             continue  # no answer, so there is no vote
 
         def odds(values, one=one, x=features[i]) -> float:
-            vote = answer_pools.slow_chances(values, *one, x)[0]
+            vote = answer_pools.slow_chances(values, *one, x, answer_pools.steps_of(counts))[0]
             return math.log(vote / (1 - vote))
 
         units = np.eye(model.values.size) * 1e-5
@@ -150,7 +172,7 @@ def test_labels_find_the_model_and_narrow_the_interval() -> None:
     rng = np.random.default_rng(4)
     counts = answer_pools.some_counts(rng, 3000, most=(8, 16))
     features = answer_pools.some_features(rng, 3000, 2)
-    truth = vm.VoteModel(("a", "b"), np.array([1.1, 0.6, 1.8, 0.8, 0.5]), np.eye(5), 0)
+    truth = vm.VoteModel(("a", "b"), np.array([1.1, 0.6, 1.8, 0.7, 0.8, 0.5]), np.eye(6), 0)
     right = answer_pools.right_by(rng, truth, counts, features)
     widths, errors = [], []
     for number in (20, 200, 3000):
@@ -168,7 +190,7 @@ def test_labels_find_the_model_and_narrow_the_interval() -> None:
 def test_values_are_drawn_from_the_posterior() -> None:
     _, model, counts, features = pool_of(3, 5, 2)
     values = vm.drawn(model, 4000, seed=1)
-    assert values.shape == (4000, 5)
+    assert values.shape == (4000, 6)
     spread = np.sqrt(np.diag(model.covariance))
     assert (np.abs(values.mean(axis=0) - model.values) < 5 * spread / 4000**0.5).all()
     np.testing.assert_allclose(np.cov(values.T), model.covariance, atol=0.02)
@@ -219,5 +241,6 @@ def test_the_facts_name_each_value() -> None:
     _, model, _, _ = pool_of(1, 1, 2)
     facts = vm.facts(model)
     assert facts["num_labels"] == 9
-    assert list(facts["values"]) == list(facts["sd"]) == ["gamma", "delta", "kappa", "f0", "f1"]
+    names = ["gamma", "delta", "kappa", "rho", "f0", "f1"]
+    assert list(facts["values"]) == list(facts["sd"]) == names
     assert facts["values"]["kappa"] == round(model.values[2], 4)

@@ -70,6 +70,28 @@ class AnswerCounts:
         top_two = np.sort(np.nan_to_num(self.sizes), axis=1)[:, -2:]
         return top_two[:, 1] > top_two[:, 0]
 
+    @property
+    def scaled_sizes(self) -> FloatArray:
+        """(P, K) sizes of the classes if all questions had as many samples as the one with most.
+
+        Sampling in steps stops early where little is in doubt. So few samples are no sign of a
+        doubtful vote, as they would be if chance had decided their number.
+        """
+        scale: FloatArray = self.num_samples.max(initial=0) / np.maximum(self.num_samples, 1)
+        return self.sizes * scale[:, None]
+
+    @property
+    def late_stop(self) -> FloatArray:
+        """(P,) how late sampling stopped: log2(2 samples / most samples), 1 for the most.
+
+        It is 0 without samples, and everywhere if all questions with samples have equally many.
+        """
+        most = self.num_samples.max(initial=0)
+        sampled = self.num_samples > 0
+        if (self.num_samples[sampled] == most).all():
+            return np.zeros(self.num_samples.shape)
+        return np.where(sampled, np.log2(2.0 * np.maximum(self.num_samples, 1) / most), 0.0)
+
     def rows(self, chosen: IntArray | slice) -> AnswerCounts:
         """The counts of some questions."""
         return AnswerCounts(self.pattern[chosen], self.sizes, self.greedy, self.num_samples)

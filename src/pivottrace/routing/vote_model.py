@@ -4,10 +4,13 @@ A conditional logit over the classes of equal answers and "none of them":
 
     eta_c    = gamma ln(n_c + 1/2) + [c is the greedy answer] (delta - x/2)
     eta_none = kappa + x/2
-    pi       = softmax(eta),    x = features @ weights
+    pi       = softmax(eta),    x = features @ weights + rho s
 
 n_c is the number of samples in class c, and x is the uncertainty of the trace. The trace speaks for
 its own answer: the more uncertain it is, the less it adds to that answer, and the more to none.
+
+If sampling went in steps, n_c is scaled to equally many samples for all, and s says how late it
+stopped (`AnswerCounts`). The rule that stopped it knew the trace, and more of it than x does.
 
 A label says which class is right, or that none is, which is more than whether the vote is right.
 The priors below suit a pool whose votes are as sure as they look. They hold the model where
@@ -34,8 +37,9 @@ IntArray = npt.NDArray[np.int64]
 
 ALPHA = 0.5  # added to each count, so that the logarithm of 0 exists
 NONE = -1  # the outcome of a label that no class agrees with
-# Means and standard deviations of the normal priors of gamma, delta and kappa.
-PRIOR_MEAN, PRIOR_SD = (1.5, 0.0, 1.0), (0.5, 0.5, 1.0)
+# Means and standard deviations of the normal priors of gamma, delta, kappa and rho.
+PRIOR_MEAN, PRIOR_SD = (1.5, 0.0, 1.0, 1.0), (0.5, 0.5, 1.0, 0.5)
+NUM_OWN = len(PRIOR_MEAN)  # values before the weights of the features
 # The same of the weight of the driving score, which the pool is ranked by, and of every other one.
 DRIVING_MEAN, DRIVING_SD, OTHER_SD = 1.0, 0.5, 0.3
 NUM_FOLDS = 8
@@ -48,8 +52,8 @@ class VoteModel:
 
     Attributes:
         names: The k features of the trace, the driving score first.
-        values: (3 + k,) gamma, delta, kappa and the weights.
-        covariance: (3 + k, 3 + k) of the values, by Laplace's approximation.
+        values: (4 + k,) gamma, delta, kappa, rho and the weights.
+        covariance: (4 + k, 4 + k) of the values, by Laplace's approximation.
         num_labels: Number of labels that it was fitted on.
     """
 
@@ -61,7 +65,7 @@ class VoteModel:
     @property
     def weights(self) -> FloatArray:
         """(k,) weights of the features."""
-        return self.values[3:]
+        return self.values[NUM_OWN:]
 
 
 @dataclass(frozen=True)
@@ -109,7 +113,7 @@ class AnswerChances:
 
 
 def prior(num_features: int) -> tuple[FloatArray, FloatArray]:
-    """Means and standard deviations (3 + k,) of the priors of a model with k features."""
+    """Means and standard deviations (4 + k,) of the priors of a model with k features."""
     others = max(num_features - 1, 0)
     weights = ((DRIVING_MEAN, DRIVING_SD),) * min(num_features, 1) + ((0.0, OTHER_SD),) * others
     return (
@@ -132,22 +136,22 @@ def fit_votes(
     design = np.asarray(features, dtype=np.float64)
     mean, sd = prior(design.shape[1])
     outcome = np.asarray(right, dtype=np.int64)
-    sizes = counts.sizes[counts.pattern]
     classes, greedy = counts.is_class[counts.pattern], counts.is_greedy[counts.pattern]
-    # The derivatives of eta by gamma, delta, kappa and x: (n, K + 1, 3) and (n, K + 1). None is the
-    # last place.
-    logs = np.where(classes, np.log(np.nan_to_num(sizes) + ALPHA), 0.0)
-    n, places = sizes.shape
-    by_value = np.zeros((n, places + 1, 3))
-    by_value[:, :-1, 0], by_value[:, :-1, 1], by_value[:, -1, 2] = logs, greedy, 1.0
+    # The derivatives of eta by the first four values and by x: (n, K + 1, 4) and (n, K + 1). None
+    # is the last place.
+    logs = _logs(counts)[counts.pattern]
+    n, places = logs.shape
     by_x = np.zeros((n, places + 1))
     by_x[:, :-1], by_x[:, -1] = np.where(greedy, -0.5, 0.0), 0.5
+    by_value = np.zeros((n, places + 1, NUM_OWN))
+    by_value[:, :-1, 0], by_value[:, :-1, 1], by_value[:, -1, 2] = logs, greedy, 1.0
+    by_value[:, :, 3] = by_x * counts.late_stop[counts.pattern][:, None]
     absent = np.concatenate([~classes, np.zeros((n, 1), bool)], axis=1)
     chosen = np.where(outcome == NONE, places, outcome)
     rows = np.arange(n)
 
     def eta_at(values: FloatArray) -> FloatArray:
-        eta = by_value @ values[:3] + by_x * (design @ values[3:])[:, None]
+        eta = by_value @ values[:NUM_OWN] + by_x * (design @ values[NUM_OWN:])[:, None]
         return np.where(absent, -np.inf, eta)
 
     def loss(values: FloatArray) -> tuple[float, FloatArray]:
@@ -181,11 +185,12 @@ def answer_chances(
         features: (Q, k) of their traces.
         values: Values in place of the model's own, as `drawn` gives them.
     """
-    gamma, delta, kappa, *weights = model.values if values is None else values
+    gamma, delta, kappa, rho, *weights = model.values if values is None else values
     greedy = counts.is_greedy
-    terms = np.where(counts.is_class, (np.nan_to_num(counts.sizes) + ALPHA) ** gamma, 0.0)
+    terms = np.where(counts.is_class, np.exp(gamma * _logs(counts)), 0.0)
     terms = terms * np.where(greedy, np.exp(delta), 1.0)
-    doubt = np.exp((features @ np.asarray(weights, dtype=features.dtype)).astype(np.float64) / 2.0)
+    of_trace = (features @ np.asarray(weights, dtype=features.dtype)).astype(np.float64)
+    doubt = np.exp((of_trace + rho * counts.late_stop[counts.pattern]) / 2.0)
     others = np.where(greedy, 0.0, terms).sum(axis=1)[counts.pattern]
     own = np.where(greedy, terms, 0.0).sum(axis=1)[counts.pattern]
     none = float(np.exp(kappa))
@@ -204,7 +209,7 @@ def vote_interval(
     # The derivative of the log odds of the vote by each value is that of its eta, less the mean of
     # the others' under the chances of the others.
     counts, rest = chances.counts, 1.0 - vote
-    logs = np.where(counts.is_class, np.log(np.nan_to_num(counts.sizes) + ALPHA), 0.0)
+    logs = _logs(counts)
     greedy = counts.is_greedy.astype(np.float64)
     none = chances.none * chances.doubt / chances.total
     lead_log, lead_greedy = logs[:, 0][counts.pattern], greedy[:, 0][counts.pattern]
@@ -212,23 +217,25 @@ def vote_interval(
     mean_greedy = (chances.expect(greedy) - vote * lead_greedy) / rest
     mean_none = none / rest
     by_x = -(lead_greedy - mean_greedy) / 2.0 - mean_none / 2.0
-    by_three = (lead_log - mean_log, lead_greedy - mean_greedy, -mean_none)
+    late = counts.late_stop[counts.pattern]
+    by_own = (lead_log - mean_log, lead_greedy - mean_greedy, -mean_none, by_x * late)
     # The variance g'Sg is summed up by columns, since the derivatives of millions of questions by
     # a dozen values would not fit.
     cov = model.covariance
     spread = np.zeros(vote.shape)
-    for i, left in enumerate(by_three):
-        for j, right in enumerate(by_three):
+    for i, left in enumerate(by_own):
+        for j, right in enumerate(by_own):
             spread += cov[i, j] * left * right
-        spread += 2.0 * left * by_x * (features @ cov[3:, i].astype(features.dtype))
-    square = np.einsum("qk,qk->q", features @ cov[3:, 3:].astype(features.dtype), features)
+        spread += 2.0 * left * by_x * (features @ cov[NUM_OWN:, i].astype(features.dtype))
+    of_weights = cov[NUM_OWN:, NUM_OWN:].astype(features.dtype)
+    square = np.einsum("qk,qk->q", features @ of_weights, features)
     spread += by_x**2 * square
     half, odds = Z_90 * np.sqrt(np.maximum(spread, 0.0)), np.log(vote / rest)
     return _share(odds - half), _share(odds + half)
 
 
 def drawn(model: VoteModel, number: int, seed: int) -> FloatArray:
-    """Draw (number, 3 + k) values of the model from its posterior, for the bands of a plan."""
+    """Draw (number, 4 + k) values of the model from its posterior, for the bands of a plan."""
     rng = np.random.default_rng(seed)
     values: FloatArray = rng.multivariate_normal(
         model.values, model.covariance, number, method="eigh"
@@ -266,12 +273,18 @@ def out_of_fold(
 def facts(model: VoteModel) -> dict[str, Any]:
     """The model for the manifest and the report, rounded."""
     sd = np.sqrt(np.diag(model.covariance))
-    names = ("gamma", "delta", "kappa", *model.names)
+    names = ("gamma", "delta", "kappa", "rho", *model.names)
     return {
         "num_labels": model.num_labels,
         "values": dict(zip(names, model.values.round(4).tolist(), strict=True)),
         "sd": dict(zip(names, sd.round(4).tolist(), strict=True)),
     }
+
+
+def _logs(counts: AnswerCounts) -> FloatArray:
+    """ln(n_c + 1/2) of each class, (P, K); 0 beyond the last class."""
+    logs = np.log(np.nan_to_num(counts.scaled_sizes) + ALPHA)
+    return np.where(counts.is_class, logs, 0.0)
 
 
 def _share(log_odds: FloatArray) -> FloatArray:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from pivottrace.errors import counted
+from pivottrace.errors import RunDirError, counted
 from pivottrace.estimators import ESTIMATORS, Estimator
-from pivottrace.routing.vote_model import VoteModel
+from pivottrace.routing.vote_model import NUM_OWN, VoteModel
 from pivottrace.run.choices import driving_estimator, estimators_of, table_of
 from pivottrace.run.directory import RunDir
 from pivottrace.run.scored_pool import Label, Scored, read_scored, standardised
@@ -194,11 +195,20 @@ def scored_pool(
 
 
 def vote_model(run: RunDir) -> VoteModel | None:
-    """The model of the chances of answers that calibration fitted; None without labels."""
+    """The model of the chances of answers that calibration fitted; None without labels.
+
+    Raises:
+        RunDirError: The model is of another version.
+    """
     path = run.round_path / VOTE_MODEL
     if not path.is_file():
         return None
     stored = read_json(path)
+    if len(stored["values"]) != NUM_OWN + len(stored["names"]):
+        raise RunDirError(
+            f"{path} is of another version of pivottrace. Calibrate again: pivottrace redo "
+            f"{shlex.quote(str(run.path))} calibrate"
+        )
     return VoteModel(
         tuple(stored["names"]),
         np.array(stored["values"]),
