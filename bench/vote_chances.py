@@ -2,8 +2,8 @@
 
     python bench/vote_chances.py RUN [RUN ...]
 
-Reads runs of the embedded world that have been triaged. Labelled questions are left out. The log
-loss is in nats per question.
+Reads runs of the embedded world that have been triaged. Chances are judged on the questions without
+a label. The log loss is in nats per question.
 """
 
 import argparse
@@ -21,41 +21,52 @@ LEAST = 1e-6
 
 
 def votes_of(run: RunDir) -> pl.DataFrame:
-    """`num_samples`, `route`, `vote` (the chance) and `right` of each vote without a label."""
-    votes = pl.from_arrow(read_parquet(run.table_path("votes")))
-    routes = pl.from_arrow(read_parquet(run.table_path("triage")))
-    assert isinstance(votes, pl.DataFrame) and isinstance(routes, pl.DataFrame)
-    both = votes.join(routes.select("question_id", "route", "vote", "is_probe"), on="question_id")
-    both = both.filter(pl.col("vote_answer").is_not_null() & (pl.col("route") != "annotate"))
-    both = both.filter(~pl.col("is_probe") & pl.col("vote").is_not_null())
-    truth = every_answer(run)
+    """`num_samples`, `share`, `route`, `chance`, `labelled` and `right` of each vote."""
+    votes = read_parquet(run.table_path("votes"))
+    routes = read_parquet(run.table_path("triage"))
+    truth, ids = every_answer(run), votes["question_id"].to_pylist()
     with Verifier.of(run.config.answers) as verifier:
-        right = verifier.check_many(
-            both["vote_answer"].to_list(), [truth[i] for i in both["question_id"]]
-        )
-    return both.select("num_samples", "route", "vote").with_columns(right=pl.Series(right))
+        right = verifier.check_many(votes["vote_answer"].to_pylist(), [truth[i] for i in ids])
+    table = pl.DataFrame(
+        {
+            "num_samples": votes["num_samples"].to_numpy(),
+            "share": votes["vote_share"].to_numpy(),
+            "route": routes["route"].to_pylist(),
+            "chance": routes["vote"].to_numpy(),
+            "is_probe": routes["is_probe"].to_pylist(),
+            "right": right,
+        }
+    )
+    labelled = pl.col("is_probe") | (pl.col("route") == "annotate")
+    return table.with_columns(labelled=labelled).filter(pl.col("share").is_not_nan())
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("runs", type=Path, nargs="+")
-    pools = [votes_of(RunDir.open(path)) for path in parser.parse_args().runs]
-    for pool in pools:
-        chance = np.clip(pool["vote"].to_numpy(), LEAST, 1 - LEAST)
-        loss = -np.log(np.where(pool["right"].to_numpy(), chance, 1 - chance))
-        print(f"log loss {loss.mean():.3f}, {len(pool)} votes")
-    print("\n| samples | votes | predicted | right | weak | predicted | right |")
+    paths = parser.parse_args().runs
+    pools = [votes_of(RunDir.open(path)) for path in paths]
+    print("| run | unanimous | votes right | weak | of these right | log loss |")
+    print("|---|---|---|---|---|---|")
+    for path, pool in zip(paths, pools, strict=True):
+        weak, judged = pool.filter(pl.col("route") == "weak"), pool.filter(~pl.col("labelled"))
+        chance = np.clip(judged["chance"].to_numpy(), LEAST, 1 - LEAST)
+        loss = -np.log(np.where(judged["right"].to_numpy(), chance, 1 - chance)).mean()
+        shares = f"{np.mean(pool['share'].to_numpy() == 1):.1%} | {_mean(pool, 'right'):.1%}"
+        print(f"| {path.name} | {shares} | {len(weak)} | {_mean(weak, 'right'):.1%} | {loss:.3f} |")
+    print("\n| samples | votes | foretold right | right | of these weak | foretold right | right |")
     print("|---|---|---|---|---|---|---|")
-    together = pl.concat(pools)
-    for number in sorted(together["num_samples"].unique()):
-        votes = together.filter(pl.col("num_samples") == number)
+    judged = pl.concat(pools).filter(~pl.col("labelled"))
+    for number in sorted(judged["num_samples"].unique()):
+        votes = judged.filter(pl.col("num_samples") == number)
         cells = [str(number)]
         for each in (votes, votes.filter(pl.col("route") == "weak")):
-            cells += [
-                str(len(each)),
-                *(f"{np.mean(each[c].to_numpy()):.3f}" for c in ("vote", "right")),
-            ]
+            cells += [str(len(each)), *(f"{_mean(each, c):.3f}" for c in ("chance", "right"))]
         print(f"| {' | '.join(cells)} |")
+
+
+def _mean(table: pl.DataFrame, column: str) -> float:
+    return float(np.mean(table[column].to_numpy()))
 
 
 if __name__ == "__main__":
