@@ -6,6 +6,7 @@ import pytest
 import report_run
 
 from pivottrace.commands.status import notes
+from pivottrace.errors import RunDirError
 from pivottrace.pipeline import unfinished
 from pivottrace.report import build_report
 from pivottrace.routing.probes import LEAST_VALUE, inclusion_chances, rank_order
@@ -13,6 +14,7 @@ from pivottrace.routing.vote_check import check_votes
 from pivottrace.routing.vote_model import NONE
 from pivottrace.run import readings
 from pivottrace.run.directory import RunDir
+from pivottrace.run.storage import read_json, write_json
 from pivottrace.stages import calibrate, triage
 from pivottrace.stages.vote_fit import value_before_labels
 
@@ -107,6 +109,15 @@ def test_a_run_without_labels_has_no_model(tmp_path) -> None:
     assert set(rows_of(run, "triage", "triage")["q-0000"]) >= {"vote", "label_gain"}
     told = list(notes(run))
     assert any("nothing is known of its vote" in note for note in told)
+
+
+def test_a_model_of_another_version_is_refused_with_the_cure(tmp_path) -> None:
+    run = report_run.make_run(tmp_path / "run", "triage")
+    path = run.round_path / readings.VOTE_MODEL
+    stored = read_json(path)
+    write_json(path, stored | {"values": stored["values"][1:]})
+    with pytest.raises(RunDirError, match=f"another version.* pivottrace redo {run.path} calibr"):
+        readings.vote_model(run)
 
 
 def test_an_empty_weak_route_and_questions_put_off_say_why(tmp_path) -> None:
