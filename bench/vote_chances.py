@@ -33,12 +33,15 @@ def votes_of(run: RunDir) -> pl.DataFrame:
             "share": votes["vote_share"].to_numpy(),
             "route": routes["route"].to_pylist(),
             "chance": routes["vote"].to_numpy(),
+            "reason": votes["vote_reason"].to_pylist(),
+            "failed": votes["failure"].is_valid().to_pylist(),
             "is_probe": routes["is_probe"].to_pylist(),
             "right": right,
         }
     )
     labelled = pl.col("is_probe") | (pl.col("route") == "annotate")
-    return table.with_columns(labelled=labelled).filter(pl.col("share").is_not_nan())
+    table = table.with_columns(labelled=labelled)
+    return table.filter((pl.col("reason") == "ok") & ~pl.col("failed"))
 
 
 def main() -> None:

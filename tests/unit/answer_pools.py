@@ -65,8 +65,9 @@ def one_of(counts: AnswerCounts, i: int) -> tuple[list[int], int, int]:
 
 
 def steps_of(counts: AnswerCounts) -> int:
-    """The most samples of a question; 0 if all that have samples have equally many."""
-    numbers = {int(n) for n in counts.num_samples if n}
+    """The most samples of a question; 0 if all whose samples have an answer have equally many."""
+    pairs = zip(counts.num_samples, counts.sizes, strict=True)
+    numbers = {int(n) for n, sizes in pairs if np.nansum(sizes)}
     return max(numbers) if len(numbers) > 1 else 0
 
 
@@ -75,7 +76,7 @@ def slow_chances(values, sizes: list[int], greedy: int, samples: int, x, steps: 
     gamma, delta, kappa, rho, *weights = (float(v) for v in values)
     doubt = sum(w * float(f) for w, f in zip(weights, x, strict=True))
     scale = 1.0
-    if steps and samples:
+    if steps and sum(sizes):
         scale = steps / samples
         doubt += rho * (math.log2(samples / steps) + 1.0)
     etas = [

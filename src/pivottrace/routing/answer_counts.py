@@ -77,20 +77,28 @@ class AnswerCounts:
         Sampling in steps stops early where little is in doubt. So few samples are no sign of a
         doubtful vote, as they would be if chance had decided their number.
         """
-        scale: FloatArray = self.num_samples.max(initial=0) / np.maximum(self.num_samples, 1)
+        most = self.num_samples[self._answered].max(initial=0)
+        scale: FloatArray = most / np.maximum(self.num_samples, 1)
         return self.sizes * scale[:, None]
 
     @property
     def late_stop(self) -> FloatArray:
         """(P,) how late sampling stopped: log2(2 samples / most samples), 1 for the most.
 
-        It is 0 without samples, and everywhere if all questions with samples have equally many.
+        It is 0 without an answer among the samples (a failed question may have any number of
+        them), and everywhere if all other questions have equally many.
         """
-        most = self.num_samples.max(initial=0)
-        sampled = self.num_samples > 0
-        if (self.num_samples[sampled] == most).all():
+        answered = self._answered
+        most = self.num_samples[answered].max(initial=0)
+        if (self.num_samples[answered] == most).all():
             return np.zeros(self.num_samples.shape)
-        return np.where(sampled, np.log2(2.0 * np.maximum(self.num_samples, 1) / most), 0.0)
+        return np.where(answered, np.log2(2.0 * np.maximum(self.num_samples, 1) / most), 0.0)
+
+    @property
+    def _answered(self) -> BoolArray:
+        # (P,) whether a sample gave an answer.
+        answered: BoolArray = np.nan_to_num(self.sizes).sum(axis=1) > 0
+        return answered
 
     def rows(self, chosen: IntArray | slice) -> AnswerCounts:
         """The counts of some questions."""

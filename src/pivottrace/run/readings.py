@@ -206,8 +206,8 @@ def vote_model(run: RunDir) -> VoteModel | None:
     stored = read_json(path)
     if len(stored["values"]) != NUM_OWN + len(stored["names"]):
         raise RunDirError(
-            f"{path} is of another version of pivottrace. Calibrate again: pivottrace redo "
-            f"{shlex.quote(str(run.path))} calibrate"
+            f"{path} is of another version of pivottrace. Take that version, or calibrate again, "
+            f"which forgets a training too: pivottrace redo {shlex.quote(str(run.path))} calibrate"
         )
     return VoteModel(
         tuple(stored["names"]),
