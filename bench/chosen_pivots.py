@@ -19,20 +19,14 @@ import numpy as np
 from pivottrace.run.directory import RunDir
 from pivottrace.study.estimator_metrics import compare
 from pivottrace.study.far_mass import Tracer
-from pivottrace.study.grid import ALL_HEADS
+from pivottrace.study.grid import ALL_HEADS, ZETAS
 from pivottrace.study.pivot_scores import PivotSettings, pivot_scores
 from pivottrace.study.pools import PoolEvidence, default_pivots, read_evidence
+from pivottrace.study.text import HEADERS, RANKING
 
 CHOSEN = "chosen"
-RIVALS = (CHOSEN, "consistency", "length", "entropy", "combination", "random")
-METRICS = {
-    "auroc": "AUROC",
-    "auroc_within_kinds": "within kinds",
-    "spearman": "Spearman",
-    "spearman_given_length": "given length",
-    "spearman_given_controls": "and re-checks",
-    "spearman_given_kinds": "and kinds",
-}
+RIVALS = (CHOSEN, "consistency", "length", "entropy_mean", "combination", "random")
+METRICS = {metric: HEADERS[metric] for metric in RANKING if metric != "auprc"}
 
 
 def best_row(grid: Path) -> dict[str, str]:
@@ -50,7 +44,7 @@ def with_chosen(pool: PoolEvidence, row: Mapping[str, str]) -> PoolEvidence:
         by, percentile = row["heads"].split()
         heads = tracer.choose_heads([window], [float(percentile)])[window, by, float(percentile)]
     signals = tracer.means([window], {(window, CHOSEN): heads})[window, CHOSEN]
-    settings = PivotSettings(float(row["zeta"] or 95), float(row["psi"]), window)
+    settings = PivotSettings(float(row["zeta"] or ZETAS[-1]), float(row["psi"]), window)
     reading = row["reading"]
     scores = pivot_scores(signals, pool.question_ids, tracer.reference_ids, settings, (reading,))
     return replace(pool, scores=pool.scores | {CHOSEN: scores[f"{reading}_{row['statistic']}"]})

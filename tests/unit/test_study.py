@@ -32,6 +32,7 @@ from pivottrace.study.pools import (
     read_evidence,
 )
 from pivottrace.study.study_verdict import verdict_lines
+from pivottrace.study.text import rankings
 
 CONFIG = parse_config({"study": {"resamples": 200}}, "test")
 
@@ -90,7 +91,13 @@ def test_a_score_that_tells_only_kinds_apart_is_worth_nothing_within_them():
         kind_column="task",
         kinds=hard,
     )
-    figures = compare([pool], "only_kinds")["estimators"]
+    results = compare([pool], "only_kinds")
+    figures = results["estimators"]
+    for column, shown in ((None, False), ("task", True)):
+        told = "\n".join(
+            rankings(results | {"default": "true", "pools": [{"kind_column": column}]})
+        )
+        assert ("… within kinds" in told, "of `task`" in told) == (shown, shown)
     assert figures["only_kinds"]["auroc"]["value"] > 0.7
     assert figures["only_kinds"]["auroc_within_kinds"]["value"] == 0.5
     assert figures["only_kinds"]["spearman_given_kinds"]["value"] is None

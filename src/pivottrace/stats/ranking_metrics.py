@@ -47,9 +47,10 @@ def auroc(
     Source: Mann and Whitney (1947).
     """
     values, target, counts = _checked(scores, wrong, weights)
+    groups = np.zeros(values.size) if kinds is None else kinds
     above, pairs = np.zeros(len(counts)), np.zeros(len(counts))
-    for kind in np.unique(kinds) if kinds is not None else [None]:
-        rows = np.ones(values.size, np.bool_) if kind is None else kinds == kind
+    for group in np.unique(groups):
+        rows = groups == group
         order, starts = tie_groups(values[rows])
         bad = _by_group(counts[:, rows] * target[rows], order, starts)  # (B, K)
         good = _by_group(counts[:, rows] * ~target[rows], order, starts)

@@ -43,7 +43,7 @@ def markdown(results: Figure) -> str:
     """Return the page. Names of runs and sources come from the user, and no text from a model."""
     parts = [
         *_head(results),
-        *_rankings(results),
+        *rankings(results),
         *_by_pool(results),
         *_advantages(results),
         *_calibrations(results["calibrations"]),
@@ -109,7 +109,8 @@ def _shown(results: Figure) -> list[str]:
     return [metric for metric in RANKING if metric not in left_out]
 
 
-def _rankings(results: Figure) -> Iterator[str]:
+def rankings(results: Figure) -> Iterator[str]:
+    """Yield the tables of all estimators. `results` is the content of study.json."""
     estimators = results["estimators"]
     order = sorted(estimators, key=lambda n: (n == ORACLE, -(estimators[n]["auroc"]["value"] or 0)))
     yield "\n## How well each ranks\n"
