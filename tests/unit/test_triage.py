@@ -117,12 +117,21 @@ def slow_triage(pool: Pool) -> list[str]:
                 left_over.append((-x.label_gain[i], -pool.ranks[i], i))
         for _, _, i in sorted(left_over)[: max(0, pool.budget - len(bids))]:
             reasons[i] = "annotate_hopeless"
+    rows = sum(reason.startswith("annotate") for reason in reasons)
+    places = size if o.most_rows is None else max(0, o.most_rows - rows)
+    teaching = [
+        i
+        for i in range(size)
+        if not reasons[i] and holds[i] and not e.vote_abstained[i]
+        if x is not None and x.vote_gain[i] > o.least_gain
+    ]
+    teaching.sort(key=lambda i: (-x.vote_gain[i], pool.ranks[i], i))
     for i in range(size):
         if reasons[i]:
             continue
         assert x is not None
-        if holds[i] and not e.vote_abstained[i] and x.vote_gain[i] > o.least_gain:
-            reasons[i] = "weak_vote"
+        if i in teaching:
+            reasons[i] = "weak_vote" if teaching.index(i) < places else "defer_no_place"
         elif x.label_gain[i] <= o.least_gain and x.mu[i] >= 0.5:
             reasons[i] = "mastered"
         elif x.label_gain[i] <= o.least_gain:
@@ -142,6 +151,7 @@ options_ = st.builds(
     least_gain=st.sampled_from([0.0, 0.03, 0.1]),
     least_label_gain=st.sampled_from([0.0, 0.01, 0.1]),
     hopeless=st.sampled_from(["drop", "annotate"]),
+    most_rows=st.sampled_from([None, 1, 5, 20, 60]),
 )
 fractions = st.sampled_from([None, tri.PAPER_FRACTIONS, (0.0, 0.0), (0.5, 0.5), (1.0, 0.0)])
 pools = st.builds(
@@ -230,6 +240,7 @@ def test_input_order_matters_only_for_ties(
 @settings(max_examples=100, deadline=None)
 @given(pools, st.integers(1, 40))
 def test_a_larger_budget_takes_no_label_away(pool: Pool, more: int) -> None:
+    pool = replace(pool, options=replace(pool.options, most_rows=None))  # labels take places
     one = pool.triage()
     two = replace(pool, budget=pool.budget + more).triage()
     labelled = [np.array(r.routes()) == "annotate" for r in (one, two)]
@@ -247,6 +258,21 @@ def test_a_higher_least_gain_trains_on_fewer_rows(pool: Pool) -> None:
     stricter = replace(pool, options=replace(pool.options, least_gain=0.1))
     weak, fewer = (np.array(p.triage().routes()) == "weak" for p in (pool, stricter))
     assert (fewer <= weak).all()
+
+
+@settings(max_examples=100, deadline=None)
+@given(pools, st.integers(1, 60))
+def test_votes_fill_the_places_that_labels_leave(pool: Pool, most_rows: int) -> None:
+    free = replace(pool, options=replace(pool.options, most_rows=None)).triage()
+    limited = replace(pool, options=replace(pool.options, most_rows=most_rows)).triage()
+    weak, fewer = (np.array(r.routes()) == "weak" for r in (free, limited))
+    labelled = np.array(free.routes()) == "annotate"
+    assert (labelled == (np.array(limited.routes()) == "annotate")).all()
+    assert (fewer <= weak).all()
+    assert fewer.sum() == min(weak.sum(), max(0, most_rows - labelled.sum()))
+    if pool.expected is not None and fewer.any():
+        gains = pool.expected.vote_gain
+        assert gains[fewer].min() >= gains[weak & ~fewer].max(initial=-1.0)
 
 
 def flat(size: int, **values: object) -> Expectations:
@@ -273,6 +299,21 @@ def test_labels_go_where_the_vote_helps_least() -> None:
     assert result.priority.tolist() == pytest.approx([0.01, 0.02, 0.05, 0.08, 0.12, 0.2])
     assert result.routes() == ["weak"] * 4 + ["annotate"] * 2
     assert result.weight.tolist() == pytest.approx([0.8] * 4 + [1.0] * 2)
+
+
+def test_votes_that_teach_most_get_the_places_and_the_others_say_so() -> None:
+    expected = flat(5, vote_gain=[0.1, 0.15, 0.19, 0.15, 0.05])
+    options = tri.TriageOptions(most_rows=3)
+    ranks = [0.1, 0.7, 0.5, 0.3, 0.9]
+    result = tri.triage(ranks, budget=1, expected=expected, options=options)
+    assert result.reasons() == [
+        "defer_no_place",
+        "defer_no_place",  # as much as the fourth, and less certain
+        "weak_vote",
+        "weak_vote",
+        "annotate_gain",
+    ]
+    assert result.weight.tolist() == pytest.approx([0.0, 0.0, 0.8, 0.8, 1.0])
 
 
 def test_equal_gains_go_to_the_more_uncertain_then_to_the_lower_index() -> None:
@@ -404,6 +445,7 @@ def test_bad_input_says_what_is_wrong() -> None:
         ({"vote_alpha": 0.0}, "vote_alpha is 0.0"),
         ({"hopeless": "keep"}, "'drop' or 'annotate'"),
         ({"least_gain": 0.25}, "least_gain is 0.25"),
+        ({"most_rows": 0}, "most_rows is 0"),
         ({"least_label_gain": -0.1}, "least_label_gain is -0.1"),
     ):
         with pytest.raises(ConfigError, match=message):

@@ -33,6 +33,7 @@ option_sets = st.builds(
     least_label_gain=st.sampled_from([0.0, 0.01]),
     vote_floor=st.sampled_from([None, None, 0.5, 0.9]),
     hopeless=st.sampled_from(["drop", "annotate"]),
+    most_rows=st.sampled_from([None, None, 1, 30]),
     fractions=st.sampled_from([None, None, None, PAPER_FRACTIONS]),
 )
 

@@ -141,6 +141,26 @@ def test_an_empty_weak_route_and_questions_put_off_say_why(tmp_path) -> None:
     assert unreliable in page
 
 
+def test_votes_without_a_place_in_training_say_so(tmp_path) -> None:
+    few = {"steps": 5, "questions_per_step": 4}  # 20 questions: 5 rows seen four times
+    run = report_run.make_run(tmp_path / "run", "triage", train=few, labels={"budget": 0.26})
+    facts = run.stage_facts("triage")
+    assert facts["most_rows"] == 5 < facts["counts"]["annotate"]
+    assert facts["counts"]["weak"] == 0 < facts["put_off"]["defer_no_place"]
+    told = list(notes(run))
+    assert any("no place beside the labelled questions" in n and "to 5 (" in n for n in told)
+    page = build_report(run, unfinished(run), report_run.decode).read_text()
+    assert "have all places (triage.most_rows)" in page
+    assert "votes find no place beside the labelled questions" in page
+
+
+def test_most_rows_overrides_the_steps(tmp_path) -> None:
+    settings = {"train": {"steps": 5}, "labels": {"budget": 0.26}, "triage": {"most_rows": 10_000}}
+    run = report_run.make_run(tmp_path / "run", "triage", **settings)
+    assert run.stage_facts("triage")["most_rows"] == 10_000
+    assert run.stage_facts("triage")["counts"]["weak"] > 0
+
+
 def test_the_report_shows_predicted_against_observed(run) -> None:
     page = build_report(run, unfinished(run), report_run.decode).read_text()
     assert "predicted chance that the vote is right" in page

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from pivottrace.commands.flags import load, take_option
-from pivottrace.commands.redo import take_new_budget
+from pivottrace.commands.redo import take_new_budget, take_new_steps
 from pivottrace.config import Config, load_config
 from pivottrace.errors import ConfigError, PivotTraceError
 from pivottrace.labels.budget import probes_wanted, refuse_unusable_budget
@@ -35,8 +35,9 @@ def create_run(arguments: list[str], command: str | None = None) -> RunDir:
     if (path / "config.toml").is_file():
         stored = RunDir.open(path)
         refuse_impossible_change(stored, config)
-        for line in take_new_budget(current_round(stored), config):
-            print(line, file=sys.stderr)
+        for take in (take_new_budget, take_new_steps):
+            for line in take(current_round(RunDir.open(path)), config):
+                print(line, file=sys.stderr)
     run = RunDir.create(config, crew)
     others = run.other_versions()
     if others:

@@ -14,7 +14,9 @@ from pivottrace.labels.budget import labels_of, refuse_unusable_budget
 from pivottrace.pipeline import STAGES, stages_of
 from pivottrace.report.collect import report_path
 from pivottrace.report.view_places import view_outputs
+from pivottrace.routing.routes import Reason
 from pivottrace.run.bindings import changed_settings
+from pivottrace.run.choices import most_rows
 from pivottrace.run.directory import RunDir
 from pivottrace.run.outputs import AUDIT, PLAN, TABLES
 
@@ -139,6 +141,29 @@ def take_new_budget(run: RunDir, config: Config) -> list[str]:
     return [
         f"note: labels.budget was {was:g} and is {now:g}: the questions are routed again, and the "
         f"labels that are there ({len(labels_of(run)):,}) stay",
+        *forgotten.lines(),
+    ]
+
+
+def take_new_steps(run: RunDir, config: Config) -> list[str]:
+    """Let a run take other steps between triage and training, if other votes find a place then.
+
+    Returns lines about it. A run that trains already is not touched, as with a new budget.
+    """
+    facts, now = run.stage_facts("triage"), most_rows(config)
+    was = facts.get("most_rows", now)  # older versions had no limit
+    if run.round_index or was == now or run.begun_facts("train") or config.triage.mode == "fixed":
+        return []
+    found = facts["counts"]
+    more = now > was and facts["put_off"].get(Reason.DEFER_NO_PLACE)
+    fewer = found["weak"] and now < found["annotate"] + found["weak"]
+    used = {name: each["settings"] for name, each in run.manifest["rounds"]["0"].items()}
+    if not (more or fewer) or changed_settings(used, config):
+        return []  # the usual refusal names the other settings
+    forgotten = redo(run, "calibrate", config)
+    return [
+        f"note: the steps of training left places for {was:,} rows and leave places for {now:,}: "
+        f"the questions are routed again, and all labels stay",
         *forgotten.lines(),
     ]
 

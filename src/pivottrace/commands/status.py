@@ -199,6 +199,11 @@ def _route_notes(run: RunDir) -> Iterator[str]:
             )
         elif options.mode == "fixed":
             why = "the fixed fractions leave no question with a vote to it"
+        elif facts["put_off"].get("defer_no_place"):
+            why = (
+                f"they find no place beside the labelled questions, because all rows are limited "
+                f"to {facts['most_rows']:,} (triage.most_rows, a quarter of what train.steps see)"
+            )
         yield f"no question is trained on its own vote: {why}"
     if number := len(left_open(run)):
         yield (

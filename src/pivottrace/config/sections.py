@@ -268,6 +268,10 @@ class TriageConfig(Section):
     least_label_gain: float = Field(0.02, ge=0, lt=0.25)
     """A label is bought if it is expected to teach more than this beyond the vote. Labels that
     would teach less are left in the budget."""
+    most_rows: int | None = Field(None, ge=1)
+    """With `calibrated`: votes are added to the labelled rows only up to this number of rows. The
+    default is a quarter of `train.steps` times `train.questions_per_step`: each row is then seen
+    four times, here or by the trainer of an export."""
     vote_floor: float | None = Field(None, gt=0, lt=1)
     """A promise for the weak route: this share of its votes is right, by an exact test on evenly
     drawn probes (`calibrate.draw`). By default the expected gain of each vote decides alone."""

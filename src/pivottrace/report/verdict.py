@@ -303,11 +303,13 @@ def _of_the_ranking(run: RunDir, triage: pa.Table | None) -> Iterator[str]:
             f"{counted(known.size, 'question')}, so the votes alone tell these apart. Another "
             f"score.estimator may do better; the report compares them"
         )
-    if (
-        not run.stage_facts("triage")["counts"].get("weak")
-        and run.config.triage.mode == "calibrated"
-    ):
-        yield "no vote was safe enough to train on, so only labelled questions are trained on"
+    facts = run.stage_facts("triage")
+    if not facts["counts"].get("weak") and run.config.triage.mode == "calibrated":
+        if facts["put_off"].get("defer_no_place"):
+            why = "votes find no place beside the labelled questions (more train.steps make room)"
+        else:
+            why = "no vote was safe enough to train on"
+        yield f"{why}, so only labelled questions are trained on"
 
 
 def _of_the_budget(run: RunDir) -> Iterator[str]:

@@ -40,6 +40,10 @@ REASON_MEANING = {
     "defer_vote_little": (
         "its vote is not sure enough to teach much, and no label was planned for it"
     ),
+    "defer_no_place": (
+        "its vote would teach, but labelled rows, and votes that are expected to teach more, have "
+        "all places (triage.most_rows)"
+    ),
     "defer_unknown": "no probe was labelled, so nothing is known of its vote",
     "failed_no_score": "the question has no score",
 }

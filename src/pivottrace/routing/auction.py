@@ -12,7 +12,8 @@ By expectation (the default), each question takes the first rule that applies:
        right, or if it is still expected to teach; else discard.
     3. Nothing is known of its votes: defer.
     4. What its label teaches beyond its vote is among the most that the budget covers: annotate.
-    5. It has a vote that holds the floor, if one is set, and that teaches enough: weak.
+    5. It has a vote that holds the floor, if one is set, and that teaches enough: weak, while there
+       are places (`TriageOptions.most_rows`). The votes that teach most come first.
     6. Not even its label would teach enough: discard, as mastered or as hopeless.
     7. Otherwise: defer. The reason says what is wrong with its vote.
 
@@ -207,7 +208,11 @@ def _route_unlabelled(
 ) -> None:
     """Route questions that get no label from the budget: weak, or discard, or defer."""
     votes = holds & ~evidence.vote_abstained
-    board.put(votes & (expected.vote_gain > options.least_gain), Route.WEAK, Reason.WEAK_VOTE)
+    teaching = votes & (expected.vote_gain > options.least_gain)
+    if options.most_rows is not None:
+        crowded = _beyond_the_places(board, teaching, expected, options.most_rows)
+        board.put(crowded, Route.DEFER, Reason.DEFER_NO_PLACE)
+    board.put(teaching, Route.WEAK, Reason.WEAK_VOTE)
     little = _teaches_little(expected, options)
     board.put(little & (expected.mu >= MASTERED_FROM), Route.DISCARD, Reason.MASTERED)
     if options.hopeless == "annotate":
@@ -217,6 +222,20 @@ def _route_unlabelled(
     board.put(~holds, Route.DEFER, Reason.DEFER_VOTE_UNRELIABLE)
     board.put(expected.vote_gain > 0.0, Route.DEFER, Reason.DEFER_VOTE_LITTLE)
     board.put(board.open(), Route.DEFER, Reason.DEFER_VOTE_HARMFUL)
+
+
+def _beyond_the_places(
+    board: _Board, teaching: BoolArray, expected: Expectations, most_rows: int
+) -> BoolArray:
+    """Return the teaching votes that find no place (Q,); ties go to the more certain votes.
+
+    A vote that takes a place beyond these takes visits from labelled rows, which teach more.
+    """
+    crowded = teaching & board.open()
+    places = max(0, most_rows - int(np.sum(board.route == ROUTE_CODE[Route.ANNOTATE])))
+    rivals = np.flatnonzero(crowded)
+    crowded[_highest(rivals, expected.vote_gain, -board.ranks, places)] = False
+    return crowded
 
 
 def _teaches_little(expected: Expectations, options: TriageOptions) -> BoolArray:

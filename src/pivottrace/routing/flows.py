@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from pivottrace.errors import DataError
-from pivottrace.routing.routes import ROUTES, Route
+from pivottrace.routing.routes import ROUTES, Reason, Route
 
 # These reasons for a discard mean hopeless; every other one means that nothing is left to learn.
 HOPELESS = ("hopeless", "probe_hopeless", "labelled_hopeless")
@@ -73,7 +73,8 @@ def meaning(from_route: str, from_reason: str, to_route: str, to_reason: str) ->
         return Move.TAKEN_UP
     if to_route == Route.ANNOTATE:
         return Move.PROMOTED
-    return Move.VOTE_LOST if from_route == Route.WEAK else Move.OUT_OF_USE
+    lost = from_route == Route.WEAK and to_reason != Reason.DEFER_NO_PLACE
+    return Move.VOTE_LOST if lost else Move.OUT_OF_USE
 
 
 def route_flows(counts: Mapping[tuple[str, str, str, str], int]) -> list[Flow]:

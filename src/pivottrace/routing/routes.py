@@ -49,6 +49,7 @@ class Reason(StrEnum):
     DEFER_VOTE_UNRELIABLE = "defer_vote_unreliable"
     DEFER_VOTE_HARMFUL = "defer_vote_harmful"
     DEFER_VOTE_LITTLE = "defer_vote_little"
+    DEFER_NO_PLACE = "defer_no_place"
     DEFER_NO_VOTE = "defer_no_vote"
     DEFER_UNKNOWN = "defer_unknown"
     FAILED_NO_SCORE = "failed_no_score"
@@ -70,6 +71,8 @@ class TriageOptions:
             is. 0.045 is the gain at 20 right samples in 21.
         least_label_gain: A label is bought if it is expected to teach more than this beyond the
             vote.
+        most_rows: Votes are trained on only while the rows, labelled ones included, are no more
+            than this; the votes that teach most stay. None is no limit. Labels are never left out.
         vote_floor: Mean vote reliability that the weak route must hold, by a lower bound; None
             promises nothing, and lets the expected gain decide alone.
         vote_alpha: Upper limit of the chance that the weak route is below its floor.
@@ -82,6 +85,7 @@ class TriageOptions:
 
     least_gain: float = 0.045
     least_label_gain: float = 0.02
+    most_rows: int | None = None
     vote_floor: float | None = None
     vote_alpha: float = 0.1
     hopeless: Literal["drop", "annotate"] = "drop"
@@ -94,6 +98,8 @@ class TriageOptions:
                     f"{name} is {getattr(self, name)}; give a gain from 0, below 0.25, the most "
                     f"that a question can teach"
                 )
+        if self.most_rows is not None and self.most_rows < 1:
+            raise ConfigError(f"most_rows is {self.most_rows}; give a number of rows from 1")
         for name in ("vote_floor", "vote_alpha"):
             value = getattr(self, name)
             if value is not None and not 0.0 < value < 1.0:

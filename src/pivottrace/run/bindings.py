@@ -26,6 +26,8 @@ _EVALUATION = (
 # correct the name of a verifier after the pool was read, before anything else uses it.
 # calibrate lacks `labels.partial`: the user may switch it on while the run waits for labels.
 # triage has `labels.budget`: calibration keeps the number of probes drawn (`probes_wanted`).
+# triage lacks `train.steps` and `train.questions_per_step`, which limit its weak rows: the user may
+# change them before training, and the questions are then routed again (`redo.take_new_steps`).
 # calibrate has the settings of the ranking: scoring writes every estimator in any case.
 # train lacks the settings of the learning curve: the curve changes nothing in the model.
 STAGE_SETTINGS: dict[str, tuple[str, ...]] = {

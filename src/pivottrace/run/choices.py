@@ -9,6 +9,11 @@ from pivottrace.estimators import ESTIMATORS, Estimator, load_estimator
 from pivottrace.routing.routes import TriageOptions
 from pivottrace.schemas import scores_schema, votes_schema
 
+# Each row is seen so many times on average, as far as votes decide it. Chosen on development seeds
+# (docs/results/practice.md): labelled rows alone, seen 3.5 times, did better than with votes beside
+# them, seen 1 or 2 times.
+VISITS = 4
+
 # Names that no estimator of a user may have: the other columns of its table, and the rankings.
 TAKEN = {*RANKINGS, *scores_schema(()).names, *votes_schema(()).names}
 
@@ -75,8 +80,15 @@ def triage_options(config: Config) -> TriageOptions:
     return TriageOptions(
         least_gain=settings.least_gain,
         least_label_gain=settings.least_label_gain,
+        most_rows=most_rows(config),
         vote_floor=settings.vote_floor,
         vote_alpha=settings.vote_alpha,
         hopeless=settings.hopeless,
         fractions=fixed if settings.mode == "fixed" else None,
     )
+
+
+def most_rows(config: Config) -> int:
+    """The number of rows from which on no further vote is trained on."""
+    places = config.train.steps * config.train.questions_per_step
+    return config.triage.most_rows or max(1, places // VISITS)

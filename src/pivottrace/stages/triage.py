@@ -15,7 +15,7 @@ from pivottrace.exports.parquet import PARQUET
 from pivottrace.labels.budget import allowed_labels, bought, refuse_unusable_budget
 from pivottrace.routing.flows import count_moves, route_flows
 from pivottrace.run import readings
-from pivottrace.run.choices import triage_options
+from pivottrace.run.choices import most_rows, triage_options
 from pivottrace.run.directory import RunDir
 from pivottrace.run.pool_routes import (
     Routed,
@@ -88,6 +88,7 @@ def finish(run: RunDir, scored: Scored, routed: Routed) -> None:
         "triage",
         counts=routed.result.counts(),
         put_off=_put_off(table),
+        most_rows=most_rows(run.config),
         labels_allowed=allowed_labels(run),
         labels_planned=_num_labels(run) + table.filter(to_buy).num_rows,
         **flows,
