@@ -30,6 +30,8 @@ def arguments(output):
         "0.5",
         "--calibrate.num-probes",
         "6",
+        "--triage.most-rows",
+        "24",
         "--rollouts.num-samples",
         "4",
         "--rollouts.max-new-tokens",

@@ -59,6 +59,7 @@ def arguments(python, model, tmp_path, monkeypatch):
         "model": {"path": str(model)},
         "rollouts": {"num_samples": 4, "max_new_tokens": 128},
         "labels": {"source": "oracle", "budget": 12},
+        "triage": {"most_rows": 24},  # votes are trained on too, although the steps are few
         "weak": {"reward": "frozen_majority"},
         "alarms": {"enabled": False},
         "train": {

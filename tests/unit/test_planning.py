@@ -262,6 +262,23 @@ def test_another_row_of_the_plan_is_the_same_run_with_its_budget(tmp_path, capsy
     assert RunDir.open(run.path).stage_facts("triage")["labels_allowed"] == 96
 
 
+def test_other_steps_before_training_route_the_pool_again(tmp_path, capsys) -> None:
+    few = {"enabled": False, "steps": 5, "questions_per_step": 4}
+    run = report_run.make_run(tmp_path / "run", "triage", train=few, labels={"budget": 0.26})
+    place, before = str(run.path), run.stage_facts("triage")
+    assert (before["most_rows"], before["counts"]["weak"]) == (5, 0)
+    assert main(["run", place, "--train.steps", "400"]) == 0
+    told = capsys.readouterr().err
+    assert "left places for 5 rows and leave places for 400" in told
+    after = RunDir.open(run.path).stage_facts("triage")
+    assert after["most_rows"] == 400 and after["counts"]["weak"] > 0
+    assert after["counts"]["annotate"] == before["counts"]["annotate"]
+    assert main(["run", place, "--train.steps", "401"]) == 0  # no vote waits for a place
+    assert "places" not in capsys.readouterr().err
+    assert main(["run", place, "--train.steps", "5"]) == 0
+    assert RunDir.open(run.path).stage_facts("triage")["counts"] == before["counts"]
+
+
 def test_a_budget_after_one_of_zero_has_no_probes_to_stand_on(tmp_path, capsys) -> None:
     run = report_run.make_run(
         tmp_path / "run", "calibrate", labels={"budget": 0}, calibrate={"num_probes": None}

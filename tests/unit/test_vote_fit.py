@@ -148,7 +148,7 @@ def test_votes_without_a_place_in_training_say_so(tmp_path) -> None:
     assert facts["most_rows"] == 5 < facts["counts"]["annotate"]
     assert facts["counts"]["weak"] == 0 < facts["put_off"]["defer_no_place"]
     told = list(notes(run))
-    assert any("no place beside the labelled questions" in n and "to 5 (" in n for n in told)
+    assert any("no place beside the labelled questions" in n and "up to 5 rows" in n for n in told)
     page = build_report(run, unfinished(run), report_run.decode).read_text()
     assert "have all places (triage.most_rows)" in page
     assert "votes find no place beside the labelled questions" in page

@@ -201,8 +201,8 @@ def _route_notes(run: RunDir) -> Iterator[str]:
             why = "the fixed fractions leave no question with a vote to it"
         elif facts["put_off"].get("defer_no_place"):
             why = (
-                f"they find no place beside the labelled questions, because all rows are limited "
-                f"to {facts['most_rows']:,} (triage.most_rows, a quarter of what train.steps see)"
+                f"they find no place beside the labelled questions, because votes are added only "
+                f"up to {facts['most_rows']:,} rows (triage.most_rows; more train.steps raise it)"
             )
         yield f"no question is trained on its own vote: {why}"
     if number := len(left_open(run)):

@@ -11,7 +11,8 @@ ROUTE_MEANING = {
     "weak": "No label is bought, and the majority of the model's own answers rewards training.",
     "discard": "We leave the question out of training: it is mastered, or nothing can be gained.",
     "defer": (
-        "We do not train on the question: the budget does not cover its label, or it failed."
+        "We do not train on the question: the budget does not cover its label, and its vote is not "
+        "sure or finds no place; or it failed."
     ),
 }
 
