@@ -262,6 +262,13 @@ def test_another_row_of_the_plan_is_the_same_run_with_its_budget(tmp_path, capsy
     assert RunDir.open(run.path).stage_facts("triage")["labels_allowed"] == 96
 
 
+def test_a_plan_with_few_places_says_what_that_does_to_learning(tmp_path, capsys) -> None:
+    few = {"enabled": False, "steps": 5, "questions_per_step": 4}
+    run = report_run.make_run(tmp_path / "run", "calibrate", train=few)
+    assert main(["plan", str(run.path)]) == 0
+    assert "places: votes are added only up to 5 rows" in capsys.readouterr().out
+
+
 def test_other_steps_before_training_route_the_pool_again(tmp_path, capsys) -> None:
     few = {"enabled": False, "steps": 5, "questions_per_step": 4}
     run = report_run.make_run(tmp_path / "run", "triage", train=few, labels={"budget": 0.26})

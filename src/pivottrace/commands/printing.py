@@ -13,6 +13,7 @@ from pivottrace.labels.requests import waiting_file
 from pivottrace.pipeline import unfinished
 from pivottrace.report.texts import field
 from pivottrace.routing.routes import ROUTES
+from pivottrace.run.choices import most_rows
 from pivottrace.run.directory import RunDir
 from pivottrace.run.outputs import AUDIT
 from pivottrace.run.readings import samples_taken
@@ -36,6 +37,12 @@ def plan_lines(run: RunDir, table: pa.Table) -> list[str]:
             f"labels: the {num_probes} labelled probes, and the annotations beside them",
             "learning is relative to a budget of 100 %, which labels every question worth it",
         ]
+        most, is_limited = most_rows(run.config), run.config.triage.mode == "calibrated"
+        if is_limited and any(row["annotate"] + row["weak"] >= most for row in rows):
+            lines.append(
+                f"places: votes are added only up to {most:,} rows (triage.most_rows), so labels "
+                f"take places of votes; learning counts a row once, however often it is seen"
+            )
         lines.append("to choose another row, continue with --budget SHARE")
         following = f"pivottrace run {place}"
         if not unfinished(run):
