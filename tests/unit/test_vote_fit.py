@@ -164,4 +164,4 @@ def test_most_rows_overrides_the_steps(tmp_path) -> None:
 def test_the_report_shows_predicted_against_observed(run) -> None:
     page = build_report(run, unfinished(run), report_run.decode).read_text()
     assert "predicted chance that the vote is right" in page
-    assert "votes and trace" in page and "votes alone" in page
+    assert "samples and trace" in page and "samples alone" in page

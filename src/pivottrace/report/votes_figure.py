@@ -17,7 +17,10 @@ FloatArray = npt.NDArray[np.float64]
 
 # Each dot stands for at least this many probes: of fewer, the interval covers nearly everything.
 LEAST_PER_BIN, MOST_BINS = 6, 6
-SERIES = (("predicted", "votes and trace", "vote"), ("predicted_by_votes", "votes alone", "soft"))
+SERIES = (
+    ("predicted", "samples and trace", "vote"),
+    ("predicted_by_votes", "samples alone", "soft"),
+)
 
 
 def bins_of(
