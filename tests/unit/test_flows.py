@@ -18,6 +18,7 @@ MOVES = {
     ("discard", "labelled_hopeless", "annotate", "annotate_labelled"): "in_reach",
     ("weak", "weak_vote_reliable", "annotate", "annotate_gain"): "promoted",
     ("weak", "weak_vote_reliable", "defer", "defer_vote_unreliable"): "vote_lost",
+    ("weak", "weak_vote", "defer", "defer_no_place"): "out_of_use",
     ("weak", "weak_vote_reliable", "defer", "failed_truncated"): "out_of_use",
     ("annotate", "annotate_gain", "defer", "failed_no_answer"): "out_of_use",
     ("discard", "hopeless", "defer", "failed_truncated"): "out_of_use",

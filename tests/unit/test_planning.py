@@ -12,6 +12,7 @@ import report_run
 from pivottrace.cli import main
 from pivottrace.commands.audit import audit
 from pivottrace.commands.plan import cost_model, make_plan
+from pivottrace.commands.printing import plan_lines
 from pivottrace.errors import ConfigError
 from pivottrace.labels import budget, intake
 from pivottrace.labels.store import Given
@@ -262,28 +263,48 @@ def test_another_row_of_the_plan_is_the_same_run_with_its_budget(tmp_path, capsy
     assert RunDir.open(run.path).stage_facts("triage")["labels_allowed"] == 96
 
 
+FEW = {"enabled": False, "steps": 15, "questions_per_step": 16}  # 60 places
+
+
 def test_a_plan_with_few_places_says_what_that_does_to_learning(tmp_path, capsys) -> None:
-    few = {"enabled": False, "steps": 5, "questions_per_step": 4}
-    run = report_run.make_run(tmp_path / "run", "calibrate", train=few)
+    run = report_run.make_run(tmp_path / "run", "calibrate", train=FEW)
     assert main(["plan", str(run.path)]) == 0
-    assert "places: votes are added only up to 5 rows" in capsys.readouterr().out
+    assert "places: votes are added only up to 60 rows" in capsys.readouterr().out
+    run.config.train.steps = 400
+    assert not any(line.startswith("places") for line in plan_lines(run, make_plan(run)))
 
 
-def test_other_steps_before_training_route_the_pool_again(tmp_path, capsys) -> None:
+def test_other_steps_before_the_labels_route_the_pool_again(tmp_path, capsys) -> None:
     few = {"enabled": False, "steps": 5, "questions_per_step": 4}
     run = report_run.make_run(tmp_path / "run", "triage", train=few, labels={"budget": 0.26})
     place, before = str(run.path), run.stage_facts("triage")
     assert (before["most_rows"], before["counts"]["weak"]) == (5, 0)
-    assert main(["run", place, "--train.steps", "400"]) == 0
-    told = capsys.readouterr().err
-    assert "left places for 5 rows and leave places for 400" in told
+    assert main(["run", place, "--train.steps", "6"]) == 0  # the labelled rows are more than 6
+    assert "places" not in capsys.readouterr().err
+    assert main(["run", place, "--train.steps", "400", "--train.learning-rate", "1e-4"]) == 0
+    assert "left places for 5 rows and leave 400 now" in capsys.readouterr().err
     after = RunDir.open(run.path).stage_facts("triage")
     assert after["most_rows"] == 400 and after["counts"]["weak"] > 0
     assert after["counts"]["annotate"] == before["counts"]["annotate"]
-    assert main(["run", place, "--train.steps", "401"]) == 0  # no vote waits for a place
+    assert main(["run", place, "--train.questions-per-step", "5"]) == 0  # no vote waits for a place
     assert "places" not in capsys.readouterr().err
-    assert main(["run", place, "--train.steps", "5"]) == 0
-    assert RunDir.open(run.path).stage_facts("triage")["counts"] == before["counts"]
+    assert main(["run", place, "--train.steps", "5", "--budget", "0.27"]) == 0
+    assert "labels.budget was 0.26 and is 0.27" in capsys.readouterr().err
+    assert RunDir.open(run.path).stage_facts("triage")["counts"]["weak"] == 0
+
+
+def test_other_steps_after_the_labels_leave_the_routes_and_say_so(tmp_path, capsys) -> None:
+    few = {"enabled": False, "steps": 5, "questions_per_step": 4}
+    run = report_run.make_run(tmp_path / "run", "label", train=few, labels={"budget": 0.26})
+    routes = run.table_path("triage").read_bytes()
+    assert main(["run", str(run.path), "--train.steps", "400"]) == 0
+    told = capsys.readouterr().err
+    assert "the routes stay as they are" in told
+    assert f"pivottrace redo {run.path} calibrate" in told
+    assert run.table_path("triage").read_bytes() == routes
+    assert main(["redo", str(run.path), "calibrate"]) == 0
+    assert main(["run", str(run.path)]) == 0
+    assert RunDir.open(run.path).stage_facts("triage")["counts"]["weak"] > 0
 
 
 def test_a_budget_after_one_of_zero_has_no_probes_to_stand_on(tmp_path, capsys) -> None:

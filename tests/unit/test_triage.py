@@ -240,13 +240,14 @@ def test_input_order_matters_only_for_ties(
 @settings(max_examples=100, deadline=None)
 @given(pools, st.integers(1, 40))
 def test_a_larger_budget_takes_no_label_away(pool: Pool, more: int) -> None:
-    pool = replace(pool, options=replace(pool.options, most_rows=None))  # labels take places
     one = pool.triage()
     two = replace(pool, budget=pool.budget + more).triage()
     labelled = [np.array(r.routes()) == "annotate" for r in (one, two)]
     assert (labelled[1] >= labelled[0]).all()
-    # Whatever is not labelled keeps its route, except a hopeless one that waits for the budget.
-    same = ~labelled[1]
+    # Whatever is not labelled keeps its route, except a vote whose place a labelled row takes.
+    crowded = np.array(two.reasons()) == "defer_no_place"
+    assert (crowded >= (np.array(one.reasons()) == "defer_no_place") & ~labelled[1]).all()
+    same = ~labelled[1] & ~crowded
     assert (one.route[same] == two.route[same]).all()
     assert (one.reason[same] == two.reason[same]).all()
 
@@ -314,6 +315,12 @@ def test_votes_that_teach_most_get_the_places_and_the_others_say_so() -> None:
         "annotate_gain",
     ]
     assert result.weight.tolist() == pytest.approx([0.0, 0.0, 0.8, 0.8, 1.0])
+
+
+def test_fixed_fractions_have_no_places() -> None:
+    options = tri.TriageOptions(most_rows=1, fractions=(0.2, 0.2))
+    result = tri.triage(np.linspace(0.1, 0.9, 5), budget=1, options=options)
+    assert result.counts() == {"discard": 1, "weak": 3, "annotate": 1, "defer": 0}
 
 
 def test_equal_gains_go_to_the_more_uncertain_then_to_the_lower_index() -> None:

@@ -38,7 +38,9 @@ def plan_lines(run: RunDir, table: pa.Table) -> list[str]:
             "learning is relative to a budget of 100 %, which labels every question worth it",
         ]
         most, is_limited = most_rows(run.config), run.config.triage.mode == "calibrated"
-        if is_limited and any(row["annotate"] + row["weak"] >= most for row in rows):
+        if is_limited and any(
+            row["weak"] and row["annotate"] + row["weak"] >= most for row in rows
+        ):
             lines.append(
                 f"places: votes are added only up to {most:,} rows (triage.most_rows), so labels "
                 f"take places of votes; learning counts a row once, however often it is seen"

@@ -15,7 +15,7 @@ from pivottrace.pipeline import STAGES, stages_of
 from pivottrace.report.collect import report_path
 from pivottrace.report.view_places import view_outputs
 from pivottrace.routing.routes import Reason
-from pivottrace.run.bindings import changed_settings
+from pivottrace.run.bindings import Changed, changed_settings
 from pivottrace.run.choices import most_rows
 from pivottrace.run.directory import RunDir
 from pivottrace.run.outputs import AUDIT, PLAN, TABLES
@@ -131,11 +131,8 @@ def take_new_budget(run: RunDir, config: Config) -> list[str]:
         return []
     if not run.stage_facts("calibrate").get("labels_allowed"):
         return []  # without a probe nothing says what a label would teach; triage explains it
-    same = config.model_copy(
-        update={"labels": config.labels.model_copy(update={"budget": run.config.labels.budget})}
-    )
-    if same.model_dump(exclude={"output"}) != run.config.model_dump(exclude={"output"}):
-        return []  # other settings changed, too: the usual refusal names them
+    if any(each.key != "labels.budget" for each in _other_settings(run, config)):
+        return []  # the usual refusal names them
     refuse_unusable_budget(RunDir(run.path, config, run.round_index))  # before stages are forgotten
     forgotten = redo(run, "calibrate", config)
     return [
@@ -146,26 +143,32 @@ def take_new_budget(run: RunDir, config: Config) -> list[str]:
 
 
 def take_new_steps(run: RunDir, config: Config) -> list[str]:
-    """Let a run take other steps between triage and training, if other votes find a place then.
+    """Let a run take other steps between triage and labels, if other votes find a place then.
 
-    Returns lines about it. A run that trains already is not touched, as with a new budget.
+    Returns lines about it. Once all labels are there, routing again is the user's choice: it would
+    judge labelled questions by their answers, and drop some of them.
     """
     facts, now = run.stage_facts("triage"), most_rows(config)
     was = facts.get("most_rows", now)  # older versions had no limit
     if run.round_index or was == now or run.begun_facts("train") or config.triage.mode == "fixed":
         return []
     found = facts["counts"]
-    more = now > was and facts["put_off"].get(Reason.DEFER_NO_PLACE)
+    more = facts["put_off"].get(Reason.DEFER_NO_PLACE) and now > max(was, found["annotate"])
     fewer = found["weak"] and now < found["annotate"] + found["weak"]
-    used = {name: each["settings"] for name, each in run.manifest["rounds"]["0"].items()}
-    if not (more or fewer) or changed_settings(used, config):
-        return []  # the usual refusal names the other settings
+    if not (more or fewer) or _other_settings(run, config):
+        return []
+    change = f"note: the steps of training left places for {was:,} rows and leave {now:,} now"
+    if run.is_done("label"):
+        again = f"pivottrace redo {shlex.quote(str(run.path))} calibrate"
+        return [f"{change}; the routes stay as they are. To route again, keeping labels: {again}"]
     forgotten = redo(run, "calibrate", config)
-    return [
-        f"note: the steps of training left places for {was:,} rows and leave places for {now:,}: "
-        f"the questions are routed again, and all labels stay",
-        *forgotten.lines(),
-    ]
+    return [f"{change}: the questions are routed again, and all labels stay", *forgotten.lines()]
+
+
+def _other_settings(run: RunDir, config: Config) -> list[Changed]:
+    """Settings that differ from those that the stages of this round were made with."""
+    stages = run.manifest["rounds"][str(run.round_index)]
+    return changed_settings({name: each["settings"] for name, each in stages.items()}, config)
 
 
 def _without(run: RunDir, command: str) -> tuple[dict[str, Any], list[str]]:

@@ -15,7 +15,7 @@ from pivottrace.pipeline import STAGES, command_of, stages_of, unfinished
 from pivottrace.report.collect import report_path
 from pivottrace.report.verdict import too_weak, verdict
 from pivottrace.report.wording import reason_meaning
-from pivottrace.routing.routes import ROUTES
+from pivottrace.routing.routes import ROUTES, Reason
 from pivottrace.routing.weighting import MIN_PROBES
 from pivottrace.run.choices import driving_estimator
 from pivottrace.run.directory import RunDir
@@ -199,10 +199,11 @@ def _route_notes(run: RunDir) -> Iterator[str]:
             )
         elif options.mode == "fixed":
             why = "the fixed fractions leave no question with a vote to it"
-        elif facts["put_off"].get("defer_no_place"):
+        elif facts["put_off"].get(Reason.DEFER_NO_PLACE):
+            limit = "triage.most_rows" if options.most_rows else "more train.steps allow more"
             why = (
-                f"they find no place beside the labelled questions, because votes are added only "
-                f"up to {facts['most_rows']:,} rows (triage.most_rows; more train.steps raise it)"
+                f"votes find no place beside the labelled questions, because they are added only "
+                f"up to {facts['most_rows']:,} rows ({limit})"
             )
         yield f"no question is trained on its own vote: {why}"
     if number := len(left_open(run)):

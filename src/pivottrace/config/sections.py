@@ -270,8 +270,8 @@ class TriageConfig(Section):
     would teach less are left in the budget."""
     most_rows: int | None = Field(None, ge=1)
     """With `calibrated`: votes are added to the labelled rows only up to this number of rows. The
-    default is a quarter of `train.steps` times `train.questions_per_step`: each row is then seen
-    four times, here or by the trainer of an export."""
+    default is a quarter of `train.steps` times `train.questions_per_step`, so that votes are added
+    only while each row would be seen four times, here or by the trainer of an export."""
     vote_floor: float | None = Field(None, gt=0, lt=1)
     """A promise for the weak route: this share of its votes is right, by an exact test on evenly
     drawn probes (`calibrate.draw`). By default the expected gain of each vote decides alone."""

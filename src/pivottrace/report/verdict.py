@@ -24,7 +24,7 @@ from pivottrace.labels.budget import (
 )
 from pivottrace.labels.waiting import left_open
 from pivottrace.report.held_out_verdict import helped, of_sets
-from pivottrace.routing.routes import ROUTES
+from pivottrace.routing.routes import ROUTES, Reason
 from pivottrace.run.choices import driving_estimator
 from pivottrace.run.directory import RunDir
 from pivottrace.run.rounds import latest_round
@@ -305,8 +305,8 @@ def _of_the_ranking(run: RunDir, triage: pa.Table | None) -> Iterator[str]:
         )
     facts = run.stage_facts("triage")
     if not facts["counts"].get("weak") and run.config.triage.mode == "calibrated":
-        if facts["put_off"].get("defer_no_place"):
-            why = "votes find no place beside the labelled questions (more train.steps make room)"
+        if facts["put_off"].get(Reason.DEFER_NO_PLACE):
+            why = "votes find no place beside the labelled questions (triage.most_rows)"
         else:
             why = "no vote was safe enough to train on"
         yield f"{why}, so only labelled questions are trained on"

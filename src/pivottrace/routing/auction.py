@@ -232,9 +232,9 @@ def _beyond_the_places(
     A vote that takes a place beyond these takes visits from labelled rows, which teach more.
     """
     crowded = teaching & board.open()
-    places = max(0, most_rows - int(np.sum(board.route == ROUTE_CODE[Route.ANNOTATE])))
+    room = max(0, most_rows - int(np.sum(board.route == ROUTE_CODE[Route.ANNOTATE])))
     rivals = np.flatnonzero(crowded)
-    crowded[_highest(rivals, expected.vote_gain, -board.ranks, places)] = False
+    crowded[_highest(rivals, expected.vote_gain, -board.ranks, room)] = False
     return crowded
 
 

@@ -9,9 +9,9 @@ from pivottrace.estimators import ESTIMATORS, Estimator, load_estimator
 from pivottrace.routing.routes import TriageOptions
 from pivottrace.schemas import scores_schema, votes_schema
 
-# Each row is seen so many times on average, as far as votes decide it. Chosen on development seeds
-# (docs/results/practice.md): labelled rows alone, seen 3.5 times, did better than with votes beside
-# them, seen 1 or 2 times.
+# Votes are added only while training would see each row so many times. Chosen on development seeds
+# (docs/results/practice.md): labelled rows alone, seen 3.5 times, did better than rows seen once
+# with votes beside them.
 VISITS = 4
 
 # Names that no estimator of a user may have: the other columns of its table, and the rankings.
