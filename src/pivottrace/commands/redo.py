@@ -166,7 +166,7 @@ def take_new_steps(run: RunDir, config: Config) -> list[str]:
 
 
 def _other_settings(run: RunDir, config: Config) -> list[Changed]:
-    """Settings that differ from those that the stages of this round were made with."""
+    """Settings of which stages of this round have used other values."""
     stages = run.manifest["rounds"][str(run.round_index)]
     return changed_settings({name: each["settings"] for name, each in stages.items()}, config)
 
