@@ -166,7 +166,7 @@ def take_new_steps(run: RunDir, config: Config) -> list[str]:
 
 
 def _other_settings(run: RunDir, config: Config) -> list[Changed]:
-    """Settings of which stages of this round have used other values."""
+    """Settings that changed since a stage of this round used them."""
     stages = run.manifest["rounds"][str(run.round_index)]
     return changed_settings({name: each["settings"] for name, each in stages.items()}, config)
 
