@@ -56,9 +56,7 @@ def render_report(run: RunDir, unfinished: Sequence[str], decode: Decode | None 
     """Write the report; see `pivottrace.report.build_report`."""
     run.refuse_torn_tables()  # also the tables that no section shows yet
     path = collect.report_path(run)
-    environment = page_environment(estimators_of(run.config))
-    environment.filters["anchor"] = view_places.anchor
-    template = environment.get_template("report.html")
+    template = page_environment().get_template("report.html")
     write_text(path, template.render(_context(run, unfinished, decode)))
     return path
 
@@ -82,6 +80,7 @@ def _context(run: RunDir, unfinished: Sequence[str], decode: Decode | None) -> d
         "breakdown": breakdown(run),
         "calibration": _calibration(run),
         "ranking": _ranking(run),
+        "titles": wording.marked_titles(estimators_of(run.config)),
         "spent": collect.spending(run),
         "annotators": annotators(run) if run.is_done("pool") else [],
         "view": view_places.telling_page(run).is_file(),

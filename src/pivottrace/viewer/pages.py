@@ -12,7 +12,6 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from jinja2 import PackageLoader
 from markupsafe import Markup
 
 from pivottrace.errors import ConfigError
@@ -20,6 +19,7 @@ from pivottrace.report import collect
 from pivottrace.report.templating import page_environment
 from pivottrace.report.texts import clean, field
 from pivottrace.report.view_places import anchor, question_page, route_page, telling_page
+from pivottrace.report.wording import marked_titles
 from pivottrace.routing.routes import ROUTES
 from pivottrace.run.choices import driving_estimator, estimators_of
 from pivottrace.run.directory import RunDir
@@ -118,8 +118,9 @@ def write_page(
         """A link to a question: on this page, or on its own page if that exists."""
         return here.get(question_id) or link_to(question_page(run, question_id))
 
-    environment = page_environment(estimators_of(run.config), PackageLoader("pivottrace.viewer"))
-    environment.filters |= {"anchor": anchor, "numbers": token_numbers, "shown": shown_number}
+    environment = page_environment("pivottrace.viewer")
+    environment.filters |= {"numbers": token_numbers, "shown": shown_number}
+    driving = "combination" if is_combined(run) else driving_estimator(run.config)
     script = (files("pivottrace.viewer") / "templates" / "view.js").read_text(encoding="utf-8")
     with disk_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -136,7 +137,7 @@ def write_page(
         num_ranked=ranked.num_ranked,
         round=run.round_index,
         newer=current_round(run).round_index if current_round(run).begun_facts("greedy") else 0,
-        estimator="combination" if is_combined(run) else driving_estimator(run.config),
+        estimator=marked_titles(estimators_of(run.config)).get(driving, driving),
         signals=SIGNALS,
         levels=LEVELS,
         script=Markup(script),
