@@ -19,7 +19,7 @@ def page_environment(*packages: str) -> Environment:
         packages: Packages with further templates. They come before the report's own.
     """
     environment = Environment(
-        loader=ChoiceLoader([PackageLoader(name) for name in (*packages, "pivottrace.report")]),
+        loader=ChoiceLoader([*map(PackageLoader, packages), PackageLoader("pivottrace.report")]),
         autoescape=True,  # for every template, not only .html, because every text needs it
         undefined=StrictUndefined,
         trim_blocks=True,
