@@ -40,6 +40,7 @@ NONE = -1  # the outcome of a label that no class agrees with
 # Means and standard deviations of the normal priors of gamma, delta, kappa and rho.
 PRIOR_MEAN, PRIOR_SD = (1.5, 0.0, 1.0, 1.0), (0.5, 0.5, 1.0, 0.5)
 NUM_OWN = len(PRIOR_MEAN)  # values before the weights of the features
+RHO = 3  # the place of rho among them
 # The same of the weight of the driving score, which the pool is ranked by, and of every other one.
 DRIVING_MEAN, DRIVING_SD, OTHER_SD = 1.0, 0.5, 0.3
 NUM_FOLDS = 8
@@ -217,19 +218,22 @@ def vote_interval(
     mean_greedy = (chances.expect(greedy) - vote * lead_greedy) / rest
     mean_none = none / rest
     by_x = -(lead_greedy - mean_greedy) / 2.0 - mean_none / 2.0
-    late = counts.late_stop[counts.pattern]
-    by_own = (lead_log - mean_log, lead_greedy - mean_greedy, -mean_none, by_x * late)
+    # Rho weighs x like the features, so how late sampling stopped is one more of them.
+    kind = features.dtype
+    late = counts.late_stop[counts.pattern].astype(kind)
+    of_x = np.concatenate([features, late[:, None]], axis=1)
+    order = np.r_[NUM_OWN : len(model.values), RHO]
     # The variance g'Sg is summed up by columns, since the derivatives of millions of questions by
     # a dozen values would not fit.
     cov = model.covariance
-    spread = np.zeros(vote.shape)
-    for i, left in enumerate(by_own):
-        for j, right in enumerate(by_own):
-            spread += cov[i, j] * left * right
-        spread += 2.0 * left * by_x * (features @ cov[NUM_OWN:, i].astype(features.dtype))
-    of_weights = cov[NUM_OWN:, NUM_OWN:].astype(features.dtype)
-    square = np.einsum("qk,qk->q", features @ of_weights, features)
-    spread += by_x**2 * square
+    by_own = (lead_log - mean_log, lead_greedy - mean_greedy, -mean_none)
+    along = of_x @ cov[order][:, order].astype(kind)
+    spread = np.einsum("qk,qk->q", along, of_x) * by_x**2
+    across = of_x @ cov[order, :RHO].astype(kind)
+    for i, own in enumerate(by_own):
+        spread += own * (cov[i, i] * own + 2.0 * by_x * across[:, i])
+        for j in range(i):
+            spread += 2.0 * cov[i, j] * own * by_own[j]
     half, odds = Z_90 * np.sqrt(np.maximum(spread, 0.0)), np.log(vote / rest)
     return _share(odds - half), _share(odds + half)
 
