@@ -5,7 +5,8 @@
 #
 # `projects.exports.download_sync(id, ids=[...])` is documented to retrieve only the tasks named. The
 # SDK sends `ids=1`, as the server's schema says; the server reads `ids[]=1` alone, and leaves a name
-# that it does not know aside. So the reply is a whole export, with status 200 and no warning.
+# that it does not know aside. So the reply is a whole export, with status 200 and no warning. (The
+# documented example for curl has `ids[]`. The description calls this way deprecated in Enterprise.)
 # It starts a server on this machine.
 # Measured with label-studio 1.23.2 and the label-studio-sdk 2.1.2 that it asks for. Status 1: it no
 # longer holds.
@@ -26,7 +27,7 @@ until (: >"/dev/tcp/127.0.0.1/$port") 2>/dev/null; do
     kill -0 "$server" || { cat "$folder/log"; exit 1; }
     sleep 1
 done
-NO_PROXY=127.0.0.1 "$folder/venv/bin/python" - "http://127.0.0.1:$port" <<'PYTHON'
+NO_PROXY=127.0.0.1 no_proxy=127.0.0.1 "$folder/venv/bin/python" - "http://127.0.0.1:$port" <<'PYTHON'
 import json
 import sys
 from importlib.metadata import version

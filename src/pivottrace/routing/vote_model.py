@@ -146,7 +146,7 @@ def fit_votes(
     by_x[:, :-1], by_x[:, -1] = np.where(greedy, -0.5, 0.0), 0.5
     by_value = np.zeros((n, places + 1, NUM_OWN))
     by_value[:, :-1, 0], by_value[:, :-1, 1], by_value[:, -1, 2] = logs, greedy, 1.0
-    by_value[:, :, 3] = by_x * counts.late_stop[counts.pattern][:, None]
+    by_value[:, :, RHO] = by_x * counts.late_stop[counts.pattern][:, None]
     absent = np.concatenate([~classes, np.zeros((n, 1), bool)], axis=1)
     chosen = np.where(outcome == NONE, places, outcome)
     rows = np.arange(n)
@@ -218,13 +218,12 @@ def vote_interval(
     mean_greedy = (chances.expect(greedy) - vote * lead_greedy) / rest
     mean_none = none / rest
     by_x = -(lead_greedy - mean_greedy) / 2.0 - mean_none / 2.0
-    # Rho weighs x like the features, so how late sampling stopped is one more of them.
+    # The variance is g'Sg, g being the derivatives: of three values, and by_x times one feature
+    # each. Rho weighs x like the features, so how late sampling stopped is one more of them.
     kind = features.dtype
     late = counts.late_stop[counts.pattern].astype(kind)
     of_x = np.concatenate([features, late[:, None]], axis=1)
     order = np.r_[NUM_OWN : len(model.values), RHO]
-    # The variance g'Sg is summed up by columns, since the derivatives of millions of questions by
-    # a dozen values would not fit.
     cov = model.covariance
     by_own = (lead_log - mean_log, lead_greedy - mean_greedy, -mean_none)
     along = of_x @ cov[order][:, order].astype(kind)
