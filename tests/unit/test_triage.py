@@ -257,8 +257,11 @@ def test_a_larger_budget_takes_no_label_away(pool: Pool, more: int) -> None:
 def test_a_higher_least_gain_trains_on_fewer_rows(pool: Pool) -> None:
     pool = replace(pool, options=replace(pool.options, least_gain=0.02, hopeless="drop"))
     stricter = replace(pool, options=replace(pool.options, least_gain=0.1))
-    weak, fewer = (np.array(p.triage().routes()) == "weak" for p in (pool, stricter))
-    assert (fewer <= weak).all()
+    one, two = pool.triage(), stricter.triage()
+    weak, fewer = (np.array(r.routes()) == "weak" for r in (one, two))
+    # A labelled row that is mastered now leaves its place to a vote that had found none.
+    waiting = np.array(one.reasons()) == "defer_no_place"
+    assert (fewer <= weak | waiting).all()
 
 
 @settings(max_examples=100, deadline=None)

@@ -79,3 +79,18 @@ def test_a_ranking_with_most_questions_at_one_place_is_named(run, share, is_name
     found = " ".join(_of_the_ranking(run, tied))
     assert ("the ranking says" in found) == is_named
     assert ("144 of 160 questions" in found) == (share == 0.9)
+
+
+@pytest.mark.parametrize(("rho", "is_named"), [(0.7, True), (0.3, False)])
+def test_an_estimator_that_ranks_where_the_driving_one_does_not_is_named(tmp_path, rho, is_named):
+    run = make_run(tmp_path / "run", "triage")
+    found = {"best_single": "entropy_mean", "single_rho": rho}
+    evidence = run.read_table("evidence", made_by="calibrate")
+    right = np.array(evidence["num_correct"])
+    blind = np.tile([0.1, 0.9], len(evidence))[np.argsort(np.argsort(right, kind="stable"))]
+    for scores, is_blind in ((blind, True), (-right.astype(float), False)):
+        place = evidence.schema.get_field_index("score")
+        run.write_table("evidence", evidence.set_column(place, "score", pa.array(scores)))
+        run = with_facts(run, "calibrate", combination=found)
+        limits = " ".join(verdict(run).limits)
+        assert ("--score.estimator entropy_mean ranks by it" in limits) == (is_blind and is_named)

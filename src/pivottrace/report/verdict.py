@@ -5,6 +5,7 @@ It comes first, in the closing lines of a command and on the report's first scre
 
 from __future__ import annotations
 
+import math
 import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -23,10 +24,12 @@ from pivottrace.labels.budget import (
     unanswerable,
 )
 from pivottrace.labels.waiting import left_open
+from pivottrace.report.correlations import rank_correlations
 from pivottrace.report.held_out_verdict import helped, of_sets
 from pivottrace.routing.routes import ROUTES, Reason
 from pivottrace.run.choices import driving_estimator
 from pivottrace.run.directory import RunDir
+from pivottrace.run.readings import is_combined
 from pivottrace.run.rounds import latest_round
 from pivottrace.run.storage import read_parquet
 
@@ -37,6 +40,9 @@ FEW_RIGHT = 0.1
 # A ranking with more of its questions at one place tells too few apart (ours). In the quick start,
 # 72 % have no pivot, and that is usual in the embedded world, where pivots carry information.
 MANY_TIED = 0.8
+# The best of some fifteen estimators ranks the probes beyond chance if its correlation is as many
+# standard errors from 0: 5 % over all of them.
+SURE = 3.0
 ROUTE_WORDS = {  # of one question, and of several
     "annotate": ("gets a true answer", "get a true answer"),
     "weak": ("trains on the model's own vote", "train on the model's own vote"),
@@ -303,6 +309,8 @@ def _of_the_ranking(run: RunDir, triage: pa.Table | None) -> Iterator[str]:
             f"{counted(known.size, 'question')}, so the votes alone tell these apart. Another "
             f"score.estimator may do better; the report compares them"
         )
+    else:
+        yield from _of_the_estimator(run)
     facts = run.stage_facts("triage")
     if not facts["counts"].get("weak") and run.config.triage.mode == "calibrated":
         if facts["put_off"].get(Reason.DEFER_NO_PLACE):
@@ -310,6 +318,22 @@ def _of_the_ranking(run: RunDir, triage: pa.Table | None) -> Iterator[str]:
         else:
             why = "no vote was safe enough to train on"
         yield f"{why}, so only labelled questions are trained on"
+
+
+def _of_the_estimator(run: RunDir) -> Iterator[str]:
+    """Whether the probes show that another estimator ranks, and not that the driving one does."""
+    found, driving = run.stage_facts("calibrate").get("combination"), driving_estimator(run.config)
+    if found is None or is_combined(run) or found["best_single"] == driving:
+        return
+    rows = run.read_table("evidence", made_by="calibrate").to_pylist()
+    right = [row["num_correct"] / row["num_samples"] for row in rows]
+    own = rank_correlations({driving: [row["score"] for row in rows]}, right, [])
+    if own and own[0].high >= 0 and found["single_rho"] * math.sqrt(len(rows) - 1) >= SURE:
+        yield (
+            f"{driving} is not shown to rank the probes by errors, and {found['best_single']} is "
+            f"(rank correlations {-own[0].rho:.2f} and {found['single_rho']:.2f} on {len(rows):,} "
+            f"probes). A new run with --score.estimator {found['best_single']} ranks by it"
+        )
 
 
 def _of_the_budget(run: RunDir) -> Iterator[str]:
