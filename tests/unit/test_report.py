@@ -307,6 +307,8 @@ def test_a_worse_rival_is_not_said_to_do_better():
     assert "no other estimator does better" in ranking_verdict(rivals, "length", TITLES), "a tie"
     text = ranking_verdict([*rivals, found("peak_count", -0.5, 0.0)], "peak_count", TITLES)
     assert "summed entropy does better, but not surely" in text
+    text = ranking_verdict([*rivals, found("peak_count", 0.3, 0.0)], "peak_count", TITLES)
+    assert text.startswith("Pivot count (peak) ranks the wrong way round (ρ = +0.30);")
 
 
 def test_smoothing_is_a_centred_mean():

@@ -84,7 +84,7 @@ def test_a_ranking_with_most_questions_at_one_place_is_named(run, share, is_name
 @pytest.mark.parametrize(("rho", "is_named"), [(0.7, True), (0.3, False)])
 def test_an_estimator_that_ranks_where_the_driving_one_does_not_is_named(tmp_path, rho, is_named):
     run = make_run(tmp_path / "run", "triage")
-    found = {"best_single": "entropy_mean", "single_rho": rho}
+    found = {"best_single": "entropy_mean", "single_rho": rho, "rho": rho, "offered": False}
     evidence = run.read_table("evidence", made_by="calibrate")
     right = np.array(evidence["num_correct"])
     blind = np.tile([0.1, 0.9], len(evidence))[np.argsort(np.argsort(right, kind="stable"))]
@@ -94,3 +94,5 @@ def test_an_estimator_that_ranks_where_the_driving_one_does_not_is_named(tmp_pat
         run = with_facts(run, "calibrate", combination=found)
         limits = " ".join(verdict(run).limits)
         assert ("--score.estimator entropy_mean ranks by it" in limits) == (is_blind and is_named)
+    run = with_facts(run, "calibrate", combination=found | {"offered": True})
+    assert "entropy_mean" not in " ".join(verdict(run).limits)

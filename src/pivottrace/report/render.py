@@ -283,6 +283,8 @@ def ranking_verdict(
     name = titles[driving]
     if own.low <= 0 <= own.high:
         start = f"These probes do not show that {name} ranks by correctness at all"
+    elif own.low > 0:
+        start = f"{name[0].upper()}{name[1:]} ranks the wrong way round (ρ = {signed(own.rho)})"
     else:
         start = f"{name[0].upper()}{name[1:]} ranks by correctness (ρ = {signed(own.rho)})"
     if not rivals or rivals[0].rho >= own.rho:  # the first may be itself; −1 is best

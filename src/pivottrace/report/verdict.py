@@ -325,15 +325,21 @@ def _of_the_estimator(run: RunDir) -> Iterator[str]:
     found, driving = run.stage_facts("calibrate").get("combination"), driving_estimator(run.config)
     if found is None or is_combined(run) or found["best_single"] == driving:
         return
+    # An offered combination was better than the best single estimator, beyond chance.
+    best, rho = found["best_single"], found["single_rho"]
+    if found["offered"]:
+        best, rho = "combination", found["rho"]
     rows = run.read_table("evidence", made_by="calibrate").to_pylist()
     right = [row["num_correct"] / row["num_samples"] for row in rows]
     own = rank_correlations({driving: [row["score"] for row in rows]}, right, [])
-    if own and own[0].high >= 0 and found["single_rho"] * math.sqrt(len(rows) - 1) >= SURE:
-        yield (
-            f"{driving} is not shown to rank the probes by errors, and {found['best_single']} is "
-            f"(rank correlations {-own[0].rho:.2f} and {found['single_rho']:.2f} on {len(rows):,} "
-            f"probes). A new run with --score.estimator {found['best_single']} ranks by it"
-        )
+    if rho * math.sqrt(len(rows) - 1) < SURE or (own and own[0].high < 0):
+        return
+    of_own = f"{-own[0].rho:.2f}" if own else "none"  # without one, its probes are all alike
+    yield (
+        f"{driving} is not shown to rank the probes by errors, and {best} is (rank correlations "
+        f"{of_own} and {rho:.2f} on {len(rows):,} probes). A new run with --score.estimator {best} "
+        f"ranks by it"
+    )
 
 
 def _of_the_budget(run: RunDir) -> Iterator[str]:
