@@ -88,11 +88,13 @@ def test_an_estimator_that_ranks_where_the_driving_one_does_not_is_named(tmp_pat
     evidence = run.read_table("evidence", made_by="calibrate")
     right = np.array(evidence["num_correct"])
     blind = np.tile([0.1, 0.9], len(evidence))[np.argsort(np.argsort(right, kind="stable"))]
-    for scores, is_blind in ((blind, True), (-right.astype(float), False)):
+    for scores, is_blind in ((-right.astype(float), False), (blind, True)):
         place = evidence.schema.get_field_index("score")
         run.write_table("evidence", evidence.set_column(place, "score", pa.array(scores)))
         run = with_facts(run, "calibrate", combination=found)
         limits = " ".join(verdict(run).limits)
         assert ("--score.estimator entropy_mean ranks by it" in limits) == (is_blind and is_named)
     run = with_facts(run, "calibrate", combination=found | {"offered": True})
-    assert "entropy_mean" not in " ".join(verdict(run).limits)
+    limits = " ".join(verdict(run).limits)
+    assert ("--score.estimator combination ranks by it" in limits) == is_named
+    assert "entropy_mean" not in limits

@@ -330,9 +330,11 @@ def _of_the_estimator(run: RunDir) -> Iterator[str]:
     if found["offered"]:
         best, rho = "combination", found["rho"]
     rows = run.read_table("evidence", made_by="calibrate").to_pylist()
+    if rho * math.sqrt(len(rows) - 1) < SURE:  # before the resamples, which take longest
+        return
     right = [row["num_correct"] / row["num_samples"] for row in rows]
     own = rank_correlations({driving: [row["score"] for row in rows]}, right, [])
-    if rho * math.sqrt(len(rows) - 1) < SURE or (own and own[0].high < 0):
+    if own and own[0].high < 0:
         return
     of_own = f"{-own[0].rho:.2f}" if own else "none"  # without one, its probes are all alike
     yield (

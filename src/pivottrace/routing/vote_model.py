@@ -40,7 +40,7 @@ NONE = -1  # the outcome of a label that no class agrees with
 # Means and standard deviations of the normal priors of gamma, delta, kappa and rho.
 PRIOR_MEAN, PRIOR_SD = (1.5, 0.0, 1.0, 1.0), (0.5, 0.5, 1.0, 0.5)
 NUM_OWN = len(PRIOR_MEAN)  # values before the weights of the features
-RHO = 3  # the place of rho among them
+RHO = NUM_OWN - 1  # the place of rho: the last of them
 # The same of the weight of the driving score, which the pool is ranked by, and of every other one.
 DRIVING_MEAN, DRIVING_SD, OTHER_SD = 1.0, 0.5, 0.3
 NUM_FOLDS = 8
