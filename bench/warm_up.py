@@ -5,7 +5,7 @@
 The solutions are written by program (worked_solutions.py), for questions of the same tasks and
 other seeds than any pool. TRL's `SFTTrainer` trains all weights for one pass, on the solutions
 alone. `--questions` sets how well the model knows the tasks. 2,400 take about half an hour on two
-idle cores with AMX.
+idle cores that multiply bfloat16 quickly (AMX, or AVX-512 BF16).
 """
 
 import argparse
@@ -69,7 +69,7 @@ def main() -> None:
         logging_steps=5,
         save_strategy="no",
         report_to="none",
-        bf16=True,  # the products; a CPU with AMX is twice as fast in it
+        bf16=True,  # the products; such a CPU is twice as fast in it
         gradient_checkpointing=False,
         use_cpu=True,
         seed=options.seed,
