@@ -136,10 +136,11 @@ def uses_bfloat16(config: TrainConfig, model: Any) -> bool:
 
 
 def _has_bfloat16_products() -> bool:
-    """Whether the CPU multiplies matrices of bfloat16 in its hardware (AMX)."""
+    """Whether the CPU multiplies matrices of bfloat16 in its hardware."""
     if not hasattr(torch.cpu, "get_capabilities"):  # torch 2.10
         return False
-    return bool(torch.cpu.get_capabilities().get("amx_bf16"))
+    found = torch.cpu.get_capabilities()
+    return any(found.get(name) for name in ("amx_bf16", "avx512_bf16"))
 
 
 def batch_layout(
