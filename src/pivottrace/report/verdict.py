@@ -40,8 +40,8 @@ FEW_RIGHT = 0.1
 # A ranking with more of its questions at one place tells too few apart (ours). In the quick start,
 # 72 % have no pivot, and that is usual in the embedded world, where pivots carry information.
 MANY_TIED = 0.8
-# The best of some fifteen estimators ranks the probes beyond chance if its correlation is as many
-# standard errors from 0: 5 % over all of them.
+# A correlation this many standard errors from 0 is beyond chance, even if it is the best of some
+# fifteen estimators (5 % over all of them).
 SURE = 3.0
 ROUTE_WORDS = {  # of one question, and of several
     "annotate": ("gets a true answer", "get a true answer"),
