@@ -25,6 +25,7 @@ from transformers.integrations import is_deepspeed_zero3_enabled, is_fsdp_manage
 
 from pivottrace.attention.engine import current_tracer
 from pivottrace.models.cache_layers import can_drop_rows, can_refill, make_room
+from pivottrace.models.drawing import quick_drawing
 
 # Tokens between two looks for ended rows, at most; a spell costs a few milliseconds of its own.
 SPELL = 24
@@ -60,7 +61,7 @@ def generate_compacting(
     """Generate like `model.generate`, in less time if responses differ in length.
 
     Greedy tokens are the same up to rounding (which depends on the batch's shape in any case).
-    Samples are drawn from the same distribution. Within the first spell they are identical.
+    Samples are drawn from the same distribution; on a CPU by other random numbers (`drawing`).
 
     Two kinds of calls are decoded as one whole, without spells. One kind has stop strings, because
     a stop string may end a row without a trace in its tokens. The other kind has a model whose
@@ -244,7 +245,7 @@ def _decode(
     while batch.rows.numel():
         left = limit - int((batch.ids.size(1) - batch.begins).max())
         with _threads_for(model, batch.rows.numel()):
-            output = _spell(generate, batch, generation_config, min(spell, left), ends)
+            output = _spell(model, generate, batch, generation_config, min(spell, left), ends)
         if not can_drop_rows(output.past_key_values):  # the model has chosen another cache
             output = _whole(generate, batch, generation_config)
             yield from zip(batch.rows.tolist(), output[:, batch.ids.size(1) :], strict=True)
@@ -257,7 +258,7 @@ def _decode(
             yield int(batch.rows[place]), batch.ids[place, batch.begins[place] :]
         if waiting and gone.numel():
             new = _next_batch(waiting, gone.numel(), pad_id, batch.ids.device)
-            first = _spell(generate, new, generation_config, 1, ends)
+            first = _spell(model, generate, new, generation_config, 1, ends)
             new.cache = first.past_key_values
             new.advance(first.sequences, ends, limit)
             entered, gone = gone[: new.rows.numel()], gone[new.rows.numel() :]
@@ -274,7 +275,12 @@ def _decode(
 
 
 def _spell(
-    generate: Any, batch: _Batch, generation_config: Any, num_tokens: int, ends: torch.Tensor
+    model: Any,
+    generate: Any,
+    batch: _Batch,
+    generation_config: Any,
+    num_tokens: int,
+    ends: torch.Tensor,
 ) -> Any:
     """Generate some tokens more for every row."""
     settings = copy.copy(generation_config)
@@ -285,6 +291,7 @@ def _spell(
         past_key_values=batch.cache,
         generation_config=settings,
         stopping_criteria=[_Enough(batch, ends)],
+        **quick_drawing(model),
     )
 
 
