@@ -90,6 +90,33 @@ def test_what_cannot_go_well_is_refused_before_anything_runs(tmp_path, more, mes
         load_experiment(write(tmp_path, more))
 
 
+def test_a_base_from_another_file_holds_below_the_file_s_own(tmp_path):
+    write(tmp_path)
+    middle, upper = tmp_path / "middle.toml", tmp_path / "more" / "upper.toml"
+    upper.parent.mkdir()
+    text = HEAD.format(folder=tmp_path)
+    head, arm = text[: text.index("[base]")], text[text.index("[[arms]]") :]
+    middle.write_text(f'{head}base_from = "e.toml"\n[base]\ntrain.steps = 8\n{arm}')
+    own = '[base.pool]\nquestions = "world:hard?num=8&seed={seed}"\n'
+    upper.write_text(f'{head}base_from = "../middle.toml"\n{own}{arm}')
+    experiment = load_experiment(upper)
+    config = experiment.config(experiment.arm("full"), 4)
+    assert config.pool.questions == "world:hard?num=8&seed=4"
+    assert config.pool.evaluation == "world:default?split=evaluation&num=4&seed=4"
+    assert (config.train.steps, config.labels.source) == (8, "oracle")
+
+    middle.write_text(f'{head}base_from = "more/upper.toml"\n{arm}')
+    with pytest.raises(
+        ConfigError, match=r"base_from names .*upper\.toml, which takes its own base"
+    ):
+        load_experiment(upper)
+    middle.write_text(f'{head}base_from = "none.toml"\n{arm}')
+    with pytest.raises(
+        ConfigError, match=r"middle\.toml: experiment\.base_from: .*none\.toml: no such"
+    ):
+        load_experiment(upper)
+
+
 def test_one_table_is_no_list_of_arms(tmp_path):
     text = HEAD.replace("[[arms]]", "[arms]")
     with pytest.raises(ConfigError, match=r"Write each as \[\[arms\]\]"):

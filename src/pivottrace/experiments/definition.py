@@ -3,7 +3,7 @@
 A file has these parts:
 
     [experiment]                     name, output, seeds, reference; results (a folder to commit),
-                                     compare, cluster_by, also_evaluate
+                                     compare, cluster_by, also_evaluate, base_from
     [base.pool]                      any key of a configuration; "{seed}" in a text is the seed
     questions = "world:default?num=480&seed={seed}"
     [[arms]]                         name, and optionally title, seeds, own_rollouts, routes;
@@ -52,6 +52,9 @@ class ExperimentConfig(Section):
     also_evaluate: dict[str, str] = Field(default_factory=dict)
     """Further held-out questions: names and sources as in `pool.evaluation`. Every arm's trained
     model is evaluated on them too."""
+    base_from: Path | None = None
+    """Another experiment file, its path taken from this file's folder. Its `[base]` holds here too,
+    below the keys of this file's own."""
 
 
 class ArmConfig(Section):
@@ -179,12 +182,35 @@ def load_experiment(path: Path) -> Experiment:
         ConfigError: The file is missing, is not TOML, or has a wrong setting. The message names the
             file, the arm and the key.
     """
+    values = _read(path)
+    head = _head(path, values)
+    experiment = Experiment(
+        path=path,
+        name=head.name,
+        output=head.output.expanduser(),
+        results=(head.results or head.output / "results").expanduser(),
+        seeds=tuple(head.seeds),
+        reference=head.reference,
+        compare=tuple(head.compare),
+        cluster_by=head.cluster_by,
+        also_evaluate=head.also_evaluate,
+        base=_base(path, values, head, ()),
+        arms=tuple(_arm(path, table, tuple(head.seeds)) for table in _tables(path, values)),
+    )
+    _check(experiment)
+    return experiment
+
+
+def _read(path: Path) -> dict[str, Any]:
     try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ConfigError(f"{path}: no such file. docs/lab.md says how to write one") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: not valid TOML: {error}") from None
+
+
+def _head(path: Path, values: Mapping[str, Any]) -> ExperimentConfig:
     unknown = values.keys() - {"experiment", "base", "arms"}
     if unknown:
         raise ConfigError(
@@ -199,24 +225,37 @@ def load_experiment(path: Path) -> Experiment:
             f"{', '.join(ExperimentConfig.model_fields)}"
         )
     try:
-        head = ExperimentConfig.model_validate(given)
+        return ExperimentConfig.model_validate(given)
     except ValidationError as error:
         raise ConfigError(explain(f"{path}, [experiment]", error)) from None
-    experiment = Experiment(
-        path=path,
-        name=head.name,
-        output=head.output.expanduser(),
-        results=(head.results or head.output / "results").expanduser(),
-        seeds=tuple(head.seeds),
-        reference=head.reference,
-        compare=tuple(head.compare),
-        cluster_by=head.cluster_by,
-        also_evaluate=head.also_evaluate,
-        base=values.get("base", {}),
-        arms=tuple(_arm(path, table, tuple(head.seeds)) for table in _tables(path, values)),
-    )
-    _check(experiment)
-    return experiment
+
+
+def _base(
+    path: Path, values: Mapping[str, Any], head: ExperimentConfig, below: tuple[Path, ...]
+) -> dict[str, Any]:
+    """Return the settings that all arms share, with the base of `base_from`.
+
+    Args:
+        path: The file.
+        values: What it holds.
+        head: Its section `[experiment]`.
+        below: The files that take their base from this one.
+    """
+    own: dict[str, Any] = values.get("base", {})
+    if head.base_from is None:
+        return own
+    source = (path.parent / head.base_from.expanduser()).resolve()
+    below = (path.resolve(), *below)
+    if source in below:
+        raise ConfigError(
+            f"{path}: experiment.base_from names {source}, which takes its own base from this "
+            f"file: leave it out in one of them"
+        )
+    try:
+        found = _read(source)
+    except ConfigError as error:
+        raise ConfigError(f"{path}: experiment.base_from: {error}") from None
+    return merged(_base(source, found, _head(source, found), below), own)
 
 
 def merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
