@@ -237,7 +237,7 @@ def _base(
 
     Args:
         path: The file.
-        values: What it holds.
+        values: Its content.
         head: Its section `[experiment]`.
         below: The files that take their base from this one.
     """
