@@ -284,16 +284,18 @@ def test_a_cache_that_cannot_lose_rows_still_answers_every_prompt(varied, monkey
 def test_little_work_is_decoded_by_one_thread(varied, monkeypatch, work):
     seen = set()
 
-    def generate(**arguments):
+    def generate(model, **arguments):
         seen.add(torch.get_num_threads())
-        return varied.generate(**arguments)
+        return own(model, **arguments)
 
+    own = type(varied).generate
+    monkeypatch.setattr(type(varied), "generate", generate)
     rows_of_all = len(IDS) * sum(weight.numel() for weight in varied.parameters())
     limit = rows_of_all + 1 if work == "small" else 0
     monkeypatch.setattr(compact, "ONE_THREAD_BELOW", limit)
     torch.set_num_threads(2)
     try:
-        generate_compacting(varied, IDS, MASK, settings(), spell=3, generate=generate)
+        generate_compacting(varied, IDS, MASK, settings(), spell=3)
         assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(1)

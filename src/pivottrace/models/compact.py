@@ -55,10 +55,9 @@ def generate_compacting(
     generation_config: Any,
     *,
     spell: int = SPELL,
-    generate: Any = None,
     **more: Any,
 ) -> torch.Tensor:
-    """Generate like `model.generate`, in less time if responses differ in length.
+    """Generate like `generate` of the model's class, in less time if responses differ in length.
 
     Greedy tokens are the same up to rounding (which depends on the batch's shape in any case).
     Samples are drawn from the same distribution; on a CPU by other random numbers (`drawing`).
@@ -73,14 +72,13 @@ def generate_compacting(
         attention_mask: (B, S), 0 on the padding.
         generation_config: Needs `max_new_tokens`, `eos_token_id` and `pad_token_id`.
         spell: Tokens per spell, at most.
-        generate: The model's own `generate`; by default `model.generate`.
         **more: Further arguments of `generate`.
 
     Returns:
         (B, S + T) prompts and responses, padded on the right after their end. T is the length of
         the longest response.
     """
-    own = partial(generate or model.generate, **more)
+    own = partial(type(model).generate, model, **more)
     batch = _Batch.of(input_ids, attention_mask, generation_config.pad_token_id)
     if not _has_spells(model, generation_config, spell):
         return _whole(own, batch, generation_config)
@@ -124,7 +122,7 @@ def generate_refilling(
         The index of a prompt, and the tokens of its response, as responses end. Whatever follows an
         end token means nothing.
     """
-    own, pad_id = partial(model.generate, **more), generation_config.pad_token_id
+    own, pad_id = partial(type(model).generate, model, **more), generation_config.pad_token_id
     waiting: Waiting = deque(enumerate(prompts))
     refills = _has_spells(model, generation_config, spell) and can_refill(model)
     while waiting:
@@ -356,8 +354,7 @@ def _threads_for(model: Any, num_rows: int) -> Iterator[None]:
 @contextmanager
 def compacting(model: Any) -> Iterator[None]:
     """Let `model.generate` drop finished rows inside the block, for callers such as TRL."""
-    own = model.generate
-    model.generate = partial(generate_compacting, model, generate=own)
+    model.generate = partial(generate_compacting, model)
     try:
         yield
     finally:

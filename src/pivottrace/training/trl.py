@@ -33,10 +33,16 @@ from pivottrace.run.markers import mark_whole
 from pivottrace.run.storage import disk_errors
 from pivottrace.schemas import ALARMS, LEARNING_CURVE, METRICS
 from pivottrace.training.extras import lora_config, tracker_callbacks, whole_model
+from pivottrace.training.half_copy import sampling_from_copy
 from pivottrace.training.learnable_order import LearnableOrder
 from pivottrace.training.saving import full_disk_errors
 from pivottrace.training.trl_checkpoints import Stateful, StateKeeper, latest_checkpoint, load_state
-from pivottrace.training.trl_config import grpo_arguments, learning_rate_factor, training_order
+from pivottrace.training.trl_config import (
+    grpo_arguments,
+    learning_rate_factor,
+    samples_from_copy,
+    training_order,
+)
 from pivottrace.training.trl_rules import AlarmWatcher
 from pivottrace.training.trl_state import (
     SETTINGS,
@@ -172,7 +178,8 @@ def train_grpo(
     came_in = model.dtype
     adapters = lora_config(config, model)
     torch.manual_seed(seed)  # adapters are drawn before Trainer seeds anything
-    with quiet_libraries(), compacting(model):
+    sampling = sampling_from_copy if samples_from_copy(config, model) else compacting
+    with quiet_libraries(), sampling(model):
         trainer = WeightedGRPOTrainer(
             model=model if adapters else model.float(),
             peft_config=adapters,

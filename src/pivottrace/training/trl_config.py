@@ -135,6 +135,11 @@ def uses_bfloat16(config: TrainConfig, model: Any) -> bool:
     return config.precision == "bfloat16"
 
 
+def samples_from_copy(config: TrainConfig, model: Any) -> bool:
+    """Whether a bfloat16 copy of the model samples (`half_copy`): on a CPU that is fast in it."""
+    return model.device.type == "cpu" and uses_bfloat16(config, model) and _has_bfloat16_products()
+
+
 def _has_bfloat16_products() -> bool:
     """Whether the CPU multiplies matrices of bfloat16 in its hardware."""
     if not hasattr(torch.cpu, "get_capabilities"):  # torch 2.10
