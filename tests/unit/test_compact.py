@@ -191,6 +191,34 @@ def test_later_spells_sample_the_distribution_of_plain_generate(varied):
     assert (shares[0] - shares[1]).abs().max() < 5 * (2 * 0.25 / 4000) ** 0.5
 
 
+def tokens_read(model, ids, mask, config):
+    """The responses, and the number of tokens of the widest forward passes, summed."""
+    sizes = []
+    hook = model.model.register_forward_pre_hook(
+        lambda module, args, kwargs: sizes.append(kwargs["input_ids"].shape), with_kwargs=True
+    )
+    found = generate_compacting(model, ids, mask, config, spell=3)
+    hook.remove()
+    return found, sum(rows * width for rows, width in sizes if width > 1)
+
+
+def test_the_prompt_of_several_rows_is_read_once(varied):
+    ids, mask = IDS[[0, 1, 0, 0, 3, 1]], MASK[[0, 1, 0, 0, 3, 1]]
+    expected = varied.generate(input_ids=ids, attention_mask=mask, generation_config=settings())
+    found, tokens = tokens_read(varied, ids, mask, settings())
+    assert torch.equal(found, expected)
+    assert tokens == 3 * (WIDTH - 1)
+    assert tokens_read(varied, IDS, MASK, settings())[1] == IDS.numel(), "nothing to share"
+
+
+def test_a_prompt_of_one_token_is_read_by_each_of_its_rows(varied):
+    ids, mask = IDS[[2, 1, 2]], MASK[[2, 1, 2]]
+    expected = varied.generate(input_ids=ids, attention_mask=mask, generation_config=settings())
+    found, tokens = tokens_read(varied, ids, mask, settings())
+    assert torch.equal(found, expected)
+    assert tokens == ids.numel()
+
+
 def responses_to(model, prompts, config, **more):
     """The responses by number, up to their ends."""
     found = dict(generate_refilling(model, prompts, config, **more))

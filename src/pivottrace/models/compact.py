@@ -3,8 +3,9 @@
 `generate` of transformers decodes every row of a batch until the last one ends, so that short
 responses cost as much as the longest. Here the batch is decoded in spells of a few tokens. Between
 two spells, a waiting prompt takes the place of an ended row. If none waits, the row leaves the
-batch with its cache. And the cache of transformers copies all keys and values for every token.
-Here it has room for the next tokens after the first spell. Figures: bench/generation.py.
+batch with its cache. The prompt of several rows is read once. And the cache of transformers copies
+all keys and values for every token. Here it has room for the next tokens after the first spell.
+Figures: bench/generation.py.
 """
 
 from __future__ import annotations
@@ -281,16 +282,43 @@ def _spell(
     ends: torch.Tensor,
 ) -> Any:
     """Generate some tokens more for every row."""
-    settings = copy.copy(generation_config)
-    settings.return_dict_in_generate, settings.max_new_tokens = True, num_tokens
+    if batch.cache is None:
+        batch.cache = _read_once(generate, batch, generation_config)
     return generate(
         input_ids=batch.ids,
         attention_mask=batch.mask,
         past_key_values=batch.cache,
-        generation_config=settings,
+        generation_config=_settings_of_spell(generation_config, num_tokens),
         stopping_criteria=[_Enough(batch, ends)],
         **quick_drawing(model),
     )
+
+
+def _read_once(generate: Any, batch: _Batch, generation_config: Any) -> Any:
+    """The cache of all prompt tokens but the last, where several rows have one prompt, else None.
+
+    Each prompt is read once, and its keys and values are copied to its rows. The token that
+    `generate` adds is not used.
+    """
+    prompts, row_of = torch.cat([batch.ids, batch.mask], dim=1).unique(dim=0, return_inverse=True)
+    ids, mask = prompts.chunk(2, dim=1)
+    if len(ids) == len(batch.ids) or mask.sum(dim=1).min() < 2 or current_tracer() is not None:
+        return None
+    cache = generate(
+        input_ids=ids[:, :-1],
+        attention_mask=mask[:, :-1],
+        generation_config=_settings_of_spell(generation_config, 1),
+    ).past_key_values
+    if not can_drop_rows(cache):
+        return None
+    cache.batch_select_indices(row_of)
+    return cache
+
+
+def _settings_of_spell(generation_config: Any, num_tokens: int) -> Any:
+    settings = copy.copy(generation_config)
+    settings.return_dict_in_generate, settings.max_new_tokens = True, num_tokens
+    return settings
 
 
 def _whole(generate: Any, batch: _Batch, generation_config: Any) -> torch.Tensor:
