@@ -1,4 +1,4 @@
-"""How good are the routes of a second round? One more arm for the tables of `py`.
+"""How good are the routes of a second round? One more arm for the tables of `triage_quality.py`.
 
     python bench/triage_rounds.py [--seeds 60-62] [--presets default]
 
@@ -12,8 +12,8 @@ from __future__ import annotations
 
 import argparse
 import shutil
-import tomllib
 from pathlib import Path
+from typing import Any
 
 from pivottrace.experiments.definition import Arm, Experiment, load_experiment
 from pivottrace.experiments.forking import fork
@@ -56,8 +56,7 @@ def measure_pool(experiment: Experiment, preset: str, seed: int) -> None:
     if is_measured(experiment, NAME, preset, seed):
         return
     fresh = read_fresh(prepared(experiment, seed))
-    train = tomllib.loads(TRAINING.read_text())["base"]["train"]
-    changes = {"rounds": {"num": 2}, "train": train, "alarms": {"action": "report"}}
+    changes = {"rounds": {"num": 2}, "train": training(), "alarms": {"action": "report"}}
     arm = Arm(NAME, MADE_ELSEWHERE[NAME], (seed,), changes)
     run = fork(experiment, arm, seed)
     with run.locked():
@@ -72,6 +71,12 @@ def measure_pool(experiment: Experiment, preset: str, seed: int) -> None:
     store(experiment, NAME, preset, seed, figures | {"tokens": tokens})
     shutil.rmtree(run.path)
     print(f"{preset} {seed} {NAME}", flush=True)
+
+
+def training() -> dict[str, Any]:
+    """The settings `[train]` of the second round."""
+    settings: dict[str, Any] = load_experiment(TRAINING).base["train"]
+    return settings
 
 
 if __name__ == "__main__":

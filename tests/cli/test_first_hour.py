@@ -146,7 +146,9 @@ def test_forty_questions_two_annotators_a_correction_and_more_money(here, capsys
     code, text = command(capsys, *take_in)
     assert code == 2 and "does not wait for a label" in text and "--skip-unasked" in text
     code, text = command(capsys, *take_in, "--skip-unasked")
-    assert code == 0 and f"{len(asked(more))} new labels taken in" in text and "skipped (" in text
+    number = len(asked(more))
+    told = f"{number} new label{'' if number == 1 else 's'} taken in"
+    assert code == 0 and told in text and "skipped (" in text
     code, text = command(capsys, "run", "runs/my")
     assert code == 0
     found = verdict_of(text)

@@ -210,3 +210,11 @@ def test_the_greatest_memory_of_a_child_is_kept_when_it_has_ended(answers_bench)
         child.wait()
     assert peaks[child.pid] > 1
     assert peaks[os.getpid()] > 1
+
+
+def test_a_second_round_is_trained_by_the_settings_of_the_headline(monkeypatch):
+    bench = Path(bench_scripts.__file__).parents[2] / "bench"
+    monkeypatch.syspath_prepend(bench)
+    monkeypatch.chdir(bench.parent)
+    settings = bench_scripts.load("triage_rounds").training()
+    assert (settings["steps"], settings["learning_rate"]) == (90, 2e-3)

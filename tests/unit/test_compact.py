@@ -165,7 +165,7 @@ def test_a_cache_with_a_recurrent_state_is_decoded_whole():
 def test_samples_of_the_first_spell_are_the_very_same(varied, monkeypatch):
     sampled = settings(do_sample=True, top_k=0)
     torch.manual_seed(5)
-    expected = plain(varied, sampled, **quick_drawing(varied))
+    expected = plain(varied, sampled, **quick_drawing(varied))  # no two rows have one prompt
     torch.manual_seed(5)
     monkeypatch.setattr(compact, "ENOUGH", 1.0)
     found = generate_compacting(varied, IDS, MASK, sampled, spell=4)
@@ -208,7 +208,22 @@ def test_the_prompt_of_several_rows_is_read_once(varied):
     found, tokens = tokens_read(varied, ids, mask, settings())
     assert torch.equal(found, expected)
     assert tokens == 3 * (WIDTH - 1)
-    assert tokens_read(varied, IDS, MASK, settings())[1] == IDS.numel(), "nothing to share"
+    few = torch.tensor([0, 1, 0, 3])  # the further call would cost what it saves
+    for rows in (torch.arange(6), few):
+        assert tokens_read(varied, IDS[rows], MASK[rows], settings())[1] == IDS[rows].numel()
+
+
+def test_prompts_that_enter_together_are_read_once_and_answered_alike(varied):
+    prompts = [prompt for prompt in MANY for _ in range(3)]
+    found = responses_to(varied, prompts, settings(), places=6, spell=2)
+    assert found == one_by_one(varied, prompts, settings())
+
+
+def test_shared_prompts_of_a_cache_that_cannot_lose_rows(varied, monkeypatch):
+    ids, mask = IDS[[0, 0, 1, 1]], MASK[[0, 0, 1, 1]]
+    expected = generate_compacting(varied, ids, mask, settings())
+    monkeypatch.setattr(compact, "can_drop_rows", lambda cache: False)
+    assert torch.equal(generate_compacting(varied, ids, mask, settings()), expected)
 
 
 def test_a_prompt_of_one_token_is_read_by_each_of_its_rows(varied):

@@ -105,10 +105,16 @@ def test_a_base_from_another_file_holds_below_the_file_s_own(tmp_path):
     assert config.pool.evaluation == "world:default?split=evaluation&num=4&seed=4"
     assert (config.train.steps, config.labels.source) == (8, "oracle")
 
-    middle.write_text(f'{head}base_from = "more/upper.toml"\n{arm}')
+    middle.write_text(f"{head}[base]\ntrain.stepz = 8\n{arm}")
     with pytest.raises(
-        ConfigError, match=r"base_from names .*upper\.toml, which takes its own base"
+        ConfigError, match=r"upper\.toml with the base of \.\./middle.*train\.stepz"
     ):
+        load_experiment(upper)
+    middle.write_text(f"base = 3\n{head}{arm}")
+    with pytest.raises(ConfigError, match=r"middle\.toml: base = 3: write it as a table"):
+        load_experiment(upper)
+    middle.write_text(f'{head}base_from = "more/upper.toml"\n{arm}')
+    with pytest.raises(ConfigError, match=r"base_from leads back to .*upper\.toml"):
         load_experiment(upper)
     middle.write_text(f'{head}base_from = "none.toml"\n{arm}')
     with pytest.raises(

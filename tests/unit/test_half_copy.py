@@ -7,8 +7,10 @@ import torch
 from peft import LoraConfig, get_peft_model
 from training_run import config, train
 
-from pivottrace.training import half_copy, trl_config
-from pivottrace.training.half_copy import sampling_from_copy
+from pivottrace.models.generate import TransformersSampler
+from pivottrace.models.sampler import Sampling
+from pivottrace.training import trl_config
+from pivottrace.training.half_copy import HalfCopy
 from pivottrace.training.trl import quiet_libraries
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -16,15 +18,15 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 @pytest.fixture
 def samplers(monkeypatch):
-    """The models that have sampled, as (dtype, weights of the moment)."""
+    """Each time that a copy took over the weights: (its dtype, its weights)."""
     seen = []
 
-    def generate(model, **arguments):
-        seen.append((model.dtype, copy.deepcopy(model.state_dict())))
-        return own(model, **arguments)
+    def take_over(self):
+        own(self)
+        seen.append((self._half.dtype, copy.deepcopy(self._half.state_dict())))
 
-    own = half_copy.generate_compacting
-    monkeypatch.setattr(half_copy, "generate_compacting", generate)
+    own = HalfCopy._take_over
+    monkeypatch.setattr(HalfCopy, "_take_over", take_over)
     return seen
 
 
@@ -39,10 +41,12 @@ def asked(model):
 
 def test_the_copy_has_the_weights_of_the_moment_in_bfloat16(start, samplers):
     model = copy.deepcopy(start)
-    with sampling_from_copy(model):
+    half = HalfCopy(model)
+    with half.sampling():
         asked(model)
-        with torch.no_grad():
-            model.lm_head.weight.mul_(2)  # tied to the embedding
+    with torch.no_grad():
+        model.lm_head.weight.mul_(2)  # tied to the embedding
+    with half.sampling():
         asked(model)
     assert "generate" not in vars(model)
     (kind, before), (_, after) = samplers
@@ -56,15 +60,19 @@ def test_the_copy_has_the_weights_of_the_moment_in_bfloat16(start, samplers):
 
 def test_adapters_are_merged_into_the_copy_and_stay_apart_in_the_model(start, samplers):
     model = copy.deepcopy(start)
-    with quiet_libraries(), sampling_from_copy(model):
+    half = HalfCopy(model)
+    with quiet_libraries():
         adapted = get_peft_model(model, LoraConfig(r=2, target_modules="all-linear"))
         torch.manual_seed(0)
         for name, weight in adapted.named_parameters():
             if "lora_B" in name:
                 weight.data.normal_(0, 0.1)
-        asked(adapted)
+        with half.sampling():
+            found = asked(adapted)
     ((_, taken),) = samplers
-    merged = adapted.merge_and_unload().state_dict()
+    whole = adapted.merge_and_unload()
+    assert torch.equal(found, asked(whole.bfloat16()))
+    merged = whole.state_dict()
     assert all(torch.equal(taken[name], weight.bfloat16()) for name, weight in merged.items())
     assert not torch.equal(
         taken["model.layers.0.mlp.up_proj.weight"],
@@ -73,22 +81,47 @@ def test_adapters_are_merged_into_the_copy_and_stay_apart_in_the_model(start, sa
 
 
 def test_the_frequencies_of_positions_keep_float32(start):
-    half = half_copy._half_copy(start)
+    half = HalfCopy(start)._half
     assert half.model.rotary_emb.inv_freq.dtype == torch.float32
     assert half.generation_config is start.generation_config
 
 
 @pytest.mark.parametrize(
-    ("fast", "precision", "copies"),
-    [(True, "bfloat16", True), (False, "bfloat16", False), (True, "float32", False)],
+    ("fast", "changes", "copies"),
+    [
+        (True, {"precision": "bfloat16"}, 3),
+        (True, {"precision": "bfloat16", "lora_rank": 2}, 3),
+        (False, {"precision": "bfloat16"}, 0),
+        (True, {"precision": "float32"}, 0),
+    ],
 )
 def test_training_samples_from_a_copy_where_the_cpu_is_fast_in_bfloat16(
-    start, tokenizer, tmp_path, monkeypatch, samplers, fast, precision, copies
+    start, tokenizer, tmp_path, monkeypatch, samplers, fast, changes, copies
 ):
+    """One per step; a learning curve, and whoever else asks the model, gets the model itself."""
     monkeypatch.setattr(trl_config, "_has_bfloat16_products", lambda: fast)
-    cfg = config(steps=3, precision=precision)
-    train(start, tokenizer, tmp_path, cfg=cfg)
-    assert len(samplers) == (3 if copies else 0)  # one per step
+    dtypes = set()
+
+    def evaluate(model):
+        dtypes.add(asked_through_the_sampler(model, tokenizer))
+        return {"accuracy": 0.0}
+
+    cfg = config(steps=3, evaluate_steps=1, **changes)
+    train(start, tokenizer, tmp_path, cfg=cfg, evaluate=evaluate)
+    assert len(samplers) == copies
+    assert dtypes == {torch.float32}
     if copies:
         first, last = samplers[0][1], samplers[-1][1]
         assert any(not torch.equal(first[name], last[name]) for name in first), "it follows"
+
+
+def asked_through_the_sampler(model, tokenizer):
+    """Samples two answers to a prompt, and returns the number format of the head that made them."""
+    seen = set()
+    head = model.get_output_embeddings()
+    hook = head.register_forward_pre_hook(lambda module, args: seen.add(module.weight.dtype))
+    settings = Sampling(num_samples=2, temperature=1.0, max_new_tokens=30)
+    TransformersSampler(model, tokenizer).sample([[3, 4, 5]], settings)
+    hook.remove()
+    (dtype,) = seen
+    return dtype

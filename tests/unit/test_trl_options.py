@@ -88,6 +88,13 @@ def test_modules_that_the_model_has_not_are_refused(start, tokenizer, tmp_path):
         train(start, tokenizer, tmp_path, cfg=cfg)
 
 
+def test_a_module_that_shares_its_tensor_is_refused(start, tokenizer, tmp_path):
+    assert start.config.tie_word_embeddings
+    cfg = config(lora_rank=2, lora_target="q_proj, lm_head")
+    with pytest.raises(ConfigError, match=r"embed_tokens and lm_head .*share one.*'lm_head' out"):
+        train(start, tokenizer, tmp_path, cfg=cfg)
+
+
 def test_a_half_precision_model_keeps_its_frozen_weights(start, tokenizer, tmp_path):
     half = copy.deepcopy(start).to(torch.bfloat16)
     trained = train(half, tokenizer, tmp_path, cfg=LORA)

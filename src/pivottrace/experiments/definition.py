@@ -104,6 +104,7 @@ class Experiment:
         also_evaluate: Sources of further held-out questions, by name.
         base: Nested settings that all arms share.
         arms: The arms, in the order of the file.
+        base_from: The file that a part of `base` comes from; None without `base_from`.
         trained_in: The experiment whose models are evaluated, if `elsewhere` made this one; else
             None.
     """
@@ -119,6 +120,7 @@ class Experiment:
     also_evaluate: dict[str, str]
     base: dict[str, Any]
     arms: tuple[Arm, ...]
+    base_from: Path | None = None
     trained_in: Experiment | None = None
 
     def arm(self, name: str) -> Arm:
@@ -172,7 +174,8 @@ class Experiment:
     def _config(self, values: Mapping[str, Any], seed: int, name: str) -> Config:
         placed = _with_seed(values, seed)
         own = {"seed": seed, "output": str(self.run_path(name, seed))}
-        return parse_config({**placed, **own}, where=f"{self.path}, arm {name!r}")
+        shared = f" with the base of {self.base_from}" if self.base_from else ""
+        return parse_config({**placed, **own}, where=f"{self.path}{shared}, arm {name!r}")
 
 
 def load_experiment(path: Path) -> Experiment:
@@ -196,6 +199,7 @@ def load_experiment(path: Path) -> Experiment:
         also_evaluate=head.also_evaluate,
         base=_base(path, values, head, ()),
         arms=tuple(_arm(path, table, tuple(head.seeds)) for table in _tables(path, values)),
+        base_from=head.base_from,
     )
     _check(experiment)
     return experiment
@@ -241,15 +245,17 @@ def _base(
         head: Its section `[experiment]`.
         below: The files that take their base from this one.
     """
-    own: dict[str, Any] = values.get("base", {})
+    own = values.get("base", {})
+    if not isinstance(own, dict):
+        raise ConfigError(f"{path}: base = {own!r}: write it as a table, [base]")
     if head.base_from is None:
         return own
     source = (path.parent / head.base_from.expanduser()).resolve()
     below = (path.resolve(), *below)
     if source in below:
         raise ConfigError(
-            f"{path}: experiment.base_from names {source}, which takes its own base from this "
-            f"file: leave it out in one of them"
+            f"{path}: experiment.base_from leads back to {source}, so there is no end: leave it "
+            f"out in one of the files"
         )
     try:
         found = _read(source)

@@ -213,7 +213,7 @@ def _header(*names: str) -> str:
 
 
 def _percent(interval: Figures) -> str:
-    low, high = 100 * interval["low"], 100 * interval["high"]
+    low, high = 100 * max(interval["low"], 0.0), 100 * min(interval["high"], 1.0)
     return f"{100 * interval['mean']:.1f} % [{low:.1f}, {high:.1f}]"
 
 

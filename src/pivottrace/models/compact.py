@@ -3,8 +3,8 @@
 `generate` of transformers decodes every row of a batch until the last one ends, so that short
 responses cost as much as the longest. Here the batch is decoded in spells of a few tokens. Between
 two spells, a waiting prompt takes the place of an ended row. If none waits, the row leaves the
-batch with its cache. The prompt of several rows is read once. And the cache of transformers copies
-all keys and values for every token. Here it has room for the next tokens after the first spell.
+batch with its cache. A prompt of several rows that begin together is read once. And the cache of
+transformers copies all keys and values for every token. Here it has room for the next tokens.
 Figures: bench/generation.py.
 """
 
@@ -56,12 +56,13 @@ def generate_compacting(
     generation_config: Any,
     *,
     spell: int = SPELL,
+    generate: Any = None,
     **more: Any,
 ) -> torch.Tensor:
-    """Generate like `generate` of the model's class, in less time if responses differ in length.
+    """Generate like `model.generate`, in less time if responses differ in length.
 
     Greedy tokens are the same up to rounding (which depends on the batch's shape in any case).
-    Samples are drawn from the same distribution; on a CPU by other random numbers (`drawing`).
+    Samples are drawn from the same distribution, by other random numbers (`drawing`, `_read_once`).
 
     Two kinds of calls are decoded as one whole, without spells. One kind has stop strings, because
     a stop string may end a row without a trace in its tokens. The other kind has a model whose
@@ -73,13 +74,14 @@ def generate_compacting(
         attention_mask: (B, S), 0 on the padding.
         generation_config: Needs `max_new_tokens`, `eos_token_id` and `pad_token_id`.
         spell: Tokens per spell, at most.
+        generate: The model's own `generate`; by default `model.generate`.
         **more: Further arguments of `generate`.
 
     Returns:
         (B, S + T) prompts and responses, padded on the right after their end. T is the length of
         the longest response.
     """
-    own = partial(type(model).generate, model, **more)
+    own = partial(generate or model.generate, **more)
     batch = _Batch.of(input_ids, attention_mask, generation_config.pad_token_id)
     if not _has_spells(model, generation_config, spell):
         return _whole(own, batch, generation_config)
@@ -123,7 +125,7 @@ def generate_refilling(
         The index of a prompt, and the tokens of its response, as responses end. Whatever follows an
         end token means nothing.
     """
-    own, pad_id = partial(type(model).generate, model, **more), generation_config.pad_token_id
+    own, pad_id = partial(model.generate, **more), generation_config.pad_token_id
     waiting: Waiting = deque(enumerate(prompts))
     refills = _has_spells(model, generation_config, spell) and can_refill(model)
     while waiting:
@@ -150,7 +152,7 @@ class _Batch:
         begins: (B,) the column in which each row's response begins.
         ended: (B,) whether a row has ended.
         pad_id: The token of the padding.
-        cache: Keys and values of all columns but the last; None before the first token.
+        cache: Keys and values of all columns but the last; None before the prompts are read.
     """
 
     ids: torch.Tensor
@@ -295,14 +297,15 @@ def _spell(
 
 
 def _read_once(generate: Any, batch: _Batch, generation_config: Any) -> Any:
-    """The cache of all prompt tokens but the last, where several rows have one prompt, else None.
+    """The cache of all prompt tokens but the last, if rows share their prompts, else None.
 
     Each prompt is read once, and its keys and values are copied to its rows. The token that
     `generate` adds is not used.
     """
     prompts, row_of = torch.cat([batch.ids, batch.mask], dim=1).unique(dim=0, return_inverse=True)
     ids, mask = prompts.chunk(2, dim=1)
-    if len(ids) == len(batch.ids) or mask.sum(dim=1).min() < 2 or current_tracer() is not None:
+    few = 2 * len(ids) <= len(batch.ids)  # else the further call costs what it saves
+    if not few or mask.sum(dim=1).min() < 2 or current_tracer() is not None:
         return None
     cache = generate(
         input_ids=ids[:, :-1],
@@ -312,6 +315,7 @@ def _read_once(generate: Any, batch: _Batch, generation_config: Any) -> Any:
     if not can_drop_rows(cache):
         return None
     cache.batch_select_indices(row_of)
+    make_room(cache)
     return cache
 
 
@@ -380,9 +384,15 @@ def _threads_for(model: Any, num_rows: int) -> Iterator[None]:
 
 
 @contextmanager
-def compacting(model: Any) -> Iterator[None]:
-    """Let `model.generate` drop finished rows inside the block, for callers such as TRL."""
-    model.generate = partial(generate_compacting, model)
+def compacting(model: Any, sampler: Any = None) -> Iterator[None]:
+    """Let `model.generate` drop finished rows inside the block, for callers such as TRL.
+
+    Args:
+        model: A causal language model.
+        sampler: The model that generates in its place, for instance a copy of it; None is itself.
+    """
+    sampler = model if sampler is None else sampler
+    model.generate = partial(generate_compacting, sampler, generate=sampler.generate)
     try:
         yield
     finally:

@@ -19,7 +19,8 @@ def lora_config(config: TrainConfig, model: Any) -> Any:
     """The adapters of `[train] lora_*` as peft's `LoraConfig`; None without adapters.
 
     Raises:
-        ConfigError: The package peft is missing, or the model has no such modules.
+        ConfigError: The package peft is missing, the model has no such modules, or one of them
+            shares its tensor with another.
     """
     if config.lora_rank is None:
         return None
@@ -28,7 +29,7 @@ def lora_config(config: TrainConfig, model: Any) -> Any:
 
     names = [name.strip() for name in config.lora_target.split(",")]
     if names != [ALL_LINEAR]:
-        _refuse_unknown_targets(model, names, config.lora_target)
+        _refuse_targets(model, names, config.lora_target)
     return LoraConfig(
         task_type="CAUSAL_LM",
         r=config.lora_rank,
@@ -38,13 +39,24 @@ def lora_config(config: TrainConfig, model: Any) -> Any:
     )
 
 
-def _refuse_unknown_targets(model: Any, names: list[str], wanted: str) -> None:
+def _refuse_targets(model: Any, names: list[str], wanted: str) -> None:
     modules = [f".{name}" for name, _ in model.named_modules()]
     unknown = [name for name in names if not any(m.endswith(f".{name}") for m in modules)]
     if unknown:
         raise ConfigError(
             f"train.lora_target = {wanted!r}: the model has no module {unknown[0]!r}. Name some of "
             f"its linear layers, separated by commas, or take {ALL_LINEAR!r}"
+        )
+    head, embedding = model.get_output_embeddings(), model.get_input_embeddings()
+    if head is None or head.weight is not embedding.weight:
+        return
+    tied = [n.rpartition(".")[2] for n, m in model.named_modules() if m in (head, embedding)]
+    shared = [name for name in names if name.rpartition(".")[2] in tied]
+    if shared:
+        raise ConfigError(
+            f"train.lora_target = {wanted!r}: {' and '.join(tied)} of this model share one tensor, "
+            f"so an adapter of one of them would change the other when it is merged. Leave "
+            f"{shared[0]!r} out"
         )
 
 

@@ -1,8 +1,8 @@
 """A copy of the model in training that samples in bfloat16, where the CPU is fast in it.
 
-Trained weights are float32, and autocast would cast all of them again for each token. A copy is
-cast once per step. Adapters are merged into it, which saves their own products. Samplers beside a
-trainer, such as vLLM, hold such a copy too.
+Trained weights are float32. Autocast would cast all of them for each token, and peft's adapters
+would be multiplied apart. The copy is cast once per step, with the adapters merged into it. A
+sampler beside a trainer, such as vLLM, holds such a copy too.
 """
 
 from __future__ import annotations
@@ -14,46 +14,36 @@ from typing import Any
 
 import torch
 
-from pivottrace.models.compact import generate_compacting
+from pivottrace.models.compact import compacting
 
 
-@contextmanager
-def sampling_from_copy(model: Any) -> Iterator[None]:
-    """Let `model.generate` sample from a bfloat16 copy inside the block, dropping ended rows.
+class HalfCopy:
+    """A bfloat16 copy of a model.
 
     Args:
-        model: A causal language model without adapters. They may be put in inside the block.
+        model: A causal language model without adapters. They may be put in later.
     """
-    half = _half_copy(model)
 
-    def generate(**arguments: Any) -> torch.Tensor:
-        _take_over(half, model)
-        return generate_compacting(half, **arguments)
+    def __init__(self, model: Any) -> None:
+        self._model, self._half = model, copy.deepcopy(model).eval().requires_grad_(False)
+        for weight in self._half.parameters():  # buffers, such as RoPE's frequencies, stay float32
+            weight.data = weight.data.bfloat16()
+        self._half.generation_config = model.generation_config  # a trainer still sets its padding
 
-    model.generate = generate
-    try:
-        yield
-    finally:
-        # This is the instance's attribute only: the method of the class is visible again.
-        del model.generate
+    @contextmanager
+    def sampling(self) -> Iterator[None]:
+        """Let `model.generate` sample from the copy inside the block, with the present weights."""
+        self._take_over()
+        with compacting(self._model, self._half):
+            yield
 
-
-def _half_copy(model: Any) -> Any:
-    half = copy.deepcopy(model).eval().requires_grad_(False)
-    for weight in half.parameters():  # buffers, such as the frequencies of RoPE, stay as they are
-        weight.data = weight.data.bfloat16()
-    half.generation_config = model.generation_config  # the trainer still sets its padding token
-    return half
-
-
-@torch.no_grad()
-def _take_over(half: Any, model: Any) -> None:
-    """Copy the weights of a model into its copy, adapters merged."""
-    for name, weight in half.named_parameters():
-        place, _, kind = name.rpartition(".")
-        module = model.get_submodule(place)
-        value = getattr(getattr(module, "base_layer", module), kind)
-        if kind == "weight" and hasattr(module, "get_delta_weight"):
-            deltas = (module.get_delta_weight(adapter) for adapter in module.active_adapters)
-            value = sum(deltas, start=value.float())
-        weight.copy_(value)
+    @torch.no_grad()
+    def _take_over(self) -> None:
+        for name, weight in self._half.named_parameters():
+            place, _, kind = name.rpartition(".")
+            module = self._model.get_submodule(place)
+            value = getattr(getattr(module, "base_layer", module), kind)
+            if kind == "weight" and hasattr(module, "get_delta_weight"):
+                deltas = (module.get_delta_weight(adapter) for adapter in module.active_adapters)
+                value = sum(deltas, start=value.float())
+            weight.copy_(value)

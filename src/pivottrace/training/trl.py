@@ -33,7 +33,7 @@ from pivottrace.run.markers import mark_whole
 from pivottrace.run.storage import disk_errors
 from pivottrace.schemas import ALARMS, LEARNING_CURVE, METRICS
 from pivottrace.training.extras import lora_config, tracker_callbacks, whole_model
-from pivottrace.training.half_copy import sampling_from_copy
+from pivottrace.training.half_copy import HalfCopy
 from pivottrace.training.learnable_order import LearnableOrder
 from pivottrace.training.saving import full_disk_errors
 from pivottrace.training.trl_checkpoints import Stateful, StateKeeper, latest_checkpoint, load_state
@@ -178,8 +178,7 @@ def train_grpo(
     came_in = model.dtype
     adapters = lora_config(config, model)
     torch.manual_seed(seed)  # adapters are drawn before Trainer seeds anything
-    sampling = sampling_from_copy if samples_from_copy(config, model) else compacting
-    with quiet_libraries(), sampling(model):
+    with quiet_libraries():
         trainer = WeightedGRPOTrainer(
             model=model if adapters else model.float(),
             peft_config=adapters,
@@ -194,6 +193,11 @@ def train_grpo(
             callbacks=callbacks,
             rules=tuple(rules.values()),
             stop=stop,
+            sampling=(
+                HalfCopy(model).sampling
+                if samples_from_copy(config, model)
+                else partial(compacting, model)
+            ),
             chosen_by=None if order is None else (order, rows_dataset(tokenizer, rows)),
             learning_rate_at=schedule and partial(learning_rate_factor, config, *schedule),
         )

@@ -136,8 +136,9 @@ def uses_bfloat16(config: TrainConfig, model: Any) -> bool:
 
 
 def samples_from_copy(config: TrainConfig, model: Any) -> bool:
-    """Whether a bfloat16 copy of the model samples (`half_copy`): on a CPU that is fast in it."""
-    return model.device.type == "cpu" and uses_bfloat16(config, model) and _has_bfloat16_products()
+    """Whether a bfloat16 copy samples (`half_copy`): on CPUs that have products of bfloat16."""
+    on_cpu = model.device.type == "cpu"
+    return on_cpu and uses_bfloat16(config, model) and _has_bfloat16_products()
 
 
 def _has_bfloat16_products() -> bool:

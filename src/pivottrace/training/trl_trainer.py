@@ -17,6 +17,7 @@ skip the head. Micro-batches without any advantage skip the backward pass.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
+from contextlib import AbstractContextManager, nullcontext
 from math import prod
 from typing import Any
 
@@ -60,6 +61,7 @@ class WeightedGRPOTrainer(GRPOTrainer):
             rewards are known.
         stop: Strings that end a response. Tokens after the first one are cut before rewards and
             loss, because TRL gives the model's `generate` no tokenizer to find them with.
+        sampling: Makes a block in which the model's `generate` is to sample TRL's completions.
         chosen_by: The order, and the rows that it chooses from. The dataset has a column `PLACE` in
             their place. None trains on the rows of the dataset.
         learning_rate_at: Factor of the learning rate by step; None takes the arguments' schedule.
@@ -78,6 +80,7 @@ class WeightedGRPOTrainer(GRPOTrainer):
         *args: Any,
         rules: Collection[Rule] = (),
         stop: tuple[str, ...] = (),
+        sampling: Callable[[], AbstractContextManager[None]] = nullcontext,
         chosen_by: tuple[LearnableOrder, datasets.Dataset] | None = None,
         learning_rate_at: Callable[[int], float] | None = None,
         **kwargs: Any,
@@ -90,6 +93,7 @@ class WeightedGRPOTrainer(GRPOTrainer):
             )
         self._rules = rules
         self._stop = stop
+        self._sampling = sampling
         self._chosen_by = chosen_by
         self._learning_rate_at = learning_rate_at
         super().__init__(*args, **kwargs)
@@ -129,7 +133,8 @@ class WeightedGRPOTrainer(GRPOTrainer):
         return prod(says, start=row["weight"])
 
     def _generate_single_turn(self, *args: Any, **kwargs: Any) -> tuple[list[list[int]], Any]:
-        completion_ids, log_probs = super()._generate_single_turn(*args, **kwargs)
+        with self._sampling():
+            completion_ids, log_probs = super()._generate_single_turn(*args, **kwargs)
         if self._stop:
             tokenizer = self.processing_class
             completion_ids = [cut_at_stop(tokenizer, ids, self._stop) for ids in completion_ids]
