@@ -50,9 +50,9 @@ def grpo_arguments(
     Different from TRL's defaults (in brackets): this loss (dapo). A constant learning rate after a
     short warm-up, unless `schedule` is linear (linear). Float32 on the CPU, unless the settings say
     otherwise (bf16 autocast even there). No gradient checkpointing (on). No dropout (on, if the
-    model has any), so that the policy that samples is the policy that learns. Our own seeded order
-    of rows (`training_order`). No tracker. As in TRL and unlike the paper, there is no KL term
-    unless `beta` is set.
+    model has any), so that the policy that samples is the policy that learns (up to rounding:
+    `half_copy`). Our own seeded order of rows (`training_order`). No tracker. As in TRL and unlike
+    the paper, there is no KL term unless `beta` is set.
 
     An optimizer step takes all the rollouts that were generated for it, so every step is a
     generation boundary. A checkpoint therefore never falls between rollouts and their use, and TRL
