@@ -153,7 +153,8 @@ def test_forty_questions_two_annotators_a_correction_and_more_money(here, capsys
     assert code == 0
     found = verdict_of(text)
     assert re.match(r"of 40 questions, .*get a true answer", found["decided"])
-    assert "9 of 9 used" in found["labels"] and "20 more were in the pool" in found["labels"]
+    assert re.match(r"[6-9] of 9 used", found["labels"])  # a label that teaches nothing is saved
+    assert "20 more were in the pool" in found["labels"]
     assert found["held-out"].startswith("nothing says whether training helped")
     assert found["next:"] == "open runs/my/report.html"
     labels = labels_of(RunDir.open(here / "runs/my"))
