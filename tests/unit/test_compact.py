@@ -226,6 +226,15 @@ def test_shared_prompts_of_a_cache_that_cannot_lose_rows(varied, monkeypatch):
     assert torch.equal(generate_compacting(varied, ids, mask, settings()), expected)
 
 
+def test_numbers_that_are_not_finite_do_not_end_shared_prompts(varied):
+    broken = copy.deepcopy(varied)
+    with torch.no_grad():
+        broken.lm_head.weight[3] = torch.nan
+    ids, mask = IDS[[0, 0, 1, 1]], MASK[[0, 0, 1, 1]]
+    found = generate_compacting(broken, ids, mask, settings(do_sample=True, top_k=0), spell=3)
+    assert found.size(0) == 4
+
+
 def test_a_prompt_of_one_token_is_read_by_each_of_its_rows(varied):
     ids, mask = IDS[[2, 1, 2]], MASK[[2, 1, 2]]
     expected = varied.generate(input_ids=ids, attention_mask=mask, generation_config=settings())

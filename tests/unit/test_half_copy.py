@@ -6,6 +6,7 @@ import pytest
 import torch
 from peft import LoraConfig, get_peft_model
 from training_run import config, train
+from transformers import XGLMConfig, XGLMForCausalLM
 
 from pivottrace.models.generate import TransformersSampler
 from pivottrace.models.sampler import Sampling
@@ -78,6 +79,26 @@ def test_adapters_are_merged_into_the_copy_and_stay_apart_in_the_model(start, sa
         taken["model.layers.0.mlp.up_proj.weight"],
         start.state_dict()["model.layers.0.mlp.up_proj.weight"].bfloat16(),
     )
+
+
+def test_the_copy_samples_and_the_model_does_not(start):
+    model = copy.deepcopy(start)
+    half, ran = HalfCopy(model), []
+    for name, each in (("model", model), ("copy", half._half)):
+        each.model.register_forward_pre_hook(lambda module, args, name=name: ran.append(name))
+    with half.sampling():
+        asked(model)
+    assert set(ran) == {"copy"}
+    asked(model)
+    assert set(ran) == {"copy", "model"}
+
+
+def test_buffers_that_are_added_to_the_states_have_their_format():
+    torch.manual_seed(0)
+    config = XGLMConfig(vocab_size=19, d_model=16, ffn_dim=32, num_layers=1, attention_heads=2)
+    model = XGLMForCausalLM(config).eval()
+    with HalfCopy(model).sampling():
+        assert asked(model).shape == (1, 6)
 
 
 def test_the_frequencies_of_positions_keep_float32(start):

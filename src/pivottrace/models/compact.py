@@ -285,7 +285,7 @@ def _spell(
 ) -> Any:
     """Generate some tokens more for every row."""
     if batch.cache is None:
-        batch.cache = _read_once(generate, batch, generation_config)
+        batch.cache = _read_once(model, generate, batch, generation_config)
     return generate(
         input_ids=batch.ids,
         attention_mask=batch.mask,
@@ -296,7 +296,7 @@ def _spell(
     )
 
 
-def _read_once(generate: Any, batch: _Batch, generation_config: Any) -> Any:
+def _read_once(model: Any, generate: Any, batch: _Batch, generation_config: Any) -> Any:
     """The cache of all prompt tokens but the last, if rows share their prompts, else None.
 
     Each prompt is read once, and its keys and values are copied to its rows. The token that
@@ -311,6 +311,7 @@ def _read_once(generate: Any, batch: _Batch, generation_config: Any) -> Any:
         input_ids=ids[:, :-1],
         attention_mask=mask[:, :-1],
         generation_config=_settings_of_spell(generation_config, 1),
+        **quick_drawing(model),  # it takes numbers that are not finite too
     ).past_key_values
     if not can_drop_rows(cache):
         return None

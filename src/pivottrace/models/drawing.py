@@ -2,8 +2,8 @@
 
 `generate` of transformers draws with `torch.multinomial`, which takes one random number per token
 of the vocabulary. On a CPU that was a fifth of the time of sampling, with 1,024 tokens and 512 rows
-as with the 49,152 tokens of SmolLM2 and 64 rows (docs/design.md). Here the token is found on the
-running sum of the probabilities.
+as with the 49,152 tokens of SmolLM2 and 64 rows (docs/results/training.md). Here the token is found
+on the running sum of the probabilities.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ def quick_drawing(model: Any) -> dict[str, Any]:
 def draw(scores: torch.Tensor) -> torch.Tensor:
     """Draw one token per row, by its probability.
 
+    The running sum is float32: chances are off by about 2^-23, and rarer tokens may never come.
+
     Args:
         scores: (B, V) logits; -inf for a token that cannot come.
-
-    The running sum is float32, so the chance of a token is right up to 2^-24.
 
     Returns:
         (B,) tokens. If a row has a score that is not a number, its token is one of the vocabulary.

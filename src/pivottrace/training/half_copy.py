@@ -26,8 +26,12 @@ class HalfCopy:
 
     def __init__(self, model: Any) -> None:
         self._model, self._half = model, copy.deepcopy(model).eval().requires_grad_(False)
-        for weight in self._half.parameters():  # buffers, such as RoPE's frequencies, stay float32
+        for weight in self._half.parameters():
             weight.data = weight.data.bfloat16()
+        for name, buffer in self._half.named_buffers():
+            # RoPE needs its frequencies in float32. Other buffers are added to the states.
+            if buffer.is_floating_point() and not name.endswith("inv_freq"):
+                buffer.data = buffer.data.bfloat16()
         self._half.generation_config = model.generation_config  # a trainer still sets its padding
 
     @contextmanager
