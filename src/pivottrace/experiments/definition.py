@@ -199,7 +199,7 @@ def load_experiment(path: Path) -> Experiment:
         also_evaluate=head.also_evaluate,
         base=_base(path, values, head, ()),
         arms=tuple(_arm(path, table, tuple(head.seeds)) for table in _tables(path, values)),
-        base_from=head.base_from,
+        base_from=head.base_from and path.parent / head.base_from,
     )
     _check(experiment)
     return experiment
