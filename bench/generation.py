@@ -2,6 +2,7 @@
 
     python bench/generation.py [--repeats 7] [--threads 1] [--batches 512] [--cases questions]
     python bench/generation.py --model smollm2 --cases questions --batches 32 64 --threads 2
+    python bench/generation.py --against slower-drawing --cases questions --repeats 3
 
 Cases. `questions`: the model samples 8 answers to each of some questions, at most 128 tokens at
 temperature 1, where most rows end long before the last. The embedded model answers 128 questions of
@@ -9,21 +10,25 @@ its world; any other model answers 24 of the judged pool of docs/results/real-mo
 prompts`: four rows of 4,096 tokens and 96 more greedy tokens each, without an end, through Qwen3's
 layers (hidden size 512, 4 layers, random weights). Here only the copy of the cache at every token
 can be saved. Prompts, their order, limits and batch size are the same; `generate` takes batch after
-batch. Variants run interleaved in one process; the figure is the median of the ratios to `generate`
-in the same round, with the lowest and the highest (of seven, a 98 % interval of the median).
+batch. The other reference, `slower-drawing`, is our own generation with `torch.multinomial`, where
+each row reads its own prompt. Variants run interleaved in one process; the figure is the median of
+the ratios to the reference in the same round, with the lowest and the highest (of seven, a 98 %
+interval of the median).
 """
 
 import argparse
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import torch
 import transformers
 
 from pivottrace.config import ModelConfig, PoolConfig
-from pivottrace.models.compact import generate_refilling
+from pivottrace.models import compact
 from pivottrace.models.load import load_model, stop_token_ids
 from pivottrace.models.rendering import render_prompt
 from pivottrace.world.problems import generate
@@ -51,9 +56,9 @@ class Case:
     batches: list[int]
 
 
-def questions(name: str, batches: list[int]) -> Case:
+def questions(name: str, dtype: str, batches: list[int]) -> Case:
     """Eight samples of each question."""
-    model, tokenizer = load_model(ModelConfig(path=name, device="cpu"))
+    model, tokenizer = load_model(ModelConfig(path=name, device="cpu", dtype=dtype))
     texts = world_questions() if name == "embedded" else pool_questions()
     asked = [[{"role": "user", "content": text}] for text in texts]
     prompts = [render_prompt(tokenizer, messages, PoolConfig()) for messages in asked]
@@ -103,14 +108,29 @@ def in_batches(case: Case, batch: int) -> None:
 
 
 def refilling(case: Case, batch: int) -> None:
-    for _ in generate_refilling(case.model, case.prompts, case.settings, places=batch):
+    for _ in compact.generate_refilling(case.model, case.prompts, case.settings, places=batch):
         pass
 
 
-def measure(case: Case, batch: int, repeats: int) -> dict[str, np.ndarray]:
+def slower_drawing(case: Case, batch: int) -> None:
+    """Ours, but a token takes as many random numbers as the vocabulary has tokens."""
+    with (
+        patch.object(compact, "quick_drawing", lambda _: {}),
+        patch.object(compact, "_read_once", lambda *_: None),
+    ):
+        refilling(case, batch)
+
+
+REFERENCES: dict[str, Callable[[Case, int], None]] = {
+    "transformers": in_batches,
+    "slower-drawing": slower_drawing,
+}
+
+
+def measure(case: Case, batch: int, repeats: int, against: str) -> dict[str, np.ndarray]:
     """Return the seconds of each variant in each round."""
     seconds: dict[str, list[float]] = {}
-    variants = {"transformers": in_batches, "ours": refilling}
+    variants = {against: REFERENCES[against], "ours": refilling}
     for repeat in range(repeats + 1):  # the first round warms up
         for name, variant in variants.items():
             torch.manual_seed(repeat)
@@ -127,22 +147,27 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--model", default="embedded", help="a name or folder, as in model.path")
+    parser.add_argument("--dtype", choices=["float32", "bfloat16"], default="float32")
+    parser.add_argument("--against", choices=list(REFERENCES), default="transformers")
     parser.add_argument("--cases", nargs="+", choices=CASES, default=CASES)
     parser.add_argument("--batches", type=int, nargs="+", default=[512], help="of the questions")
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--threads", type=int, default=1)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    print(
-        "| case | rows at once | time / transformers | lowest–highest | transformers, s | ours, s |"
-    )
+    against = arguments.against
+    print(f"| case | rows at once | time / {against} | lowest–highest | {against}, s | ours, s |")
     print("|---|---|---|---|---|---|")
     for name in arguments.cases:
         is_long = name == "long prompts"
-        case = long_prompts() if is_long else questions(arguments.model, arguments.batches)
+        case = (
+            long_prompts()
+            if is_long
+            else questions(arguments.model, arguments.dtype, arguments.batches)
+        )
         for batch in case.batches:
-            seconds = measure(case, batch, arguments.repeats)
-            ratio = seconds["ours"] / seconds["transformers"]
+            seconds = measure(case, batch, arguments.repeats, against)
+            ratio = seconds["ours"] / seconds[against]
             theirs, ours = (np.median(values) for values in seconds.values())
             print(
                 f"| {name} | {batch} | {np.median(ratio):.3f} "

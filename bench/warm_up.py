@@ -5,7 +5,8 @@
 The solutions are written by program (worked_solutions.py), for questions of the same tasks and
 other seeds than any pool. TRL's `SFTTrainer` trains all weights for one pass, on the solutions
 alone. `--questions` sets how well the model knows the tasks. 2,400 take about half an hour on two
-idle cores that multiply bfloat16 quickly (AMX, or AVX-512 BF16).
+idle cores that multiply bfloat16 (AMX, or AVX-512 BF16). Other CPUs train in float32, which takes
+several times as long and gives other weights.
 """
 
 import argparse
@@ -20,6 +21,7 @@ import reasoning_gym
 from trl import SFTConfig, SFTTrainer
 
 from pivottrace.config import ModelConfig
+from pivottrace.models.half_products import cpu_multiplies
 from pivottrace.models.load import load_model
 from real_model_pools import OPTIONS, every_question
 from worked_solutions import SOLVERS, solution
@@ -69,7 +71,7 @@ def main() -> None:
         logging_steps=5,
         save_strategy="no",
         report_to="none",
-        bf16=True,  # the products; such a CPU is twice as fast in it
+        bf16=cpu_multiplies("bfloat16"),  # twice as fast there, and far slower elsewhere
         gradient_checkpointing=False,
         use_cpu=True,
         seed=options.seed,

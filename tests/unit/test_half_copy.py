@@ -120,7 +120,7 @@ def test_training_samples_from_a_copy_where_the_cpu_is_fast_in_bfloat16(
     start, tokenizer, tmp_path, monkeypatch, taken_over, fast, changes, copies
 ):
     """It takes over once per step; a learning curve gets its samples from the model itself."""
-    monkeypatch.setattr(trl_config, "_has_bfloat16_products", lambda: fast)
+    monkeypatch.setattr(trl_config, "cpu_multiplies", lambda _: fast)
 
     def evaluate(model):
         settings = Sampling(num_samples=2, temperature=1.0, max_new_tokens=30)

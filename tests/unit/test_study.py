@@ -19,6 +19,7 @@ from pivottrace.stages import pool
 from pivottrace.stats.ranking_metrics import auroc
 from pivottrace.stats.resampling import percentile_interval, resample_counts
 from pivottrace.study import pools
+from pivottrace.study.composition import composition
 from pivottrace.study.estimator_metrics import compare
 from pivottrace.study.picture import draw
 from pivottrace.study.pivot_scores import PivotSettings, pivot_scores
@@ -58,6 +59,8 @@ def make_pool(seed, num=80, **scores):
         sampled=correctness,
         kind_column=None,
         kinds=np.zeros(num, dtype=np.int64),
+        kind_names=[""],
+        ended=np.arange(num) > 0,
         num_failed=0,
         num_unanswered=0,
     )
@@ -102,6 +105,25 @@ def test_a_score_that_tells_only_kinds_apart_is_worth_nothing_within_them():
     assert figures["only_kinds"]["auroc_within_kinds"]["value"] == 0.5
     assert figures["only_kinds"]["spearman_given_kinds"]["value"] is None
     assert figures["true"]["spearman_given_kinds"]["value"] < -0.9
+
+
+def test_the_questions_are_described_by_kind_over_all_pools():
+    right = np.array([0.0, 0.5, 1.0, 1.0] * 20)
+    of_kinds = {"kind_column": "task", "kinds": np.arange(80) % 2, "correctness": right}
+    pools = [
+        replace(make_pool(0), **of_kinds, kind_names=["gcd", "sums"]),
+        replace(make_pool(1), **of_kinds, kind_names=["products", "sums"]),
+    ]
+    rows = {row.pop("kind"): row for row in composition(pools)}
+    assert list(rows) == ["gcd", "products", "sums", None]
+    assert [row["num_questions"] for row in rows.values()] == [40, 40, 80, 160]
+    figures = ("mean_correctness", "never_right", "always_right", "ended")
+    assert [rows["gcd"][name] for name in figures] == [0.5, 0.5, 0.5, 39 / 40]
+    assert [rows["sums"][name] for name in figures] == [0.75, 0.0, 0.5, 1.0]
+    assert rows["gcd"]["greedy_wrong"] == pools[0].wrong[::2].mean()
+    lengths = np.concatenate([pool.scores["length"] for pool in pools])
+    assert rows[None]["tokens"] == [lengths.mean(), *np.percentile(lengths, [10, 90])]
+    assert [row["kind"] for row in composition([make_pool(0)])] == [None]
 
 
 def test_a_control_is_not_judged_given_itself():

@@ -64,6 +64,7 @@ def run_study(
 
 def _results(pools: Sequence[Any], command: str) -> dict[str, Any]:
     from pivottrace.study.calibrations import compare_calibrations
+    from pivottrace.study.composition import composition
     from pivottrace.study.estimator_metrics import ORACLE, compare
     from pivottrace.study.pools import default_pivots, inferences, seconds_per_question
     from pivottrace.study.sensitivity import sensitivity
@@ -91,6 +92,7 @@ def _results(pools: Sequence[Any], command: str) -> dict[str, Any]:
             "rollouts": config.rollouts.model_dump(mode="json"),
         },
         "pools": [_describe(pool) for pool in pools],
+        "composition": composition(pools),
         **comparison,
         "calibrations": compare_calibrations(pools, default),
         "sensitivity": sensitivity(pools),

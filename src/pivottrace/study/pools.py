@@ -55,6 +55,8 @@ class PoolEvidence:
         kind_column: Column of the pool that sorts its questions into kinds (`report.breakdown`);
             None if all are of one kind.
         kinds: (Q,) number of the question's kind; all 0 if they are of one kind.
+        kind_names: The kinds by their number; "" for questions without one.
+        ended: (Q,) whether the greedy response ended by itself, not at the limit of its length.
         num_failed: Number of questions left out, because their trace failed.
         num_unanswered: Number of further questions, which have no true answer.
     """
@@ -69,6 +71,8 @@ class PoolEvidence:
     sampled: FloatArray
     kind_column: str | None
     kinds: IntArray
+    kind_names: list[str]
+    ended: BoolArray
     num_failed: int
     num_unanswered: int
 
@@ -187,7 +191,9 @@ def read_evidence(run: RunDir) -> PoolEvidence:
     competing = {name: scores[name] for name in scores if estimators[name].competes}
     combined = combined_score(competing, sampled, default_pivots(run.config), run.config.seed)
     column_of_kinds, kind_of = kind_of_each(run) or (None, {})
-    named = np.unique([kind_of.get(i, "") for i in kept_ids], return_inverse=True)[1]
+    names, named = np.unique([kind_of.get(i, "") for i in kept_ids], return_inverse=True)
+    greedy = run.read_parts("rollouts_greedy", "greedy", ["question_id", "finish"])
+    finish = dict(zip(*(column.to_pylist() for column in greedy.columns), strict=True))
     return PoolEvidence(
         run=run,
         name=run.path.name,
@@ -199,6 +205,8 @@ def read_evidence(run: RunDir) -> PoolEvidence:
         sampled=sampled,
         kind_column=column_of_kinds,
         kinds=named.astype(np.int64),
+        kind_names=names.tolist(),
+        ended=np.array([finish[i] == "stop" for i in kept_ids]),
         num_failed=int((~kept).sum()),
         num_unanswered=run.stage_facts("pool").get("num_left_out", 0) + int((~answered).sum()),
     )

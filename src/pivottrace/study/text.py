@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from pivottrace.report.texts import field
 from pivottrace.report.wording import EMBEDDED_NOTE, estimator_title
 from pivottrace.study.estimator_metrics import ORACLE
 from pivottrace.study.sensitivity import NAMES
@@ -43,6 +44,7 @@ def markdown(results: Figure) -> str:
     """Return the page. Names of runs and sources come from the user, and no text from a model."""
     parts = [
         *_head(results),
+        *_composition(results),
         *rankings(results),
         *_by_pool(results),
         *_advantages(results),
@@ -96,6 +98,40 @@ def _head(results: Figure) -> Iterator[str]:
             )
             for p in results["pools"]
         ],
+    )
+
+
+def _composition(results: Figure) -> Iterator[str]:
+    yield "\n## What the questions are like\n"
+    yield _table(
+        (
+            "kind",
+            "questions",
+            "greedy wrong",
+            "mean correctness",
+            "never right",
+            "always right",
+            "tokens (middle 80 %)",
+            "ended",
+        ),
+        [
+            (
+                "all" if row["kind"] is None else field(row["kind"]).replace("|", "\\|"),
+                row["num_questions"],
+                *(
+                    _share(row[name])
+                    for name in ("greedy_wrong", "mean_correctness", "never_right", "always_right")
+                ),
+                "{:.0f} ({:.0f} to {:.0f})".format(*row["tokens"]),
+                _share(row["ended"]),
+            )
+            for row in results["composition"]
+        ],
+    )
+    yield (
+        "\nThe unseen samples say which questions are never right, and which always. Tokens are "
+        "the mean of the greedy responses. A response has ended if it did so by itself, and not at "
+        "the limit of its length."
     )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from trl import GRPOConfig
 
 from pivottrace.config import TrainConfig
 from pivottrace.errors import ConfigError
+from pivottrace.models.half_products import cpu_multiplies, warn_of_slow_products
 from pivottrace.rewards.mix import check_group_layout
 from pivottrace.training.extras import report_to
 
@@ -23,7 +23,6 @@ CPU_BATCH = 16
 PROCESS_TIMEOUT_S = 6 * 3600
 SCHEDULES = {"constant": "constant_with_warmup", "linear": "linear"}
 
-logger = logging.getLogger(__name__)
 # transformers renamed the setting; TRL's default for the old name sets off its warning.
 _CHECKPOINTING = next(
     name
@@ -66,8 +65,8 @@ def grpo_arguments(
     on_cpu = model.device.type == "cpu"
     batch_size, accumulation = batch_layout(config, num_processes, on_cpu)
     bf16 = uses_bfloat16(config, model)
-    if bf16 and on_cpu and not _has_bfloat16_products():
-        logger.warning("train.precision is bfloat16, which is slower than float32 on this CPU")
+    if bf16 and on_cpu:
+        warn_of_slow_products("train.precision", "bfloat16")
     arguments = GRPOConfig(
         output_dir=str(output),
         seed=seed,
@@ -138,15 +137,7 @@ def uses_bfloat16(config: TrainConfig, model: Any) -> bool:
 def samples_from_copy(config: TrainConfig, model: Any) -> bool:
     """Whether a bfloat16 copy samples (`half_copy`): on CPUs that have products of bfloat16."""
     on_cpu = model.device.type == "cpu"
-    return on_cpu and uses_bfloat16(config, model) and _has_bfloat16_products()
-
-
-def _has_bfloat16_products() -> bool:
-    """Whether the CPU multiplies matrices of bfloat16 in its hardware."""
-    if not hasattr(torch.cpu, "get_capabilities"):  # torch 2.10
-        return False
-    found = torch.cpu.get_capabilities()
-    return any(found.get(name) for name in ("amx_bf16", "avx512_bf16"))
+    return on_cpu and uses_bfloat16(config, model) and cpu_multiplies("bfloat16")
 
 
 def batch_layout(
