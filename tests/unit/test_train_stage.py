@@ -385,6 +385,10 @@ def test_few_rows_seen_very_often_are_said(start, tokenizer, tmp_path, monkeypat
     assert not list(stage.training_notes(config, both, 10.3))
     assert len(list(stage.training_notes(config, both, 24.8))) == 1
     assert "no alarm" in next(stage.training_notes(config, {"annotate": 0, "weak": 9}, 1.0))
+    for rule, number in (("trapo", 1), ("geomin", 1), ("label_refinement", 0)):
+        ruled = parse_config({"refine": {"rule": rule}}, where="run.toml")
+        assert len(list(stage.training_notes(ruled, {"annotate": 9, "weak": 0}, 1.0))) == number
+        assert not list(stage.training_notes(ruled, both, 1.0))
     monkeypatch.setattr(stage, "MANY_PASSES", 2)
     run = make_run(tmp_path, start, tokenizer, ROUTES)
     give(run, "q0", "a", "column", "annotation")

@@ -113,6 +113,9 @@ def training_notes(config: Config, counts: Mapping[str, int], passes: float) -> 
         )
     if config.alarms.enabled and counts.get("weak") and not counts.get("annotate"):
         yield "no labelled row is trained on, so no alarm can tell when votes go wrong"
+    rule = config.refine.rule
+    if rule in ("trapo", "geomin") and not counts.get("weak"):
+        yield f"refine.rule = {rule} weighs weak rows; none is trained on, so it does nothing"
 
 
 def read_training_rows(run: RunDir) -> tuple[pa.Table, dict[str, int]]:
