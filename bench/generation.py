@@ -1,8 +1,10 @@
-"""Time of our generation, where waiting prompts take free places, against `generate`.
+"""Time of our generation, against `generate` of transformers or against our own drawn slowly.
 
     python bench/generation.py [--repeats 7] [--threads 1] [--batches 512] [--cases questions]
     python bench/generation.py --model smollm2 --cases questions --batches 32 64 --threads 2
     python bench/generation.py --against slower-drawing --cases questions --repeats 3
+    python bench/generation.py --against slower-drawing --cases questions --repeats 3 \
+        --model smollm2 --dtype bfloat16 --batches 64
 
 Cases. `questions`: the model samples 8 answers to each of some questions, at most 128 tokens at
 temperature 1, where most rows end long before the last. The embedded model answers 128 questions of
@@ -10,10 +12,12 @@ its world; any other model answers 24 of the judged pool of docs/results/real-mo
 prompts`: four rows of 4,096 tokens and 96 more greedy tokens each, without an end, through Qwen3's
 layers (hidden size 512, 4 layers, random weights). Here only the copy of the cache at every token
 can be saved. Prompts, their order, limits and batch size are the same; `generate` takes batch after
-batch. The other reference, `slower-drawing`, is our own generation with `torch.multinomial`, where
-each row reads its own prompt. Variants run interleaved in one process; the figure is the median of
-the ratios to the reference in the same round, with the lowest and the highest (of seven, a 98 %
-interval of the median).
+batch, and a waiting prompt takes a place that falls free in ours. The other reference,
+`slower-drawing`, is our own generation with `torch.multinomial`, where each row reads its own
+prompt; long prompts differ and are answered greedily, so it is not for them.
+
+Variants run interleaved in one process; the figure is the median of the ratios to the reference in
+the same round, with the lowest and the highest (of seven, a 98 % interval of the median).
 """
 
 import argparse
@@ -113,7 +117,7 @@ def refilling(case: Case, batch: int) -> None:
 
 
 def slower_drawing(case: Case, batch: int) -> None:
-    """Ours, but a token takes as many random numbers as the vocabulary has tokens."""
+    """Ours, but a token takes a random number per word of the vocabulary; no prompt is shared."""
     with (
         patch.object(compact, "quick_drawing", lambda _: {}),
         patch.object(compact, "_read_once", lambda *_: None),
@@ -147,13 +151,17 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--model", default="embedded", help="a name or folder, as in model.path")
-    parser.add_argument("--dtype", choices=["float32", "bfloat16"], default="float32")
+    parser.add_argument(
+        "--dtype", choices=["float32", "bfloat16"], default="float32", help="of the model"
+    )
     parser.add_argument("--against", choices=list(REFERENCES), default="transformers")
     parser.add_argument("--cases", nargs="+", choices=CASES, default=CASES)
     parser.add_argument("--batches", type=int, nargs="+", default=[512], help="of the questions")
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--threads", type=int, default=1)
     arguments = parser.parse_args()
+    if arguments.against == "slower-drawing" and arguments.cases != ["questions"]:
+        parser.error("--against slower-drawing needs --cases questions: only samples are drawn")
     torch.set_num_threads(arguments.threads)
     against = arguments.against
     print(f"| case | rows at once | time / {against} | lowest–highest | {against}, s | ours, s |")

@@ -15,7 +15,6 @@ from pivottrace.cli import main
 from pivottrace.verifier import Verifier
 
 PAGE = Path(__file__).parents[2] / "docs" / "reasoning-gym.md"
-pytestmark = pytest.mark.timeout(3600)  # the scorers take half an hour alone
 FILE = re.compile(r"<!-- file: (\S+) -->\n```toml\n(.*?)```", re.S)
 
 

@@ -10,7 +10,6 @@ from pivottrace.config import ModelConfig
 from pivottrace.errors import ModelError
 from pivottrace.ingest import hub_access
 from pivottrace.models.generate import TransformersSampler
-from pivottrace.models.half_products import warn_of_slow_products
 from pivottrace.models.load import check_weights, load_model
 from pivottrace.models.sampler import Sampling
 
@@ -35,29 +34,6 @@ def test_the_models_own_end_pads_where_the_tokenizer_names_none(tmp_path, end):
     settings = Sampling(num_samples=1, temperature=None, max_new_tokens=4)
     found = TransformersSampler(model, tokenizer).sample([[8, 9], [8]], settings)
     assert [len(responses) for responses in found] == [1, 1]
-
-
-@pytest.mark.parametrize(
-    ("dtype", "instructions", "warns"),
-    [
-        ("auto", {}, False),
-        ("bfloat16", {}, True),
-        ("bfloat16", {"avx512_bf16": True}, False),
-        ("float16", {"avx512_bf16": True}, True),
-        ("float16", {"avx512_fp16": True}, False),
-    ],
-)
-def test_a_dtype_that_the_cpu_is_slow_in_is_told_once(
-    tmp_path, caplog, monkeypatch, dtype, instructions, warns
-):
-    build_model().save_pretrained(tmp_path)
-    build_tokenizer().save_pretrained(tmp_path)
-    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: instructions)
-    warn_of_slow_products.cache_clear()
-    for _ in range(2):
-        load_model(ModelConfig(path=str(tmp_path), device="cpu", dtype=dtype))
-    told = [each for each in caplog.messages if f"model.dtype is {dtype}: float32 is" in each]
-    assert len(told) == warns
 
 
 def test_a_model_that_names_no_end_anywhere_is_refused(tmp_path):

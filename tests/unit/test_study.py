@@ -1,5 +1,6 @@
 """The study's own arithmetic, on made-up pools: no model."""
 
+import json
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -33,7 +34,7 @@ from pivottrace.study.pools import (
     read_evidence,
 )
 from pivottrace.study.study_verdict import verdict_lines
-from pivottrace.study.text import rankings
+from pivottrace.study.text import composition_table, rankings
 
 CONFIG = parse_config({"study": {"resamples": 200}}, "test")
 
@@ -107,23 +108,24 @@ def test_a_score_that_tells_only_kinds_apart_is_worth_nothing_within_them():
     assert figures["true"]["spearman_given_kinds"]["value"] < -0.9
 
 
-def test_the_questions_are_described_by_kind_over_all_pools():
+def test_the_questions_of_each_pool_are_described_by_kind():
     right = np.array([0.0, 0.5, 1.0, 1.0] * 20)
-    of_kinds = {"kind_column": "task", "kinds": np.arange(80) % 2, "correctness": right}
-    pools = [
-        replace(make_pool(0), **of_kinds, kind_names=["gcd", "sums"]),
-        replace(make_pool(1), **of_kinds, kind_names=["products", "sums"]),
+    of_kinds = {"kind_column": "task", "correctness": right, "kinds": np.arange(80) % 4 // 3}
+    pool = replace(make_pool(0), **of_kinds, kind_names=['{"terms": [2, 6]}', "sums|gcd"])
+    rows = composition([pool, make_pool(1)])
+    named = [(row["pool"], row["kind"], row["num_questions"]) for row in rows]
+    assert named == [
+        ("p0", "terms 2 to 6", 60),
+        ("p0", "sums|gcd", 20),
+        ("p0", None, 80),
+        ("p1", None, 80),
     ]
-    rows = {row.pop("kind"): row for row in composition(pools)}
-    assert list(rows) == ["gcd", "products", "sums", None]
-    assert [row["num_questions"] for row in rows.values()] == [40, 40, 80, 160]
     figures = ("mean_correctness", "never_right", "always_right", "ended")
-    assert [rows["gcd"][name] for name in figures] == [0.5, 0.5, 0.5, 39 / 40]
-    assert [rows["sums"][name] for name in figures] == [0.75, 0.0, 0.5, 1.0]
-    assert rows["gcd"]["greedy_wrong"] == pools[0].wrong[::2].mean()
-    lengths = np.concatenate([pool.scores["length"] for pool in pools])
-    assert rows[None]["tokens"] == [lengths.mean(), *np.percentile(lengths, [10, 90])]
-    assert [row["kind"] for row in composition([make_pool(0)])] == [None]
+    assert [rows[0][name] for name in figures] == [0.5, 1 / 3, 1 / 3, 59 / 60]
+    assert [rows[1][name] for name in figures] == [1.0, 0.0, 1.0, 1.0]
+    assert rows[1]["greedy_wrong"] == pool.wrong[3::4].mean()
+    lengths = pool.scores["length"]
+    assert rows[2]["tokens"] == [lengths.mean(), *np.percentile(lengths, [10, 90])]
 
 
 def test_a_control_is_not_judged_given_itself():
@@ -254,6 +256,19 @@ def test_a_run_of_the_whole_pool_asks_no_unanswered_question_for_a_study(tmp_pat
     assert not prepare(config).config.pool.only_answered
 
 
+def truths_of(ids):
+    return [
+        {
+            "question_id": i,
+            "num_correct": n % 5,
+            "num_samples": 4,
+            "greedy_right": bool(n % 2),
+            "vote_right": bool(n % 3),
+        }
+        for n, i in enumerate(ids)
+    ]
+
+
 def test_a_run_that_has_sampled_the_whole_pool_is_studied_by_its_answered_questions(tmp_path):
     sections = {"labels": {"budget": 0.3}, "rollouts": {"num_samples": 8, "sampling": "fixed"}}
     run = make_run(tmp_path / "run", "sample", 40, **sections)
@@ -262,16 +277,7 @@ def test_a_run_that_has_sampled_the_whole_pool_is_studied_by_its_answered_questi
     at = table.schema.get_field_index("answer")
     run.write_table("pool", table.set_column(at, "answer", pa.array(answers, pa.string())))
     answered = table["id"].to_pylist()[1::2]
-    rows = [
-        {
-            "question_id": i,
-            "num_correct": n % 5,
-            "num_samples": 4,
-            "greedy_right": bool(n % 2),
-            "vote_right": bool(n % 3),
-        }
-        for n, i in enumerate(answered)
-    ]
+    rows = truths_of(answered)
     run.write_table("truth", pa.Table.from_pylist(rows, schema=TRUTH))
     found = read_evidence(run)
     assert set(found.question_ids) <= set(answered)
@@ -280,6 +286,29 @@ def test_a_run_that_has_sampled_the_whole_pool_is_studied_by_its_answered_questi
     of = {row["question_id"]: row for row in rows}
     assert found.wrong.tolist() == [not of[i]["greedy_right"] for i in found.question_ids]
     assert found.correctness.tolist() == [of[i]["num_correct"] / 4 for i in found.question_ids]
+
+
+def test_kinds_and_ends_of_responses_are_read_and_shown(tmp_path):
+    run = make_run(tmp_path / "run", "sample", 40, rollouts={"num_samples": 8})
+    table = run.read_table("pool", made_by="run")
+    extra = [json.dumps({"task": "sums|gcd"} if i % 4 else {}) for i in range(40)]
+    at = table.schema.get_field_index("extra")
+    run.write_table("pool", table.set_column(at, "extra", pa.array(extra, pa.string())))
+    ids = table["id"].to_pylist()
+    run.write_table("truth", pa.Table.from_pylist(truths_of(ids), schema=TRUTH))
+    found = read_evidence(run)
+    kinds = [found.kind_names[kind] for kind in found.kinds]
+    assert kinds == ["sums|gcd" if ids.index(i) % 4 else "" for i in found.question_ids]
+    assert [i for i, ended in zip(found.question_ids, found.ended, strict=True) if not ended] == [
+        ids[12]
+    ], "it was cut at the limit of its length"
+    page = "\n".join(composition_table({"composition": composition([found])}))
+    cells = [line.split(" | ")[:3] for line in page.splitlines() if line.startswith("| run")]
+    assert cells == [
+        ["| run", r"sums\|gcd", "29"],  # one of the thirty has failed
+        ["| run", "(none)", "10"],
+        ["| run", "all", "39"],
+    ]
 
 
 def test_a_part_of_a_pool_is_said():

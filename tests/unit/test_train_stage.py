@@ -389,6 +389,7 @@ def test_few_rows_seen_very_often_are_said(start, tokenizer, tmp_path, monkeypat
         ruled = parse_config({"refine": {"rule": rule}}, where="run.toml")
         assert len(list(stage.training_notes(ruled, {"annotate": 9, "weak": 0}, 1.0))) == number
         assert not list(stage.training_notes(ruled, both, 1.0))
+        assert not list(stage.training_notes(ruled, {}, 0.0)), "rows are not known yet"
     monkeypatch.setattr(stage, "MANY_PASSES", 2)
     run = make_run(tmp_path, start, tokenizer, ROUTES)
     give(run, "q0", "a", "column", "annotation")

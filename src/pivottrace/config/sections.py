@@ -90,7 +90,7 @@ class ModelConfig(Section):
     """`auto` is CUDA if the machine has a GPU, else the CPU. It may be a torch device: cuda:1."""
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     """Number format of the weights. `auto` is float32 on the CPU. On a GPU it is the format of the
-    checkpoint."""
+    checkpoint. A CPU that only emulates the format is slow in it, and you are warned."""
 
 
 class AnswersConfig(Section):

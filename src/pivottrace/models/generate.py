@@ -13,6 +13,7 @@ from pivottrace.config import ModelConfig, RolloutsConfig
 from pivottrace.models.batches import half_of, memory_suffices
 from pivottrace.models.compact import generate_refilling
 from pivottrace.models.digests import digests
+from pivottrace.models.half_products import warn_of_slow_model
 from pivottrace.models.load import load_model, max_positions, stop_token_ids
 from pivottrace.models.sampler import Sampling
 from pivottrace.models.weights import refuse_unknown_tokens
@@ -96,7 +97,9 @@ class TransformersSampler:
 
 def open_transformers(model: ModelConfig, rollouts: RolloutsConfig) -> TransformersSampler:
     """Load a model as a sampler. No setting of the rollouts matters. Raises as `load_model`."""
-    return TransformersSampler(*load_model(model))
+    loaded, tokenizer = load_model(model)
+    warn_of_slow_model(loaded)
+    return TransformersSampler(loaded, tokenizer)
 
 
 def _generation_config(settings: Sampling, ends: Sequence[int], pad: int) -> GenerationConfig:

@@ -16,7 +16,6 @@ from transformers.utils import cached_file
 from pivottrace.config import ModelConfig
 from pivottrace.errors import ModelError, first_line, is_out_of_memory
 from pivottrace.models.gguf_folder import is_gguf
-from pivottrace.models.half_products import warn_of_slow_products
 from pivottrace.models.places import cached_folder, local_path, place_of
 from pivottrace.models.template_trial import refuse_endless_template
 from pivottrace.models.weights import (
@@ -92,11 +91,8 @@ def load_model(config: ModelConfig) -> tuple[Any, Any]:
         weight_files(Path(path), config.path)
         refuse_changed_weights(Path(path), config.path)
     dtype = config.dtype
-    if device.type == "cpu":
-        if dtype == "auto":
-            dtype = "float32"
-        elif dtype != "float32":
-            warn_of_slow_products("model.dtype", dtype)
+    if dtype == "auto" and device.type == "cpu":
+        dtype = "float32"
     try:
         model, found = AutoModelForCausalLM.from_pretrained(
             path,

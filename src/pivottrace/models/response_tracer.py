@@ -9,6 +9,7 @@ from pivottrace.attention.token_signals import TokenSignals
 from pivottrace.attention.tracing import trace_responses
 from pivottrace.config import ModelConfig, TraceConfig
 from pivottrace.models.digests import digests
+from pivottrace.models.half_products import warn_of_slow_model
 from pivottrace.models.load import load_model
 
 Row = tuple[Sequence[int], Sequence[int]]
@@ -32,6 +33,7 @@ class Tracer:
 
     def __init__(self, model: ModelConfig, settings: TraceConfig, window: int) -> None:
         self._model, tokenizer = load_model(model)
+        warn_of_slow_model(self._model)
         self._settings, self._window, self._pad = settings, window, tokenizer.pad_token_id
         self.digests = digests(self._model, tokenizer)
 

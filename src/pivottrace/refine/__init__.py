@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from pivottrace.config import AlarmsConfig, RefineConfig
 from pivottrace.errors import ConfigError
@@ -54,8 +54,18 @@ def needs_hidden(settings: RefineConfig) -> bool:
     return settings.rule == "geomin"
 
 
-def refuse_idle_rule(settings: RefineConfig, counts: dict[str, int], passes: float) -> None:
-    """Refuse, before training, a rule that could not have any effect in it.
+def lacks_weak_rows(settings: RefineConfig, counts: Mapping[str, int]) -> bool:
+    """Whether the rule weighs weak rows and there are none. It harms nothing, so it may stand.
+
+    Args:
+        settings: The section `[refine]`.
+        counts: Number of training rows by route.
+    """
+    return settings.rule in ("trapo", "geomin") and not counts.get("weak")
+
+
+def refuse_idle_rule(settings: RefineConfig, counts: Mapping[str, int], passes: float) -> None:
+    """Refuse, before training, a rule that would spoil it or that a setting keeps from any effect.
 
     Args:
         settings: The section `[refine]`.
@@ -79,6 +89,8 @@ def refuse_idle_rule(settings: RefineConfig, counts: dict[str, int], passes: flo
         "trapo": ("trapo_warm_up", settings.trapo_warm_up, 0),
         "label_refinement": ("label_warm_up", settings.label_warm_up, 1),
     }
+    if lacks_weak_rows(settings, counts):
+        return  # no setting of the rule matters
     name, warm_up, more = warm_ups.get(settings.rule, ("", 0, 0))
     if warm_up + more > math.ceil(passes):  # some rows are seen once more than others
         raise ConfigError(

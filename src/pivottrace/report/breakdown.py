@@ -123,7 +123,7 @@ def _groups(
     ids = {value: frame["id"].to_list() for (value,), frame in held_out.group_by(column)}
     groups = [
         Group(
-            _in_words(value),
+            in_words(value),
             sizes.get(value, 0),
             routes[value],
             len(ids.get(value, ())),
@@ -153,7 +153,7 @@ def _accuracy(
     return accuracy[0], accuracy[1], change
 
 
-def _in_words(text: str | None) -> str:
+def in_words(text: str | None) -> str:
     """A value as it is read: `{"terms": [2, 6]}` is "terms 2 to 6"."""
     if text is None:
         return ""

@@ -14,7 +14,7 @@ from pivottrace.errors import RunDirError, counted
 from pivottrace.labels.budget import labels_of
 from pivottrace.labels.training_rows import as_asked, training_rows
 from pivottrace.models.sampler import Sampler
-from pivottrace.refine import refuse_idle_rule
+from pivottrace.refine import lacks_weak_rows, refuse_idle_rule
 from pivottrace.refine.alarms import AlarmEvent
 from pivottrace.rewards import reward_named
 from pivottrace.rollouts.prompt_room import refuse_long_prompts
@@ -113,9 +113,11 @@ def training_notes(config: Config, counts: Mapping[str, int], passes: float) -> 
         )
     if config.alarms.enabled and counts.get("weak") and not counts.get("annotate"):
         yield "no labelled row is trained on, so no alarm can tell when votes go wrong"
-    rule = config.refine.rule
-    if rule in ("trapo", "geomin") and not counts.get("weak"):
-        yield f"refine.rule = {rule} weighs weak rows; none is trained on, so it does nothing"
+    if counts.get("annotate") and lacks_weak_rows(config.refine, counts):
+        yield (
+            f"refine.rule = {config.refine.rule} weighs weak rows, and none is trained on, so it "
+            f"does nothing"
+        )
 
 
 def read_training_rows(run: RunDir) -> tuple[pa.Table, dict[str, int]]:

@@ -1,49 +1,49 @@
-"""The questions of a study by kind: how hard they are, and how long the responses."""
+"""The questions of each pool by kind: how hard they are, and how long the responses."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
-from pivottrace.stats.ranking_metrics import BoolArray, FloatArray
+from pivottrace.report.breakdown import in_words
+from pivottrace.stats.ranking_metrics import BoolArray
 from pivottrace.study.pools import PoolEvidence
 
 
 def composition(pools: Sequence[PoolEvidence]) -> list[dict[str, Any]]:
-    """One row per kind of question, by name, over all pools; and one of all questions, the last.
+    """Rows pool by pool: one per kind of question, the largest kind first, then the whole pool.
 
     Returns:
-        Rows with `kind` (None: all; "" for questions without one) and `num_questions`. Shares in
-        [0, 1]: `greedy_wrong`, `mean_correctness`, `never_right` and `always_right` (in all truth
-        samples), and `ended` (greedy responses). `tokens` of the greedy responses: mean, 10th and
-        90th percentile.
+        Rows with `pool`, `kind` (in words, "" for questions without one; None for the whole pool)
+        and `num_questions`. Shares in [0, 1]: `greedy_wrong`, `mean_correctness`, `never_right` and
+        `always_right` (in all truth samples), and `ended` (greedy responses). `tokens` of the
+        greedy responses: mean, 10th and 90th percentile.
     """
-    kinds = np.concatenate([np.array(pool.kind_names)[pool.kinds] for pool in pools])
-    wrong, ended, correctness, tokens = (
-        np.concatenate(values)
-        for values in zip(
-            *((p.wrong, p.ended, p.correctness, p.scores["length"]) for p in pools), strict=True
-        )
-    )
-    named = np.unique(kinds).tolist()
-    chosen = [(kind, kinds == kind) for kind in named if len(named) > 1]
     return [
-        {"kind": kind} | _row(wrong[of], ended[of], correctness[of], tokens[of])
-        for kind, of in [*chosen, (None, np.full(kinds.size, True))]
+        {"pool": pool.name, "kind": kind} | _row(pool, of)
+        for pool in pools
+        for kind, of in _parts(pool)
     ]
 
 
-def _row(
-    wrong: BoolArray, ended: BoolArray, correctness: FloatArray, tokens: FloatArray
-) -> dict[str, Any]:
+def _parts(pool: PoolEvidence) -> Iterator[tuple[str | None, BoolArray]]:
+    if len(pool.kind_names) > 1:
+        sizes = np.bincount(pool.kinds, minlength=len(pool.kind_names))
+        for kind in np.argsort(-sizes, kind="stable"):
+            yield in_words(pool.kind_names[kind]), pool.kinds == kind
+    yield None, np.full(pool.wrong.size, True)
+
+
+def _row(pool: PoolEvidence, of: BoolArray) -> dict[str, Any]:
+    correctness, tokens = pool.correctness[of], pool.scores["length"][of]
     return {
-        "num_questions": int(wrong.size),
-        "greedy_wrong": float(wrong.mean()),
+        "num_questions": int(of.sum()),
+        "greedy_wrong": float(pool.wrong[of].mean()),
         "mean_correctness": float(correctness.mean()),
         "never_right": float((correctness == 0).mean()),
         "always_right": float((correctness == 1).mean()),
-        "ended": float(ended.mean()),
+        "ended": float(pool.ended[of].mean()),
         "tokens": [float(tokens.mean()), *np.percentile(tokens, [10, 90]).tolist()],
     }

@@ -193,7 +193,7 @@ def read_evidence(run: RunDir) -> PoolEvidence:
     column_of_kinds, kind_of = kind_of_each(run) or (None, {})
     names, named = np.unique([kind_of.get(i, "") for i in kept_ids], return_inverse=True)
     greedy = run.read_parts("rollouts_greedy", "greedy", ["question_id", "finish"])
-    finish = dict(zip(*(column.to_pylist() for column in greedy.columns), strict=True))
+    finish = dict(zip(*(each.to_pylist() for each in greedy.columns), strict=True))
     return PoolEvidence(
         run=run,
         name=run.path.name,

@@ -41,10 +41,10 @@ SYMBOLS = {"zeta": "ζ", "psi": "ψ", "window": "Δ"}
 
 
 def markdown(results: Figure) -> str:
-    """Return the page. Names of runs and sources come from the user, and no text from a model."""
+    """Return the page. The user names runs, sources and kinds, and no text is from a model."""
     parts = [
         *_head(results),
-        *_composition(results),
+        *composition_table(results),
         *rankings(results),
         *_by_pool(results),
         *_advantages(results),
@@ -101,10 +101,12 @@ def _head(results: Figure) -> Iterator[str]:
     )
 
 
-def _composition(results: Figure) -> Iterator[str]:
+def composition_table(results: Figure) -> Iterator[str]:
+    """Yield the table of the questions by kind. `results` is the content of study.json."""
     yield "\n## What the questions are like\n"
     yield _table(
         (
+            "pool",
             "kind",
             "questions",
             "greedy wrong",
@@ -116,7 +118,8 @@ def _composition(results: Figure) -> Iterator[str]:
         ),
         [
             (
-                "all" if row["kind"] is None else field(row["kind"]).replace("|", "\\|"),
+                row["pool"],
+                "all" if row["kind"] is None else _kind(row["kind"]),
                 row["num_questions"],
                 *(
                     _share(row[name])
@@ -133,6 +136,10 @@ def _composition(results: Figure) -> Iterator[str]:
         "the mean of the greedy responses. A response has ended if it did so by itself, and not at "
         "the limit of its length."
     )
+
+
+def _kind(name: str) -> str:
+    return field(name).replace("|", "\\|") or "(none)"
 
 
 def _shown(results: Figure) -> list[str]:

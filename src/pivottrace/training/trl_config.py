@@ -66,7 +66,7 @@ def grpo_arguments(
     batch_size, accumulation = batch_layout(config, num_processes, on_cpu)
     bf16 = uses_bfloat16(config, model)
     if bf16 and on_cpu:
-        warn_of_slow_products("train.precision", "bfloat16")
+        warn_of_slow_products("train.precision", torch.bfloat16)
     arguments = GRPOConfig(
         output_dir=str(output),
         seed=seed,
@@ -137,7 +137,7 @@ def uses_bfloat16(config: TrainConfig, model: Any) -> bool:
 def samples_from_copy(config: TrainConfig, model: Any) -> bool:
     """Whether a bfloat16 copy samples (`half_copy`): on CPUs that have products of bfloat16."""
     on_cpu = model.device.type == "cpu"
-    return on_cpu and uses_bfloat16(config, model) and cpu_multiplies("bfloat16")
+    return on_cpu and uses_bfloat16(config, model) and bool(cpu_multiplies(torch.bfloat16))
 
 
 def batch_layout(
