@@ -1,4 +1,4 @@
-"""Time of our generation, against `generate` of transformers or against our own drawn slowly.
+"""Time of our generation, against `generate` of transformers or our own before quick drawing.
 
     python bench/generation.py [--repeats 7] [--threads 1] [--batches 512] [--cases questions]
     python bench/generation.py --model smollm2 --cases questions --batches 32 64 --threads 2
@@ -14,7 +14,7 @@ layers (hidden size 512, 4 layers, random weights). Here only the copy of the ca
 can be saved. Prompts, their order, limits and batch size are the same; `generate` takes batch after
 batch, and a waiting prompt takes a place that falls free in ours. The other reference,
 `slower-drawing`, is our own generation with `torch.multinomial`, where each row reads its own
-prompt; long prompts differ and are answered greedily, so it is not for them.
+prompt. The case `long prompts` draws nothing and shares no prompt, so it is refused there.
 
 Variants run interleaved in one process; the figure is the median of the ratios to the reference in
 the same round, with the lowest and the highest (of seven, a 98 % interval of the median).

@@ -58,7 +58,7 @@ def test_two_pools_and_again(tmp_path, capsys):
     assert len(rows) == len({tuple(list(row.values())[2:]) for row in rows}) == 2700
     page = (tmp_path / "out" / "study.md").read_text()
     assert "Re-checking was built into the world" in page
-    assert "| p3 | all | 16 | " in page and "| p4 | all | 16 | " in page
+    assert "| p3 | whole pool | 16 | " in page and "| p4 | whole pool | 16 | " in page
     assert "| ψ 20 % | 0.812 |" in page
     assert "<svg" in (tmp_path / "out" / "study.svg").read_text()
 

@@ -47,6 +47,11 @@ def test_a_changed_rule_is_a_change_of_the_train_stage():
     ]
 
 
+def test_a_rule_without_weak_rows_is_let_through_because_it_harms_nothing():
+    refuse_idle_rule(refine(rule="trapo"), {"annotate": 1, "weak": 0}, passes=7.0)
+    refuse_idle_rule(refine(rule="geomin"), {"annotate": 1, "weak": 0}, passes=7.0)
+
+
 def test_a_rule_that_could_do_nothing_is_refused_before_training():
     refuse_idle_rule(refine(), {}, passes=0.1)
     refuse_idle_rule(refine(rule="trapo"), {"annotate": 1, "weak": 9}, passes=8.0)
@@ -58,6 +63,5 @@ def test_a_rule_that_could_do_nothing_is_refused_before_training():
             refuse_idle_rule(refine(rule=rule), {"annotate": 0, "weak": 9}, passes=20.0)
     with pytest.raises(ConfigError, match=r"trapo_warm_up = 8, .* only 7.0 times.* no weak row"):
         refuse_idle_rule(refine(rule="trapo"), {"annotate": 1, "weak": 9}, passes=7.0)
-    refuse_idle_rule(refine(rule="trapo"), {"annotate": 1, "weak": 0}, passes=7.0)
     with pytest.raises(ConfigError, match=r"label_warm_up = 6, .* only 6.0 times.* do nothing\."):
         refuse_idle_rule(refine(rule="label_refinement"), {"annotate": 1}, passes=6.0)

@@ -304,10 +304,17 @@ def test_kinds_and_ends_of_responses_are_read_and_shown(tmp_path):
     ], "it was cut at the limit of its length"
     page = "\n".join(composition_table({"composition": composition([found])}))
     cells = [line.split(" | ")[:3] for line in page.splitlines() if line.startswith("| run")]
+    assert "| never right | always right | tokens (middle 80 %) | ended |\n" in page
+    right = found.correctness
+    figures = [(right == 0).mean(), (right == 1).mean()]
+    never, always, tokens, ended = page.split("| whole pool |")[1].split(" | ")[3:7]
+    assert [never, always] == [f"{100 * share:.1f} %" for share in figures]
+    assert tokens.startswith(f"{found.scores['length'].mean():.0f} (")
+    assert ended.startswith("97.4 %"), "38 of 39"
     assert cells == [
         ["| run", r"sums\|gcd", "29"],  # one of the thirty has failed
         ["| run", "(none)", "10"],
-        ["| run", "all", "39"],
+        ["| run", "whole pool", "39"],
     ]
 
 

@@ -163,7 +163,8 @@ command with the same port lets a page that is open go on. Ctrl-C stops it; ever
 DEMO = """
   --model embedded     a small synthetic world and its model, in a few minutes; the default
   --model smollm2      a real language model of 135 million parameters and questions of
-                       reasoning-gym, in half an hour of one core; needs the extras smollm and gym
+                       reasoning-gym, in half an hour on one free core; needs the extras smollm
+                       and gym
 """
 REDO = """
 Labels are kept, and so are the rollouts of the first round. `calibrate` includes triage, label and

@@ -65,7 +65,7 @@ def lacks_weak_rows(settings: RefineConfig, counts: Mapping[str, int]) -> bool:
 
 
 def refuse_idle_rule(settings: RefineConfig, counts: Mapping[str, int], passes: float) -> None:
-    """Refuse, before training, a rule that would spoil it or that a setting keeps from any effect.
+    """Refuse a rule that would spoil training, or that its settings keep from any effect.
 
     Args:
         settings: The section `[refine]`.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -41,7 +42,7 @@ SYMBOLS = {"zeta": "ζ", "psi": "ψ", "window": "Δ"}
 
 
 def markdown(results: Figure) -> str:
-    """Return the page. The user names runs, sources and kinds, and no text is from a model."""
+    """Return the page. The user names runs and sources, and kinds come from the data."""
     parts = [
         *_head(results),
         *composition_table(results),
@@ -119,7 +120,7 @@ def composition_table(results: Figure) -> Iterator[str]:
         [
             (
                 row["pool"],
-                "all" if row["kind"] is None else _kind(row["kind"]),
+                "whole pool" if row["kind"] is None else _kind(row["kind"]),
                 row["num_questions"],
                 *(
                     _share(row[name])
@@ -139,7 +140,7 @@ def composition_table(results: Figure) -> Iterator[str]:
 
 
 def _kind(name: str) -> str:
-    return field(name).replace("|", "\\|") or "(none)"
+    return re.sub(r"([\\|<\[])", r"\\\1", field(name)) or "(none)"  # texts of the data
 
 
 def _shown(results: Figure) -> list[str]:
