@@ -110,6 +110,10 @@ def test_a_base_from_another_file_holds_below_the_file_s_own(tmp_path):
         ConfigError, match=r"upper\.toml with the base of .*more/\.\./middle.*train\.stepz"
     ):
         load_experiment(upper)
+    middle.write_text(f'{head}base_from = "e.toml"\n{arm}')
+    upper.write_text(f'{head}base_from = "../middle.toml"\n{own}{arm}train.stepz = 8\n')
+    with pytest.raises(ConfigError, match=r"upper\.toml, arm 'full': train\.stepz"):
+        load_experiment(upper)
     middle.write_text(f"base = 3\n{head}{arm}")
     with pytest.raises(ConfigError, match=r"middle\.toml: base = 3: write it as a table"):
         load_experiment(upper)
@@ -121,6 +125,12 @@ def test_a_base_from_another_file_holds_below_the_file_s_own(tmp_path):
         ConfigError, match=r"middle\.toml: experiment\.base_from: .*none\.toml: no such"
     ):
         load_experiment(upper)
+
+
+def test_a_wrong_shared_setting_is_no_arm_s_fault(tmp_path):
+    head = HEAD.replace("[base]", "[base]\ntrain.stepz = 3")
+    with pytest.raises(ConfigError, match=r"e\.toml, \[base\]: train\.stepz"):
+        load_experiment(write(tmp_path, head=head))
 
 
 def test_one_table_is_no_list_of_arms(tmp_path):

@@ -174,8 +174,13 @@ class Experiment:
     def _config(self, values: Mapping[str, Any], seed: int, name: str) -> Config:
         placed = _with_seed(values, seed)
         own = {"seed": seed, "output": str(self.run_path(name, seed))}
-        shared = f" with the base of {self.base_from}" if self.base_from else ""
-        return parse_config({**placed, **own}, where=f"{self.path}{shared}, arm {name!r}")
+        if name != BASE:
+            where = f"{self.path}, arm {name!r}"
+        elif self.base_from:
+            where = f"{self.path} with the base of {self.base_from}"
+        else:
+            where = f"{self.path}, [base]"
+        return parse_config({**placed, **own}, where=where)
 
 
 def load_experiment(path: Path) -> Experiment:
@@ -328,6 +333,7 @@ def _check(experiment: Experiment) -> None:
                 f"{path}: {sorted(own)[0]} is set for each run by the experiment itself; leave it "
                 f"out, and write {{seed}} in a text to use the seed there"
             )
+    experiment.base_config(experiment.seeds[0])  # so that what fails in an arm is its own
     for arm in experiment.arms:
         if "evaluation" in arm.changes.get("pool", {}):
             raise ConfigError(
