@@ -1,18 +1,19 @@
 """Cost of our training against plain TRL: time per step and peak memory.
 
     python bench/training.py [--steps 12] [--questions 8] [--generations 8] [--tokens 128]
-                             [--rounds 7] [--annotate 0.5]
+                             [--rounds 7] [--annotate 0.5] [--plain-rows 8]
     python bench/training.py --model smollm2 --steps 3 --rounds 3 --target 0.7
 
 The embedded model trains on its world; any other one, named as in `model.path`, on the judged pool
-of docs/results/real-model.md. Three variants with the same model, prompts, batch layout and steps:
-TRL's own `GRPOTrainer` with a verified reward only; ours with the same reward; ours as in a run,
-with the alarms and a mix of routes (the given share is verified and the rest votes). The learning
-rate is so small that all of them sample from the starting policy. They run interleaved in one
-process; a figure is the median of the ratios to plain TRL in the same round, with the lowest and
-the highest (of seven, a 98 % interval of the median). A round's first step warms up and is not
-counted. Peak memory (the kernel's high-water mark) is measured in one process per variant. Above
-the target ratio of times the script exits with 1.
+of docs/results/real-model.md. Three variants with the same model, prompts and steps: TRL's own
+`GRPOTrainer` with a verified reward only; ours with the same reward; ours as in a run, with the
+alarms and a mix of routes (the given share is verified and the rest votes). A forward pass of
+plain TRL takes as many rows as ours, or `--plain-rows`; TRL's own default is 8. The learning rate
+is so small that all of them sample from the starting policy. They run interleaved in one process;
+a figure is the median of the ratios to plain TRL in the same round, with the lowest and the highest
+(of seven, a 98 % interval of the median). A round's first step warms up and is not counted. Peak
+memory (the kernel's high-water mark) is measured in one process per variant. Above the target ratio
+of times the script exits with 1.
 """
 
 from __future__ import annotations
@@ -119,6 +120,7 @@ def seconds_a_step(
     start: Any,
     tokenizer: Any,
     config: TrainConfig,
+    plain_rows: int | None,
     asked: list[tuple[str, str]],
     annotate: float,
     verifier: Verifier,
@@ -143,7 +145,8 @@ def seconds_a_step(
 
     with tempfile.TemporaryDirectory() as folder:
         if variant == PLAIN:
-            train_plain(model, tokenizer, rows, reward, config, Path(folder), tick)
+            plain = config.model_copy(update={"micro_batch_size": plain_rows})
+            train_plain(model, tokenizer, rows, reward, plain, Path(folder), tick)
         else:
             train_grpo(
                 model,
@@ -161,8 +164,9 @@ def seconds_a_step(
 
 def peak_mib(variant: str, arguments: argparse.Namespace) -> float:
     """Return the peak resident memory of a process that only trains this variant."""
-    options = ("model", "steps", "questions", "generations", "tokens", "annotate")
-    given = [text for name in options for text in (f"--{name}", str(getattr(arguments, name)))]
+    options = ("model", "steps", "questions", "generations", "tokens", "annotate", "plain-rows")
+    values = {name: getattr(arguments, name.replace("-", "_")) for name in options}
+    given = [f"--{name}={value}" for name, value in values.items() if value is not None]
     command = [sys.executable, __file__, "--memory-of", variant, *given]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     return float(done.stdout.split()[-1])
@@ -181,6 +185,7 @@ def main() -> int:
     parser.add_argument("--tokens", type=int, default=128)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--annotate", type=float, default=0.5)
+    parser.add_argument("--plain-rows", type=int, help="of a forward pass of plain TRL")
     parser.add_argument("--model", default="embedded")
     parser.add_argument("--target", type=float, default=1.05, help="time / plain TRL, of the mix")
     parser.add_argument("--memory-of", choices=VARIANTS)
@@ -203,6 +208,7 @@ def main() -> int:
             start=start,
             tokenizer=tokenizer,
             config=config,
+            plain_rows=arguments.plain_rows,
             asked=problems(arguments.model, config.questions_per_step * config.steps),
             annotate=arguments.annotate,
             verifier=verifier,

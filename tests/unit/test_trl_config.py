@@ -1,10 +1,12 @@
 """What TRL is told: the order of the questions and the layout of a batch."""
 
+from types import SimpleNamespace
+
 import pytest
 
 from pivottrace.config import TrainConfig
 from pivottrace.errors import ConfigError
-from pivottrace.training.trl_config import batch_layout, training_order
+from pivottrace.training.trl_config import batch_layout, cpu_rows, training_order
 
 
 def test_order_is_whole_passes_and_seeded():
@@ -22,7 +24,7 @@ def test_batch_layout_keeps_groups_whole():
     settings = TrainConfig(questions_per_step=6, num_generations=4)
     assert batch_layout(settings) == (24, 1)
     assert batch_layout(settings, num_processes=3) == (8, 1)
-    assert batch_layout(settings, on_cpu=True) == (12, 2)
+    assert batch_layout(settings, most_rows=16) == (12, 2)
     assert batch_layout(settings.model_copy(update={"micro_batch_size": 2})) == (2, 12)
     with pytest.raises(ConfigError, match=r"5 does not divide the 24 rollouts.*1, 2, 3, 4, 6"):
         batch_layout(settings.model_copy(update={"micro_batch_size": 5}))
@@ -30,3 +32,13 @@ def test_batch_layout_keeps_groups_whole():
         batch_layout(settings, num_processes=5)
     with pytest.raises(ConfigError, match=r"6 completions at once.*not a multiple"):
         batch_layout(settings, num_processes=4)  # TRL itself would accept this one
+
+
+@pytest.mark.parametrize(
+    ("layers", "hidden", "rows"),
+    [(4, 128, 16), (30, 576, 4), (24, 896, 3), (80, 8192, 1)],
+)
+def test_the_larger_the_model_the_fewer_rows_of_a_pass_on_a_cpu(layers, hidden, rows):
+    shape = SimpleNamespace(num_hidden_layers=layers, hidden_size=hidden)
+    config = SimpleNamespace(get_text_config=lambda: shape)
+    assert cpu_rows(SimpleNamespace(config=config)) == rows

@@ -58,7 +58,7 @@ class TrainConfig(Section):
     """Gradients longer than this are scaled down to it."""
     micro_batch_size: int | None = Field(None, ge=1)
     """Maximum number of responses per forward pass. The default is a whole step, on the CPU at most
-    16. A smaller number saves memory."""
+    16, and fewer for a large model (SmolLM2-135M: 4). A smaller number saves memory."""
     gradient_checkpointing: bool = False
     """Checkpointing saves memory and costs time. It is for models that do not fit otherwise."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"

@@ -18,7 +18,8 @@ from pivottrace.training.extras import report_to
 
 # A kill may tear the last one, but then the one before it is whole.
 CHECKPOINTS_KEPT = 2
-CPU_BATCH = 16
+# On a CPU: the most rows of a forward pass, and the most rows x layers x hidden size of it.
+CPU_ROWS, CPU_STATES = 16, 72_000
 # Other processes wait while one evaluates; TRL's half an hour may be too short for that.
 PROCESS_TIMEOUT_S = 6 * 3600
 SCHEDULES = {"constant": "constant_with_warmup", "linear": "linear"}
@@ -63,7 +64,8 @@ def grpo_arguments(
     """
     num_processes = int(os.environ.get("WORLD_SIZE", "1"))  # as accelerate and torchrun set it
     on_cpu = model.device.type == "cpu"
-    batch_size, accumulation = batch_layout(config, num_processes, on_cpu)
+    most_rows = cpu_rows(model) if on_cpu else None
+    batch_size, accumulation = batch_layout(config, num_processes, most_rows)
     bf16 = uses_bfloat16(config, model)
     if bf16 and on_cpu:
         warn_of_slow_products("train.precision", torch.bfloat16)
@@ -140,13 +142,22 @@ def samples_from_copy(config: TrainConfig, model: Any) -> bool:
     return on_cpu and uses_bfloat16(config, model) and bool(cpu_multiplies(torch.bfloat16))
 
 
+def cpu_rows(model: Any) -> int:
+    """The most rows that a forward pass takes on a CPU by default.
+
+    The larger the model, the fewer rows keep a CPU busy. More would only need memory and padding:
+    SmolLM2-135M takes as long with 4 rows as with 16 (docs/results/training.md).
+    """
+    shape = model.config.get_text_config()
+    return max(1, min(CPU_ROWS, CPU_STATES // (shape.num_hidden_layers * shape.hidden_size)))
+
+
 def batch_layout(
-    config: TrainConfig, num_processes: int = 1, on_cpu: bool = False
+    config: TrainConfig, num_processes: int = 1, most_rows: int | None = None
 ) -> tuple[int, int]:
     """Rows per forward pass of one process, and passes per optimizer step.
 
-    Without `micro_batch_size` a pass takes all rows, but at most `CPU_BATCH` on the CPU. A CPU
-    gains nothing from more, and small batches of similar length have little padding.
+    Without `micro_batch_size` a pass takes all rows, but at most `most_rows`.
 
     Raises:
         ConfigError: The numbers do not divide evenly, or groups would be cut.
@@ -160,7 +171,7 @@ def batch_layout(
             f"{num_processes} processes: make questions_per_step a multiple of {num_processes}"
         )
     fitting = [size for size in range(1, local + 1) if local % size == 0]
-    default = max(size for size in fitting if size <= CPU_BATCH) if on_cpu else local
+    default = max(size for size in fitting if most_rows is None or size <= most_rows)
     batch_size = config.micro_batch_size or default
     if local % batch_size:
         raise ConfigError(
