@@ -2,6 +2,7 @@
 
     python bench/training.py [--steps 12] [--questions 8] [--generations 8] [--tokens 128]
                              [--rounds 7] [--annotate 0.5] [--plain-rows 8]
+                             [--no-memory]
     python bench/training.py --model smollm2 --steps 3 --rounds 3 --target 0.7
 
 The embedded model trains on its world; any other one, named as in `model.path`, on the judged pool
@@ -188,7 +189,8 @@ def main() -> int:
     parser.add_argument("--plain-rows", type=int, help="of a forward pass of plain TRL")
     parser.add_argument("--model", default="embedded")
     parser.add_argument("--target", type=float, default=1.05, help="time / plain TRL, of the mix")
-    parser.add_argument("--memory-of", choices=VARIANTS)
+    parser.add_argument("--memory-of", choices=VARIANTS, help="measure this alone, and no time")
+    parser.add_argument("--no-memory", action="store_true", help="measure times alone")
     arguments = parser.parse_args()
     if arguments.steps < 2:
         parser.error("--steps: the first one is not counted, so give at least 2")
@@ -220,7 +222,8 @@ def main() -> int:
         for _ in range(arguments.rounds):
             for name in VARIANTS:
                 seconds[name].append(measure(name))
-    peaks = {name: peak_mib(name, arguments) for name in VARIANTS}
+    measured = () if arguments.no_memory else VARIANTS
+    peaks = {name: peak_mib(name, arguments) for name in measured}
     return report(seconds, peaks, arguments.target)
 
 
@@ -234,9 +237,10 @@ def report(seconds: dict[str, list[float]], peaks: dict[str, float], target: flo
         ratio = np.array(values) / plain
         medians[name] = float(np.median(ratio))
         typical = float(np.median(values))
+        peak = f"{peaks[name]:.0f}" if name in peaks else "–"
         print(
             f"| {name} | {typical:.3f} | {1 / typical:.2f} | {medians[name]:.3f} "
-            f"| {ratio.min():.3f}–{ratio.max():.3f} | {peaks[name]:.0f} |"
+            f"| {ratio.min():.3f}–{ratio.max():.3f} | {peak} |"
         )
     return int(medians[MIX] > target)
 
