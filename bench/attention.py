@@ -1,6 +1,7 @@
 """Cost of tracing against plain SDPA: time and peak memory on a Qwen3-0.6B layer shape.
 
     python bench/attention.py [--lengths 1024 2048 …] [--layers 2] [--repeats 7] [--output FILE.csv]
+                              [--variants "all heads traced" …]
     python bench/attention.py --model smollm2 --lengths 2048 --output build/smollm2.csv
 
 Variants run interleaved in one process; time is the median of the ratios to plain SDPA in the same
@@ -202,6 +203,7 @@ def main() -> None:
     parser.add_argument("--layers", type=int, default=2)
     parser.add_argument("--model", help="a name or folder, as in model.path")
     parser.add_argument("--repeats", type=int, default=7)
+    parser.add_argument("--variants", nargs="+", help="names, as in the table; all by default")
     parser.add_argument("--output", type=Path, default=Path("build/bench-attention.csv"))
     parser.add_argument("--memory-of", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -216,6 +218,10 @@ def main() -> None:
         runs[arguments.memory_of](tokens[:, :64])
         print(added_by(lambda: runs[arguments.memory_of](tokens)))
         return
+    wanted = [PLAIN, *(arguments.variants or runs)]
+    if unknown := set(wanted) - set(runs):
+        parser.error(f"--variants: unknown: {sorted(unknown)}")
+    runs = {name: run for name, run in runs.items() if name in wanted}
     path = arguments.output
     path.parent.mkdir(parents=True, exist_ok=True)
     done = pl.read_csv(path).to_dicts() if path.is_file() else []

@@ -2,19 +2,20 @@
 
     python bench/training.py [--steps 12] [--questions 8] [--generations 8] [--tokens 128]
                              [--rounds 7] [--annotate 0.5] [--plain-rows 8]
-                             [--no-memory]
+                             [--checkpointing] [--no-memory]
     python bench/training.py --model smollm2 --steps 3 --rounds 3 --target 0.7
 
 The embedded model trains on its world; any other one, named as in `model.path`, on the judged pool
 of docs/results/real-model.md. Three variants with the same model, prompts and steps: TRL's own
 `GRPOTrainer` with a verified reward only; ours with the same reward; ours as in a run, with the
 alarms and a mix of routes (the given share is verified and the rest votes). A forward pass of
-plain TRL takes as many rows as ours, or `--plain-rows`; TRL's own default is 8. The learning rate
-is so small that all of them sample from the starting policy. They run interleaved in one process;
-a figure is the median of the ratios to plain TRL in the same round, with the lowest and the highest
-(of seven, a 98 % interval of the median). A round's first step warms up and is not counted. Peak
-memory (the kernel's high-water mark) is measured in one process per variant. Above the target ratio
-of times the script exits with 1.
+plain TRL takes as many rows as ours, or `--plain-rows`; TRL's own default is 8. Gradient
+checkpointing, on by default in TRL and off in ours, is off for all of them, or on
+(`--checkpointing`). The learning rate is so small that all of them sample from the starting policy.
+They run interleaved in one process; a figure is the median of the ratios to plain TRL in the same
+round, with the lowest and the highest (of seven, a 98 % interval of the median). A round's first
+step warms up and is not counted. Peak memory (the kernel's high-water mark) is measured in one
+process per variant. Above the target ratio of times the script exits with 1.
 """
 
 from __future__ import annotations
@@ -168,6 +169,7 @@ def peak_mib(variant: str, arguments: argparse.Namespace) -> float:
     options = ("model", "steps", "questions", "generations", "tokens", "annotate", "plain-rows")
     values = {name: getattr(arguments, name.replace("-", "_")) for name in options}
     given = [f"--{name}={value}" for name, value in values.items() if value is not None]
+    given += ["--checkpointing"] * arguments.checkpointing
     command = [sys.executable, __file__, "--memory-of", variant, *given]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     return float(done.stdout.split()[-1])
@@ -187,6 +189,7 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--annotate", type=float, default=0.5)
     parser.add_argument("--plain-rows", type=int, help="of a forward pass of plain TRL")
+    parser.add_argument("--checkpointing", action="store_true", help="of gradients, for all")
     parser.add_argument("--model", default="embedded")
     parser.add_argument("--target", type=float, default=1.05, help="time / plain TRL, of the mix")
     parser.add_argument("--memory-of", choices=VARIANTS, help="measure this alone, and no time")
@@ -200,6 +203,7 @@ def main() -> int:
         num_generations=arguments.generations,
         max_new_tokens=arguments.tokens,
         learning_rate=LEARNING_RATE,
+        gradient_checkpointing=arguments.checkpointing,
         save_steps=arguments.steps + 1,
     )
     start, tokenizer = load_model(ModelConfig(path=arguments.model, device="cpu"))
