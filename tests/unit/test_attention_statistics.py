@@ -114,8 +114,8 @@ EVERY_STATISTIC = [
 ]
 
 
-# 64 queries make a block: below, at, and across its edges.
-@pytest.mark.parametrize("length", [5, 64, 65, 150])
+# 32 queries make a block, 64 beside a question: below, at, and across the edges.
+@pytest.mark.parametrize("length", [5, 32, 33, 64, 65, 150])
 def test_statistics_equal_their_definitions(length: int) -> None:
     case = make_case(padded(length, (0, 0), (length // 3, 0), (0, length // 2), (1, 1)))
     prompts = torch.tensor([[2], [length // 4], [1], [length]])
@@ -124,13 +124,15 @@ def test_statistics_equal_their_definitions(length: int) -> None:
         np.testing.assert_allclose(stat(local), defined(stat, case, prompts), rtol=0, atol=5e-5)
 
 
-@pytest.mark.parametrize("scores", [1 << 24, 1 << 18])
-def test_many_blocks_at_once_read_the_same(scores: int, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("scores", [0, 1 << 15, 1 << 24])
+def test_any_number_of_blocks_at_once_reads_the_same(
+    scores: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     case = make_case(padded(300, (0, 0), (100, 0), (0, 90), (1, 1)), heads=6)
     prompts, needs = torch.tensor([[2], [75], [1], [300]]), Needs.of(EVERY_STATISTIC)
-    one = read(case, needs, prompts)
-    monkeypatch.setitem(reading.MAX_BAND_SCORES, "cpu", scores)
-    for ours, theirs in zip(read(case, needs, prompts), one, strict=True):
+    expected = read(case, needs, prompts)
+    monkeypatch.setitem(reading.MAX_SCORES, "cpu", scores)
+    for ours, theirs in zip(read(case, needs, prompts), expected, strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-6)
 
 

@@ -1,8 +1,8 @@
 """Read the input of the statistics off queries, keys and log-sum-exp, or off complete rows.
 
 Every fused kernel knows each row's log-sum-exp (LSE), and `A[t, s] = exp(q_t . k_s * scaling -
-LSE_t)`, so the mass within W tokens of the diagonal costs O(T W). It is computed in blocks: 64
-queries and their 64 + W - 1 keys make one small product, and its diagonal band is a strided view.
+LSE_t)`, so the mass within W tokens of the diagonal costs O(T W). It is computed in blocks: 32
+queries and their 32 + W - 1 keys make one small product, and its diagonal band is a strided view.
 On a GPU with Triton, `attention.triton_reading` computes the same in one pass over the queries.
 
 Axes: B batch, H query heads that are read, K key heads, n queries, T keys, W window width, S sinks,
@@ -12,7 +12,7 @@ R runs of a packed row (1 if a row is one sequence), D head width.
 import functools
 import importlib.util
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -21,12 +21,13 @@ import torch.nn.functional as F
 
 from pivottrace.attention.row_statistics import LocalAttention, Needs
 
-# Queries in one block of the band: docs/attention.md.
+# Queries that are read together while decoding, from exact rows, or against a question.
 QUERY_BLOCK = 64
-# Scores of a band that are held at once. A CPU is fastest with one block at a time, which fits its
-# cache. A GPU is fastest with as many as fit, since each operation costs a launch (64 MiB in
-# float32).
-MAX_BAND_SCORES = {"cpu": 0, "cuda": 1 << 24}
+# Queries in one block of the band; the more, the more products beside the diagonals are wasted.
+BAND_BLOCK = 32
+# Scores that are held at once. A CPU is fastest with as many as fit its cache (512 KiB in float32).
+# A GPU is fastest with as many as fit its memory, since each operation costs a launch (64 MiB).
+MAX_SCORES = {"cpu": 1 << 17, "cuda": 1 << 24}
 
 Scores = Callable[[torch.Tensor], torch.Tensor]
 
@@ -197,29 +198,27 @@ def read_band(
     question = None
     if needs.question and landmarks.in_question is not None:
         question = torch.empty(batch, num_heads, count, dtype=dtype, device=device)
-    columns = QUERY_BLOCK + needs.width - 1 + (0 if question is None else key.shape[2])
-    blocks = MAX_BAND_SCORES.get(device.type, 0) // (batch * num_heads * QUERY_BLOCK * columns)
-    slab = QUERY_BLOCK * max(1, blocks)
-    # Slabs of queries, (B, H, slab, D), each against its window, its sinks and its question.
-    for start in range(0, count, slab):
-        rows = slice(start, min(start + slab, count))
-        at = slice(first_query + rows.start, first_query + rows.stop)
+
+    def read_keys(keys: torch.Tensor) -> torch.Tensor:
+        return (keys if heads is None else keys[:, heads]).to(dtype)
+
+    def part(rows: slice) -> tuple[torch.Tensor, torch.Tensor, Scores, slice]:
         block = query[:, :, rows].to(dtype) * scaling
         lse = log_sum_exp[:, :, rows, None].to(dtype)
+        at = slice(first_query + rows.start, first_query + rows.stop)
+        return block, lse, lambda keys: _grouped_scores(block, read_keys(keys)), at
 
-        def read_keys(keys: torch.Tensor) -> torch.Tensor:
-            return (keys if heads is None else keys[:, heads]).to(dtype)
-
-        def scores(keys: torch.Tensor, block: torch.Tensor = block) -> torch.Tensor:
-            return _grouped_scores(block, read_keys(keys))
-
+    for rows in _slabs(query, BAND_BLOCK, BAND_BLOCK + needs.width - 1):
+        block, lse, scores, at = part(rows)
         band = _band(block, read_keys(_keys_before(key, at, needs.width)), needs.width)
         window[:, :, rows] = _masked_exp(band - lse, plan.in_window[:, None, rows])
         if needs.num_sinks:
             sink_mass[:, :, rows] = _read_sinks(
                 scores, key, lse, landmarks.sinks, plan.own_run[:, rows], plan.distances[:, rows]
             )
-        if question is not None and landmarks.in_question is not None:
+    if question is not None:
+        for rows in _slabs(query, QUERY_BLOCK, key.shape[2]):
+            _, lse, scores, at = part(rows)
             question[:, :, rows] = _read_question(scores, key, lse, landmarks, at)
     total = (plan.own_run > 0)[:, None].to(dtype).expand(batch, num_heads, count)
     return LocalAttention(window, sink_mass, plan.distances, question, total)
@@ -326,6 +325,15 @@ def read_rows(
     )
 
 
+def _slabs(query: torch.Tensor, block: int, columns: int) -> Iterator[slice]:
+    """Cut (B, H, n, D) queries into slabs: at least a block, and as many as scores may be held."""
+    batch, heads, count, _ = query.shape
+    blocks = MAX_SCORES.get(query.device.type, 0) // (batch * heads * block * columns)
+    slab = block * max(1, blocks)
+    for start in range(0, count, slab):
+        yield slice(start, min(start + slab, count))
+
+
 def _read_sinks(
     scores: Scores,
     key: torch.Tensor,
@@ -400,13 +408,13 @@ def _band(query: torch.Tensor, key: torch.Tensor, width: int) -> torch.Tensor:
     The keys (B, K, n + W - 1, D) begin W - 1 tokens before the first query.
     """
     batch, _, count, _ = query.shape
-    blocks = -(-count // QUERY_BLOCK)
+    blocks = -(-count // BAND_BLOCK)
     if blocks == 1:
         return _diagonals(_grouped_scores(query, key), width)
-    spare = (0, 0, 0, blocks * QUERY_BLOCK - count)
+    spare = (0, 0, 0, blocks * BAND_BLOCK - count)
     # Each block of queries is paired with its own keys, like one more sequence of the batch.
     queries = F.pad(query, spare).unflatten(2, (blocks, -1)).transpose(1, 2).flatten(0, 1)
-    keys = F.pad(key, spare).unfold(2, QUERY_BLOCK + width - 1, QUERY_BLOCK)  # (B, K, b, D, m)
+    keys = F.pad(key, spare).unfold(2, BAND_BLOCK + width - 1, BAND_BLOCK)  # (B, K, b, D, m)
     keys = keys.permute(0, 2, 1, 4, 3).flatten(0, 1)
     band = _diagonals(_grouped_scores(queries, keys), width)
     return band.unflatten(0, (batch, blocks)).transpose(1, 2).flatten(2, 3)[:, :, :count]
