@@ -18,6 +18,7 @@ why.
 from __future__ import annotations
 
 import argparse
+import ast
 import json
 import os
 import subprocess
@@ -123,10 +124,8 @@ def examine(task: str, verifier: Verifier) -> Found:
         return found
     rows = read.table.to_pylist()
     golds = [row["answer"] for row in rows]
-    truths = [
-        with_entry(gold, json.loads(row["extra"])["entry"])
-        for gold, row in zip(golds, rows, strict=True)
-    ]
+    entries = [json.loads(row["extra"])["entry"] for row in rows]
+    truths = list(map(with_entry, golds, entries))
     verifier.equal(golds[0], truths[0])  # the scorer is loaded
     found.num, found.left_out = len(rows), QUESTIONS - len(rows)
     slow = verifier.timeouts
@@ -134,7 +133,7 @@ def examine(task: str, verifier: Verifier) -> Found:
         _judge(found, verifier, golds, place, truth)
     _timed(found, verifier, TOWER, truths[0])
     found.slow = verifier.timeouts - slow
-    _score(found, golds)
+    _score(found, golds, entries)
     return found
 
 
@@ -156,18 +155,20 @@ def _timed(found: Found, verifier: Verifier, reply: str, truth: str) -> bool:
     return right
 
 
-def _score(found: Found, golds: Sequence[str]) -> None:
+def _score(found: Found, golds: Sequence[str], entries: Sequence[str]) -> None:
     """The library's own scores, of replies that are harmless."""
-    dataset = create_dataset(found.task, size=QUESTIONS, seed=SEED)
-    entries = [dataset[index] for index in range(len(dataset))]
-    kept = [entry for entry in entries if str(entry["answer"]) in golds]
-    answers = [str(entry["answer"]) for entry in kept]
+    # The pool's own entries: some tasks would make other questions here.
+    kept = []
+    for answer, entry in zip(golds, entries, strict=True):
+        _, options, question, metadata = ast.literal_eval(entry)
+        kept.append({"question": question, "answer": answer, "metadata": metadata})
+    dataset = create_dataset(found.task, **options)
     blanks = [_raw(dataset, blank, entry) for blank in ("", None) for entry in kept]
     sentences = [
         _raw(dataset, f"The answer is {answer}.", entry)
-        for answer, entry in zip(answers, kept, strict=True)
+        for answer, entry in zip(golds, kept, strict=True)
     ]
-    others = [*answers[1:], *answers[:1]]
+    others = [*golds[1:], *golds[:1]]
     wrong = [_raw(dataset, other, entry) for other, entry in zip(others, kept, strict=True)]
     found.blank_score = max(blanks)
     found.sentence_score = (min(sentences), max(sentences))
