@@ -227,7 +227,9 @@ def main() -> None:
     done = pl.read_csv(path).to_dicts() if path.is_file() else []
     rows = [row for row in done if row["model"] == of_model]
     for length in arguments.lengths:
-        if not any(row["T"] == length for row in rows):
+        due = {name for name in runs if length <= UP_TO.get(name, length)}
+        if not due <= {row["variant"] for row in rows if row["T"] == length}:
+            rows = [row for row in rows if row["T"] != length]
             rows += measure(runs, length, of_model, arguments.repeats)
             pl.DataFrame(rows).write_csv(path)
     for row in rows:

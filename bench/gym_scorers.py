@@ -158,11 +158,12 @@ def _timed(found: Found, verifier: Verifier, reply: str, truth: str) -> bool:
 def _score(found: Found, golds: Sequence[str], entries: Sequence[str]) -> None:
     """The library's own scores, of replies that are harmless."""
     # The pool's own entries: some tasks would make other questions here.
-    kept = []
-    for answer, entry in zip(golds, entries, strict=True):
-        _, options, question, metadata = ast.literal_eval(entry)
-        kept.append({"question": question, "answer": answer, "metadata": metadata})
-    dataset = create_dataset(found.task, **options)
+    parsed = [ast.literal_eval(entry) for entry in entries]
+    kept = [
+        {"question": question, "answer": answer, "metadata": metadata}
+        for answer, (_, _, question, metadata) in zip(golds, parsed, strict=True)
+    ]
+    dataset = create_dataset(found.task, **parsed[0][1])  # all have the same options
     blanks = [_raw(dataset, blank, entry) for blank in ("", None) for entry in kept]
     sentences = [
         _raw(dataset, f"The answer is {answer}.", entry)

@@ -124,7 +124,7 @@ def test_statistics_equal_their_definitions(length: int) -> None:
         np.testing.assert_allclose(stat(local), defined(stat, case, prompts), rtol=0, atol=5e-5)
 
 
-@pytest.mark.parametrize("scores", [0, 1 << 15, 1 << 24])
+@pytest.mark.parametrize("scores", [0, 1 << 20, 1 << 24])
 def test_any_number_of_blocks_at_once_reads_the_same(
     scores: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -25,8 +25,8 @@ from pivottrace.attention.row_statistics import LocalAttention, Needs
 QUERY_BLOCK = 64
 # Queries in one block of the band; the more, the more products beside the diagonals are wasted.
 BAND_BLOCK = 32
-# Scores that are held at once. A CPU is fastest with as many as fit its cache (512 KiB in float32).
-# A GPU is fastest with as many as fit its memory, since each operation costs a launch (64 MiB).
+# Scores that are held at once, beyond one block. A CPU is fastest if they fit its cache (512 KiB in
+# float32). A GPU is fastest with many, since each operation costs a launch (at most 64 MiB).
 MAX_SCORES = {"cpu": 1 << 17, "cuda": 1 << 24}
 
 Scores = Callable[[torch.Tensor], torch.Tensor]
@@ -326,7 +326,7 @@ def read_rows(
 
 
 def _slabs(query: torch.Tensor, block: int, columns: int) -> Iterator[slice]:
-    """Cut (B, H, n, D) queries into slabs: at least a block, and as many as scores may be held."""
+    """Cut (B, H, n, D) queries into slabs: as many blocks as `MAX_SCORES` allows, at least one."""
     batch, heads, count, _ = query.shape
     blocks = MAX_SCORES.get(query.device.type, 0) // (batch * heads * block * columns)
     slab = block * max(1, blocks)
